@@ -1,0 +1,14 @@
+//! The pure middle of iam-sorry.
+//!
+//! Nothing here reaches for a file, a socket, the clock, the environment, randomness, an async runtime or a logger:
+//! callers pass in bytes, `now` and random bytes. So every rule that matters (what a sealed value means, what an edit
+//! of `~/.aws/credentials` may touch) can be tested without a machine around it, and serves a command line and a
+//! server alike.
+
+pub mod aws_files;
+pub mod credentials;
+pub mod names;
+pub mod seal;
+pub mod shells;
+pub mod ssh;
+pub mod timestamp;
