@@ -2,8 +2,8 @@
 //! opinion on IAM calls; its GetSessionToken is canned).
 
 use std::ffi::OsString;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::{Aws, AwsError, Creds};
 #[derive(Debug)]
 pub struct Ministack {
     address: String,
-    aws: Aws,
+    aws: Arc<Aws>,
     accounts: AtomicU64,
     _server: Server,
 }
@@ -47,7 +47,7 @@ impl Ministack {
         let server = Server::start::<&str>(&program, &[], &env, dir);
         let address =
             server.wait_for("address in its log", |log| loopback_address(log, "Running on http://"));
-        let aws = Aws::at(format!("http://{address}"));
+        let aws = Arc::new(Aws::at(format!("http://{address}")));
         Ministack { address, aws, accounts: AtomicU64::new(1), _server: server }
     }
 
@@ -67,21 +67,21 @@ impl Ministack {
     }
 
     /// A fresh, empty AWS account: what other tests do is not seen in it.
-    pub fn account(&self) -> Account<'_> {
+    pub fn account(&self) -> Account {
         let number = 100_000_000_000 + self.accounts.fetch_add(1, Ordering::Relaxed);
-        Account { id: number.to_string(), endpoint: self.endpoint(), aws: &self.aws }
+        Account { id: number.to_string(), endpoint: self.endpoint(), aws: Arc::clone(&self.aws) }
     }
 }
 
 /// One AWS account of a [`Ministack`], with the calls that nearly every test makes to set itself up.
 #[derive(Debug, Clone)]
-pub struct Account<'a> {
+pub struct Account {
     id: String,
     endpoint: String,
-    aws: &'a Aws,
+    aws: Arc<Aws>,
 }
 
-impl Account<'_> {
+impl Account {
     /// Twelve digits.
     pub fn id(&self) -> &str {
         &self.id

@@ -9,6 +9,7 @@ mod aws;
 mod emulators;
 mod home;
 mod process;
+mod proxy;
 mod ssh;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub use aws::{Aws, AwsError, Creds};
 pub use emulators::{Account, Ministack, Moto};
 pub use home::{Home, KeyKind};
+pub use proxy::{Call, Fault, FaultProxy, Hook};
 pub use ssh::{AskPass, GpgAgent, SshAgent};
 
 /// The root of the source tree.
