@@ -7,17 +7,21 @@
 
 mod aws;
 mod emulators;
+mod fake_agent;
 mod home;
 mod process;
 mod proxy;
+mod pty;
 mod ssh;
 
 use std::path::{Path, PathBuf};
 
 pub use aws::{Aws, AwsError, Creds};
 pub use emulators::{Account, Ministack, Moto};
+pub use fake_agent::{AgentFault, FakeAgent, Stage};
 pub use home::{Home, KeyKind};
 pub use proxy::{Call, Fault, FaultProxy, Hook};
+pub use pty::Pty;
 pub use ssh::{AskPass, GpgAgent, SshAgent};
 
 /// The root of the source tree.
