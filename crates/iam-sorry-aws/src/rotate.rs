@@ -1,0 +1,1 @@
+//! Replacing a permanent access key.
