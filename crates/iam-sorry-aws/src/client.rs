@@ -6,36 +6,21 @@
 //! machine fails next, and an expiry computed by it is wrong, so the user hears of the clock at once.
 
 use std::fmt;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_credential_types::Credentials as SdkCredentials;
 use aws_sdk_iam::config::{AppName, BehaviorVersion, IdentityCache, Region, StalledStreamProtectionConfig};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
-};
-use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::{
-    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
-};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
-use aws_smithy_types::date_time::{DateTime, Format};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use iam_sorry_core::credentials::Credentials;
-use iam_sorry_core::timestamp::Timestamp;
-use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::clock::{Listen, ServerClock};
 use crate::errors::{Asked, AwsError};
+use crate::transport::{EndpointKind, Transport, endpoint_kind, proxy_config, tls_context};
 
 /// How AWS is reached. [`Settings::new`] gives the defaults; change fields from there.
 #[derive(Clone, Debug)]
@@ -159,8 +144,8 @@ impl Aws {
         };
         let proxy = settings.proxy.as_ref().map(proxy_config).transpose()?;
         let tls = tls_context(settings.ca_bundle.as_deref())?;
-        let https = SharedHttpClient::new(Transport { tls: Some((tls, proxy)), connector: OnceLock::new() });
-        let http = SharedHttpClient::new(Transport { tls: None, connector: OnceLock::new() });
+        let https = SharedHttpClient::new(Transport::https(tls, proxy));
+        let http = SharedHttpClient::new(Transport::plain());
         let pick = |endpoint: &Option<String>| match endpoint {
             Some(url) if url.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("http:")) => http.clone(),
             _ => https.clone(),
@@ -268,238 +253,9 @@ fn sdk_credentials(credentials: &Credentials) -> SdkCredentials {
     )
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EndpointKind {
-    Https,
-    LoopbackHttp,
-    RemoteHttp,
-}
-
-/// Reads scheme and host of an endpoint; strict, so that nothing passes for loopback that is not
-/// (`http://127.0.0.1@example.com`, `http://localhost.example.com`).
-fn endpoint_kind(endpoint: &str) -> Result<EndpointKind, AwsError> {
-    let invalid = || {
-        AwsError::Settings(format!(
-            "{endpoint:?} can't be an endpoint.\nGive an address such as https://sts.eu-central-1.amazonaws.com"
-        ))
-    };
-    let (scheme, rest) = endpoint.split_once("://").ok_or_else(invalid)?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    if authority.is_empty()
-        || authority.contains(|c: char| c == '@' || c == '\\' || c == '%' || !c.is_ascii_graphic())
-    {
-        return Err(invalid());
-    }
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split_once(']').ok_or_else(invalid)?.0,
-        None => authority.split(':').next().unwrap_or(authority),
-    };
-    let loopback =
-        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    match scheme.to_ascii_lowercase().as_str() {
-        "https" => Ok(EndpointKind::Https),
-        "http" if loopback => Ok(EndpointKind::LoopbackHttp),
-        "http" => Ok(EndpointKind::RemoteHttp),
-        _ => Err(invalid()),
-    }
-}
-
-fn proxy_config(proxy: &Proxy) -> Result<ProxyConfig, AwsError> {
-    // The SDK's error would repeat the address, password and all.
-    let config = ProxyConfig::https(proxy.url.expose_secret()).map_err(|_| {
-        AwsError::Settings(
-            "The address of the proxy can't be read.\nSet it like this: export HTTPS_PROXY=http://proxy.example.org:3128"
-                .into(),
-        )
-    })?;
-    Ok(match &proxy.no_proxy {
-        Some(hosts) => config.no_proxy(hosts),
-        None => config,
-    })
-}
-
-fn tls_context(ca_bundle: Option<&[u8]>) -> Result<TlsContext, AwsError> {
-    let mut builder = TlsContext::builder();
-    if let Some(pem) = ca_bundle {
-        // The SDK panics on a bundle that it can't read, so every certificate is tried here first.
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let mut roots = RootCertStore::empty();
-        let usable = certificates.is_ok_and(|list| {
-            !list.is_empty() && list.into_iter().all(|certificate| roots.add(certificate).is_ok())
-        });
-        if !usable {
-            return Err(AwsError::Settings(
-                "The CA bundle holds no PEM certificates, or one that can't be read.\nCheck the file that \
-                 AWS_CA_BUNDLE or ca_bundle names."
-                    .into(),
-            ));
-        }
-        builder =
-            builder.with_trust_store(TrustStore::empty().with_native_roots(false).with_pem_certificate(pem));
-    }
-    builder.build().map_err(|e| AwsError::Settings(format!("TLS could not be set up: {e}")))
-}
-
-/// One connector with its pool, made at the first request: loading the system's CAs takes tens of milliseconds, and a
-/// plain-http endpoint needs none. (The SDK's own client loads them whenever a service client is made.)
-struct Transport {
-    tls: Option<(TlsContext, Option<ProxyConfig>)>,
-    connector: OnceLock<SharedHttpConnector>,
-}
-
-impl fmt::Debug for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("tls", &self.tls.is_some()).finish_non_exhaustive()
-    }
-}
-
-impl HttpClient for Transport {
-    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        // The timeouts in `settings` are the same for every client that one `Aws` makes, so one connector serves all.
-        self.connector
-            .get_or_init(|| {
-                let builder = Connector::builder()
-                    .connector_settings(settings.clone())
-                    .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()));
-                SharedHttpConnector::new(match &self.tls {
-                    None => builder.build_http(),
-                    Some((tls, proxy)) => {
-                        let mut builder = builder;
-                        builder.set_proxy_config(proxy.clone());
-                        builder
-                            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-                            .tls_context(tls.clone())
-                            .build()
-                    }
-                })
-            })
-            .clone()
-    }
-}
-
-/// What AWS's answers tell about its clock, and where the requests went.
-#[derive(Debug, Default)]
-pub(crate) struct ServerClock(Mutex<Heard>);
-
-#[derive(Debug, Default)]
-struct Heard {
-    offset: Option<i64>,
-    sts_host: Option<String>,
-    iam_host: Option<String>,
-}
-
-impl ServerClock {
-    /// Seconds that AWS's clock is ahead of ours.
-    pub fn offset_seconds(&self) -> Option<i64> {
-        self.heard().offset
-    }
-
-    pub fn local(&self) -> Timestamp {
-        now()
-    }
-
-    pub fn server(&self) -> Option<Timestamp> {
-        Timestamp::from_unix(now().unix().checked_add(self.offset_seconds()?)?)
-    }
-
-    fn host(&self, service: &str) -> Option<String> {
-        let heard = self.heard();
-        if service == "sts" { heard.sts_host.clone() } else { heard.iam_host.clone() }
-    }
-
-    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// This machine's clock, whole seconds.
-pub(crate) fn now() -> Timestamp {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    i64::try_from(seconds)
-        .ok()
-        .and_then(Timestamp::from_unix)
-        .unwrap_or_else(|| unreachable!("the clock is past the year 9999"))
-}
-
-/// Notes where a request goes and the `Date` of its answer.
-#[derive(Debug)]
-struct Listen {
-    clock: Arc<ServerClock>,
-    service: &'static str,
-}
-
-impl Intercept for Listen {
-    fn name(&self) -> &'static str {
-        "iam-sorry-listen"
-    }
-
-    fn read_before_transmit(
-        &self,
-        context: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let uri = context.request().uri();
-        let origin: String = uri.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
-        let mut heard = self.clock.heard();
-        *(if self.service == "sts" { &mut heard.sts_host } else { &mut heard.iam_host }) = Some(origin);
-        Ok(())
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        // RFC 9110, section 6.6.1; a response from a cache (Age) would tell an old time.
-        let headers = context.response().headers();
-        if headers.get("age").is_none()
-            && let Some(date) = headers.get("date")
-            && let Ok(date) = DateTime::from_str(date, Format::HttpDate)
-        {
-            self.clock.heard().offset = Some(date.secs() - now().unix());
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_this_machine_is_loopback() {
-        for local in ["http://localhost:4566", "http://127.0.0.1", "HTTP://127.8.9.1:1/x", "http://[::1]:99/"]
-        {
-            assert_eq!(endpoint_kind(local).unwrap(), EndpointKind::LoopbackHttp, "{local}");
-        }
-        for remote in [
-            "http://example.com",
-            "http://localhost.example.com",
-            "http://127.0.0.1.example.com",
-            "http://10.0.0.1:80",
-            "http://[::2]",
-            "http://0.0.0.0:1",
-            "http://127.1",
-        ] {
-            assert_eq!(endpoint_kind(remote).unwrap(), EndpointKind::RemoteHttp, "{remote}");
-        }
-        for bad in [
-            "localhost:4566",
-            "ftp://localhost",
-            "http://",
-            "http:///x",
-            "http://127.0.0.1@example.com/",
-            "http://example.com\\@localhost",
-            "http://local host",
-            "http://[::1",
-            "",
-        ] {
-            assert!(endpoint_kind(bad).is_err(), "{bad}");
-        }
-        assert_eq!(endpoint_kind("https://sts.amazonaws.com").unwrap(), EndpointKind::Https);
-    }
 
     #[test]
     fn plain_http_needs_permission() {

@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use iam_sorry_core::timestamp::{Timestamp, human_duration};
 
-use crate::client::ServerClock;
+use crate::clock::ServerClock;
 
 /// Why a request to AWS, or the work around it, came to nothing. `Display` is written for the user: the first line
 /// says what happened, the lines after it what to do.
@@ -163,7 +163,7 @@ pub enum AwsError {
     },
     /// A key that we made may still exist; its journal entry stays so that a later run finishes the job.
     #[error(
-        "{cause}\nThe access key {} made for '{user}' could not be deleted yet. It is written down in {}, and \
+        "{cause}\nThe access key {} made for '{user}' may still exist{why}. It is written down in {}, and \
          the next iam-sorry command with this manager tries again; to do it now: iam-sorry doctor",
         .key_id.as_deref().unwrap_or("(its ID was never learnt)"), .entry.display()
     )]
@@ -172,10 +172,36 @@ pub enum AwsError {
         user: String,
         /// The key, where its ID is known.
         key_id: Option<String>,
-        /// What stood in the way.
+        /// What went wrong first.
         cause: Box<AwsError>,
+        /// Why the delete failed, in brackets, where that is not the cause itself.
+        why: String,
         /// The journal entry.
         entry: PathBuf,
+    },
+    /// The key to be replaced is not one of the user's.
+    #[error(
+        "The access key {key_id} is not one of IAM user '{user}'.\nSee the user's keys: aws iam list-access-keys --user-name {user}"
+    )]
+    NotTheirKey {
+        /// The user.
+        user: String,
+        /// The key.
+        key_id: String,
+    },
+    /// The new key is stored and works, but the old one is still there; the journal entry stays so that a later run
+    /// finishes the job.
+    #[error(
+        "The new access key of '{user}' is stored and works, but the old one, {key_id}, could not be deleted yet: \
+         {cause}\nThe next iam-sorry command with this manager tries again; to do it now: iam-sorry doctor"
+    )]
+    OldKeyLeft {
+        /// The user.
+        user: String,
+        /// The old key.
+        key_id: String,
+        /// What stood in the way.
+        cause: Box<AwsError>,
     },
     /// The journal of created keys could not be written or read; without it no key is made.
     #[error("The journal of access keys at {} could not be used: {source}\nWithout it no access key is made. Check the folder's owner, mode and free space: ls -ld {}", .path.display(), .path.display())]
@@ -197,6 +223,13 @@ pub enum AwsError {
         /// What is missing or wrong.
         what: String,
     },
+}
+
+impl AwsError {
+    /// Whether AWS said that the caller lacks a permission.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code.starts_with("AccessDenied"))
+    }
 }
 
 /// What is known of one access key, to show to its owner.

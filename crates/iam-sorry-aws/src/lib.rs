@@ -7,14 +7,17 @@
 //! tokio runtime; one thread is enough.
 
 pub mod client;
+mod clock;
 pub mod errors;
 pub mod issue;
 pub mod journal;
+mod key;
 pub mod lookup;
 pub mod policy;
 mod record;
 pub mod recover;
 pub mod rotate;
+mod transport;
 mod wait;
 
 pub use client::{Aws, Settings};

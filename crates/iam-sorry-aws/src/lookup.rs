@@ -5,7 +5,8 @@ use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::names::{CallerArn, UserName};
 use iam_sorry_core::timestamp::Timestamp;
 
-use crate::client::{Aws, now};
+use crate::client::Aws;
+use crate::clock::now;
 use crate::errors::{AwsError, KeyFacts, LastUsed};
 
 /// An IAM user as iam:GetUser tells it.

@@ -5,8 +5,8 @@ use iam_sorry_core::names::UserName;
 
 use crate::client::Aws;
 use crate::errors::{AwsError, LastUsed};
-use crate::issue::delete_key;
 use crate::journal::{Journal, Pending, State, now_ms};
+use crate::key::delete_key;
 use crate::lookup::{caller, keys_of, last_used};
 use crate::record::{Fact, Purpose, Record};
 use crate::wait::Patience;
@@ -56,11 +56,11 @@ pub enum Outcome {
         /// The key.
         key_id: String,
     },
-    /// These credentials belong to another account or endpoint than the entry; left.
+    /// These credentials belong to another account than the entry; left.
     OtherAccount {
         /// The account that the entry is about.
         account: String,
-        /// The endpoint that the entry is about, where it is not AWS's own.
+        /// The IAM endpoint it was written for, where one was configured.
         endpoint: Option<String>,
     },
     /// Somebody else finished it meanwhile.
@@ -129,7 +129,7 @@ pub async fn recover(
             Stored::Unknown => return Ok(Outcome::ProfileUnknown { key_id }),
             Stored::Yes => {
                 if let Purpose::Rotate { old } = &intent.purpose {
-                    delete_key(aws, manager, &user, old).await?;
+                    crate::rotate::retire(aws, manager, &user, old).await?;
                 }
                 open.clear()?;
                 return Ok(Outcome::Kept { key_id });
@@ -177,4 +177,26 @@ pub(crate) async fn search(aws: &Aws, manager: &Credentials, record: &Record) ->
         1 => fitting.pop().map_or(Found::Nothing, Found::One),
         _ => Found::Several(fitting),
     })
+}
+
+/// Finishes every dead entry that `manager_profile` made. Asks AWS nothing where there is none.
+///
+/// # Errors
+/// [`AwsError::Journal`] where the folder can't be read; what goes wrong with one entry is told beside it.
+pub async fn recover_all(
+    journal: &Journal,
+    manager_profile: &str,
+    aws: &Aws,
+    manager: &Credentials,
+    patience: &Patience,
+    stored: &(dyn Fn(&Record, &str) -> Stored + Send + Sync),
+) -> Result<Vec<(Pending, Result<Outcome, AwsError>)>, AwsError> {
+    let mut outcomes = Vec::new();
+    for entry in journal.pending()?.entries {
+        if entry.state == State::Dead && entry.record.intent.manager == manager_profile {
+            let outcome = recover(journal, &entry, aws, manager, patience, stored).await;
+            outcomes.push((entry, outcome));
+        }
+    }
+    Ok(outcomes)
 }
