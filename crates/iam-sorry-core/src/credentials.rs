@@ -69,7 +69,7 @@ impl Credentials {
 }
 
 /// RFC 8259, section 7. By hand, because a serializer would leave copies of secrets in buffers that nobody wipes.
-fn push_json_string(out: &mut String, value: &str) {
+pub(crate) fn push_json_string(out: &mut String, value: &str) {
     out.push('"');
     for c in value.chars() {
         match c {

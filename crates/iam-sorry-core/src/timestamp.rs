@@ -16,6 +16,9 @@ pub struct Timestamp(OffsetDateTime);
 pub struct InvalidTimestamp(String);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(OffsetDateTime::UNIX_EPOCH);
+
     /// `None` where the number of seconds lies outside the years -9999 to 9999.
     pub fn from_unix(seconds: i64) -> Option<Self> {
         OffsetDateTime::from_unix_timestamp(seconds).ok().map(Self)
@@ -32,7 +35,8 @@ impl Timestamp {
     /// # Errors
     /// [`InvalidTimestamp`] with the text in it.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
-        let naive = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second][optional [.[subsecond]]]");
+        let naive =
+            format_description!("[year]-[month]-[day]T[hour]:[minute]:[second][optional [.[subsecond]]]");
         let text = text.trim();
         OffsetDateTime::parse(text, &Rfc3339)
             .or_else(|_| PrimitiveDateTime::parse(text, naive).map(PrimitiveDateTime::assume_utc))
