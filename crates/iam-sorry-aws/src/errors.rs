@@ -535,4 +535,56 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
+
+    fn answer(action: &'static str, key_id: &str, status: u16, code: &str, message: &str) -> AwsError {
+        use aws_smithy_runtime_api::http::StatusCode;
+        use aws_smithy_types::body::SdkBody;
+        use aws_smithy_types::error::ErrorMetadata;
+        let clock = ServerClock::default();
+        let asked = Asked {
+            action,
+            endpoint: "https://sts.amazonaws.com".into(),
+            key_id,
+            clock: &clock,
+            subject: "device",
+        };
+        let metadata = ErrorMetadata::builder().code(code).message(message).build();
+        let raw = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::empty());
+        asked.refused(&metadata, &raw)
+    }
+
+    /// AWS's own words for sts:GetSessionToken and sts:AssumeRole; the code is AccessDenied for all of them.
+    #[test]
+    fn mfa_is_recognised_by_awss_words() {
+        let says = |message| answer("sts:GetSessionToken", "AKIAEXAMPLE", 403, "AccessDenied", message);
+        let wrong = says("MultiFactorAuthentication failed with invalid MFA one time pass code. ");
+        assert!(matches!(&wrong, AwsError::MfaWrong { serial } if serial == "device"), "{wrong}");
+        let required = says(
+            "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code. ",
+        );
+        assert!(matches!(required, AwsError::MfaRequired { .. }), "{required}");
+        assert!(matches!(says("User is not authorized"), AwsError::Refused { .. }));
+    }
+
+    #[test]
+    fn a_session_without_mfa_at_iam_is_explained() {
+        let error = answer("iam:GetUser", "ASIAEXAMPLE", 403, "InvalidClientTokenId", "invalid");
+        assert!(error.to_string().contains("without MFA"), "{error}");
+        let error = answer("iam:GetUser", "AKIAEXAMPLE", 403, "InvalidClientTokenId", "invalid");
+        assert!(!error.to_string().contains("MFA"), "{error}");
+    }
+
+    #[test]
+    fn codes_find_their_kind() {
+        let kind = |status, code| answer("iam:GetUser", "AKIAEXAMPLE", status, code, "words");
+        assert!(matches!(kind(400, "Throttling"), AwsError::Throttled { .. }));
+        assert!(matches!(kind(403, "ExpiredToken"), AwsError::Expired { .. }));
+        assert!(matches!(kind(404, "NoSuchEntity"), AwsError::NoSuchUser { .. }));
+        assert!(
+            matches!(kind(403, "RequestExpired"), AwsError::Refused { .. }),
+            "without a sign of the clock"
+        );
+        let proxy = answer("iam:GetUser", "AKIAEXAMPLE", 502, "", "");
+        assert!(matches!(&proxy, AwsError::Unreachable { cause, .. } if cause.contains("502")), "{proxy}");
+    }
 }
