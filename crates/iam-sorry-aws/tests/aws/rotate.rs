@@ -1,9 +1,7 @@
 //! Rotation: the new key is made, proved and stored before the old one goes; at no moment is the user without a key
 //! that works and is written down.
 
-mod common;
-
-use common::{Scene, USER, name, ours, run};
+use crate::scene::{Scene, USER, name, ours, run};
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::recover::{Outcome, Stored};
 use iam_sorry_aws::rotate::{Rotation, start};

@@ -1,9 +1,7 @@
 //! The policy that we print is enough, and each of its actions is needed: with any one taken away something fails, names
 //! that action, and leaves no key behind.
 
-mod common;
-
-use common::{Scene, USER, hours, name, ours, run};
+use crate::scene::{Scene, USER, hours, name, ours, run};
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::issue::issue_for_user;
 use iam_sorry_aws::lookup::user_of_key;

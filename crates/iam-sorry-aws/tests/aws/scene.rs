@@ -1,7 +1,5 @@
 //! The scene of most tests: a fresh account of a real emulator, the fault proxy in front of it, a manager, a user
 //! `alice`, and a journal folder of its own.
-#![expect(clippy::missing_panics_doc, reason = "tests")]
-#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses its part")]
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -30,7 +28,7 @@ pub struct Scene {
     pub patience: Patience,
     progress: Box<dyn Fn(&Progress) + Send + Sync>,
     heard: Arc<Mutex<Vec<Progress>>>,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Scene {
@@ -68,7 +66,7 @@ impl Scene {
             manager,
             progress,
             heard,
-            folder,
+            _folder: folder,
         }
     }
 

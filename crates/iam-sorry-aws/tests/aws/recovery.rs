@@ -1,11 +1,9 @@
 //! The process dies between any two steps (its future is dropped, its lock released); the next run leaves nothing.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Scene, USER, ours, run};
+use crate::scene::{Scene, USER, ours, run};
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::journal::State;
 use iam_sorry_aws::recover::{Outcome, Stored, recover, recover_all};

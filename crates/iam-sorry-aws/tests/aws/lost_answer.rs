@@ -1,11 +1,9 @@
 //! The answer to CreateAccessKey is lost. Was a key made? Exactly ours may go, and nobody else's.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Scene, USER};
+use crate::scene::{Scene, USER};
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::recover::{Outcome, Stored};
 use testkit::{Fault, Hook};

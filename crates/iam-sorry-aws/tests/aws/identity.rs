@@ -1,8 +1,6 @@
 //! Sessions from a user's own key, roles, look-ups, and the ways AWS says no.
 
-mod common;
-
-use common::{Scene, USER, hours, key, name, ours, run};
+use crate::scene::{Scene, USER, hours, key, name, ours, run};
 use iam_sorry_aws::issue::{Mfa, RoleRequest, assume_role, session_from_key};
 use iam_sorry_aws::lookup::{caller, user_exists, user_of_key};
 use iam_sorry_aws::{Aws, AwsError, Settings};

@@ -1,11 +1,9 @@
 //! Temporary credentials for a user through a manager, against an emulator that checks signatures and ties a session
 //! to the user whose key made it.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Scene, USER, hours, name, run};
+use crate::scene::{Scene, USER, hours, name, run};
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::issue::{Progress, issue_for_user};
 use serde_json::json;
