@@ -176,7 +176,9 @@ mod tests {
         for (text, seconds) in [("1", 3600), ("36", 129_600), ("12h", 43_200), ("90m", 5400), ("15m", 900)] {
             assert_eq!(SessionDuration::parse(text).map(SessionDuration::seconds), Ok(seconds), "{text}");
         }
-        for text in ["0", "37", "-1", "abc", "1e9", "", "h", "14m", "2161m", "1.5", " 1", "99999999999999999999"] {
+        for text in
+            ["0", "37", "-1", "abc", "1e9", "", "h", "14m", "2161m", "1.5", " 1", "99999999999999999999"]
+        {
             assert!(SessionDuration::parse(text).is_err(), "{text}");
         }
     }

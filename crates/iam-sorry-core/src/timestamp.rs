@@ -35,7 +35,8 @@ impl Timestamp {
     /// # Errors
     /// [`InvalidTimestamp`] with the text in it.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
-        let naive = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second][optional [.[subsecond]]]");
+        let naive =
+            format_description!("[year]-[month]-[day]T[hour]:[minute]:[second][optional [.[subsecond]]]");
         let text = text.trim();
         OffsetDateTime::parse(text, &Rfc3339)
             .or_else(|_| PrimitiveDateTime::parse(text, naive).map(PrimitiveDateTime::assume_utc))
