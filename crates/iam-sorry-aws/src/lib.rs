@@ -1,1 +1,26 @@
-//! placeholder
+//! STS and IAM on the official AWS SDK: temporary credentials that really are the user's, and the journal that makes
+//! every access key created on the way go away again.
+//!
+//! A command line uses this crate today and a server will, so it reads no environment and no HOME, prints nothing and
+//! picks no exit code: settings, folders, credentials and the wish to stop come in by value, progress goes out through
+//! a callback, and what went wrong is an [`errors::AwsError`] whose text is what a person reads. The caller starts the
+//! tokio runtime; one thread is enough.
+
+mod asked;
+pub mod client;
+mod clock;
+pub mod errors;
+pub mod issue;
+pub mod journal;
+mod key;
+pub mod lookup;
+pub mod policy;
+mod record;
+pub mod recover;
+pub mod rotate;
+mod transport;
+mod wait;
+
+pub use client::{Aws, Settings};
+pub use errors::AwsError;
+pub use wait::{Cancel, Patience};

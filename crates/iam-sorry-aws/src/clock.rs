@@ -1,0 +1,101 @@
+//! AWS's clock against this machine's, learnt from the `Date` of every answer, and which hosts answered.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::date_time::{DateTime, Format};
+use iam_sorry_core::timestamp::Timestamp;
+
+/// What AWS's answers tell about its clock, and where the requests went.
+#[derive(Debug, Default)]
+pub(crate) struct ServerClock(Mutex<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    offset: Option<i64>,
+    sts_host: Option<String>,
+    iam_host: Option<String>,
+}
+
+impl ServerClock {
+    /// Seconds that AWS's clock is ahead of ours.
+    pub fn offset_seconds(&self) -> Option<i64> {
+        self.heard().offset
+    }
+
+    pub fn local(&self) -> Timestamp {
+        now()
+    }
+
+    pub fn server(&self) -> Option<Timestamp> {
+        Timestamp::from_unix(now().unix().checked_add(self.offset_seconds()?)?)
+    }
+
+    pub fn host(&self, service: &str) -> Option<String> {
+        let heard = self.heard();
+        if service == "sts" { heard.sts_host.clone() } else { heard.iam_host.clone() }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// This machine's clock, whole seconds.
+pub(crate) fn now() -> Timestamp {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    i64::try_from(seconds)
+        .ok()
+        .and_then(Timestamp::from_unix)
+        .unwrap_or_else(|| unreachable!("the clock is past the year 9999"))
+}
+
+/// Notes where a request goes and the `Date` of its answer.
+#[derive(Debug)]
+pub(crate) struct Listen {
+    pub clock: Arc<ServerClock>,
+    pub service: &'static str,
+}
+
+impl Intercept for Listen {
+    fn name(&self) -> &'static str {
+        "iam-sorry-listen"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let uri = context.request().uri();
+        let origin: String = uri.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+        let mut heard = self.clock.heard();
+        *(if self.service == "sts" { &mut heard.sts_host } else { &mut heard.iam_host }) = Some(origin);
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // RFC 9110, section 6.6.1; a response from a cache (Age) would tell an old time.
+        let headers = context.response().headers();
+        if headers.get("age").is_none()
+            && let Some(date) = headers.get("date")
+            && let Ok(date) = DateTime::from_str(date, Format::HttpDate)
+        {
+            self.clock.heard().offset = Some(date.secs() - now().unix());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,351 @@
+//! The journal of access keys that we are about to make, so that none outlives us whatever happens
+//! (temporary-credentials contract, promise 2).
+//!
+//! One file per key, JSON lines: the intent first, facts appended as they become known, so that a torn write loses its
+//! own line only. A file is complete before it gets its name, locked (flock) while its owner lives, and flushed, folder
+//! included, before the step that it announces.
+//!
+//! | the process dies after             | on disk                   | in IAM         | the next run ([`crate::recover`])                  |
+//! |------------------------------------|---------------------------|----------------|----------------------------------------------------|
+//! | nothing                            | nothing, or an unnamed file | nothing      | nothing to do                                      |
+//! | intent flushed                     | intent                    | nothing        | finds no candidate once the window is past: clears |
+//! | request under way, answer lost     | intent, heartbeats        | perhaps a key  | exactly one candidate: deletes it; several: asks   |
+//! | key made, ID not yet flushed       | intent, heartbeats        | the key        | the same                                           |
+//! | ID flushed                         | intent, ID                | the key        | deletes it by ID                                   |
+//! | deleted, entry not yet removed     | intent, ID                | nothing        | NoSuchEntity: clears                               |
+//! | entry removed                      | nothing                   | nothing        | nothing to do                                      |
+//! | kept key: before it is stored      | intent (keep), ID         | the key        | asks the profile: not there: deletes it            |
+//! | kept key: stored, not yet cleared  | intent (keep), ID         | the key, in use | asks the profile: there: clears                   |
+//! | rotation: new key stored           | intent (rotate), ID       | both keys      | there: deactivates and deletes the old one         |
+//!
+//! A candidate is a key of the user that was not there before, was made between intent and last heartbeat by AWS's
+//! clock (2 s and 5 s of allowance), and was never used. The heartbeat sets the file's time every 100 ms while
+//! CreateAccessKey is under way, from this machine's clock, so that the time of a sudden death is known.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use crate::errors::AwsError;
+use crate::record::{Fact, MACHINE};
+pub use crate::record::{Intent, Purpose, Record};
+
+/// How long the entries of another machine are left alone: it may be alive, and we can't see it.
+const ELSEWHERE: Duration = Duration::from_secs(15 * 60);
+
+/// The folder of journal entries. Nothing is read or made before it is needed.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    folder: PathBuf,
+}
+
+/// Whether an entry's owner is still at work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// A living process holds it.
+    Running,
+    /// Its owner is gone: it is to be recovered.
+    Dead,
+    /// Written on another machine, not long enough ago to be sure that its owner is gone.
+    Elsewhere {
+        /// Seconds until it may be recovered from here.
+        wait: i64,
+    },
+}
+
+/// An entry that was found in the folder.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says.
+    pub record: Record,
+    /// Whether somebody is at work on it.
+    pub state: State,
+}
+
+/// What the folder holds.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Readable entries, oldest first.
+    pub entries: Vec<Pending>,
+    /// Files that are no entries of ours, and why.
+    pub unreadable: Vec<(PathBuf, String)>,
+}
+
+impl Journal {
+    /// A journal in `folder`, which is made (0700) when the first entry is written.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The entries on disk; none where there is no folder.
+    ///
+    /// # Errors
+    /// [`AwsError::Journal`] where the folder can't be read.
+    pub fn pending(&self) -> Result<Listing, AwsError> {
+        self.list().map_err(|e| self.failed(&self.folder, e))
+    }
+
+    /// Removes an entry without looking at IAM: for a person who has dealt with the key by hand.
+    ///
+    /// # Errors
+    /// [`AwsError::Journal`] where it can't be removed, or its owner is still at work.
+    pub fn forget(&self, entry: &Pending) -> Result<(), AwsError> {
+        match self.take(&entry.path)? {
+            Some((open, _)) => open.clear(),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes and flushes the intent to make a key. From here on the caller must clear the entry or leave it to
+    /// recovery.
+    pub(crate) fn begin(&self, intent: Intent) -> Result<OpenEntry, AwsError> {
+        self.create(intent).map_err(|e| self.failed(&self.folder, e))
+    }
+
+    /// Takes over an entry whose owner is gone: locked, re-read. `None` where somebody else has finished it meanwhile.
+    pub(crate) fn take(&self, path: &Path) -> Result<Option<(OpenEntry, Record)>, AwsError> {
+        self.lock_and_read(path).map_err(|e| self.failed(path, e))
+    }
+
+    /// The entry as it is on disk now, heartbeats included.
+    pub(crate) fn reread(&self, entry: &OpenEntry) -> Result<Record, AwsError> {
+        read(&entry.file).map_err(|e| self.failed(&entry.path, e))
+    }
+
+    fn failed(&self, path: &Path, source: io::Error) -> AwsError {
+        AwsError::Journal { path: path.to_owned(), source }
+    }
+
+    fn create(&self, intent: Intent) -> io::Result<OpenEntry> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let folder = self.open_folder()?;
+        let id = unique_name();
+        let (unnamed, name) = (format!(".{id}.new"), format!("{id}.json"));
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&folder, unnamed.as_str(), flags, Mode::RUSR | Mode::WUSR)?);
+        let written = (|| -> io::Result<()> {
+            lock(&file)?;
+            let mut file = &file;
+            file.write_all(Fact::Intent(Box::new(intent)).to_line()?.as_bytes())?;
+            rustix::fs::fsync(file)?;
+            // The name comes last: whoever lists the folder sees complete entries only.
+            rustix::fs::renameat(&folder, unnamed.as_str(), &folder, name.as_str())?;
+            Ok(rustix::fs::fsync(&folder)?)
+        })();
+        if let Err(error) = written {
+            let _ = rustix::fs::unlinkat(&folder, unnamed.as_str(), AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&folder, name.as_str(), AtFlags::empty());
+            return Err(error);
+        }
+        let path = self.folder.join(&name);
+        let entry = OpenEntry { folder, file, name, path };
+        entry.heartbeat(false).map_err(io::Error::other)?;
+        Ok(entry)
+    }
+
+    fn open_folder(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&self.folder, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&folder)?;
+        // An entry tells which key to delete, so nobody else may plant one.
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the folder belongs to another user",
+            ));
+        }
+        if stat.st_mode & 0o077 != 0 {
+            rustix::fs::fchmod(&folder, Mode::RWXU)?;
+        }
+        Ok(folder)
+    }
+
+    fn list(&self) -> io::Result<Listing> {
+        let mut listing = Listing::default();
+        let folder = match self.open_folder() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(listing),
+            folder => folder?,
+        };
+        let mut names = Vec::new();
+        for item in rustix::fs::Dir::read_from(&folder)? {
+            let name = item?.file_name().to_string_lossy().into_owned();
+            match name.strip_suffix(".json") {
+                Some(stem) if !stem.starts_with('.') => names.push(name),
+                _ => {}
+            }
+        }
+        names.sort();
+        for name in names {
+            let path = self.folder.join(&name);
+            match open_entry(&folder, &name) {
+                Err(Errno::NOENT) => {} // finished meanwhile
+                Err(e) => listing.unreadable.push((path, io::Error::from(e).to_string())),
+                Ok(file) => match read(&file) {
+                    Err(e) => listing.unreadable.push((path, e.to_string())),
+                    Ok(record) => {
+                        let state = state(&file, &record);
+                        listing.entries.push(Pending { path, record, state });
+                    }
+                },
+            }
+        }
+        Ok(listing)
+    }
+
+    fn lock_and_read(&self, path: &Path) -> io::Result<Option<(OpenEntry, Record)>> {
+        let name = path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
+        let name = name.ok_or_else(|| io::Error::other("no file name"))?;
+        let folder = match self.open_folder() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            folder => folder?,
+        };
+        let file = match open_entry(&folder, &name) {
+            Err(Errno::NOENT) => return Ok(None),
+            file => file?,
+        };
+        lock(&file).map_err(|e| {
+            let busy = e == Errno::WOULDBLOCK;
+            if busy {
+                io::Error::new(io::ErrorKind::WouldBlock, "another process is at work on it")
+            } else {
+                e.into()
+            }
+        })?;
+        if file.metadata()?.nlink() == 0 {
+            return Ok(None); // another run finished it between open and lock
+        }
+        let record = read(&file)?;
+        Ok(Some((OpenEntry { folder, file, name, path: path.to_owned() }, record)))
+    }
+}
+
+/// An entry that this process holds. Dropping it leaves the file to recovery.
+#[derive(Debug)]
+pub(crate) struct OpenEntry {
+    folder: OwnedFd,
+    file: File,
+    name: String,
+    path: PathBuf,
+}
+
+impl OpenEntry {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a fact and flushes it.
+    pub fn note(&self, fact: &Fact) -> Result<(), AwsError> {
+        let append = || {
+            let mut file = &self.file;
+            file.seek(SeekFrom::End(0))?;
+            // A leading newline closes a line that an earlier death left torn.
+            file.write_all(format!("\n{}", fact.to_line()?).as_bytes())?;
+            Ok(rustix::fs::fsync(file)?)
+        };
+        append().map_err(|source| AwsError::Journal { path: self.path.clone(), source })
+    }
+
+    /// Notes that we are alive and the request is still under way. Explicitly this machine's time: on a network file
+    /// system the server's clock would set it otherwise.
+    pub fn heartbeat(&self, flush: bool) -> Result<(), AwsError> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = Timespec {
+            tv_sec: since.as_secs().try_into().unwrap_or(0),
+            tv_nsec: since.subsec_nanos().into(),
+        };
+        let beat = || {
+            rustix::fs::futimens(&self.file, &Timestamps { last_access: time, last_modification: time })?;
+            if flush { rustix::fs::fsync(&self.file) } else { Ok(()) }
+        };
+        beat().map_err(|e: Errno| AwsError::Journal { path: self.path.clone(), source: e.into() })
+    }
+
+    /// Removes the entry: nothing of ours is left in IAM.
+    pub fn clear(self) -> Result<(), AwsError> {
+        let remove = || {
+            match rustix::fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty()) {
+                Err(Errno::NOENT) | Ok(()) => {}
+                Err(e) => return Err(e),
+            }
+            rustix::fs::fsync(&self.folder)
+        };
+        remove().map_err(|e| AwsError::Journal { path: self.path.clone(), source: e.into() })
+    }
+}
+
+fn open_entry(folder: &OwnedFd, name: &str) -> Result<File, Errno> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::empty()).map(File::from)
+}
+
+/// Some network file systems have no flock; there, process and boot tell who is alive.
+fn lock(file: impl AsFd) -> Result<(), Errno> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => Ok(()),
+        other => other,
+    }
+}
+
+fn read(file: &File) -> io::Result<Record> {
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("not a regular file of this user"));
+    }
+    let mut text = String::new();
+    let mut file = file;
+    file.seek(SeekFrom::Start(0))?;
+    file.take(1 << 20).read_to_string(&mut text)?;
+    let heartbeat_ms = meta.mtime().saturating_mul(1000).saturating_add(meta.mtime_nsec() / 1_000_000);
+    Record::parse(&text, heartbeat_ms).map_err(|e| io::Error::other(e.to_owned()))
+}
+
+fn state(file: &File, record: &Record) -> State {
+    let lock = rustix::fs::flock(file, FlockOperation::NonBlockingLockShared);
+    if lock == Err(Errno::WOULDBLOCK) {
+        return State::Running;
+    }
+    let intent = &record.intent;
+    if !MACHINE.boot_id.is_empty() && intent.boot_id == MACHINE.boot_id {
+        // The owner holds the lock for as long as it lives; only where there are no locks its process must tell.
+        let alive = lock.is_err()
+            && intent.process_start != 0
+            && crate::record::process_start(intent.pid) == intent.process_start;
+        return if alive { State::Running } else { State::Dead };
+    }
+    if intent.host == MACHINE.host {
+        return State::Dead; // rebooted since
+    }
+    let age = now_ms().saturating_sub(record.heartbeat_ms);
+    let wait = i64::try_from(ELSEWHERE.as_millis()).unwrap_or(i64::MAX).saturating_sub(age);
+    if wait > 0 { State::Elsewhere { wait: wait / 1000 + 1 } } else { State::Dead }
+}
+
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(i64::MAX)
+}
+
+/// Sorts by time; unique because O_EXCL says so, unlikely to collide across machines that share a home.
+fn unique_name() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let noise = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    format!("{:013}-{}-{}-{noise:016x}", now_ms(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! Finishing what a dead run left: deletes the access key that a journal entry speaks of, and only ever that one.
+
+use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::names::UserName;
+
+use crate::client::Aws;
+use crate::errors::{AwsError, LastUsed};
+use crate::journal::{Journal, Pending, State, now_ms};
+use crate::key::delete_key;
+use crate::lookup::{caller, keys_of, last_used};
+use crate::record::{Fact, Purpose, Record};
+use crate::wait::Patience;
+
+/// Whether the target profile holds the key that an entry speaks of; the caller looks, since only it can read
+/// profiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It does: the key is in use and stays.
+    Yes,
+    /// It does not: nobody has the secret, the key goes.
+    No,
+    /// It can't be told now (sealed, and nobody there to open it): the entry stays.
+    Unknown,
+}
+
+/// What became of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The key is deleted, or was already gone; the entry is cleared.
+    Deleted {
+        /// The key.
+        key_id: String,
+    },
+    /// No key was ever made; the entry is cleared.
+    NothingMade,
+    /// The key is in its profile and stays; the entry is cleared.
+    Kept {
+        /// The key.
+        key_id: String,
+    },
+    /// Its owner is at work, or may be on another machine; left alone.
+    Busy,
+    /// Too fresh to be sure what exists; left for a later run.
+    TooFresh {
+        /// Seconds until it can be decided.
+        wait: i64,
+    },
+    /// Several keys fit and none was touched; a person must decide, then `forget` the entry.
+    Unclear {
+        /// The keys.
+        candidates: Vec<String>,
+    },
+    /// Whether the key is in its profile can't be told now; left.
+    ProfileUnknown {
+        /// The key.
+        key_id: String,
+    },
+    /// These credentials belong to another account than the entry; left.
+    OtherAccount {
+        /// The account that the entry is about.
+        account: String,
+        /// The IAM endpoint it was written for, where one was configured.
+        endpoint: Option<String>,
+    },
+    /// Somebody else finished it meanwhile.
+    Gone,
+}
+
+/// Finishes one entry. For a kept key or a rotation, `stored` tells whether the profile holds the key.
+///
+/// # Errors
+/// As any request; the entry stays.
+pub async fn recover(
+    journal: &Journal,
+    entry: &Pending,
+    aws: &Aws,
+    manager: &Credentials,
+    patience: &Patience,
+    stored: &(dyn Fn(&Record, &str) -> Stored + Send + Sync),
+) -> Result<Outcome, AwsError> {
+    if entry.state != State::Dead {
+        return Ok(Outcome::Busy);
+    }
+    let (open, record) = match journal.take(&entry.path) {
+        Ok(Some(taken)) => taken,
+        Ok(None) => return Ok(Outcome::Gone),
+        Err(AwsError::Journal { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => {
+            return Ok(Outcome::Busy);
+        }
+        Err(error) => return Err(error),
+    };
+    let intent = &record.intent;
+    // In another account every key is "no such entity", which must not pass for "deleted".
+    let elsewhere =
+        Outcome::OtherAccount { account: intent.account.clone(), endpoint: intent.endpoint.clone() };
+    if intent.endpoint != aws.settings().endpoint_iam || caller(aws, manager).await?.account != intent.account
+    {
+        return Ok(elsewhere);
+    }
+    let user = UserName::parse(&intent.user)
+        .map_err(|e| AwsError::Journal { path: entry.path.clone(), source: std::io::Error::other(e.0) })?;
+    let key_id = match record.key_id.clone() {
+        Some(id) => id,
+        None => {
+            let settle = i64::try_from(patience.settle.as_millis()).unwrap_or(i64::MAX);
+            let settled = record.heartbeat_ms.max(intent.at_ms).saturating_add(settle);
+            let wait = settled.saturating_sub(now_ms());
+            // Writing down the candidates touched the file; they were looked for in good time before.
+            if wait > 0 && record.unclear.is_empty() {
+                return Ok(Outcome::TooFresh { wait: wait / 1000 + 1 });
+            }
+            match search(aws, manager, &record).await? {
+                Found::Nothing => {
+                    open.clear()?;
+                    return Ok(Outcome::NothingMade);
+                }
+                Found::Several(candidates) => {
+                    if record.unclear.is_empty() {
+                        open.note(&Fact::Unclear(candidates.clone()))?;
+                    }
+                    return Ok(Outcome::Unclear { candidates });
+                }
+                Found::One(id) => id,
+            }
+        }
+    };
+    if record.key_id.is_some() && intent.purpose != Purpose::Once {
+        match stored(&record, &key_id) {
+            Stored::Unknown => return Ok(Outcome::ProfileUnknown { key_id }),
+            Stored::Yes => {
+                if let Purpose::Rotate { old } = &intent.purpose {
+                    crate::rotate::retire(aws, manager, &user, old).await?;
+                }
+                open.clear()?;
+                return Ok(Outcome::Kept { key_id });
+            }
+            Stored::No => {}
+        }
+    }
+    delete_key(aws, manager, &user, &key_id).await?;
+    open.clear()?;
+    Ok(Outcome::Deleted { key_id })
+}
+
+/// Keys that the lost request may have made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    One(String),
+    Several(Vec<String>),
+}
+
+/// Looks for the key of an entry whose ID was never learnt: not there before, made in the window, never used.
+///
+/// What this can't tell apart: our request never arrived, and in the same few seconds somebody else made a key for the
+/// same user and has not used it. IAM marks a key with nothing of ours, so the window is kept as narrow as can be.
+///
+/// Once several keys fitted, one that remains later is no proof: the other may have been deleted by its owner.
+pub(crate) async fn search(aws: &Aws, manager: &Credentials, record: &Record) -> Result<Found, AwsError> {
+    let Ok(user) = UserName::parse(&record.intent.user) else { return Ok(Found::Nothing) };
+    let listed = match keys_of(aws, manager, &user).await {
+        Err(AwsError::NoSuchUser { .. }) => return Ok(Found::Nothing), // keys die with their user
+        listed => listed?,
+    };
+    let window = record.window();
+    let mut fitting = Vec::new();
+    for key in listed {
+        let new = !record.intent.keys_before.contains(&key.id);
+        let in_window = key.created.is_some_and(|at| window.contains(&at.unix()));
+        if new && in_window && last_used(aws, manager, &key.id).await? == LastUsed::Never {
+            fitting.push(key.id);
+        }
+    }
+    if !record.unclear.is_empty() {
+        fitting.retain(|id| record.unclear.contains(id));
+        return Ok(if fitting.is_empty() { Found::Nothing } else { Found::Several(fitting) });
+    }
+    Ok(match fitting.len() {
+        0 => Found::Nothing,
+        1 => fitting.pop().map_or(Found::Nothing, Found::One),
+        _ => Found::Several(fitting),
+    })
+}
+
+/// Finishes every dead entry that `manager_profile` made. Asks AWS nothing where there is none.
+///
+/// # Errors
+/// [`AwsError::Journal`] where the folder can't be read; what goes wrong with one entry is told beside it.
+pub async fn recover_all(
+    journal: &Journal,
+    manager_profile: &str,
+    aws: &Aws,
+    manager: &Credentials,
+    patience: &Patience,
+    stored: &(dyn Fn(&Record, &str) -> Stored + Send + Sync),
+) -> Result<Vec<(Pending, Result<Outcome, AwsError>)>, AwsError> {
+    let mut outcomes = Vec::new();
+    for entry in journal.pending()?.entries {
+        if entry.state == State::Dead && entry.record.intent.manager == manager_profile {
+            let outcome = recover(journal, &entry, aws, manager, patience, stored).await;
+            outcomes.push((entry, outcome));
+        }
+    }
+    Ok(outcomes)
+}
