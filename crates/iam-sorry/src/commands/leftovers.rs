@@ -122,7 +122,10 @@ fn stored_ids(app: &App, profile: &Profile, effort: Effort) -> Option<Vec<String
         Effort::Thorough => app.open(profile, key),
         Effort::InPassing => app.open_quietly(profile, key),
     };
-    keys.into_iter().flatten().map(|key| open(key).map(|credentials| credentials.access_key_id).ok()).collect()
+    keys.into_iter()
+        .flatten()
+        .map(|key| open(key).map(|credentials| credentials.access_key_id).ok())
+        .collect()
 }
 
 fn told(entry: &Pending, outcome: Outcome) -> Result<String> {

@@ -67,11 +67,15 @@ struct Job {
 impl Job {
     /// Everything that can be refused, or asked of a person, comes before AWS makes a key.
     fn plan(app: &App, name: &str, credentials: &Document, config: &Document) -> Result<Self> {
-        let profile = Profile::find(name, credentials, config).ok_or_else(|| app.not_found("Profile", name))?;
+        let profile =
+            Profile::find(name, credentials, config).ok_or_else(|| app.not_found("Profile", name))?;
         let key = profile.permanent_key().ok_or_else(|| {
-            let failure = Failure::profile(format!("Profile '{name}' holds no permanent access key to rotate"));
+            let failure =
+                Failure::profile(format!("Profile '{name}' holds no permanent access key to rotate"));
             match profile.active_key() {
-                Some(_) => failure.hint(format!("Temporary credentials are refreshed: iam-sorry refresh {name}")),
+                Some(_) => {
+                    failure.hint(format!("Temporary credentials are refreshed: iam-sorry refresh {name}"))
+                }
                 None => failure.hint("See what is there: iam-sorry list"),
             }
         })?;
@@ -138,9 +142,12 @@ fn values_of(app: &App, holder: &Profile, new: &AccessKey) -> Result<Vec<(String
         let opened = app.keyring(|keyring| keyring.open_fields(&holder.name, &sealed))?;
         let texts: Vec<SecretString> =
             sealed.iter().zip(opened).map(|((field, _), old)| new_of(field).unwrap_or(old)).collect();
-        let to_seal: Vec<(&str, &SecretString)> = sealed.iter().map(|(field, _)| *field).zip(&texts).collect();
+        let to_seal: Vec<(&str, &SecretString)> =
+            sealed.iter().map(|(field, _)| *field).zip(&texts).collect();
         let resealed = app.keyring(|keyring| keyring.replace_fields(&holder.name, &sealed, &to_seal))?;
-        values.extend(sealed.iter().map(|(field, _)| (*field).to_owned()).zip(resealed.into_iter().map(Into::into)));
+        values.extend(
+            sealed.iter().map(|(field, _)| (*field).to_owned()).zip(resealed.into_iter().map(Into::into)),
+        );
     }
     for (field, value) in [stored.id, stored.secret] {
         if !value.starts_with(seal::PREFIX) {
@@ -164,10 +171,19 @@ async fn replace(app: &App, job: &Job, manager: &Manager<'_>, cancel: &Cancel) -
             let signer = match mfa(app, profile)? {
                 None => own,
                 Some(mfa) => {
-                    session_from_key(&aws, &job.key, SessionDuration::HOUR, Some(&mfa), Some(user)).await?.credentials
+                    session_from_key(&aws, &job.key, SessionDuration::HOUR, Some(&mfa), Some(user))
+                        .await?
+                        .credentials
                 }
             };
-            match rotate(app, job, &Signer { aws: &aws, credentials: &signer, profile: &job.name }, user, cancel).await
+            match rotate(
+                app,
+                job,
+                &Signer { aws: &aws, credentials: &signer, profile: &job.name },
+                user,
+                cancel,
+            )
+            .await
             {
                 Err(Stopped::NotAllowed(refusal)) => refusal,
                 ended => return ended.map_err(Stopped::into_failure),
@@ -186,7 +202,9 @@ async fn replace(app: &App, job: &Job, manager: &Manager<'_>, cancel: &Cancel) -
         Some(owner) => owner?,
         None => user_of_key(aws, credentials, &job.key.id).await?,
     };
-    rotate(app, job, &Signer { aws, credentials, profile: name }, &user, cancel).await.map_err(Stopped::into_failure)
+    rotate(app, job, &Signer { aws, credentials, profile: name }, &user, cancel)
+        .await
+        .map_err(Stopped::into_failure)
 }
 
 /// Who makes the new key and deletes the old one.
