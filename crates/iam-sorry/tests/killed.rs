@@ -1,0 +1,436 @@
+//! kill -9 between any two steps, and at random moments: the next run leaves no access key of ours behind, the credentials
+//! file is whole, and a key that somebody else made is never deleted.
+#![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
+
+mod rig;
+
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rig::Rig;
+use testkit::{Fault, Hook};
+
+/// How many random moments; `IAM_SORRY_TEST_KILLS` overrides it.
+const KILLS: usize = 200;
+
+/// Rigs that are killed side by side: most of the time goes into waiting.
+const AT_ONCE: usize = 8;
+
+/// Until AWS can tell whether a lost request made a key: the program's own patience, and a bit.
+const SETTLED: Duration = Duration::from_secs(11);
+
+const ACTIONS: [&str; 6] = [
+    "GetUser",
+    "ListAccessKeys",
+    "CreateAccessKey",
+    "GetSessionToken",
+    "DeleteAccessKey",
+    "GetCallerIdentity",
+];
+
+/// Where on its way a request is when the program dies.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// It never reaches AWS.
+    RequestLost,
+    /// It reaches AWS after the death.
+    RequestUnderWay,
+    /// AWS did it; the answer finds nobody.
+    AnswerUnderWay,
+}
+
+// --- at every step ---
+
+#[test]
+fn killed_when_a_request_is_lost() {
+    at_every_step(Moment::RequestLost, &[]);
+}
+
+#[test]
+fn killed_while_a_request_is_under_way() {
+    at_every_step(Moment::RequestUnderWay, &[]);
+}
+
+#[test]
+fn killed_while_an_answer_is_under_way() {
+    at_every_step(Moment::AnswerUnderWay, &[]);
+}
+
+#[test]
+fn killed_while_a_key_that_shall_be_kept_is_on_its_way() {
+    at_every_step(Moment::AnswerUnderWay, &["--keep-key"]);
+}
+
+fn at_every_step(moment: Moment, options: &[&str]) {
+    std::thread::scope(|scope| {
+        for action in ACTIONS.into_iter().filter(|action| options.is_empty() || *action != "DeleteAccessKey")
+        {
+            scope.spawn(move || {
+                let rig = furnished();
+                killed_at(&rig, action, moment, options);
+                assert_whole(&rig);
+                rig.refresh("admin").ok();
+                assert_eq!(rig.acts_as("admin"), "admin", "{action} {moment:?}");
+                rig.assert_clean("admin");
+                assert_whole(&rig);
+            });
+        }
+    });
+}
+
+/// Any verb finishes what is certain; what has to be waited for, `doctor` waits for.
+#[test]
+fn other_verbs_and_doctor_finish_it_too() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let rig = furnished();
+            killed_at(&rig, "GetSessionToken", Moment::RequestLost, &[]);
+            let key = rig.account.keys("admin").remove(0);
+            rig.run(&["list"]).ok().says(&[&key, "left by an interrupted run, is deleted"]);
+            rig.assert_clean("admin");
+        });
+        scope.spawn(|| {
+            let rig = furnished();
+            killed_at(&rig, "CreateAccessKey", Moment::AnswerUnderWay, &[]);
+            let key = rig.account.keys("admin").remove(0);
+            rig.run(&["list"]).ok().says(&["iam-sorry doctor"]);
+            assert_eq!(rig.account.keys("admin"), [key.as_str()], "too fresh to be sure");
+            let ended = rig.run(&["doctor"]).says(&[&key, "is deleted"]);
+            assert!(ended.out.contains("left-over keys: none"), "{}", ended.out);
+            rig.assert_clean("admin");
+        });
+        scope.spawn(|| {
+            let rig = furnished();
+            killed_at(&rig, "DeleteAccessKey", Moment::AnswerUnderWay, &[]);
+            rig.run(&["doctor"]).says(&["is deleted"]);
+            rig.assert_clean("admin");
+        });
+    });
+}
+
+/// With the manager's key out of reach it says what is left, and forgets nothing.
+#[test]
+fn what_cannot_be_finished_now_is_told_and_kept() {
+    let rig = furnished();
+    killed_at(&rig, "GetSessionToken", Moment::RequestLost, &[]);
+    let key = rig.account.keys("admin").remove(0);
+    let mut command = rig.command(&["list"]);
+    let ended = rig.end(command.env_remove("SSH_AUTH_SOCK").output().unwrap()).ok();
+    ended.says(&[&key, "'usermanager'", "iam-sorry doctor"]);
+    let mut command = rig.command(&["list"]);
+    let ended = rig.end(command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").output().unwrap()).ok();
+    ended.says(&[&key]);
+    assert_eq!((rig.account.keys("admin"), rig.journal().len()), (vec![key], 1));
+    rig.run(&["list"]).ok();
+    rig.assert_clean("admin");
+}
+
+// --- keys of somebody else ---
+
+#[test]
+fn a_foreign_key_from_before_stays() {
+    std::thread::scope(|scope| {
+        for moment in [Moment::RequestLost, Moment::RequestUnderWay, Moment::AnswerUnderWay] {
+            scope.spawn(move || {
+                let rig = furnished();
+                let foreign = rig.account.key("admin").key;
+                killed_at(&rig, "CreateAccessKey", moment, &[]);
+                rig.refresh("admin").ok();
+                assert_eq!(rig.account.keys("admin"), [foreign], "{moment:?}");
+                assert!(rig.journal().is_empty());
+            });
+        }
+    });
+}
+
+#[test]
+fn a_foreign_key_made_after_the_death_stays() {
+    std::thread::scope(|scope| {
+        for moment in [Moment::RequestLost, Moment::AnswerUnderWay] {
+            scope.spawn(move || {
+                let rig = furnished();
+                killed_at(&rig, "CreateAccessKey", moment, &[]);
+                std::thread::sleep(SETTLED);
+                let foreign = rig.account.key("admin").key;
+                rig.refresh("admin").ok();
+                assert_eq!(rig.account.keys("admin"), [foreign], "{moment:?}");
+                assert!(rig.journal().is_empty());
+            });
+        }
+    });
+}
+
+/// Where ours was made and theirs in the same seconds, and ours was never learnt, a person has to decide.
+#[test]
+fn a_foreign_key_made_in_the_same_seconds_stays_and_is_told() {
+    let rig = furnished();
+    killed_at(&rig, "CreateAccessKey", Moment::AnswerUnderWay, &[]);
+    rig.account.key("admin");
+    let keys = rig.account.keys("admin");
+    for _ in 0..2 {
+        rig.run(&["doctor"]).says(&[&keys[0], &keys[1], "none was touched", "by hand"]);
+        assert_eq!((rig.account.keys("admin"), rig.journal().len()), (keys.clone(), 1));
+    }
+    rig.refresh("admin").exits(4).says(&[&keys[0], &keys[1]]);
+    assert_eq!(rig.account.keys("admin"), keys);
+}
+
+/// Once the ID of ours is on disk, nothing else can be meant.
+#[test]
+fn a_foreign_key_is_safe_once_ours_is_known() {
+    std::thread::scope(|scope| {
+        for action in ["GetSessionToken", "DeleteAccessKey"] {
+            scope.spawn(move || {
+                let rig = furnished();
+                killed_at(&rig, action, Moment::RequestLost, &[]);
+                let ours = rig.account.keys("admin").remove(0);
+                let foreign = rig.account.key("admin").key;
+                rig.run(&["list"]).ok().says(&[&ours]);
+                assert_eq!(rig.account.keys("admin"), [foreign], "{action}");
+                assert!(rig.journal().is_empty());
+            });
+        }
+    });
+}
+
+// --- at any moment ---
+
+#[test]
+fn killed_while_the_file_is_written() {
+    std::thread::scope(|scope| {
+        for worker in 0..4_u64 {
+            scope.spawn(move || {
+                let rig = furnished();
+                for round in 0..10_u64 {
+                    // The last answer is there, so what is left to do is the write: milliseconds, with three fsyncs.
+                    let delay = Duration::from_micros((worker * 10 + round) * 700);
+                    let mut run = Run::start(&rig, &["--profile", "usermanager", "admin"]);
+                    let hook = run.kill_hook_after(delay);
+                    rig.proxy.fault_once("GetCallerIdentity", Fault::AfterForward(hook));
+                    run.release();
+                    run.wait();
+                    rig.proxy.clear_faults();
+                    assert_whole(&rig);
+                    rig.assert_clean("admin");
+                    if rig.field("admin", "credentials_owner").is_some() {
+                        assert_eq!(rig.acts_as("admin"), "admin");
+                    }
+                }
+                rig.refresh("admin").ok();
+                let left: Vec<_> = std::fs::read_dir(rig.home.path().join(".aws")).unwrap().collect();
+                assert!(left.len() < 8, "temporary files pile up: {left:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn killed_at_random_moments() {
+    let kills =
+        std::env::var("IAM_SORRY_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let (next, in_time) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for worker in 0..AT_ONCE {
+            let (next, in_time) = (&next, &in_time);
+            scope.spawn(move || {
+                let rig = furnished();
+                let base = rig.home.credentials();
+                rig.account.user("second");
+                // Some keep their key, some refresh two users at once.
+                let args: &[&str] = match worker % 4 {
+                    1 => &["refresh", "--profile", "usermanager", "--keep-key", "admin"],
+                    2 => &["refresh", "--profile", "usermanager", "admin", "second"],
+                    _ => &["refresh", "--profile", "usermanager", "admin"],
+                };
+                let mut random = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(worker as u64 + 1);
+                let start = Instant::now();
+                rig.run(args).ok();
+                let mut usual = start.elapsed();
+                loop {
+                    let round = next.fetch_add(1, Ordering::SeqCst);
+                    if round >= kills {
+                        break;
+                    }
+                    for key in rig.account.keys("admin") {
+                        let args = serde_json::json!({"UserName": "admin", "AccessKeyId": key});
+                        rig.account.call("iam", "delete_access_key", args);
+                    }
+                    rig.home.write_credentials(&base);
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let moment = usual.mul_f64((random >> 33) as f64 / f64::from(1_u32 << 31) * 1.1);
+                    let start = Instant::now();
+                    let mut run = Run::start(&rig, args);
+                    run.release();
+                    std::thread::sleep(moment);
+                    kill(&run.child);
+                    match run.wait() {
+                        Some(code) => {
+                            assert_eq!(code, 0, "round {round}");
+                            usual = (usual + start.elapsed()) / 2;
+                        }
+                        None => drop(in_time.fetch_add(1, Ordering::SeqCst)),
+                    }
+                    assert_whole(&rig);
+                    finish(&rig, round, args);
+                    assert_whole(&rig);
+                    assert_nothing_left(&rig, round, moment);
+                }
+            });
+        }
+    });
+    let in_time = in_time.into_inner();
+    println!("{in_time} of {kills} runs were killed before their end");
+    assert!(
+        in_time * 2 > kills,
+        "only {in_time} of {kills} were killed before their end: the moments are wrong"
+    );
+}
+
+/// The next run: mostly the same again, now and then another.
+fn finish(rig: &Rig, round: usize, args: &[&str]) {
+    match round % 5 {
+        0 => drop(rig.run(&["doctor"])),
+        1 => {
+            rig.run(&["list"]).ok();
+            if !rig.journal().is_empty() {
+                std::thread::sleep(SETTLED);
+                rig.run(&["list"]).ok();
+            }
+        }
+        _ => {
+            rig.run(args).ok();
+            assert_eq!(rig.acts_as("admin"), "admin", "round {round}");
+        }
+    }
+}
+
+fn assert_nothing_left(rig: &Rig, round: usize, moment: Duration) {
+    let kept = usize::from(rig.field("admin", "iam_sorry_access_key_id").is_some());
+    let keys = rig.account.keys("admin");
+    let journal = rig.journal();
+    assert_eq!((keys.len(), journal.len()), (kept, 0), "round {round}, {moment:?}: {keys:?} {journal:?}");
+    assert!(rig.account.keys("second").is_empty(), "round {round}, {moment:?}");
+    if kept == 1 {
+        rig.run(&["refresh", "admin"]).ok(); // it is the key that the profile holds
+    }
+}
+
+// --- the rig ---
+
+/// A rig whose credentials file holds more than what we write, to see that it all stays.
+fn furnished() -> Rig {
+    let rig = Rig::new();
+    rig.home.write_credentials(format!(
+        "# first line\n{}\n[other]\nregion = eu-west-1\naws_access_key_id = AKIAOTHER\naws_secret_access_key = other\n",
+        rig.home.credentials()
+    ));
+    rig
+}
+
+/// Every section is complete and nothing of the others' is lost.
+#[track_caller]
+fn assert_whole(rig: &Rig) {
+    let text = rig.home.credentials();
+    assert!(text.starts_with("# first line\n[usermanager]\n"), "{text}");
+    assert!(text.contains("\n[other]\nregion = eu-west-1\naws_access_key_id = AKIAOTHER\n"), "{text}");
+    for field in ["aws_access_key_id", "aws_secret_access_key"] {
+        let value = rig.field("usermanager", field).unwrap_or_default();
+        assert!(value.starts_with("__encrypted__:v2."), "{text}");
+    }
+    if text.contains("[admin]") {
+        let written = [
+            "aws_access_key_id",
+            "aws_secret_access_key",
+            "aws_session_token",
+            "credentials_owner",
+            "expiration",
+        ];
+        assert!(written.iter().all(|field| rig.field("admin", field).is_some()), "{text}");
+    }
+}
+
+/// Runs a refresh that dies at this moment of the action.
+fn killed_at(rig: &Rig, action: &str, moment: Moment, options: &[&str]) {
+    let args = [&["refresh", "--profile", "usermanager", "admin"], options].concat();
+    let mut run = Run::start(rig, &args);
+    let hook = run.kill_hook();
+    match moment {
+        Moment::RequestLost => {
+            rig.proxy.fault_once(action, Fault::BeforeForward(hook));
+            rig.proxy.fault_once(action, Fault::Reset);
+        }
+        Moment::RequestUnderWay => rig.proxy.fault_once(action, Fault::BeforeForward(hook)),
+        Moment::AnswerUnderWay => rig.proxy.fault_once(action, Fault::AfterForward(hook)),
+    }
+    run.release();
+    assert_eq!(run.wait(), None, "{action} {moment:?}: it ended before it could be killed");
+    rig.proxy.clear_faults();
+}
+
+/// A run that can be killed from within a request of its own. It starts once it is released.
+struct Run {
+    command: Command,
+    /// None before it starts and after it was waited for: nobody else's process may ever be hit.
+    child: Arc<Mutex<Option<Child>>>,
+}
+
+impl Run {
+    fn start(rig: &Rig, args: &[&str]) -> Run {
+        let mut command = rig.command(args);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Run { command, child: Arc::default() }
+    }
+
+    fn release(&mut self) {
+        let mut child = self.child.lock().unwrap();
+        *child = Some(self.command.spawn().unwrap());
+    }
+
+    /// Kills it and returns when it is dead.
+    fn kill_hook(&self) -> Hook {
+        let child = Arc::clone(&self.child);
+        Arc::new(move |_| kill(&child))
+    }
+
+    /// Lets the request go on, and kills it a moment later.
+    fn kill_hook_after(&self, delay: Duration) -> Hook {
+        let child = Arc::clone(&self.child);
+        Arc::new(move |_| {
+            let child = Arc::clone(&child);
+            std::thread::spawn(move || {
+                std::thread::sleep(delay);
+                kill(&child);
+            });
+        })
+    }
+
+    /// The exit code, none where it was killed.
+    fn wait(&self) -> Option<i32> {
+        loop {
+            let mut child = self.child.lock().unwrap();
+            if let Some(status) = child.as_mut().unwrap().try_wait().unwrap() {
+                *child = None;
+                return status.code();
+            }
+            drop(child);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// SIGKILL, and waits until it is dead; nothing where it has ended by itself.
+fn kill(child: &Mutex<Option<Child>>) {
+    let mut child = child.lock().unwrap();
+    let Some(child) = child.as_mut() else { return };
+    child.kill().unwrap();
+    let state = format!("/proc/{}/stat", child.id());
+    let is_alive = || {
+        let stat = std::fs::read_to_string(&state).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    };
+    while is_alive() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
