@@ -18,8 +18,9 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use iam_sorry_core::credentials::Credentials;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::asked::Asked;
 use crate::clock::{Listen, ServerClock};
-use crate::errors::{Asked, AwsError};
+use crate::errors::AwsError;
 use crate::transport::{EndpointKind, Transport, endpoint_kind, proxy_config, tls_context};
 
 /// How AWS is reached. [`Settings::new`] gives the defaults; change fields from there.

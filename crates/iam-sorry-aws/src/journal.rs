@@ -314,16 +314,16 @@ fn read(file: &File) -> io::Result<Record> {
 }
 
 fn state(file: &File, record: &Record) -> State {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
-        Err(Errno::WOULDBLOCK) => return State::Running,
-        Ok(()) => drop(rustix::fs::flock(file, FlockOperation::Unlock)),
-        Err(_) => {}
+    let lock = rustix::fs::flock(file, FlockOperation::NonBlockingLockShared);
+    if lock == Err(Errno::WOULDBLOCK) {
+        return State::Running;
     }
     let intent = &record.intent;
-    let same_boot = !MACHINE.boot_id.is_empty() && intent.boot_id == MACHINE.boot_id;
-    if same_boot {
-        let alive =
-            intent.process_start != 0 && crate::record::process_start(intent.pid) == intent.process_start;
+    if !MACHINE.boot_id.is_empty() && intent.boot_id == MACHINE.boot_id {
+        // The owner holds the lock for as long as it lives; only where there are no locks its process must tell.
+        let alive = lock.is_err()
+            && intent.process_start != 0
+            && crate::record::process_start(intent.pid) == intent.process_start;
         return if alive { State::Running } else { State::Dead };
     }
     if intent.host == MACHINE.host {

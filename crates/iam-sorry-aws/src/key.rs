@@ -436,3 +436,34 @@ pub(crate) async fn undo(issuer: &Issuer<'_>, made: KeptKey, error: AwsError) ->
         (Err(left), _) => left,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Settings;
+
+    /// What the search for a lost key hangs on: only a request that may have left counts as lost.
+    #[test]
+    fn a_connection_that_never_came_about_sent_nothing() {
+        let port = {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let open = listener.local_addr().unwrap().port();
+        let closing = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        let sent_nothing = |endpoint: String| {
+            let mut settings = Settings::new("us-east-1");
+            settings.endpoint_iam = Some(endpoint);
+            settings.max_attempts = 1;
+            let key = AccessKey { id: "AKIAEXAMPLE".into(), secret: "s".into() };
+            let client = Aws::new(&settings).unwrap().iam(&key.into());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            never_sent(&runtime.block_on(client.create_access_key().user_name("alice").send()).unwrap_err())
+        };
+        assert!(sent_nothing(format!("http://127.0.0.1:{port}")), "refused");
+        assert!(sent_nothing("https://no-such-host.invalid".into()), "no such host");
+        assert!(!sent_nothing(format!("http://127.0.0.1:{open}")), "accepted, then closed");
+        closing.join().unwrap();
+    }
+}

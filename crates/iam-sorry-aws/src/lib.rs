@@ -6,6 +6,7 @@
 //! a callback, and what went wrong is an [`errors::AwsError`] whose text is what a person reads. The caller starts the
 //! tokio runtime; one thread is enough.
 
+mod asked;
 pub mod client;
 mod clock;
 pub mod errors;

@@ -113,9 +113,11 @@ impl Record {
 
     /// The time span, by AWS's clock in seconds since 1970, in which a key of unknown ID was made if it was.
     pub(crate) fn window(&self) -> std::ops::RangeInclusive<i64> {
-        let from = self.intent.at_ms.div_euclid(1000) + self.intent.aws_ahead - 2;
+        let on_aws = |ms: i64, more: i64| {
+            ms.div_euclid(1000).saturating_add(self.intent.aws_ahead).saturating_add(more)
+        };
         let last = self.heartbeat_ms.max(self.intent.at_ms);
-        from..=last.div_euclid(1000) + 1 + self.intent.aws_ahead + 5
+        on_aws(self.intent.at_ms, -2)..=on_aws(last, 1 + 5)
     }
 }
 

@@ -103,10 +103,11 @@ pub async fn recover(
     let key_id = match record.key_id.clone() {
         Some(id) => id,
         None => {
-            let settled = record.heartbeat_ms.max(intent.at_ms)
-                + i64::try_from(patience.settle.as_millis()).unwrap_or(i64::MAX);
+            let settle = i64::try_from(patience.settle.as_millis()).unwrap_or(i64::MAX);
+            let settled = record.heartbeat_ms.max(intent.at_ms).saturating_add(settle);
             let wait = settled.saturating_sub(now_ms());
-            if wait > 0 {
+            // Writing down the candidates touched the file; they were looked for in good time before.
+            if wait > 0 && record.unclear.is_empty() {
                 return Ok(Outcome::TooFresh { wait: wait / 1000 + 1 });
             }
             match search(aws, manager, &record).await? {
@@ -151,6 +152,9 @@ pub(crate) enum Found {
 }
 
 /// Looks for the key of an entry whose ID was never learnt: not there before, made in the window, never used.
+///
+/// What this can't tell apart: our request never arrived, and in the same few seconds somebody else made a key for the
+/// same user and has not used it. IAM marks a key with nothing of ours, so the window is kept as narrow as can be.
 ///
 /// Once several keys fitted, one that remains later is no proof: the other may have been deleted by its owner.
 pub(crate) async fn search(aws: &Aws, manager: &Credentials, record: &Record) -> Result<Found, AwsError> {

@@ -1,0 +1,203 @@
+//! The process dies between any two steps (its future is dropped, its lock released); the next run leaves nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::scene::{Scene, USER, ours, run};
+use iam_sorry_aws::AwsError;
+use iam_sorry_aws::journal::State;
+use iam_sorry_aws::recover::{Outcome, Stored, recover, recover_all};
+use testkit::{Fault, Ministack};
+use tokio::sync::Notify;
+
+/// Dies when the proxy sees `action`, before or after the emulator has done it; the answer never arrives.
+fn die_at(action: &str, done: bool, keep: bool) -> Scene {
+    let scene = Scene::new();
+    let die = Arc::new(Notify::new());
+    let hook: testkit::Hook = {
+        let die = die.clone();
+        Arc::new(move |_| {
+            die.notify_one();
+        })
+    };
+    if done {
+        scene.proxy.fault_once(action, Fault::AfterForward(hook));
+        // The answer is held back until the client is gone.
+        scene.proxy.fault_once(
+            action,
+            Fault::AfterForward(Arc::new(|_| std::thread::sleep(Duration::from_secs(1)))),
+        );
+    } else {
+        scene.proxy.fault_once(action, Fault::BeforeForward(hook));
+        scene.proxy.fault_once(action, Fault::Hang);
+    }
+    scene.issue_and_die(keep, &die);
+    scene
+}
+
+fn recovered(scene: &Scene, stored: Stored) -> Outcome {
+    let outcome = scene.recover(stored).unwrap();
+    if let Outcome::TooFresh { wait } = outcome {
+        assert!((1..=3).contains(&wait), "{wait}");
+        assert_eq!(scene.entries().len(), 1, "a fresh entry stays");
+        std::thread::sleep(scene.patience.settle + Duration::from_millis(100));
+        return scene.recover(stored).unwrap();
+    }
+    outcome
+}
+
+#[test]
+fn before_the_intent_there_is_nothing_to_do() {
+    for action in ["GetUser", "ListAccessKeys"] {
+        die_at(action, true, false).assert_clean(&[]);
+    }
+}
+
+#[test]
+fn create_never_arrived() {
+    let scene = die_at("CreateAccessKey", false, false);
+    assert_eq!(scene.entries()[0].record.key_id, None);
+    assert_eq!(recovered(&scene, Stored::No), Outcome::NothingMade);
+    scene.assert_clean(&[]);
+}
+
+#[test]
+fn create_done_and_the_id_never_learnt() {
+    let scene = die_at("CreateAccessKey", true, false);
+    let made = scene.account.keys(USER);
+    assert_eq!((made.len(), scene.entries()[0].record.key_id.clone()), (1, None));
+    assert_eq!(recovered(&scene, Stored::No), Outcome::Deleted { key_id: made[0].clone() });
+    scene.assert_clean(&[]);
+}
+
+#[test]
+fn the_id_is_known() {
+    for (action, done) in [("GetSessionToken", false), ("GetSessionToken", true), ("DeleteAccessKey", false)]
+    {
+        let scene = die_at(action, done, false);
+        let made = scene.account.keys(USER);
+        assert_eq!(scene.entries()[0].record.key_id.as_ref(), made.first(), "{action} {done}");
+        assert_eq!(scene.recover(Stored::No).unwrap(), Outcome::Deleted { key_id: made[0].clone() });
+        scene.assert_clean(&[]);
+    }
+}
+
+#[test]
+fn deleted_and_not_yet_cleared() {
+    let scene = die_at("DeleteAccessKey", true, false);
+    assert!(scene.account.keys(USER).is_empty());
+    assert!(matches!(scene.recover(Stored::No).unwrap(), Outcome::Deleted { .. }));
+    scene.assert_clean(&[]);
+}
+
+#[test]
+fn after_the_entry_is_cleared_there_is_nothing_to_do() {
+    die_at("GetCallerIdentity", true, false).assert_clean(&[]);
+}
+
+#[test]
+fn a_kept_key_stays_or_goes_as_the_profile_says() {
+    let fresh = || {
+        let scene = Scene::new();
+        let kept = scene.issue_and_keep().unwrap().kept.unwrap();
+        let id = kept.key().id.clone();
+        drop(kept); // dies before it says that the key is stored
+        (scene, id)
+    };
+    let (scene, id) = fresh();
+    assert_eq!(scene.recover(Stored::Unknown).unwrap(), Outcome::ProfileUnknown { key_id: id.clone() });
+    assert_eq!(scene.account.keys(USER), [id.as_str()]);
+    assert_eq!(scene.recover(Stored::Yes).unwrap(), Outcome::Kept { key_id: id.clone() });
+    scene.assert_clean(&[&id]);
+
+    let (scene, id) = fresh();
+    assert_eq!(scene.recover(Stored::No).unwrap(), Outcome::Deleted { key_id: id });
+    scene.assert_clean(&[]);
+}
+
+#[test]
+fn the_entry_of_a_living_owner_is_left_alone() {
+    let scene = Scene::new();
+    let issued = scene.issue_and_keep().unwrap();
+    assert_eq!(scene.entries()[0].state, State::Running);
+    assert_eq!(scene.recover(Stored::No).unwrap(), Outcome::Busy);
+    // Also where the listing is older than the owner's death and a new life.
+    let mut entry = scene.entries().remove(0);
+    entry.state = State::Dead;
+    let outcome =
+        run(recover(&scene.journal, &entry, &scene.aws, &scene.manager, &scene.patience, &|_, _| Stored::No));
+    assert_eq!(outcome.unwrap(), Outcome::Busy);
+    assert!(matches!(scene.journal.forget(&entry), Err(AwsError::Journal { .. })));
+    assert_eq!(scene.account.keys(USER).len(), 1);
+    drop(issued);
+}
+
+#[test]
+fn a_manager_of_another_account_clears_nothing() {
+    let mut scene = die_at("GetSessionToken", true, false);
+    let other = Ministack::shared().account();
+    other.user(USER);
+    let mine = std::mem::replace(&mut scene.manager, ours(&other.manager("manager")));
+    let outcome = scene.recover(Stored::No).unwrap();
+    assert!(
+        matches!(&outcome, Outcome::OtherAccount { account, .. } if account == scene.account.id()),
+        "{outcome:?}"
+    );
+    assert_eq!((scene.entries().len(), scene.account.keys(USER).len()), (1, 1));
+    scene.manager = mine;
+    assert!(matches!(scene.recover(Stored::No).unwrap(), Outcome::Deleted { .. }));
+    scene.assert_clean(&[]);
+}
+
+#[test]
+fn a_user_who_is_gone_took_the_keys_along() {
+    let scene = die_at("CreateAccessKey", true, false);
+    let id = scene.account.keys(USER).remove(0);
+    let user = serde_json::json!({"UserName": USER});
+    scene.account.call("iam", "delete_access_key", serde_json::json!({"UserName": USER, "AccessKeyId": id}));
+    scene.account.call("iam", "delete_user", user);
+    assert_eq!(recovered(&scene, Stored::No), Outcome::NothingMade);
+    assert!(scene.entries().is_empty());
+}
+
+#[test]
+fn a_recovery_that_fails_keeps_the_entry() {
+    let scene = die_at("GetSessionToken", true, false);
+    scene.proxy.fault("DeleteAccessKey", Fault::Reset);
+    assert!(matches!(scene.recover(Stored::No), Err(AwsError::Unreachable { .. })));
+    assert_eq!(scene.entries().len(), 1);
+    scene.proxy.clear_faults();
+    scene.recover(Stored::No).unwrap();
+    scene.assert_clean(&[]);
+}
+
+#[test]
+fn only_the_managers_own_entries_are_recovered_and_none_costs_nothing() {
+    let scene = die_at("GetSessionToken", true, false);
+    let all = |manager: &str| {
+        run(recover_all(&scene.journal, manager, &scene.aws, &scene.manager, &scene.patience, &|_, _| {
+            Stored::No
+        }))
+        .unwrap()
+    };
+    scene.proxy.clear_calls();
+    assert!(all("another").is_empty());
+    assert_eq!(scene.proxy.actions().len(), 0);
+    let outcomes = all("manager");
+    assert!(matches!(outcomes[..], [(_, Ok(Outcome::Deleted { .. }))]), "{outcomes:?}");
+    scene.assert_clean(&[]);
+    assert!(all("manager").is_empty());
+}
+
+#[test]
+fn two_recoveries_at_once_do_no_harm() {
+    let scene = die_at("GetSessionToken", true, false);
+    let entry = scene.entries().remove(0);
+    let one =
+        || recover(&scene.journal, &entry, &scene.aws, &scene.manager, &scene.patience, &|_, _| Stored::No);
+    let (a, b) = run(async { tokio::join!(one(), one()) });
+    for outcome in [a.unwrap(), b.unwrap()] {
+        assert!(matches!(outcome, Outcome::Deleted { .. } | Outcome::Busy | Outcome::Gone), "{outcome:?}");
+    }
+    scene.assert_clean(&[]);
+}
