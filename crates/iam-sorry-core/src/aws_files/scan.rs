@@ -111,7 +111,7 @@ pub(super) fn content(line: &str) -> &str {
 
 /// Whether a line says nothing: blank, or a comment. Comments begin in the first column; an indented # continues a value.
 pub(super) fn is_silent(line: &str) -> bool {
-    line.trim_matches(BLANK).is_empty() || line.starts_with(['#', ';'])
+    trim(line).is_empty() || line.starts_with(['#', ';'])
 }
 
 struct Scanner<'a> {
@@ -202,7 +202,7 @@ impl Scanner<'_> {
         let first = slice(&self.text[section.text.start as usize..], &entry.value);
         let joined = entry.joined.get_or_insert_with(|| Box::new(Zeroizing::new(first.to_owned())));
         joined.push('\n');
-        joined.push_str(text.trim_matches(BLANK)); // a comment at its end is part of the value
+        joined.push_str(trim(text)); // a comment at its end is part of the value
         entry.end = end - section.text.start;
         Ok(())
     }
@@ -216,12 +216,20 @@ enum Fault {
 /// `key = value`, both without the space around them.
 fn key_value(said: &str) -> Result<(&str, &str), Fault> {
     let (key, value) = said.split_once('=').ok_or(Fault::NoEquals)?;
-    let key = key.trim_matches(BLANK);
+    let key = trim(key);
     if key.is_empty() {
         return Err(Fault::NoKey);
     }
-    // Trimmed in this order, an empty value is a place right after the = sign and its space.
-    Ok((key, value.trim_start_matches(BLANK).trim_end_matches(BLANK)))
+    // The line was trimmed before, so an empty value is the place right after the = sign.
+    Ok((key, trim(value)))
+}
+
+/// Without blanks and tabs around it. Most of the time of reading a large file is spent here, hence by bytes.
+fn trim(text: &str) -> &str {
+    let said = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let start = text.bytes().position(|b| said(&b)).unwrap_or(text.len());
+    let end = text.bytes().rposition(|b| said(&b)).map_or(start, |last| last + 1);
+    &text[start..end]
 }
 
 /// Splits a line into what it says, without the space around it, and its comment (empty when there is none).
@@ -229,7 +237,7 @@ fn key_value(said: &str) -> Result<(&str, &str), Fault> {
 /// On a section line # and ; begin a comment anywhere; on a setting only after white space, of any kind (`prepare_line`).
 fn split_comment(line: &str, needs_space: bool) -> (&str, &str) {
     let mut after_space = false;
-    let text = line.trim_matches(BLANK);
+    let text = trim(line);
     let mut found = text.len();
     if text.bytes().any(|b| b == b'#' || b == b';') {
         for (at, c) in text.char_indices() {
@@ -240,7 +248,7 @@ fn split_comment(line: &str, needs_space: bool) -> (&str, &str) {
             after_space = c.is_whitespace();
         }
     }
-    (text[..found].trim_matches(BLANK), &text[found..])
+    (trim(&text[..found]), &text[found..])
 }
 
 /// Where `part`, a slice of `whole`, stands in it.
