@@ -5,6 +5,8 @@
 
 #[path = "rig/canned.rs"]
 mod canned;
+#[path = "temporary_credentials/manager_policy.rs"]
+mod manager_policy;
 mod rig;
 
 use std::collections::BTreeSet;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use canned::CannedAws;
 use rig::Rig;
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::{Fault, Home};
 
 const SIX_CALLS: [&str; 6] = [
@@ -162,71 +164,7 @@ fn no_such_user_costs_no_key_and_changes_nothing() {
     assert_eq!(rig.proxy.actions(), ["GetUser"]);
 }
 
-// --- 2. what the manager needs ---
-
-#[test]
-fn the_policy_that_we_print_is_enough_and_least() {
-    let rig = Rig::new();
-    let policy: Value = serde_json::from_str(&rig.run(&["policy"]).ok().out).unwrap();
-    let actions: Vec<String> = serde_json::from_value(policy["Statement"][0]["Action"].clone()).unwrap();
-    assert_eq!(actions.len(), 5, "{actions:?}");
-
-    rig.account.put_policy("usermanager", &policy);
-    rig.refresh("admin").ok();
-    assert_eq!(rig.acts_as("admin"), "admin");
-    rig.assert_clean("admin");
-
-    // `default` holds a key that lapsed and no recorded owner, so that its user has to be looked up.
-    let lapsed = rig.account.key("admin");
-    let args = json!({"UserName": "admin", "AccessKeyId": lapsed.key, "Status": "Inactive"});
-    rig.account.call("iam", "update_access_key", args);
-    rig.home.write_credentials(rig.home.credentials() + &lapsed.section("default"));
-    rig.refresh("default").ok();
-    assert_eq!(rig.acts_as("default"), "admin");
-
-    for action in &actions {
-        let mut without = policy.clone();
-        let left: Vec<&String> = actions.iter().filter(|a| *a != action).collect();
-        without["Statement"][0]["Action"] = json!(left);
-        rig.account.put_policy("usermanager", &without);
-        let name = if action == "iam:GetAccessKeyLastUsed" {
-            let text = rig.home.credentials();
-            let kept = text.split_once("[default]").unwrap().0;
-            rig.home.write_credentials(format!("{kept}{}", lapsed.section("default")));
-            "default"
-        } else {
-            "admin"
-        };
-        let before = rig.home.credentials();
-        rig.refresh(name).exits(4).says(&[action, "iam-sorry policy"]);
-        assert_eq!(rig.home.credentials(), before, "without {action}");
-        // Without iam:DeleteAccessKey the key stays, written down; the next run with the permission deletes it.
-        let left = usize::from(action == "iam:DeleteAccessKey");
-        assert_eq!(
-            (rig.account.keys("admin").len(), rig.journal().len()),
-            (1 + left, left),
-            "without {action}"
-        );
-        rig.account.put_policy("usermanager", &policy);
-        rig.run(&["list"]).ok();
-        assert_eq!(rig.account.keys("admin"), [lapsed.key.as_str()], "without {action}");
-        assert!(rig.journal().is_empty(), "without {action}");
-    }
-}
-
-#[test]
-fn a_policy_for_some_users_serves_only_them() {
-    let rig = Rig::new();
-    rig.account.user("other");
-    let args = ["policy", "--users", "adm*", "--account", rig.account.id()];
-    let policy: Value = serde_json::from_str(&rig.run(&args).ok().out).unwrap();
-    rig.account.put_policy("usermanager", &policy);
-    rig.refresh("admin").ok();
-    rig.refresh("other").exits(4).says(&["iam:GetUser"]);
-    rig.assert_clean("other");
-}
-
-// --- 3. the number of calls ---
+// --- 2. the number of calls ---
 
 #[test]
 fn calls_do_not_grow_with_the_account() {
@@ -248,7 +186,7 @@ fn calls_do_not_grow_with_the_account() {
     assert_eq!(few, SIX_CALLS);
 }
 
-// --- 4. nothing is lost ---
+// --- 3. nothing is lost ---
 
 #[test]
 fn permanent_keys_of_the_user_are_kept_sealed_and_need_no_manager() {
@@ -381,6 +319,24 @@ fn a_name_given_twice_is_refreshed_once() {
     rig.run(&["refresh", "--profile", "usermanager", "admin", "bob", "admin"]).ok();
     assert_eq!(rig.proxy.count("CreateAccessKey"), 2);
     rig.assert_clean("admin");
+}
+
+/// IAM allows two keys a user: profiles of one user must not get in each other's way.
+#[test]
+fn profiles_of_one_user_take_turns() {
+    let rig = Rig::new();
+    let theirs = rig.account.key("admin").key;
+    rig.proxy.fault("CreateAccessKey", Fault::TwoKeyLimit);
+    let sections: String = ["w1", "w2", "w3", "w4"]
+        .iter()
+        .map(|name| format!("[{name}]\ncredentials_owner = admin\n"))
+        .collect();
+    rig.home.write_credentials(rig.home.credentials() + &sections);
+    rig.run(&["refresh", "--profile", "usermanager", "w1", "w2", "w3", "w4"]).ok();
+    for name in ["w1", "w2", "w3", "w4"] {
+        assert_eq!(rig.acts_as(name), "admin");
+    }
+    assert_eq!(rig.account.keys("admin"), [theirs]);
 }
 
 #[test]

@@ -89,11 +89,12 @@ impl Rig {
         arn.rsplit_once(":user/").unwrap_or_else(|| panic!("no user: {arn}")).1.to_owned()
     }
 
-    /// Entries of the journal of access keys.
+    /// Entries of the journal of access keys. A file without its name yet (`.*.new`) stands for nothing in IAM.
     pub fn journal(&self) -> Vec<PathBuf> {
         let folder = self.home.path().join(".local/state/iam-sorry/journal");
         let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
         paths.sort();
         paths
     }
