@@ -2,22 +2,18 @@
 //! file is whole, and a key that somebody else made is never deleted.
 #![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
 
+#[path = "killed/any_moment.rs"]
+mod any_moment;
 mod rig;
 #[path = "rig/victim.rs"]
 mod victim;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::fs::File;
+use std::time::{Duration, SystemTime};
 
 use rig::Rig;
 use testkit::Fault;
-use victim::{Run, kill};
-
-/// How many random moments; `IAM_SORRY_TEST_KILLS` overrides it.
-const KILLS: usize = 200;
-
-/// Rigs that are killed side by side: most of the time goes into waiting.
-const AT_ONCE: usize = 8;
+use victim::Run;
 
 /// Until AWS can tell whether a lost request made a key: the program's own patience, and a bit.
 const SETTLED: Duration = Duration::from_secs(11);
@@ -136,11 +132,58 @@ fn an_unnamed_entry_is_swept_up() {
     let folder = rig.home.path().join(".local/state/iam-sorry/journal");
     let (old, new) = (folder.join(".1-1-0-a.new"), folder.join(".1-1-0-b.new"));
     for (path, age) in [(&old, 120), (&new, 0)] {
-        let file = std::fs::File::create(path).unwrap();
+        let file = File::create(path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
     }
     rig.refresh("admin").ok();
     assert_eq!((old.exists(), new.exists()), (false, true));
+}
+
+/// The run that tidies up can die too.
+#[test]
+fn killed_while_it_finishes_what_another_left() {
+    let steps = [
+        ("GetSessionToken", "GetCallerIdentity"),
+        ("GetSessionToken", "DeleteAccessKey"),
+        ("CreateAccessKey", "ListAccessKeys"),
+        ("CreateAccessKey", "GetAccessKeyLastUsed"),
+        ("CreateAccessKey", "DeleteAccessKey"),
+    ];
+    std::thread::scope(|scope| {
+        for (first, second) in steps {
+            for moment in [Moment::RequestLost, Moment::AnswerUnderWay] {
+                scope.spawn(move || {
+                    let rig = furnished();
+                    killed_at(&rig, first, Moment::AnswerUnderWay, &[]);
+                    killed_args_at(&rig, &["doctor"], second, moment);
+                    rig.run(&["doctor"]);
+                    rig.assert_clean("admin");
+                    assert_whole(&rig);
+                });
+            }
+        }
+    });
+}
+
+/// What is written down by a run that lives is none of anybody else's business.
+#[test]
+fn a_run_at_work_is_left_alone() {
+    let rig = furnished();
+    rig.account.user("second");
+    rig.proxy.fault_once("GetSessionToken", Fault::Slow(Duration::from_secs(6)));
+    let mut run = Run::start(&rig, &["--profile", "usermanager", "admin"]);
+    run.release();
+    while rig.proxy.count("GetSessionToken") == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let key = rig.account.keys("admin");
+    rig.run(&["list"]).ok();
+    rig.run(&["doctor"]);
+    rig.refresh("second").ok();
+    assert_eq!((rig.account.keys("admin"), rig.journal().len()), (key, 1));
+    assert_eq!(run.wait(), Some(0));
+    assert_eq!((rig.acts_as("admin").as_str(), rig.acts_as("second").as_str()), ("admin", "second"));
+    rig.assert_clean("admin");
 }
 
 // --- keys of somebody else ---
@@ -211,131 +254,6 @@ fn a_foreign_key_is_safe_once_ours_is_known() {
     });
 }
 
-// --- at any moment ---
-
-#[test]
-fn killed_while_the_file_is_written() {
-    std::thread::scope(|scope| {
-        for worker in 0..4_u64 {
-            scope.spawn(move || {
-                let rig = furnished();
-                for round in 0..10_u64 {
-                    // The last answer is there, so what is left to do is the write: milliseconds, with three fsyncs.
-                    let delay = Duration::from_micros((worker * 10 + round) * 700);
-                    let mut run = Run::start(&rig, &["--profile", "usermanager", "admin"]);
-                    let hook = run.kill_hook_after(delay);
-                    rig.proxy.fault_once("GetCallerIdentity", Fault::AfterForward(hook));
-                    run.release();
-                    run.wait();
-                    rig.proxy.clear_faults();
-                    assert_whole(&rig);
-                    rig.assert_clean("admin");
-                    if rig.field("admin", "credentials_owner").is_some() {
-                        assert_eq!(rig.acts_as("admin"), "admin");
-                    }
-                }
-                rig.refresh("admin").ok();
-                let left: Vec<_> = std::fs::read_dir(rig.home.path().join(".aws")).unwrap().collect();
-                assert!(left.len() < 8, "temporary files pile up: {left:?}");
-            });
-        }
-    });
-}
-
-#[test]
-fn killed_at_random_moments() {
-    let kills =
-        std::env::var("IAM_SORRY_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
-    let (next, in_time) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for worker in 0..AT_ONCE {
-            let (next, in_time) = (&next, &in_time);
-            scope.spawn(move || {
-                let rig = furnished();
-                let base = rig.home.credentials();
-                rig.account.user("second");
-                // Some keep their key, some refresh two users at once.
-                let args: &[&str] = match worker % 4 {
-                    1 => &["refresh", "--profile", "usermanager", "--keep-key", "admin"],
-                    2 => &["refresh", "--profile", "usermanager", "admin", "second"],
-                    _ => &["refresh", "--profile", "usermanager", "admin"],
-                };
-                let mut random = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(worker as u64 + 1);
-                let start = Instant::now();
-                rig.run(args).ok();
-                let mut usual = start.elapsed();
-                loop {
-                    let round = next.fetch_add(1, Ordering::SeqCst);
-                    if round >= kills {
-                        break;
-                    }
-                    for key in rig.account.keys("admin") {
-                        let args = serde_json::json!({"UserName": "admin", "AccessKeyId": key});
-                        rig.account.call("iam", "delete_access_key", args);
-                    }
-                    rig.home.write_credentials(&base);
-                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let moment = usual.mul_f64((random >> 33) as f64 / f64::from(1_u32 << 31));
-                    let mut run = Run::start(&rig, args);
-                    run.release();
-                    std::thread::sleep(moment);
-                    kill(&run.child);
-                    // Other rigs come and go, so what is usual changes: about three of four shall die before their end.
-                    match run.wait() {
-                        Some(code) => {
-                            assert_eq!(code, 0, "round {round}");
-                            usual = usual.mul_f64(0.95);
-                        }
-                        None => {
-                            in_time.fetch_add(1, Ordering::SeqCst);
-                            usual = usual.mul_f64(1.02);
-                        }
-                    }
-                    assert_whole(&rig);
-                    finish(&rig, round, args);
-                    assert_whole(&rig);
-                    assert_nothing_left(&rig, round, moment);
-                }
-            });
-        }
-    });
-    let in_time = in_time.into_inner();
-    println!("{in_time} of {kills} runs were killed before their end");
-    assert!(
-        in_time * 4 > kills,
-        "only {in_time} of {kills} were killed before their end: the moments are wrong"
-    );
-}
-
-/// The next run: mostly the same again, now and then another.
-fn finish(rig: &Rig, round: usize, args: &[&str]) {
-    match round % 5 {
-        0 => drop(rig.run(&["doctor"])),
-        1 => {
-            rig.run(&["list"]).ok();
-            if !rig.journal().is_empty() {
-                std::thread::sleep(SETTLED);
-                rig.run(&["list"]).ok();
-            }
-        }
-        _ => {
-            rig.run(args).ok();
-            assert_eq!(rig.acts_as("admin"), "admin", "round {round}");
-        }
-    }
-}
-
-fn assert_nothing_left(rig: &Rig, round: usize, moment: Duration) {
-    let kept = usize::from(rig.field("admin", "iam_sorry_access_key_id").is_some());
-    let keys = rig.account.keys("admin");
-    let journal = rig.journal();
-    assert_eq!((keys.len(), journal.len()), (kept, 0), "round {round}, {moment:?}: {keys:?} {journal:?}");
-    assert!(rig.account.keys("second").is_empty(), "round {round}, {moment:?}");
-    if kept == 1 {
-        rig.run(&["refresh", "admin"]).ok(); // it is the key that the profile holds
-    }
-}
-
 // --- the rig ---
 
 /// A rig whose credentials file holds more than what we write, to see that it all stays.
@@ -373,7 +291,11 @@ fn assert_whole(rig: &Rig) {
 /// Runs a refresh that dies at this moment of the action.
 fn killed_at(rig: &Rig, action: &str, moment: Moment, options: &[&str]) {
     let args = [&["refresh", "--profile", "usermanager", "admin"], options].concat();
-    let mut run = Run::start(rig, &args);
+    killed_args_at(rig, &args, action, moment);
+}
+
+fn killed_args_at(rig: &Rig, args: &[&str], action: &str, moment: Moment) {
+    let mut run = Run::start(rig, args);
     let hook = run.kill_hook();
     match moment {
         Moment::RequestLost => {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use canned::CannedAws;
 use rig::Rig;
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::{Fault, Home};
 
 const SIX_CALLS: [&str; 6] = [
@@ -78,6 +78,10 @@ fn aws_profile_names_the_manager() {
     rig.end(output.unwrap()).ok();
     assert_eq!(rig.acts_as("admin"), "admin");
     rig.assert_clean("admin");
+    let list: Value = serde_json::from_str(&rig.run(&["list", "--json"]).ok().out).unwrap();
+    let left = list.as_array().unwrap().iter().find(|row| row["profile"] == "admin").unwrap();
+    let hours = left["seconds_left"].as_f64().unwrap() / 3600.0;
+    assert!((11.0..=12.0).contains(&hours), "{hours} hours");
 }
 
 #[test]
@@ -310,6 +314,25 @@ fn many_are_refreshed_in_parallel_and_one_failure_stops_no_other() {
     }
     assert_eq!(rig.field("nobody", "credentials_owner"), None);
     assert_eq!(alone.load(Ordering::SeqCst), 0, "they took turns");
+}
+
+/// Separate processes at the same moment, as in a script with `&`: none loses another's profile.
+#[test]
+fn many_processes_at_once_lose_nothing() {
+    let rig = Rig::new();
+    let names = ["p1", "p2", "p3", "p4", "p5", "p6"];
+    names.iter().for_each(|name| drop(rig.account.user(name)));
+    std::thread::scope(|scope| {
+        for name in names {
+            let rig = &rig;
+            scope.spawn(move || rig.refresh(name).ok());
+        }
+    });
+    for name in names {
+        assert_eq!(rig.acts_as(name), name);
+        rig.assert_clean(name);
+    }
+    assert!(rig.field("usermanager", "aws_secret_access_key").unwrap().starts_with("__encrypted__:v2."));
 }
 
 #[test]
