@@ -5,7 +5,6 @@
 
 mod agent;
 mod errors;
-mod find;
 pub mod hygiene;
 mod key_file;
 mod passphrase;
@@ -41,8 +40,6 @@ type Notices<'n> = Box<dyn FnMut(&str) + 'n>;
 pub struct KeyringOptions {
     /// The key file that the user named (`--ssh-key`, IAM_SORRY_SSH_KEY or the settings).
     pub ssh_key: Option<PathBuf>,
-    /// Further files that the command at hand names.
-    pub more_keys: Vec<PathBuf>,
     /// HOME.
     pub home: Option<PathBuf>,
     /// SSH_AUTH_SOCK.
