@@ -15,7 +15,8 @@ use crate::errors::AwsError;
 #[derive(Clone, Debug)]
 pub(crate) struct Asked<'a> {
     pub action: &'static str,
-    pub endpoint: String,
+    /// Address from the settings; without one, where the request went is known once it was sent.
+    pub configured: Option<&'a str>,
     pub key_id: &'a str,
     pub clock: &'a ServerClock,
     /// User or MFA device the request was about, for the texts that name it.
@@ -30,7 +31,7 @@ impl Asked<'_> {
     {
         let unreachable = |cause: String| AwsError::Unreachable {
             action: self.action,
-            endpoint: self.endpoint.clone(),
+            endpoint: self.endpoint(),
             cause: clean(&cause),
         };
         match error {
@@ -51,6 +52,12 @@ impl Asked<'_> {
                 Err(_) => unreachable("unknown failure".into()),
             },
         }
+    }
+
+    fn endpoint(&self) -> String {
+        let service = self.action.split(':').next().unwrap_or(self.action);
+        let known = self.configured.map(str::to_owned).or_else(|| self.clock.host(service));
+        known.unwrap_or_else(|| format!("{service}'s endpoint"))
     }
 
     fn refused<E: ProvideErrorMetadata>(&self, error: &E, raw: &HttpResponse) -> AwsError {
@@ -87,7 +94,7 @@ impl Asked<'_> {
             }
             "" if message.is_empty() => AwsError::Unreachable {
                 action,
-                endpoint: self.endpoint.clone(),
+                endpoint: self.endpoint(),
                 cause: format!("HTTP status {status} without an error of AWS in it"),
             },
             _ => {
@@ -100,7 +107,7 @@ impl Asked<'_> {
 
     /// AWS answered, but not with what the API promises.
     pub fn bad_answer(&self, what: impl Into<String>) -> AwsError {
-        AwsError::BadAnswer { action: self.action, endpoint: self.endpoint.clone(), what: what.into() }
+        AwsError::BadAnswer { action: self.action, endpoint: self.endpoint(), what: what.into() }
     }
 }
 
@@ -168,13 +175,7 @@ mod tests {
         use aws_smithy_types::body::SdkBody;
         use aws_smithy_types::error::ErrorMetadata;
         let clock = ServerClock::default();
-        let asked = Asked {
-            action,
-            endpoint: "https://sts.amazonaws.com".into(),
-            key_id,
-            clock: &clock,
-            subject: "device",
-        };
+        let asked = Asked { action, configured: None, key_id, clock: &clock, subject: "device" };
         let metadata = ErrorMetadata::builder().code(code).message(message).build();
         let raw = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::empty());
         asked.refused(&metadata, &raw)

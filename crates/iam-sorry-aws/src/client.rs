@@ -215,17 +215,12 @@ impl Aws {
 
     /// Context for the errors of one request.
     pub(crate) fn asked<'a>(&'a self, action: &'static str, key_id: &'a str, subject: &'a str) -> Asked<'a> {
-        let configured = if action.starts_with("sts:") {
+        let service = if action.starts_with("sts:") {
             &self.settings.endpoint_sts
         } else {
             &self.settings.endpoint_iam
         };
-        let service = action.split(':').next().unwrap_or(action);
-        let endpoint = configured
-            .clone()
-            .or_else(|| self.clock.host(service))
-            .unwrap_or_else(|| format!("{service} in {}", self.settings.region));
-        Asked { action, endpoint, key_id, clock: &self.clock, subject }
+        Asked { action, configured: service.as_deref(), key_id, clock: &self.clock, subject }
     }
 
     fn retry(&self) -> RetryConfig {

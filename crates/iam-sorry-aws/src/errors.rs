@@ -114,8 +114,9 @@ pub enum AwsError {
     },
     /// The session was made, its key deleted as planned, and then AWS did not accept the session.
     #[error(
-        "AWS made a session for '{user}' but refused it once its access key was deleted: {cause}\nThe key is gone \
-         and nothing was written. Run the command again; with --keep-key the key is kept, sealed, instead."
+        "AWS made a session for '{user}' but refused it once its access key was deleted: {}\nThe key is gone \
+         and nothing was written. Run the command again; with --keep-key the key is kept, sealed, instead.",
+        .cause.brief()
     )]
     SessionRefusedAfterDelete {
         /// The user.
@@ -143,9 +144,7 @@ pub enum AwsError {
     #[error("Interrupted.")]
     Interrupted,
     /// The answer to CreateAccessKey was lost and AWS lists no new key: nothing was made, nothing is left.
-    #[error(
-        "The answer to iam:CreateAccessKey for '{user}' was lost: {cause}\n{found} Run the command again."
-    )]
+    #[error("The answer to iam:CreateAccessKey for '{user}' was lost ({}).\n{found} Run the command again.", .cause.brief())]
     AnswerLost {
         /// The user.
         user: String,
@@ -153,6 +152,18 @@ pub enum AwsError {
         cause: Box<AwsError>,
         /// What the search for the key found, in words.
         found: String,
+    },
+    /// The answer to CreateAccessKey is lost and more than one key may be the one it made; none was touched.
+    #[error("{}", key_unclear(.user, .candidates, .cause))]
+    KeyUnclear {
+        /// The user.
+        user: String,
+        /// The keys that appeared while the request was under way and were never used.
+        candidates: Vec<String>,
+        /// Why there was no answer.
+        cause: Box<AwsError>,
+        /// The journal entry.
+        entry: PathBuf,
     },
     /// A key that we made may still exist; its journal entry stays so that a later run finishes the job.
     #[error(
@@ -223,6 +234,14 @@ impl AwsError {
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if code.starts_with("AccessDenied"))
     }
+
+    /// In a few words, for use inside another text.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Self::Unreachable { cause, .. } => cause.clone(),
+            other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 /// What is known of one access key, to show to its owner.
@@ -255,6 +274,8 @@ impl fmt::Display for KeyFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}  {}", self.id, if self.active { "active" } else { "inactive" })?;
         match (self.created, self.age_days) {
+            (Some(at), Some(0)) => write!(f, ", made {at} (today)")?,
+            (Some(at), Some(1)) => write!(f, ", made {at} (yesterday)")?,
             (Some(at), Some(days)) => write!(f, ", made {at} ({days} days ago)")?,
             (Some(at), None) => write!(f, ", made {at}")?,
             _ => {}
@@ -287,10 +308,25 @@ fn key_limit(user: &str, keys: &[KeyFacts]) -> String {
     for key in keys {
         text.push_str(&format!("\n  {key}"));
     }
-    let id = keys.first().map_or("KEY_ID", |k| k.id.as_str());
     text.push_str(&format!(
-        "\nNeither was touched. Use one of them (put it into the profile; later refreshes need no manager), or \
-         delete one that nobody needs:\n  aws iam delete-access-key --user-name {user} --access-key-id {id}"
+        "\nNeither was touched. Put one of them into the profile (refreshes then need no manager), or delete the one \
+         that nobody needs:\n  aws iam delete-access-key --user-name {user} --access-key-id KEY_ID"
+    ));
+    text
+}
+
+fn key_unclear(user: &str, candidates: &[String], cause: &AwsError) -> String {
+    let mut text = format!(
+        "The answer to iam:CreateAccessKey for '{user}' was lost ({}), and {} unused keys appeared meanwhile:",
+        cause.brief(),
+        candidates.len()
+    );
+    for key in candidates {
+        text.push_str(&format!("\n  {key}"));
+    }
+    text.push_str(&format!(
+        "\nOne of them is ours, the other somebody else's; none was touched. Ask who made a key for '{user}' just now, \
+         and delete the other:\n  aws iam delete-access-key --user-name {user} --access-key-id KEY_ID\n  iam-sorry doctor"
     ));
     text
 }

@@ -310,14 +310,10 @@ async fn resolve_lost_answer(
             },
             Err(error) => error,
         },
-        Ok(Found::Several(ids)) => {
-            let list = ids.join(", ");
-            drop(entry.note(&Fact::Unclear(ids)));
-            left(AwsError::AnswerLost {
-                user: user.to_string(),
-                cause: Box::new(cause),
-                found: format!("Several keys appeared meanwhile ({list}) and none was touched."),
-            })
+        Ok(Found::Several(candidates)) => {
+            // Should even this note fail, recovery finds the same keys and writes them down then.
+            drop(entry.note(&Fact::Unclear(candidates.clone())));
+            AwsError::KeyUnclear { user: user.to_string(), candidates, cause: Box::new(cause), entry: path }
         }
     }
 }
@@ -377,7 +373,7 @@ async fn delete_hard(
             Err(error) => error,
         };
         let delay = backoff.delay();
-        let why = error.to_string().lines().next().unwrap_or_default().to_owned();
+        let why = error.brief();
         // A missing permission won't come within seconds; everything else may.
         if error.is_denied() || start.elapsed() + delay > issuer.patience.delete {
             let (cause, why) = match after.take() {

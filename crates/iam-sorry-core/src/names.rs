@@ -111,6 +111,8 @@ pub struct SessionDuration {
 impl SessionDuration {
     /// The default: 36 hours, the most that GetSessionToken gives.
     pub const MAX: Self = Self { seconds: 36 * 3600 };
+    /// One hour.
+    pub const HOUR: Self = Self { seconds: 3600 };
 
     /// Reads `12` (hours), `12h` or `90m`.
     ///

@@ -61,7 +61,7 @@ fn with_a_foreign_key_beside_it_none_is_touched_and_both_are_named() {
     let error = scene.issue().unwrap_err();
     let keys = scene.account.keys(USER);
     assert_eq!(keys.len(), 2);
-    assert!(matches!(error, AwsError::KeyLeft { key_id: None, .. }), "{error}");
+    assert!(matches!(error, AwsError::KeyUnclear { .. }), "{error}");
     for key in &keys {
         assert!(error.to_string().contains(key), "{error}");
     }

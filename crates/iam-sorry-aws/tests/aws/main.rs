@@ -9,3 +9,4 @@ mod policy;
 mod recovery;
 mod rotate;
 mod scene;
+mod tls;

@@ -83,7 +83,7 @@ pub enum SealError {
     MixedWithLegacy(String),
     /// The legacy value doesn't open with this key file.
     #[error(
-        "the old-format value can't be opened with this key file: it was sealed with another key, or the file has changed since (new passphrase, new comment)\nIf you have an old copy of the key file, give it: iam-sorry migrate --ssh-key OLD-COPY"
+        "the old-format value can't be opened with this key file: it was sealed with another key, or the file has changed since (new passphrase, new comment)\nIf you have an old copy of the key file, give it: iam-sorry migrate --old-key FILE"
     )]
     LegacyFailed,
     /// Opened, but what is inside is no text.

@@ -1,0 +1,210 @@
+//! What every command works with: settings, the two AWS files, the keyring, the printer.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::time::SystemTime;
+
+use iam_sorry_core::aws_files::{Document, FileKind};
+use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::names::SessionDuration;
+use iam_sorry_core::seal::SealError;
+use iam_sorry_core::timestamp::{Timestamp, human_duration};
+
+use secrecy::ExposeSecret;
+
+use crate::args::Global;
+use crate::failure::{Failure, Result};
+use crate::files::AwsFile;
+use crate::keyring::{Asking, KeyError, KeyReport, Keyring, KeyringOptions};
+use crate::output::Output;
+use crate::profile::{Kind, Profile, StoredKey};
+use crate::settings::Settings;
+
+pub struct App {
+    pub settings: Settings,
+    pub global: Global,
+    pub out: Output,
+    pub credentials: AwsFile,
+    pub config: AwsFile,
+    keyring: RefCell<Keyring<'static>>,
+}
+
+impl App {
+    pub fn new(settings: Settings, global: Global, out: Output) -> Result<Self> {
+        let file =
+            |path: &std::path::PathBuf, kind| AwsFile::new(path.to_owned(), kind, settings.lock_dir.clone());
+        Ok(Self {
+            credentials: file(&settings.credentials_file, FileKind::Credentials),
+            config: file(&settings.config_file, FileKind::Config),
+            keyring: RefCell::new(Keyring::new(keyring_options(&settings, &global), move |notice| {
+                out.warn(notice)
+            })),
+            settings,
+            global,
+            out,
+        })
+    }
+
+    /// Runs `work` with the keyring.
+    pub fn keyring<T, E>(
+        &self,
+        work: impl FnOnce(&mut Keyring<'static>) -> std::result::Result<T, E>,
+    ) -> Result<T>
+    where
+        Failure: From<E>,
+    {
+        Ok(work(&mut self.keyring.borrow_mut())?)
+    }
+
+    /// The current time. The one place that reads the clock.
+    pub fn now(&self) -> Timestamp {
+        let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        i64::try_from(seconds).ok().and_then(Timestamp::from_unix).unwrap_or(Timestamp::EPOCH)
+    }
+
+    /// `--duration`, else the settings file's, else 36 hours.
+    pub fn duration(&self) -> Result<SessionDuration> {
+        match self.global.duration.as_ref().or(self.settings.duration.as_ref()) {
+            Some(text) => Ok(SessionDuration::parse(text)?),
+            None => Ok(SessionDuration::MAX),
+        }
+    }
+
+    /// The manager profile's name, where one is given.
+    pub fn manager_name(&self) -> Option<&str> {
+        self.global.profile.as_deref().or(self.settings.profile.as_deref())
+    }
+
+    /// Both files as they are now.
+    pub fn documents(&self) -> Result<(Document, Document)> {
+        Ok((self.load(&self.credentials)?, self.load(&self.config)?))
+    }
+
+    /// One of the files as it is now; what is odd about it goes to stderr.
+    pub fn load(&self, file: &AwsFile) -> Result<Document> {
+        let loaded = file.load()?;
+        self.show_notices(&loaded.notices);
+        Ok(loaded.document)
+    }
+
+    /// Edits one of the files, under its lock; an error from `edit` changes nothing.
+    pub fn update<T>(&self, file: &AwsFile, edit: impl FnMut(&mut Document) -> Result<T>) -> Result<T> {
+        let (value, notices) = file.update(edit)?;
+        self.show_notices(&notices);
+        Ok(value)
+    }
+
+    fn show_notices(&self, notices: &[crate::files::Notice]) {
+        for notice in notices {
+            self.out.warn(notice.to_string());
+        }
+    }
+
+    /// A profile that must be there.
+    pub fn profile(&self, name: &str) -> Result<Profile> {
+        let (credentials, config) = self.documents()?;
+        Profile::find(name, &credentials, &config).ok_or_else(|| self.not_found("Profile", name))
+    }
+
+    /// `what` is "Profile" or "Manager profile", as the original says it.
+    pub fn not_found(&self, what: &str, name: &str) -> Failure {
+        let file = self.settings.credentials_file.display();
+        Failure::profile(format!("{what} '{name}' not found in credentials file {file}"))
+            .hint("See what is there: iam-sorry list")
+    }
+
+    /// Opens a stored key: sealed values through the agent or the key file, plain ones as they are.
+    pub fn open(&self, profile: &Profile, key: StoredKey<'_>) -> Result<Credentials> {
+        let keyring = &mut self.keyring.borrow_mut();
+        match open_with(keyring, profile, key) {
+            // Once more with the names it may have been moved from, which are of no use while all goes well.
+            Err(KeyError::Value { source: SealError::TamperedOrMoved { sealed_as: None, .. }, .. }) => {
+                let names = self.load(&self.credentials)?;
+                keyring.know_profiles(names.profiles().into_iter().map(str::to_owned));
+                Ok(open_with(keyring, profile, key)?)
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    /// A second keyring with another key file, for what the person's own key can't open.
+    pub fn keyring_with(&self, ssh_key: &Path) -> Keyring<'static> {
+        let mut options = keyring_options(&self.settings, &self.global);
+        options.ssh_key = Some(ssh_key.to_owned());
+        let out = self.out;
+        Keyring::new(options, move |notice| out.warn(notice))
+    }
+
+    /// As [`App::open`], but never asks for a passphrase.
+    pub fn open_quietly(&self, profile: &Profile, key: StoredKey<'_>) -> Result<Credentials> {
+        let mut options = keyring_options(&self.settings, &self.global);
+        options.asking = Asking::default();
+        let mut keyring = Keyring::new(options, |_: &str| {});
+        Ok(open_with(&mut keyring, profile, key)?)
+    }
+
+    /// What `doctor` says about the key and the agent.
+    pub fn key_report(&self) -> KeyReport {
+        self.keyring.borrow_mut().describe_default_key()
+    }
+
+    /// The credentials that a profile holds right now, ready to hand out: never an expired set.
+    pub fn usable_credentials(&self, profile: &Profile) -> Result<Credentials> {
+        let name = &profile.name;
+        let key = profile.usable_key().ok_or_else(|| match profile.kind() {
+            Kind::Empty => Failure::profile(format!("Profile '{name}' missing credentials"))
+                .hint(format!("Put keys into it (aws configure --profile {name}), or make temporary ones:"))
+                .hint(format!("iam-sorry --profile MANAGER {name}")),
+            kind => {
+                Failure::profile(format!("Profile '{name}' is a {} profile and holds no keys", kind.as_str()))
+                    .hint(format!("AWS tools use it directly: aws --profile {name} ..."))
+            }
+        })?;
+        let now = self.now();
+        if let Some(at) = profile.expiration().filter(|at| key.token.is_some() && at.seconds_after(now) <= 0)
+        {
+            let ago = human_duration(-at.seconds_after(now));
+            return Err(Failure::profile(format!(
+                "The credentials of profile '{name}' expired {ago} ago, at {at}"
+            ))
+            .hint(format!(
+                "Refresh them: iam-sorry --profile {} {name}",
+                self.manager_name().unwrap_or("MANAGER")
+            )));
+        }
+        self.open(profile, key)
+    }
+
+    /// The region for requests about `profile`: flag, variable, profile.
+    pub fn region_of<'a>(&'a self, profile: &'a Profile) -> Option<&'a str> {
+        self.global
+            .region
+            .as_deref()
+            .or(self.settings.region.as_deref())
+            .or_else(|| profile.setting("region"))
+    }
+}
+
+fn open_with(
+    keyring: &mut Keyring<'_>,
+    profile: &Profile,
+    key: StoredKey<'_>,
+) -> std::result::Result<Credentials, KeyError> {
+    let fields = key.fields();
+    let mut values = keyring.open_fields(&profile.name, &fields)?.into_iter();
+    let mut next = || values.next().unwrap_or_default();
+    Ok(Credentials {
+        access_key_id: next().expose_secret().to_owned(),
+        secret_access_key: next(),
+        session_token: key.token.map(|_| next()),
+        expiration: key.token.and_then(|_| profile.expiration()),
+    })
+}
+
+/// The settings' options with the flags over them.
+fn keyring_options(settings: &Settings, global: &Global) -> KeyringOptions {
+    let mut options = settings.keys.clone();
+    options.ssh_key = global.ssh_key.clone().or(options.ssh_key);
+    options.allow_agent_only = global.allow_agent_only;
+    options
+}

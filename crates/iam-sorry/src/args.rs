@@ -1,0 +1,314 @@
+//! The command line as clap sees it: help, completions and man pages all come from here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+The main job, in three commands:
+  iam-sorry --profile usermanager --encrypt   seal the manager's permanent keys with your SSH key (once)
+  iam-sorry --profile usermanager admin       temporary credentials of IAM user 'admin', in profile 'admin'
+  aws --profile admin sts get-caller-identity they really are admin's
+
+Exit status:
+  0 success; 1 other failure; 2 usage; 3 profile or credentials missing or unusable; 4 AWS refused or could not be
+  reached; 5 SSH key, agent or sealed value; 130 interrupted. 'exec' returns the command's own.
+
+'iam-sorry VERB --help' teaches each verb. A profile that bears a verb's name is reached with 'iam-sorry refresh NAME'.";
+
+/// Temporary AWS credentials for headless machines, with the powerful keys sealed by your SSH key.
+#[derive(Parser, Debug)]
+#[command(name = "iam-sorry", version, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+
+    #[command(flatten)]
+    pub seed: Seed,
+
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// The original tool's forms.
+#[derive(Args, Debug)]
+pub struct Seed {
+    /// Seal the manager profile's permanent keys with your SSH key (the same as 'encrypt PROFILE').
+    #[arg(long, group = "seed")]
+    pub encrypt: bool,
+
+    /// Show a profile's fields as they lie in the file (sealed ones stay sealed).
+    #[arg(long, value_name = "PROFILE", group = "seed")]
+    pub show_encrypted: Option<String>,
+
+    /// Show a profile's credentials opened. Secrets appear on the screen.
+    #[arg(long, value_name = "PROFILE", group = "seed")]
+    pub show_decrypted: Option<String>,
+
+    /// Print export lines for the current shell: eval $(iam-sorry --eval PROFILE)
+    #[arg(long, value_name = "PROFILE", group = "seed")]
+    pub eval: Option<String>,
+
+    /// Keep the access key that is made for the user, sealed in the profile: later refreshes need no manager.
+    #[arg(long, requires = "name")]
+    pub keep_key: bool,
+
+    /// Profile or IAM user to get temporary credentials for; without it, 'default' is refreshed after a question.
+    #[arg(value_name = "NAME", conflicts_with_all = ["show_encrypted", "show_decrypted", "eval"])]
+    pub name: Option<String>,
+}
+
+/// Options that every form takes.
+#[derive(Args, Debug, Default)]
+pub struct Global {
+    /// Manager profile: whose keys ask AWS [default: AWS_PROFILE].
+    #[arg(long, value_name = "PROFILE", global = true)]
+    pub profile: Option<String>,
+
+    /// How long credentials shall last: whole hours from 1 to 36 (also 12h, 90m) [default: 36].
+    #[arg(long, value_name = "HOURS", global = true, allow_hyphen_values = true)]
+    pub duration: Option<String>,
+
+    /// SSH key that seals and opens [default: IAM_SORRY_SSH_KEY, then ~/.ssh/id_ed25519].
+    #[arg(long, value_name = "FILE", global = true)]
+    pub ssh_key: Option<PathBuf>,
+
+    /// Seal with a key that only the agent holds, so that its passphrase can't be checked.
+    #[arg(long, global = true, hide_short_help = true)]
+    pub allow_agent_only: bool,
+
+    /// Region whose STS is asked [default: AWS_REGION, then the profile's].
+    #[arg(long, global = true)]
+    pub region: Option<String>,
+
+    /// Code of the MFA device, where the profile has an mfa_serial [default: ask].
+    #[arg(long, value_name = "CODE", global = true)]
+    pub mfa_code: Option<String>,
+
+    /// Allow an endpoint over plain http on another machine (its network sees your requests).
+    #[arg(long, global = true, hide_short_help = true)]
+    pub allow_http: bool,
+
+    /// Say yes to every question.
+    #[arg(long, short = 'y', global = true)]
+    pub yes: bool,
+
+    /// No progress on stderr; warnings and errors stay.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Temporary credentials for one or many profiles or IAM users
+    #[command(after_help = "\
+Each NAME that is a profile is refreshed for the user it belongs to; any other NAME is taken as the IAM user. What a
+profile holds decides how:
+  permanent keys   they ask STS themselves, and stay in the profile, sealed, so that the next refresh is one call
+  anything else    the manager makes an access key for the user, STS is asked with it, and the key is deleted again
+
+  iam-sorry refresh alice bob carol --profile usermanager
+  iam-sorry refresh --all --duration 12h")]
+    Refresh {
+        /// Profiles or IAM users.
+        #[arg(value_name = "NAME", required_unless_present = "all")]
+        names: Vec<String>,
+        /// Every profile that iam-sorry made.
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+        /// Keep the key that is made for the user, sealed in the profile: later refreshes need no manager.
+        #[arg(long)]
+        keep_key: bool,
+    },
+
+    /// Seal a profile's keys with your SSH key
+    #[command(after_help = "\
+The values in ~/.aws/credentials become __encrypted__:v2...; ssh-agent opens them without a prompt, anything else asks
+for the key's passphrase. The key must be ED25519 and passphrase-protected.
+
+  iam-sorry encrypt usermanager
+  iam-sorry encrypt usermanager --process     then 'aws --profile usermanager ...' works with no wrapper")]
+    Encrypt {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+        /// Also write a credential_process line, so that every AWS tool gets the keys through iam-sorry.
+        #[arg(long)]
+        process: bool,
+    },
+
+    /// Put a profile's keys back as plain text (asks first)
+    Decrypt {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+    },
+
+    /// Which SSH keys can open a profile
+    #[command(after_help = "\
+Add a second key before you need it: a lost SSH key without another recipient means new AWS keys.
+
+  iam-sorry recipients list usermanager
+  iam-sorry recipients add usermanager ~/.ssh/id_laptop     (both keys must be at hand: in the agent, or as files)
+  iam-sorry recipients remove usermanager SHA256:...")]
+    Recipients {
+        #[command(subcommand)]
+        action: Recipients,
+    },
+
+    /// Turn values of the original Python tool into the sealed format
+    #[command(after_help = "\
+The original sealed with the bytes of the key FILE: whoever can read that file needs no passphrase. Values are opened as
+the original did (with an old copy of the file, if its passphrase was changed since), sealed anew and read back. Rotate
+the AWS keys afterwards: old copies of the credentials file stay readable without a passphrase.
+
+  iam-sorry migrate                           every profile with legacy values
+  iam-sorry migrate usermanager --old-key ~/backup/id_ed25519")]
+    Migrate {
+        /// Only these profiles.
+        profiles: Vec<String>,
+        /// A copy of the key file as it was when the values were made.
+        #[arg(long, value_name = "FILE")]
+        old_key: Option<PathBuf>,
+    },
+
+    /// Seal a profile again after its section was renamed by hand
+    #[command(after_help = "\
+Sealed values are bound to their profile's name. If a section was renamed in an editor, its values no longer open:
+
+  iam-sorry reseal newname --was oldname")]
+    Reseal {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+        /// The name under which the values were sealed.
+        #[arg(long, value_name = "OLD")]
+        was: Option<String>,
+    },
+
+    /// Rename a profile in both AWS files, sealed values included
+    Rename { old: String, new: String },
+
+    /// Run one command with a profile's credentials in its environment only
+    #[command(after_help = "\
+Nothing reaches the shell's history or 'ps'. The command replaces iam-sorry (execve), so signals, exit status and the
+terminal are its own; 126: it can't be run, 127: there is no such command.
+
+  iam-sorry exec usermanager -- aws iam list-users
+  iam-sorry exec admin -- terraform apply")]
+    Exec {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+
+    /// Print a profile's credentials as shell text
+    #[command(after_help = "\
+  eval $(iam-sorry env admin)                      bash, zsh, dash and other POSIX shells
+  iam-sorry env admin --shell fish | source
+  iam-sorry env admin --shell powershell | Out-String | Invoke-Expression
+  iam-sorry env admin --shell dotenv > .env        a file with secrets: mind who reads it")]
+    Env {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+        /// bash, zsh, sh, fish, tcsh, powershell, cmd, nushell, dotenv or json.
+        #[arg(long, default_value = "sh")]
+        shell: String,
+    },
+
+    /// Print the lines that take the credentials out of a shell again
+    #[command(after_help = "  eval $(iam-sorry unset)\n  iam-sorry unset --shell fish | source")]
+    Unset {
+        /// bash, zsh, sh, fish, tcsh, powershell, cmd or nushell.
+        #[arg(long, default_value = "sh")]
+        shell: String,
+    },
+
+    /// Print a profile's credentials as AWS SDKs want them from a credential_process
+    #[command(after_help = "\
+Called by SDKs, through a line in ~/.aws/config that 'iam-sorry encrypt PROFILE --process' writes:
+  [profile usermanager]
+  credential_process = \"/usr/local/bin/iam-sorry\" credential-process usermanager")]
+    CredentialProcess {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+    },
+
+    /// All profiles: kind, IAM user, time left
+    #[command(visible_alias = "ls")]
+    List {
+        /// JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// What is wrong and how to mend it: key, agent, modes, left-over keys, clock, endpoint
+    Doctor {
+        /// JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+        /// Ask no AWS service.
+        #[arg(long)]
+        offline: bool,
+    },
+
+    /// Print the least IAM policy that the manager needs
+    #[command(after_help = "\
+  iam-sorry policy > policy.json
+  iam-sorry policy --users 'dirk-*' --account 123456789012
+  aws iam put-user-policy --user-name usermanager --policy-name iam-sorry --policy-document file://policy.json")]
+    Policy {
+        /// IAM users that the manager may get credentials for: names or patterns, with their path if they have one.
+        #[arg(long, value_name = "PATTERN", default_value = "*", value_delimiter = ',', num_args = 1..)]
+        users: Vec<String>,
+        /// Account number.
+        #[arg(long, default_value = "*")]
+        account: String,
+        /// Partition: aws, aws-cn, aws-us-gov, ... [default: the region's].
+        #[arg(long)]
+        partition: Option<String>,
+    },
+
+    /// Print completions for a shell
+    #[command(after_help = "\
+  iam-sorry completions bash > ~/.local/share/bash-completion/completions/iam-sorry
+  iam-sorry completions zsh > \"${fpath[1]}/_iam-sorry\"
+  iam-sorry completions fish > ~/.config/fish/completions/iam-sorry.fish")]
+    Completions { shell: CompletionShell },
+
+    /// Print the manual page, or a verb's
+    #[command(after_help = "  iam-sorry man | man -l -\n  iam-sorry man refresh | man -l -")]
+    Man { verb: Option<String> },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Recipients {
+    /// Fingerprints of the keys that open a profile
+    List {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+    },
+    /// Let another SSH key open it
+    Add {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+        /// The other key: its private key file, its .pub file, or its fingerprint in the agent.
+        key: String,
+    },
+    /// Stop a key from opening it (rotate the AWS key afterwards)
+    Remove {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+        /// Its fingerprint (SHA256:...) or .pub file.
+        key: String,
+    },
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum CompletionShell {
+    Bash,
+    Elvish,
+    Fish,
+    Powershell,
+    Zsh,
+}

@@ -1,0 +1,90 @@
+//! From profile and variables to a way to AWS; and the only place that starts an async runtime.
+
+use std::future::Future;
+
+use iam_sorry_aws::client::{Proxy, RetryMode};
+use iam_sorry_aws::{Aws, Cancel, Settings};
+
+use crate::app::App;
+use crate::failure::{Failure, Result};
+use crate::profile::Profile;
+
+/// STS and IAM as `profile` reaches them.
+pub fn connect(app: &App, profile: Option<&Profile>) -> Result<Aws> {
+    let env = &app.settings;
+    let setting = |key: &str| profile.and_then(|p| p.setting(key));
+    let region = app.global.region.as_deref().or(env.region.as_deref()).or_else(|| setting("region"));
+    let mut settings = Settings::new(region.unwrap_or("us-east-1"));
+    if !env.ignore_endpoints {
+        let of_profile = || setting("endpoint_url").map(str::to_owned);
+        let endpoint =
+            |own: &Option<String>| own.clone().or_else(|| env.endpoint.clone()).or_else(of_profile);
+        settings.endpoint_sts = endpoint(&env.endpoint_sts);
+        settings.endpoint_iam = endpoint(&env.endpoint_iam);
+    }
+    let truth = |key| setting(key).map(|value| value.eq_ignore_ascii_case("true"));
+    settings.use_fips = env.use_fips.or_else(|| truth("use_fips_endpoint")).unwrap_or(false);
+    settings.use_dualstack = env.use_dualstack.or_else(|| truth("use_dualstack_endpoint")).unwrap_or(false);
+    settings.allow_http = env.allow_http || app.global.allow_http;
+    settings.proxy = env.proxy.clone().map(|url| Proxy { url, no_proxy: env.no_proxy.clone() });
+    settings.app_name = Some(format!("iam-sorry-{}", env!("CARGO_PKG_VERSION")));
+    let bundle = env.ca_bundle.clone().or_else(|| setting("ca_bundle").map(Into::into));
+    if let Some(path) = bundle {
+        let pem = std::fs::read(&path).map_err(|e| {
+            Failure::usage(format!("The CA bundle {} can't be read: {e}", path.display()))
+                .hint("Set AWS_CA_BUNDLE to a PEM file, or unset it")
+        })?;
+        settings.ca_bundle = Some(pem);
+    }
+    if let Some(text) = env.max_attempts.as_deref().or_else(|| setting("max_attempts")) {
+        settings.max_attempts = text.parse().ok().filter(|n| (1..=20).contains(n)).ok_or_else(|| {
+            Failure::usage(format!("AWS_MAX_ATTEMPTS is {text:?}; it must be a whole number from 1 to 20"))
+        })?;
+    }
+    settings.retry_mode = match env.retry_mode.as_deref().or_else(|| setting("retry_mode")) {
+        None | Some("standard" | "legacy") => RetryMode::Standard,
+        Some("adaptive") => RetryMode::Adaptive,
+        Some(other) => {
+            return Err(Failure::usage(format!(
+                "AWS_RETRY_MODE is {other:?}; it must be standard or adaptive"
+            )));
+        }
+    };
+    Ok(Aws::new(&settings)?)
+}
+
+/// Runs `work` to its end. Ctrl-C and SIGTERM cancel it; what it has begun it still takes back.
+pub fn block_on<T, W>(work: impl FnOnce(Cancel) -> W) -> Result<T>
+where
+    W: Future<Output = Result<T>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::other(format!("The async runtime could not be started: {e}")))?;
+    let cancel = Cancel::new();
+    runtime.block_on(async {
+        let signals = cancel_on_signal(cancel.clone());
+        let done = work(cancel.clone());
+        tokio::pin!(done);
+        tokio::select! {
+            result = &mut done => result,
+            failure = signals => match failure {
+                Ok(()) => done.await,
+                Err(e) => Err(Failure::other(format!("Signals can't be watched: {e}"))),
+            },
+        }
+    })
+}
+
+async fn cancel_on_signal(cancel: Cancel) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    cancel.cancel();
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! What iam-sorry says about itself: completions, manual pages, and the IAM policy that it needs.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use iam_sorry_aws::policy::{PolicyRequest, manager_policy};
+use iam_sorry_core::names::partition_of_region;
+
+use crate::app::App;
+use crate::args::{Cli, CompletionShell};
+use crate::failure::{Failure, Result};
+use crate::settings::VARIABLES;
+
+pub fn completions(app: &App, shell: CompletionShell) -> Result<()> {
+    let shell = match shell {
+        CompletionShell::Bash => Shell::Bash,
+        CompletionShell::Elvish => Shell::Elvish,
+        CompletionShell::Fish => Shell::Fish,
+        CompletionShell::Powershell => Shell::PowerShell,
+        CompletionShell::Zsh => Shell::Zsh,
+    };
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "iam-sorry", &mut text);
+    app.out.raw(&String::from_utf8_lossy(&text))
+}
+
+/// The page of the program, or of one verb.
+pub fn man(app: &App, verb: Option<&str>) -> Result<()> {
+    let mut program = Cli::command();
+    program.build();
+    let mut text = Vec::new();
+    let rendered = match verb {
+        None => {
+            let page = clap_mangen::Man::new(program);
+            page.render(&mut text).and_then(|()| render_variables(&mut text))
+        }
+        Some(verb) => {
+            let command = program.find_subcommand(verb).ok_or_else(|| {
+                Failure::usage(format!("There is no verb '{verb}'")).hint("See them all: iam-sorry --help")
+            })?;
+            let command = command.clone().name(format!("iam-sorry-{verb}"));
+            clap_mangen::Man::new(command).render(&mut text)
+        }
+    };
+    rendered.map_err(|e| Failure::other(format!("The manual page could not be made: {e}")))?;
+    app.out.raw(&String::from_utf8_lossy(&text))
+}
+
+fn render_variables(page: &mut Vec<u8>) -> std::io::Result<()> {
+    use std::io::Write;
+    writeln!(page, ".SH ENVIRONMENT")?;
+    for (name, meaning) in VARIABLES {
+        writeln!(page, ".TP\n\\fB{}\\fR\n{}", name.replace('-', "\\-"), meaning.replace('-', "\\-"))?;
+    }
+    Ok(())
+}
+
+/// The least policy of a manager, ready to attach.
+pub fn policy(app: &App, users: &[String], account: &str, partition: Option<&str>) -> Result<()> {
+    let region = app.global.region.as_deref().or(app.settings.region.as_deref()).unwrap_or("us-east-1");
+    let partition = partition.unwrap_or_else(|| partition_of_region(region));
+    let request = PolicyRequest {
+        partition: partition.to_owned(),
+        account: Some(account.to_owned()).filter(|account| account != "*"),
+        users: users.to_vec(),
+        rotate: false,
+    };
+    app.out.line(manager_policy(&request).map_err(|e| Failure::usage(e.to_string()))?)
+}

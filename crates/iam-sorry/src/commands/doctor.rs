@@ -1,0 +1,274 @@
+//! `doctor`: what is wrong, and the command that mends each. Changes nothing, but for finishing what a dead run left.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use iam_sorry_aws::AwsError;
+use iam_sorry_aws::lookup::caller;
+use iam_sorry_core::aws_files::Document;
+use iam_sorry_core::credentials::{AccessKey, Credentials};
+use iam_sorry_core::seal::{self, Value};
+use serde_json::json;
+
+use crate::app::App;
+use crate::aws;
+use crate::commands::leftovers::{self, Effort, journal, subject};
+use crate::failure::{Failure, Kind, Result};
+use crate::profile::{Profile, SEALABLE};
+
+/// More than this and AWS refuses signatures (AWS General Reference, "Signature Version 4": 5 minutes).
+const CLOCK_LIMIT_SECONDS: i64 = 300;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Grade {
+    Ok,
+    Warn,
+    Bad,
+}
+
+/// One thing that was looked at.
+struct Finding {
+    check: &'static str,
+    grade: Grade,
+    what: String,
+    /// The next command to type.
+    mend: Option<String>,
+}
+
+fn ok(check: &'static str, what: impl Into<String>) -> Finding {
+    Finding { check, grade: Grade::Ok, what: what.into(), mend: None }
+}
+fn warn(check: &'static str, what: impl Into<String>, mend: impl Into<String>) -> Finding {
+    Finding { check, grade: Grade::Warn, what: what.into(), mend: Some(mend.into()) }
+}
+fn bad(check: &'static str, what: impl Into<String>, mend: impl Into<String>) -> Finding {
+    Finding { check, grade: Grade::Bad, what: what.into(), mend: Some(mend.into()) }
+}
+
+/// Looks at everything; fails where something is bad, so that scripts see it.
+pub fn run(app: &App, as_json: bool, offline: bool) -> Result<()> {
+    let mut findings = Vec::new();
+    findings.extend(key_and_agent(app));
+    findings.extend(files(app));
+    match app.documents() {
+        Ok((credentials, config)) => findings.extend(profiles(app, &credentials, &config)),
+        Err(failure) => findings.push(bad("profiles", failure.text, "Mend the file in an editor")),
+    }
+    if !offline {
+        leftovers::finish(app, Effort::Thorough);
+    }
+    findings.extend(left_over_keys(app));
+    if !offline {
+        findings.extend(service(app));
+    }
+    if as_json {
+        let rows: Vec<_> = findings.iter().map(Finding::to_json).collect();
+        app.out.line(serde_json::to_string_pretty(&rows).unwrap_or_default())?;
+    } else {
+        for finding in &findings {
+            finding.print(app)?;
+        }
+    }
+    match findings.iter().filter(|f| f.grade == Grade::Bad).count() {
+        0 => Ok(()),
+        1 => Err(Failure::other("1 thing needs mending")),
+        n => Err(Failure::other(format!("{n} things need mending"))),
+    }
+}
+
+impl Finding {
+    fn print(&self, app: &App) -> Result<()> {
+        let text = format!("{}: {}", self.check, self.what.replace('\n', "\n  "));
+        match self.grade {
+            Grade::Ok => app.out.done(text)?,
+            Grade::Warn => app.out.line(format!("⚠ {text}"))?,
+            Grade::Bad => app.out.line(format!("✗ {text}"))?,
+        }
+        match &self.mend {
+            Some(mend) => app.out.line(format!("  → {mend}")),
+            None => Ok(()),
+        }
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let grade = match self.grade {
+            Grade::Ok => "ok",
+            Grade::Warn => "warning",
+            Grade::Bad => "error",
+        };
+        json!({ "check": self.check, "status": grade, "what": self.what, "mend": self.mend })
+    }
+}
+
+fn key_and_agent(app: &App) -> Vec<Finding> {
+    let report = app.key_report();
+    let path = report.path.map(|p| p.display().to_string());
+    let key = match report.key {
+        Ok(facts) => {
+            let place = match (facts.in_agent, path) {
+                (true, _) => "in the agent".to_owned(),
+                (false, Some(path)) => format!("in {path}; its passphrase is asked for each time"),
+                (false, None) => "at hand".to_owned(),
+            };
+            ok("SSH key", format!("{} {place}", facts.public.key_id()))
+        }
+        Err(error) => from_failure("SSH key", &Failure::from(error)),
+    };
+    let start = "Start one: eval $(ssh-agent -s); ssh-add";
+    let agent = match report.agent {
+        None => warn("ssh-agent", "ssh-agent not available or not running", start),
+        Some(Err(why)) => warn("ssh-agent", why, start),
+        Some(Ok(found)) if found.usable.is_empty() => {
+            warn("ssh-agent", "it holds no ED25519 key", "Load yours: ssh-add ~/.ssh/id_ed25519")
+        }
+        Some(Ok(found)) => ok("ssh-agent", format!("it holds {} ED25519 key(s)", found.usable.len())),
+    };
+    vec![key, agent]
+}
+
+fn files(app: &App) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let path = &app.settings.credentials_file;
+    for (path, limit) in [(path.as_path(), 0o600), (path.parent().unwrap_or(Path::new("/")), 0o755)] {
+        let Ok(meta) = std::fs::metadata(path) else {
+            findings.push(warn(
+                "files",
+                format!("{} is not there", path.display()),
+                "Put keys into it: aws configure --profile usermanager",
+            ));
+            break;
+        };
+        let mode = meta.permissions().mode() & 0o777;
+        let shown = format!("{} has mode {mode:03o}", path.display());
+        findings.push(if mode & !limit == 0 {
+            ok("files", shown)
+        } else {
+            bad(
+                "files",
+                format!("{shown}: others can read or change it"),
+                format!("chmod go-rwx {}", path.display()),
+            )
+        });
+    }
+    findings
+}
+
+fn profiles(app: &App, credentials: &Document, config: &Document) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let now = app.now();
+    for profile in
+        credentials.profiles().into_iter().filter_map(|name| Profile::find(name, credentials, config))
+    {
+        let name = &profile.name;
+        let values: Vec<_> = SEALABLE.iter().filter_map(|f| profile.field(f)).map(seal::parse).collect();
+        if values.iter().any(|v| matches!(v, Ok(Value::Legacy(_)))) {
+            findings.push(bad(
+                "profiles",
+                format!(
+                    "'{name}' holds values of the original tool: whoever can read the key file can open them"
+                ),
+                format!("iam-sorry migrate {name}"),
+            ));
+        }
+        for error in values.iter().filter_map(|v| v.as_ref().err()) {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            findings.push(bad(
+                "profiles",
+                format!("'{name}': {first}"),
+                "Restore the value from a backup, or make new keys",
+            ));
+        }
+        if profile.kind() == crate::profile::Kind::Permanent && name != "default" {
+            findings.push(warn(
+                "profiles",
+                format!("'{name}' holds permanent keys as plain text"),
+                format!("iam-sorry encrypt {name}"),
+            ));
+        }
+        if profile.expiration().is_some_and(|at| at.seconds_after(now) <= 0) {
+            findings.push(warn(
+                "profiles",
+                format!("the credentials of '{name}' have expired"),
+                format!("iam-sorry refresh {name}"),
+            ));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(ok(
+            "profiles",
+            format!("{} profiles, nothing wrong with them", credentials.profiles().len()),
+        ));
+    }
+    findings
+}
+
+fn left_over_keys(app: &App) -> Vec<Finding> {
+    let journal = journal(app);
+    let listing = match journal.pending() {
+        Ok(listing) => listing,
+        Err(error) => {
+            return vec![bad("left-over keys", error.to_string(), "Mend the folder's mode and owner")];
+        }
+    };
+    let mut findings: Vec<Finding> = listing
+        .entries
+        .iter()
+        .map(|entry| {
+            warn("left-over keys", subject(entry), format!("It is written down in {}", entry.path.display()))
+        })
+        .collect();
+    for (path, why) in &listing.unreadable {
+        findings.push(bad(
+            "left-over keys",
+            format!("{} can't be read: {why}", path.display()),
+            "Look at it, then remove it",
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(ok("left-over keys", "none"));
+    }
+    findings
+}
+
+/// Asks STS with a key that nobody has: the refusal proves that the endpoint answers, and bears its time.
+fn service(app: &App) -> Vec<Finding> {
+    let manager = app.manager_name().and_then(|name| app.profile(name).ok());
+    let aws = match aws::connect(app, manager.as_ref()) {
+        Ok(aws) => aws,
+        Err(failure) => return vec![from_failure("endpoint", &failure)],
+    };
+    let nobody = AccessKey { id: "AKIAIOSFODNN7EXAMPLE".into(), secret: "doctor".into() };
+    let answer = aws::block_on(|_| async { Ok(caller(&aws, &Credentials::from(nobody)).await) });
+    let mut findings = Vec::new();
+    match answer {
+        Ok(Err(
+            e @ (AwsError::Unreachable { .. } | AwsError::BadAnswer { .. } | AwsError::PlainHttp { .. }),
+        )) => {
+            return vec![from_failure("endpoint", &Failure::from(e))];
+        }
+        Err(failure) => return vec![from_failure("endpoint", &failure)],
+        Ok(_) => findings.push(ok("endpoint", "STS answers")),
+    }
+    match aws.clock_offset() {
+        Some(offset) if offset.abs() > CLOCK_LIMIT_SECONDS => findings.push(bad(
+            "clock",
+            format!(
+                "this machine's clock is {} s away from AWS's, which refuses more than {CLOCK_LIMIT_SECONDS}",
+                offset.abs()
+            ),
+            "Set the clock: timedatectl set-ntp true",
+        )),
+        Some(offset) => findings.push(ok("clock", format!("{} s away from AWS's", offset.abs()))),
+        None => {}
+    }
+    findings
+}
+
+fn from_failure(check: &'static str, failure: &Failure) -> Finding {
+    debug_assert!(failure.kind != Kind::BrokenPipe);
+    match failure.text.split_once('\n') {
+        Some((what, mend)) => bad(check, what, mend),
+        None => bad(check, &failure.text, "See: iam-sorry doctor --help"),
+    }
+}

@@ -1,0 +1,63 @@
+//! `env` (and `--eval`), `unset`, `exec`, `credential-process`: credentials handed to shells, commands and SDKs.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use iam_sorry_core::shells::{self, Shell};
+use secrecy::ExposeSecret;
+
+use crate::app::App;
+use crate::failure::{Failure, Result};
+use crate::keyring::hygiene::CoreLimit;
+
+/// Statements for `shell` that set the credentials; nothing else on stdout.
+pub fn print(app: &App, name: &str, shell: &str) -> Result<()> {
+    let shell = parse(shell)?;
+    let profile = app.profile(name)?;
+    let credentials = app.usable_credentials(&profile)?;
+    let variables = shells::environment(&credentials, app.region_of(&profile));
+    let text =
+        shells::render(shell, &variables).map_err(|e| Failure::profile(format!("Profile '{name}': {e}")))?;
+    app.out.raw(&text)
+}
+
+/// Statements that take them out again.
+pub fn unset(app: &App, shell: &str) -> Result<()> {
+    app.out.raw(&shells::render_unset(parse(shell)?).map_err(|e| Failure::usage(e.to_string()))?)
+}
+
+fn parse(shell: &str) -> Result<Shell> {
+    shell.parse::<Shell>().map_err(|e| Failure::usage(e.to_string()))
+}
+
+/// Becomes the command (execve), with the credentials in its environment only.
+pub fn exec(app: &App, name: &str, command: &[OsString], core_limit: CoreLimit) -> Result<ExitCode> {
+    let profile = app.profile(name)?;
+    let credentials = app.usable_credentials(&profile)?;
+    let variables = shells::environment(&credentials, app.region_of(&profile));
+    let [program, arguments @ ..] = command else {
+        return Err(Failure::usage("exec needs a command: iam-sorry exec PROFILE -- COMMAND"));
+    };
+    let mut child = Command::new(program);
+    child.args(arguments);
+    for name in variables.unset {
+        child.env_remove(name);
+    }
+    for (name, value) in variables.set {
+        child.env(name, value.expose_secret());
+    }
+    core_limit.restore();
+    let error = child.exec();
+    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    app.out.error(&Failure::other(format!("{} can't be run: {error}", program.display())));
+    Ok(ExitCode::from(if missing { 127 } else { 126 }))
+}
+
+/// JSON, Version 1, for SDKs.
+pub fn credential_process(app: &App, name: &str) -> Result<()> {
+    let profile = app.profile(name)?;
+    let credentials = app.usable_credentials(&profile)?;
+    app.out.raw(&credentials.to_process_json())?;
+    app.out.raw("\n")
+}

@@ -1,0 +1,137 @@
+//! What a killed run left in the journal, finished by the next run of any verb. Costs one look at a folder where there is
+//! nothing to do.
+
+use std::time::Duration;
+
+use iam_sorry_aws::journal::{Journal, Pending, Record, State};
+use iam_sorry_aws::recover::{Outcome, Stored, recover};
+use iam_sorry_aws::{AwsError, Cancel, Patience};
+
+use crate::app::App;
+use crate::aws;
+use crate::failure::{Failure, Result};
+use crate::profile::{Profile, StoredKey};
+
+/// How much may be asked of the person for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// On the way to something else: only what opens without a question and needs no waiting.
+    InPassing,
+    /// Passphrases may be asked for, and AWS waited for.
+    Thorough,
+}
+
+/// The journal of this person on this machine.
+pub fn journal(app: &App) -> Journal {
+    Journal::new(app.settings.state_dir.join("journal"))
+}
+
+/// Finishes what dead runs left. What can't be finished now is said on stderr and stops nothing.
+pub fn finish(app: &App, effort: Effort) {
+    let journal = journal(app);
+    let listing = match journal.pending() {
+        Ok(listing) => listing,
+        Err(error) => return app.out.warn(error.to_string()),
+    };
+    for entry in listing.entries.iter().filter(|entry| entry.state == State::Dead) {
+        let told = finish_one(app, &journal, entry, effort).and_then(|outcome| told(entry, outcome));
+        match told {
+            Ok(text) => app.out.progress(text),
+            Err(failure) => app.out.warn(format!("{}: {failure}", subject(entry))),
+        }
+    }
+}
+
+/// What an entry is about, for a sentence.
+pub fn subject(entry: &Pending) -> String {
+    let user = &entry.record.intent.user;
+    match &entry.record.key_id {
+        Some(id) => format!("Access key {id} of IAM user '{user}', left by an interrupted run"),
+        None => format!("An access key of IAM user '{user}' that an interrupted run may have left"),
+    }
+}
+
+fn finish_one(app: &App, journal: &Journal, entry: &Pending, effort: Effort) -> Result<Outcome> {
+    let intent = &entry.record.intent;
+    let manager = app.profile(&intent.manager).map_err(|_| {
+        Failure::profile(format!("the manager profile '{}' that made it is gone", intent.manager))
+            .hint(format!("Delete the key by hand, then {}", entry.path.display()))
+    })?;
+    let key = manager.usable_key().ok_or_else(|| app.not_found("Manager profile", &intent.manager))?;
+    let credentials = match effort {
+        Effort::Thorough => app.open(&manager, key)?,
+        Effort::InPassing => app.open_quietly(&manager, key).map_err(|_| {
+            Failure::key(format!("the manager profile '{}' can't be opened without asking", intent.manager))
+                .hint("Finish it now: iam-sorry doctor")
+        })?,
+    };
+    let ids = match app.profile(&intent.target) {
+        Ok(target) => stored_ids(app, &target),
+        Err(_) => Some(Vec::new()),
+    };
+    let holds = |_: &Record, key_id: &str| match &ids {
+        None => Stored::Unknown,
+        Some(ids) if ids.iter().any(|id| id == key_id) => Stored::Yes,
+        Some(_) => Stored::No,
+    };
+    let (aws, patience) = (aws::connect(app, Some(&manager))?, Patience::default());
+    aws::block_on(|cancel: Cancel| async move {
+        loop {
+            match recover(journal, entry, &aws, &credentials, &patience, &holds).await? {
+                Outcome::TooFresh { wait } if effort == Effort::Thorough => {
+                    app.out.progress(format!("{}: it takes {wait} s until AWS can tell", subject(entry)));
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_secs(wait.unsigned_abs())) => {}
+                        () = cancel.cancelled() => return Err(AwsError::Interrupted.into()),
+                    }
+                }
+                outcome => return Ok(outcome),
+            }
+        }
+    })
+}
+
+/// The access keys that a profile holds; `None` where they can't be opened without asking.
+fn stored_ids(app: &App, profile: &Profile) -> Option<Vec<String>> {
+    let keys: [Option<StoredKey<'_>>; 2] = [profile.active_key(), profile.kept_key()];
+    keys.into_iter()
+        .flatten()
+        .map(|key| app.open_quietly(profile, key).map(|credentials| credentials.access_key_id).ok())
+        .collect()
+}
+
+fn told(entry: &Pending, outcome: Outcome) -> Result<String> {
+    let user = &entry.record.intent.user;
+    let failed = |text: String| Err(Failure::other(text));
+    match outcome {
+        Outcome::Deleted { key_id } => {
+            Ok(format!("Access key {key_id} of IAM user '{user}', left by an interrupted run, is deleted"))
+        }
+        Outcome::NothingMade => {
+            Ok(format!("An interrupted run had made no access key for IAM user '{user}'"))
+        }
+        Outcome::Kept { key_id } => {
+            Ok(format!("Access key {key_id} of IAM user '{user}' is in its profile and stays"))
+        }
+        Outcome::Busy | Outcome::Gone => Ok(format!("{}: another run is at it", subject(entry))),
+        Outcome::TooFresh { wait } => {
+            failed(format!("AWS can tell in {wait} s\nFinish it then: iam-sorry doctor"))
+        }
+        Outcome::Unclear { candidates } => failed(format!(
+            "several keys fit ({}), so none was touched\nDelete the right one by hand, then {}",
+            candidates.join(", "),
+            entry.path.display()
+        )),
+        Outcome::ProfileUnknown { .. } => failed(format!(
+            "whether profile '{}' holds it can't be told without opening it\nFinish it: iam-sorry doctor",
+            entry.record.intent.target
+        )),
+        Outcome::OtherAccount { account, endpoint } => failed(match endpoint {
+            Some(endpoint) => format!(
+                "it is in account {account} at {endpoint}\nRun iam-sorry doctor with AWS_ENDPOINT_URL={endpoint}"
+            ),
+            None => format!("it is in account {account}\nRun iam-sorry doctor where that account is reached"),
+        }),
+        other => failed(format!("{other:?}")),
+    }
+}

@@ -1,0 +1,80 @@
+//! One module a verb, or a few that share their work. Each takes the [`App`] and its own typed arguments.
+
+mod describe;
+mod doctor;
+mod encrypt;
+mod environment;
+mod leftovers;
+mod list;
+mod recipients;
+mod refresh;
+mod rename;
+mod show;
+
+use std::process::ExitCode;
+
+use crate::app::App;
+use crate::args::{Seed, Verb};
+use crate::failure::{Failure, Result};
+use crate::keyring::hygiene::CoreLimit;
+
+/// Runs the verb, or the original tool's form that the flags spell.
+pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> Result<ExitCode> {
+    leftovers::finish(app, leftovers::Effort::InPassing);
+    let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
+    if seed.name.is_some() || seed.encrypt || seed.eval.is_some() {
+        return Err(Failure::usage("NAME and the flags --encrypt, --eval, --show-... don't go with a verb")
+            .hint("See: iam-sorry --help"));
+    }
+    match verb {
+        Verb::Exec { target, command } => return environment::exec(app, &target, &command, core_limit),
+        Verb::Refresh { names, all, keep_key } => refresh::run(app, &refresh::Plan { names, all, keep_key }),
+        Verb::Encrypt { target, process } => encrypt::encrypt(app, &target, process),
+        Verb::Decrypt { target } => encrypt::decrypt(app, &target),
+        Verb::Recipients { action } => recipients::run(app, action),
+        Verb::Migrate { profiles, old_key } => encrypt::migrate(app, &profiles, old_key.as_deref()),
+        Verb::Reseal { target, was } => rename::reseal(app, &target, was.as_deref()),
+        Verb::Rename { old, new } => rename::rename(app, &old, &new),
+        Verb::Env { target, shell } => environment::print(app, &target, &shell),
+        Verb::Unset { shell } => environment::unset(app, &shell),
+        Verb::CredentialProcess { target } => environment::credential_process(app, &target),
+        Verb::List { json } => list::run(app, json),
+        Verb::Doctor { json, offline } => doctor::run(app, json, offline),
+        Verb::Policy { users, account, partition } => {
+            describe::policy(app, &users, &account, partition.as_deref())
+        }
+        Verb::Completions { shell } => describe::completions(app, shell),
+        Verb::Man { verb } => describe::man(app, verb.as_deref()),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+/// The forms of the original README.
+fn run_seed(app: &App, seed: Seed) -> Result<()> {
+    if let Some(profile) = seed.show_encrypted {
+        return show::as_stored(app, &profile);
+    }
+    if let Some(profile) = seed.show_decrypted {
+        return show::opened(app, &profile);
+    }
+    if let Some(profile) = seed.eval {
+        return environment::print(app, &profile, "sh");
+    }
+    if seed.encrypt {
+        if let Some(name) = seed.name.filter(|name| Some(name.as_str()) != app.manager_name()) {
+            return Err(Failure::usage(
+                "--encrypt seals the manager profile; temporary credentials stay plain",
+            )
+            .hint("Seal the manager:   iam-sorry --profile MANAGER --encrypt")
+            .hint(format!("Seal this profile:  iam-sorry encrypt '{name}'")));
+        }
+        let manager = app.manager_name().ok_or_else(refresh::no_manager)?;
+        return encrypt::encrypt(app, manager, false);
+    }
+    match seed.name {
+        Some(name) => {
+            refresh::run(app, &refresh::Plan { names: vec![name], all: false, keep_key: seed.keep_key })
+        }
+        None => refresh::default_profile(app),
+    }
+}

@@ -1,0 +1,484 @@
+//! `refresh NAME...`, and the original's form `iam-sorry NAME`: temporary credentials of IAM users into their profiles.
+
+use futures_util::{StreamExt, stream};
+use iam_sorry_aws::issue::{Issuer, Mfa, Progress, Session, issue_for_user, session_from_key};
+use iam_sorry_aws::lookup::user_of_key;
+use iam_sorry_aws::{Aws, AwsError, Cancel, Patience};
+use iam_sorry_core::aws_files::Document;
+use iam_sorry_core::credentials::{AccessKey, Credentials};
+use iam_sorry_core::names::{SessionDuration, UserName};
+use iam_sorry_core::timestamp::human_duration;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::OnceCell;
+
+use crate::app::App;
+use crate::aws;
+use crate::commands::encrypt::{seal_under, store, unchanged};
+use crate::commands::leftovers::{self, Effort, journal};
+use crate::failure::{Failure, Kind, Result};
+use crate::profile::{self, EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, SECRET, TOKEN};
+use crate::progress::Bars;
+use crate::terminal;
+
+/// Refreshes under way at the same time; IAM's rate limits are per account, so more would only be throttled.
+const AT_ONCE: usize = 8;
+
+/// What was asked for.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub names: Vec<String>,
+    pub all: bool,
+    pub keep_key: bool,
+}
+
+pub fn run(app: &App, plan: &Plan) -> Result<()> {
+    let duration = app.duration()?;
+    let (credentials, config) = app.documents()?;
+    let mut names = plan.names.clone();
+    if plan.all {
+        names = made_by_us(&credentials);
+        if names.is_empty() {
+            return Err(Failure::profile("There is no profile yet that iam-sorry made")
+                .hint("Make one: iam-sorry --profile MANAGER NAME"));
+        }
+    }
+    names.dedup();
+    // Everything that can be refused is refused before AWS is asked for anything.
+    let jobs: Vec<Job> =
+        names.iter().map(|name| Job::plan(app, name, &credentials, &config, plan)).collect::<Result<_>>()?;
+    let manager = Manager::new(app, &config, &credentials);
+    for job in jobs.iter().filter(|job| job.own.is_none()) {
+        job.check_name()?;
+        manager.name()?;
+    }
+    leftovers::finish(app, Effort::Thorough);
+    let bars = Bars::new(app.out, jobs.len());
+    let results = {
+        let (jobs, manager, bars) = (&jobs, &manager, &bars);
+        aws::block_on(|cancel| async move {
+            if jobs.iter().any(|job| job.own.is_none()) {
+                manager.open().await?;
+            }
+            let work = jobs
+                .iter()
+                .map(|job| refresh_one(app, job, manager, duration, plan.keep_key, bars, cancel.clone()));
+            Ok(stream::iter(work).buffered(AT_ONCE).collect().await)
+        })?
+    };
+    bars.clear();
+    report(app, &jobs, results)
+}
+
+/// Without NAME: says whose `default` is, and asks.
+pub fn default_profile(app: &App) -> Result<()> {
+    let manager = app.manager_name().ok_or_else(no_manager)?;
+    let (credentials, config) = app.documents()?;
+    let profile = Profile::find("default", &credentials, &config)
+        .filter(|_| credentials.contains("default"))
+        .ok_or_else(|| {
+            Failure::profile("'default' profile does not exist in credentials file")
+                .hint(format!("Name a profile or user: iam-sorry --profile {manager} NAME"))
+        })?;
+    let key =
+        profile.usable_key().ok_or_else(|| Failure::profile("'default' profile has no aws_access_key_id"))?;
+    let user = match profile.owner() {
+        Some(owner) => owner.to_owned(),
+        None => {
+            let id = app.open(&profile, key)?.access_key_id;
+            let manager = Manager::new(app, &config, &credentials);
+            let user = aws::block_on(|_| async {
+                let (aws, manager) = manager.open().await?;
+                user_of_key(aws, manager, &id).await.map_err(|e| undetermined("default", e))
+            })?;
+            user.to_string()
+        }
+    };
+    app.out.progress(format!("No profile specified. Found 'default' profile with user: {user}"));
+    if !terminal::confirm(app, "Do you want to refresh credentials for the 'default' profile?")? {
+        return app.out.line("Aborted.");
+    }
+    run(app, &Plan { names: vec!["default".into()], ..Plan::default() })
+}
+
+pub fn no_manager() -> Failure {
+    Failure::usage("No manager profile specified. Use --profile or set AWS_PROFILE environment variable")
+        .hint("iam-sorry --profile usermanager NAME")
+}
+
+fn undetermined(name: &str, cause: AwsError) -> Failure {
+    match cause {
+        AwsError::Refused { .. } | AwsError::BadAnswer { .. } | AwsError::NoSuchUser { .. } => {
+            Failure::new(Kind::Aws, format!("Could not determine IAM user for profile '{name}'"))
+                .hint(cause.to_string())
+                .hint(format!(
+                    "Remove [{name}] from the credentials file, then: iam-sorry --profile MANAGER {name}"
+                ))
+        }
+        other => other.into(),
+    }
+}
+
+/// Every profile with credentials that we wrote: their owner is recorded, and they expire.
+fn made_by_us(credentials: &Document) -> Vec<String> {
+    let ours =
+        |name: &&str| credentials.value(name, OWNER).is_some() && credentials.value(name, TOKEN).is_some();
+    credentials.profiles().into_iter().filter(ours).map(str::to_owned).collect()
+}
+
+/// One profile to refresh, and what is known of it before AWS is asked.
+struct Job {
+    name: String,
+    /// As it is in the files; `None` where it will be new.
+    profile: Option<Profile>,
+    /// The user's own permanent key, opened.
+    own: Option<AccessKey>,
+    /// It lies there as plain text, and shall be kept sealed.
+    own_is_plain: bool,
+}
+
+impl Job {
+    fn plan(app: &App, name: &str, credentials: &Document, config: &Document, plan: &Plan) -> Result<Self> {
+        if app.manager_name() == Some(name) {
+            return Err(Failure::usage(format!(
+                "'{name}' is the manager profile; it is never overwritten with temporary credentials"
+            ))
+            .hint(format!("Name another profile or user: iam-sorry --profile {name} NAME")));
+        }
+        // A name that could not be written must not cost a key.
+        credentials.clone().set(name, OWNER, "x")?;
+        let profile = Profile::find(name, credentials, config);
+        if let Some(profile) = &profile {
+            use profile::Kind::{Process, Role, Sso};
+            if let kind @ (Role | Sso | Process) = profile.kind() {
+                return Err(Failure::profile(format!(
+                    "Profile '{name}' is a {} profile: AWS tools get its credentials by themselves",
+                    kind.as_str()
+                ))
+                .hint(format!("Use it: aws --profile {name} ...")));
+            }
+            if profile.kept_key().is_some() && profile.active_key().is_none() {
+                return Err(Failure::profile(format!(
+                    "Profile '{name}' serves its permanent keys through credential_process; they are not overwritten"
+                ))
+                .hint(format!("Use it: iam-sorry exec {name} -- COMMAND")));
+            }
+        }
+        let own_key = profile.as_ref().and_then(Profile::permanent_key);
+        let own_is_plain = own_key.is_some_and(|key| !key.is_sealed());
+        let own = match (&profile, own_key) {
+            (Some(profile), Some(key)) => {
+                let opened = app.open(profile, key)?;
+                Some(AccessKey { id: opened.access_key_id, secret: opened.secret_access_key })
+            }
+            _ => None,
+        };
+        let job = Self { name: name.to_owned(), profile, own, own_is_plain };
+        // Sealing may need a passphrase or be impossible: found out before a key is made, not after.
+        if job.own_is_plain || plan.keep_key {
+            // A trial: it finds and unlocks the key, which then stays unlocked.
+            seal_under(app, name, &[(KEPT_ID, SecretString::from("trial"))])?;
+        }
+        Ok(job)
+    }
+
+    /// Where nothing else says whose it is, the name is the user's, so it must be one.
+    fn check_name(&self) -> Result<()> {
+        match &self.profile {
+            Some(profile) if profile.owner().is_some() || profile.active_key().is_some() => Ok(()),
+            _ => UserName::parse(&self.name).map(drop).map_err(|e| Failure::usage(e.to_string())),
+        }
+    }
+
+    /// "its credentials are valid for another 3 h", for an error.
+    fn what_stays(&self, app: &App) -> Option<String> {
+        let profile = self.profile.as_ref()?;
+        let name = &self.name;
+        Some(match profile.expiration().map(|at| at.seconds_after(app.now())) {
+            Some(left) if left > 0 => {
+                format!(
+                    "Profile '{name}' was left as it was; its credentials are valid for another {}",
+                    human_duration(left)
+                )
+            }
+            Some(left) => {
+                format!(
+                    "Profile '{name}' was left as it was; its credentials expired {} ago",
+                    human_duration(-left)
+                )
+            }
+            None => format!("Profile '{name}' was left as it was"),
+        })
+    }
+}
+
+/// The manager's way to AWS, opened when it is first needed.
+struct Manager<'a> {
+    app: &'a App,
+    profile: Option<Profile>,
+    opened: OnceCell<(Aws, Credentials)>,
+}
+
+impl<'a> Manager<'a> {
+    fn new(app: &'a App, config: &Document, credentials: &Document) -> Self {
+        let profile = app.manager_name().and_then(|name| Profile::find(name, credentials, config));
+        Self { app, profile, opened: OnceCell::new() }
+    }
+
+    fn name(&self) -> Result<&str> {
+        let name = self.app.manager_name().ok_or_else(no_manager)?;
+        match &self.profile {
+            Some(profile) if profile.usable_key().is_some() => Ok(name),
+            Some(_) => {
+                Err(Failure::profile(format!("Manager profile '{name}' missing access key or secret key"))
+                    .hint(format!(
+                        "Put them into [{name}] in {}",
+                        self.app.settings.credentials_file.display()
+                    )))
+            }
+            None => Err(self
+                .app
+                .not_found("Manager profile", name)
+                .hint(format!("[{name}]\naws_access_key_id = AKIA...\naws_secret_access_key = ..."))),
+        }
+    }
+
+    /// Opens its keys; with an mfa_serial, IAM is asked with an MFA session of theirs.
+    async fn open(&self) -> Result<&(Aws, Credentials)> {
+        self.opened.get_or_try_init(|| self.open_anew()).await
+    }
+
+    async fn open_anew(&self) -> Result<(Aws, Credentials)> {
+        let name = self.name()?;
+        let profile = self.profile.as_ref().ok_or_else(no_manager)?;
+        let credentials = self.app.usable_credentials(profile)?;
+        let aws = aws::connect(self.app, Some(profile))?;
+        if !credentials.is_permanent() {
+            return Ok((aws, credentials));
+        }
+        let Some(mfa) = mfa(self.app, profile)? else { return Ok((aws, credentials)) };
+        self.app.out.progress(format!("Opening a session of '{name}' with MFA..."));
+        let key = AccessKey { id: credentials.access_key_id, secret: credentials.secret_access_key };
+        let session = session_from_key(&aws, &key, SessionDuration::HOUR, Some(&mfa), None).await?;
+        Ok((aws, session.credentials))
+    }
+}
+
+/// The MFA device of a profile, with a code from the command line or the keyboard.
+fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
+    let Some(serial) = profile.setting("mfa_serial") else { return Ok(None) };
+    let code = terminal::mfa_code(app, serial)?;
+    Ok(Some(Mfa { serial: serial.to_owned(), code: code.into() }))
+}
+
+/// What one refresh came to.
+struct Done {
+    user: String,
+    expires: String,
+    session_of_own_key: bool,
+}
+
+async fn refresh_one(
+    app: &App,
+    job: &Job,
+    manager: &Manager<'_>,
+    duration: SessionDuration,
+    keep_key: bool,
+    bars: &Bars,
+    cancel: Cancel,
+) -> Result<Done> {
+    bars.step(&job.name, "Requesting temporary credentials");
+    if let Some(own) = &job.own {
+        match with_own_key(app, job, own, duration).await {
+            // The key in the profile is dead; the manager can still help.
+            Err(Lapsed(key_id)) if manager.name().is_ok() => {
+                app.out.warn(format!(
+                    "AWS no longer accepts access key {key_id}, kept in profile '{}'; asking the manager",
+                    job.name
+                ));
+            }
+            Err(Lapsed(key_id)) => {
+                return Err(AwsError::InvalidKey {
+                    action: "sts:GetSessionToken",
+                    key_id,
+                    code: "InvalidClientTokenId".into(),
+                }
+                .into());
+            }
+            Ok(done) => return done,
+        }
+    }
+    with_manager(app, job, manager, duration, keep_key, bars, cancel).await
+}
+
+/// AWS does not know this access key any more.
+struct Lapsed(String);
+
+/// The user's own permanent key asks STS: no manager, no key made.
+async fn with_own_key(
+    app: &App,
+    job: &Job,
+    own: &AccessKey,
+    duration: SessionDuration,
+) -> std::result::Result<Result<Done>, Lapsed> {
+    let work = async {
+        let profile = job.profile.as_ref().ok_or_else(no_manager)?;
+        let aws = aws::connect(app, Some(profile))?;
+        let owner = profile.owner().and_then(|owner| UserName::parse(owner).ok());
+        let mfa = mfa(app, profile)?;
+        let session = match session_from_key(&aws, own, duration, mfa.as_ref(), owner.as_ref()).await {
+            Err(AwsError::InvalidKey { key_id, code, .. }) if code == "InvalidClientTokenId" => {
+                return Ok(Err(Lapsed(key_id)));
+            }
+            session => session?,
+        };
+        let Session { credentials, caller } = session;
+        let user = caller.user().ok_or_else(|| {
+            Failure::new(
+                Kind::Aws,
+                format!("The permanent keys of profile '{}' are not an IAM user's", job.name),
+            )
+            .hint("The account's root user gets no temporary credentials here: use an IAM user")
+        })?;
+        let keep = if job.own_is_plain { Some(own) } else { None };
+        write(app, job, &credentials, user.as_str(), keep)?;
+        Ok(Ok(done(&credentials, user.as_str(), mfa.is_none())))
+    };
+    match work.await {
+        Ok(Err(lapsed)) => Err(lapsed),
+        Ok(Ok(done)) => Ok(Ok(done)),
+        Err(failure) => Ok(Err(failure)),
+    }
+}
+
+/// The manager makes a key for the user, for as long as it takes.
+async fn with_manager(
+    app: &App,
+    job: &Job,
+    manager: &Manager<'_>,
+    duration: SessionDuration,
+    keep_key: bool,
+    bars: &Bars,
+    cancel: Cancel,
+) -> Result<Done> {
+    let name = manager.name()?;
+    let (aws, credentials) = manager.open().await?;
+    let user = user_behind(app, job, aws, credentials).await?;
+    let journal = journal(app);
+    let progress = |event: &Progress| bars.step(&job.name, &event.to_string());
+    let issuer = Issuer {
+        aws,
+        manager: credentials,
+        manager_profile: name,
+        target_profile: &job.name,
+        journal: &journal,
+        progress: &progress,
+        cancel: &cancel,
+        patience: &Patience::default(),
+    };
+    let issued = issue_for_user(&issuer, &user, duration, keep_key).await?;
+    let user = issued.user.name.as_str();
+    match issued.kept {
+        None => write(app, job, &issued.credentials, user, None)?,
+        Some(kept) => match write(app, job, &issued.credentials, user, Some(kept.key())) {
+            Ok(()) => kept.kept()?,
+            Err(failure) => {
+                kept.discard(&issuer).await?;
+                return Err(failure);
+            }
+        },
+    }
+    Ok(done(&issued.credentials, user, false))
+}
+
+/// The recorded owner, else whose the key in the profile is, else the name itself.
+async fn user_behind(app: &App, job: &Job, aws: &Aws, manager: &Credentials) -> Result<UserName> {
+    let by_name = || UserName::parse(&job.name).map_err(Failure::from);
+    let Some(profile) = &job.profile else { return by_name() };
+    if let Some(owner) = profile.owner() {
+        return UserName::parse(owner)
+            .map_err(|e| Failure::profile(format!("Profile '{}': credentials_owner: {e}", job.name)));
+    }
+    let Some(key) = profile.active_key() else { return by_name() };
+    let id = app.open(profile, key)?.access_key_id;
+    user_of_key(aws, manager, &id).await.map_err(|e| undetermined(&job.name, e))
+}
+
+fn done(credentials: &Credentials, user: &str, session_of_own_key: bool) -> Done {
+    let expires = credentials.expiration.map_or_else(|| "unknown".into(), |at| at.to_string());
+    Done { user: user.to_owned(), expires, session_of_own_key }
+}
+
+/// Puts the credentials into the profile; `keep` goes in sealed beside them.
+fn write(
+    app: &App,
+    job: &Job,
+    credentials: &Credentials,
+    user: &str,
+    keep: Option<&AccessKey>,
+) -> Result<()> {
+    let name = &job.name;
+    let sealed = match keep {
+        None => Vec::new(),
+        Some(key) => {
+            let targets: [(&'static str, SecretString); 2] =
+                [(KEPT_ID, key.id.as_str().into()), (KEPT_SECRET, key.secret.clone())];
+            seal_under(app, name, &targets)?
+        }
+    };
+    app.update(&app.credentials, |document| {
+        match &job.profile {
+            Some(profile) => unchanged(document, profile)?,
+            None if document.contains(name) => {
+                return Err(Failure::other(format!(
+                    "Profile '{name}' appeared meanwhile; nothing was written"
+                ))
+                .hint("Run the command again"));
+            }
+            None => {}
+        }
+        document.set(name, ID, &credentials.access_key_id)?;
+        document.set(name, SECRET, credentials.secret_access_key.expose_secret())?;
+        if let Some(token) = &credentials.session_token {
+            document.set(name, TOKEN, token.expose_secret())?;
+        }
+        document.set(name, OWNER, user)?;
+        if let Some(at) = credentials.expiration {
+            document.set(name, EXPIRATION, &at.to_string())?;
+        }
+        store(document, name, &sealed)
+    })
+}
+
+fn report(app: &App, jobs: &[Job], results: Vec<Result<Done>>) -> Result<()> {
+    let total = results.len();
+    let mut failures = Vec::new();
+    for (job, result) in jobs.iter().zip(results) {
+        match result {
+            Ok(done) => {
+                app.out.done(format!("Successfully updated profile '{}'", job.name))?;
+                app.out.done(format!("IAM user: {}", done.user))?;
+                app.out.done(format!("Credentials expire at: {}", done.expires))?;
+                if done.session_of_own_key {
+                    app.out.progress(
+                        "Made without MFA, so these credentials can't call IAM (AWS's rule for sessions)",
+                    );
+                }
+            }
+            Err(failure) => {
+                failures.push(match job.what_stays(app) {
+                    Some(line) => failure.hint(line),
+                    None => failure,
+                });
+            }
+        }
+    }
+    let Some(last) = failures.pop() else { return Ok(()) };
+    if total == 1 {
+        return Err(last);
+    }
+    let count = failures.len() + 1;
+    for failure in &failures {
+        app.out.error(failure);
+    }
+    Err(last.hint(format!("{count} of {total} profiles could not be refreshed")))
+}

@@ -1,0 +1,96 @@
+//! What can go wrong with a file, in the words that the user reads: which file, why, and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use iam_sorry_core::aws_files::ParseError;
+
+use super::lock::LockError;
+
+/// A file that could not be read or written. Whatever it is, the file on disk is whole: the old one or the new one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The operating system refused.
+    #[error("can't {doing} {}: {source}{}", path.display(), hint(source, path))]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// A verb, as in "can't write FILE".
+        doing: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file isn't one that AWS tools read.
+    #[error("{}, {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is wrong with it.
+        source: ParseError,
+    },
+    /// No credentials file is that large; it would only fill the memory.
+    #[error("{} is larger than 32 MiB, which is no AWS credentials or config file\nCheck AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE.", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder, pipe or device stands where the file should be.
+    #[error("{} is not a regular file\nCheck AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE.", path.display())]
+    NotRegular {
+        /// What is no file.
+        path: PathBuf,
+    },
+    /// Symbolic links that lead back to themselves.
+    #[error("{} is a symbolic link that leads nowhere\nLook at it with: ls -l {}", path.display(), path.display())]
+    LinkLoop {
+        /// The first link.
+        path: PathBuf,
+    },
+    /// Another tool changed the file each time we were about to.
+    #[error("{} was changed by another program each time it was about to be written; nothing was written\nTry again in a moment.", path.display())]
+    Contended {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The lock could not be had, or was lost.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+impl FileError {
+    /// Whether the file's contents are at fault (exit code 3), rather than the machine (exit code 1).
+    pub fn is_about_contents(&self) -> bool {
+        matches!(self, Self::Parse { .. } | Self::TooLarge { .. } | Self::NotRegular { .. })
+    }
+}
+
+/// What to do about the errors that users meet; begins with the line break.
+pub(super) fn hint(error: &io::Error, path: &Path) -> String {
+    let folder = path.parent().unwrap_or(path).display();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("\nThe file is as it was. Make room (df -h {folder}; quota), then try again.")
+        }
+        io::ErrorKind::FileTooLarge => {
+            "\nThe file is as it was. Raise the limit on file sizes (ulimit -f), then try again.".to_owned()
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "\nThe file is as it was: its file system is mounted read-only.".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("\nIt must be yours, in a folder of yours. Look with: ls -ld {folder} {}", path.display())
+        }
+        _ => String::new(),
+    }
+}
+
+pub(super) trait IoContext<T> {
+    fn when(self, doing: &'static str, path: &Path) -> Result<T, FileError>;
+}
+
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn when(self, doing: &'static str, path: &Path) -> Result<T, FileError> {
+        self.map_err(|error| FileError::Io { path: path.to_owned(), doing, source: error.into() })
+    }
+}

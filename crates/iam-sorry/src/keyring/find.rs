@@ -1,0 +1,44 @@
+//! Which key a person means who names one: by file, by `.pub` file, or by fingerprint.
+
+use std::path::PathBuf;
+
+use iam_sorry_core::ssh::{KeyId, PublicKey};
+
+use super::key_file::{self, Configured};
+use super::{KeyError, Keyring};
+
+impl Keyring<'_> {
+    /// A key that has to be at hand: a file, which may then also sign, or a fingerprint (`SHA256:...`) of one in the
+    /// agent or in `~/.ssh`.
+    ///
+    /// # Errors
+    /// [`KeyError::NoRecipientKey`] for a fingerprint that is nowhere; what is wrong with the file.
+    pub fn find_key(&mut self, named: &str) -> Result<PublicKey, KeyError> {
+        if let Some(id) = KeyId::parse(named) {
+            return self.signer.public_key_of(&id).ok_or_else(|| KeyError::NoRecipientKey {
+                what: "finding that key".into(),
+                wanted: vec![id],
+                tried: Vec::new(),
+            });
+        }
+        let path = PathBuf::from(named);
+        Ok(match key_file::read_configured(&path)? {
+            Configured::Private(file) => {
+                self.signer.options.more_keys.push(path);
+                *file.key.public_key()
+            }
+            Configured::PublicOnly(key) => key,
+        })
+    }
+
+    /// The same for a key that need not be at hand: its fingerprint is enough.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn find_key_id(&mut self, named: &str) -> Result<KeyId, KeyError> {
+        match KeyId::parse(named) {
+            Some(id) => Ok(id),
+            None => Ok(self.find_key(named)?.key_id()),
+        }
+    }
+}

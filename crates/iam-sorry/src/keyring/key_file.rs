@@ -1,0 +1,134 @@
+//! Key files on disk: read once, checked for who else can read them, parsed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use iam_sorry_core::ssh::{KeyFile, KeyFileError, PublicKey};
+use zeroize::Zeroizing;
+
+use super::errors::KeyError;
+
+/// Longer files are no Ed25519 keys.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// A private-key file that was read, with its bytes (legacy values are sealed with them).
+pub(super) struct KeyOnDisk {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    pub(super) key: KeyFile,
+}
+
+/// What a path that somebody configured turned out to be.
+pub(super) enum Configured {
+    /// A private key.
+    Private(KeyOnDisk),
+    /// A public key without a private one beside it: names a key in the agent, as with ssh's IdentityFile.
+    PublicOnly(PublicKey),
+}
+
+/// Reads and checks a private-key file.
+pub(super) fn read(path: &Path) -> Result<KeyOnDisk, KeyError> {
+    let bytes = read_bytes(path)?;
+    let key = KeyFile::parse(&bytes).map_err(|source| key_file(path, source))?;
+    Ok(KeyOnDisk { path: path.to_owned(), bytes, key })
+}
+
+/// Reads a path given by the user, which may also be a `.pub` file.
+pub(super) fn read_configured(path: &Path) -> Result<Configured, KeyError> {
+    match read(path) {
+        Ok(key) => Ok(Configured::Private(key)),
+        // A .pub file may be readable by everybody, so its mode is no matter.
+        Err(
+            error @ (KeyError::KeyFile { source: KeyFileError::PublicKey, .. }
+            | KeyError::OpenToOthers { .. }),
+        ) => {
+            let Some((public, private)) = read_public(path).zip(private_beside(path)) else {
+                return Err(error);
+            };
+            if private.exists() {
+                read(&private).map(Configured::Private)
+            } else {
+                Ok(Configured::PublicOnly(public))
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// `~/.ssh/id_ed25519`.
+pub(super) fn default_path(home: &Path) -> PathBuf {
+    home.join(".ssh/id_ed25519")
+}
+
+/// The private keys in `~/.ssh` whose `.pub` is one of `wanted`, in order of their names.
+pub(super) fn beside_matching_public(home: &Path, wanted: impl Fn(&PublicKey) -> bool) -> Vec<PathBuf> {
+    let Ok(folder) = std::fs::read_dir(home.join(".ssh")) else { return Vec::new() };
+    let mut paths: Vec<_> = folder.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    let matches = |path: &PathBuf| read_public(path).is_some_and(|key| wanted(&key));
+    paths.iter().filter_map(|path| private_beside(path).filter(|_| matches(path))).collect()
+}
+
+pub(super) fn key_file(path: &Path, source: KeyFileError) -> KeyError {
+    KeyError::KeyFile { path: path.to_owned(), source }
+}
+
+fn private_beside(public: &Path) -> Option<PathBuf> {
+    (public.extension()? == "pub").then(|| public.with_extension(""))
+}
+
+fn read_public(path: &Path) -> Option<PublicKey> {
+    private_beside(path)?;
+    let mut line = String::new();
+    open(path).ok()?.take(MAX_BYTES).read_to_string(&mut line).ok()?;
+    PublicKey::parse_line(&line).ok().map(|(key, _)| key)
+}
+
+pub(super) fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => KeyError::NoKeyFile { path: path.to_owned() },
+        _ => KeyError::Io { path: path.to_owned(), source },
+    };
+    let file = open(path).map_err(failed)?;
+    check_access(path, &file)?;
+    // With room from the start: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(MAX_BYTES).unwrap_or(0) + 1));
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // A FIFO in the key's place must not hang us.
+        options.custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0));
+    }
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+}
+
+/// As OpenSSH has it, nobody but the owner may read it; and the owner is the user. (Root may use anybody's key: folders
+/// mounted into a container keep the owners they had outside.)
+#[cfg(unix)]
+fn check_access(path: &Path, file: &File) -> Result<(), KeyError> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let metadata = file.metadata().map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.mode() & 0o077 != 0 {
+        return Err(KeyError::OpenToOthers { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
+    }
+    if user != 0 && metadata.uid() != user {
+        return Err(KeyError::WrongOwner { path: path.to_owned(), owner: metadata.uid() });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_access(_path: &Path, _file: &File) -> Result<(), KeyError> {
+    Ok(())
+}

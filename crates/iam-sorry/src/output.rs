@@ -1,0 +1,94 @@
+//! The one place that prints. stdout carries what was asked for; notices, progress and prompts go to stderr.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::failure::{Failure, Kind, Result};
+
+/// Who prints, and with which colours.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    color_out: bool,
+    color_err: bool,
+    quiet: bool,
+}
+
+impl Output {
+    /// Colour only on a terminal, and not where NO_COLOR is set (no-color.org).
+    pub fn new(no_color: bool, quiet: bool) -> Self {
+        Self {
+            color_out: !no_color && io::stdout().is_terminal(),
+            color_err: !no_color && io::stderr().is_terminal(),
+            quiet,
+        }
+    }
+
+    /// What was asked for, exactly as given.
+    ///
+    /// # Errors
+    /// A failure that ends quietly where the reader is gone; one that says so where the text could not be written.
+    pub fn raw(&self, text: &str) -> Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe => Failure::new(Kind::BrokenPipe, ""),
+            _ => Failure::other(format!("The output could not be written to stdout: {e}")),
+        })
+    }
+
+    /// A line of what was asked for.
+    pub fn line(&self, text: impl AsRef<str>) -> Result<()> {
+        self.raw(&format!("{}\n", text.as_ref()))
+    }
+
+    /// `✓ text`: something was done.
+    pub fn done(&self, text: impl AsRef<str>) -> Result<()> {
+        let tick = if self.color_out { "\x1b[32m✓\x1b[0m" } else { "✓" };
+        self.line(format!("{tick} {}", text.as_ref()))
+    }
+
+    /// Something worth knowing that does not stop the work.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        let (on, off) = if self.color_err { ("\x1b[33m", "\x1b[0m") } else { ("", "") };
+        self.to_stderr(&format!("{on}⚠{off} {}\n", indent(text.as_ref())));
+    }
+
+    /// Progress, for people; silenced by `--quiet`.
+    pub fn progress(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            self.to_stderr(&format!("{}\n", text.as_ref()));
+        }
+    }
+
+    /// A question; the cursor stays behind it.
+    pub fn prompt(&self, text: &str) {
+        self.to_stderr(text);
+    }
+
+    /// The last words of a command that failed.
+    pub fn error(&self, failure: &Failure) {
+        if failure.kind == Kind::BrokenPipe {
+            return;
+        }
+        let (on, off) = if self.color_err { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
+        self.to_stderr(&format!("{on}Error:{off} {}\n", indent(&failure.text)));
+    }
+
+    /// Whether progress bars make sense.
+    pub fn animates(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// stderr may be closed; there is nobody left to tell then.
+    fn to_stderr(&self, text: &str) {
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+/// Lines after the first stand two spaces in, as the original sets its advice.
+fn indent(text: &str) -> String {
+    printable(text).replace('\n', "\n  ")
+}
+
+/// Names come from files and command lines: nothing in them may reach the terminal as an escape sequence.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}

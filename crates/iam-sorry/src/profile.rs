@@ -1,0 +1,180 @@
+//! What a profile's two sections (credentials and config) say together: what kind it is, whose it is, how long it lasts.
+
+use iam_sorry_core::aws_files::Document;
+use iam_sorry_core::seal;
+use iam_sorry_core::timestamp::Timestamp;
+
+/// The fields that SDKs read.
+pub const ID: &str = "aws_access_key_id";
+pub const SECRET: &str = "aws_secret_access_key";
+pub const TOKEN: &str = "aws_session_token";
+/// As the original tool writes them: the IAM user behind the credentials, and when they expire.
+pub const OWNER: &str = "credentials_owner";
+pub const EXPIRATION: &str = "expiration";
+/// A permanent key under names that SDKs don't read: kept sealed beside temporary credentials, or served through
+/// credential_process.
+pub const KEPT_ID: &str = "iam_sorry_access_key_id";
+pub const KEPT_SECRET: &str = "iam_sorry_secret_access_key";
+/// In the config file.
+pub const PROCESS: &str = "credential_process";
+
+/// Every field that may hold a sealed value.
+pub const SEALABLE: [&str; 5] = [ID, SECRET, TOKEN, KEPT_ID, KEPT_SECRET];
+
+/// What `list` calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Permanent or temporary keys, sealed.
+    Encrypted,
+    /// Permanent keys in plain text.
+    Permanent,
+    /// Temporary credentials.
+    Temporary,
+    /// role_arn in the config file.
+    Role,
+    /// credential_process of another program.
+    Process,
+    /// IAM Identity Center, which AWS CLI serves.
+    Sso,
+    /// Nothing to sign with.
+    Empty,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Encrypted => "encrypted",
+            Self::Permanent => "permanent",
+            Self::Temporary => "temporary",
+            Self::Role => "role",
+            Self::Process => "process",
+            Self::Sso => "sso",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// A key as it lies in the file: field names and values, sealed or not.
+#[derive(Clone, Copy)]
+pub struct StoredKey<'a> {
+    pub id: (&'a str, &'a str),
+    pub secret: (&'a str, &'a str),
+    pub token: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> StoredKey<'a> {
+    /// Its fields, in the order id, secret, token.
+    pub fn fields(&self) -> Vec<(&'a str, &'a str)> {
+        [Some(self.id), Some(self.secret), self.token].into_iter().flatten().collect()
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.fields().iter().any(|(_, value)| value.starts_with(seal::PREFIX))
+    }
+}
+
+/// One profile, copied out of the two documents. Values may be secrets, so it has no Debug.
+#[derive(Clone)]
+pub struct Profile {
+    pub name: String,
+    credentials: Vec<(String, String)>,
+    config: Vec<(String, String)>,
+}
+
+impl Profile {
+    /// `None` where neither file knows the name.
+    pub fn find(name: &str, credentials: &Document, config: &Document) -> Option<Self> {
+        if !credentials.contains(name) && !config.contains(name) {
+            return None;
+        }
+        let copy =
+            |d: &Document| d.entries(name).into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        Some(Self { name: name.to_owned(), credentials: copy(credentials), config: copy(config) })
+    }
+
+    /// A field of the credentials section.
+    pub fn field(&self, key: &str) -> Option<&str> {
+        lookup(&self.credentials, key)
+    }
+
+    /// A setting: from the config section, else from the credentials section, which SDKs read too.
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        lookup(&self.config, key).or_else(|| self.field(key))
+    }
+
+    /// The key that SDKs would use.
+    pub fn active_key(&self) -> Option<StoredKey<'_>> {
+        self.stored(ID, SECRET, self.pair(TOKEN))
+    }
+
+    /// The permanent key kept under our own names.
+    pub fn kept_key(&self) -> Option<StoredKey<'_>> {
+        self.stored(KEPT_ID, KEPT_SECRET, None)
+    }
+
+    /// The user's own permanent key, wherever this profile keeps one.
+    pub fn permanent_key(&self) -> Option<StoredKey<'_>> {
+        self.kept_key().or_else(|| self.active_key().filter(|key| key.token.is_none()))
+    }
+
+    /// What is handed out for this profile: the active key, else the kept one.
+    pub fn usable_key(&self) -> Option<StoredKey<'_>> {
+        self.active_key().or_else(|| self.kept_key())
+    }
+
+    /// Every sealed field, in the order of [`SEALABLE`].
+    pub fn sealed_fields(&self) -> Vec<(&'static str, &str)> {
+        SEALABLE
+            .iter()
+            .filter_map(|field| self.field(field).map(|value| (*field, value)))
+            .filter(|(_, value)| value.starts_with(seal::PREFIX))
+            .collect()
+    }
+
+    pub fn kind(&self) -> Kind {
+        if let Some(key) = self.usable_key() {
+            return match (key.is_sealed(), key.token) {
+                (true, _) => Kind::Encrypted,
+                (false, Some(_)) => Kind::Temporary,
+                (false, None) => Kind::Permanent,
+            };
+        }
+        if self.setting("role_arn").is_some() {
+            Kind::Role
+        } else if self.setting("sso_session").or_else(|| self.setting("sso_start_url")).is_some() {
+            Kind::Sso
+        } else if self.setting(PROCESS).is_some() {
+            Kind::Process
+        } else {
+            Kind::Empty
+        }
+    }
+
+    /// The IAM user, as it was written down when the credentials were made.
+    pub fn owner(&self) -> Option<&str> {
+        self.field(OWNER)
+    }
+
+    /// When the temporary credentials expire, where the file says.
+    pub fn expiration(&self) -> Option<Timestamp> {
+        self.active_key()?.token?;
+        Timestamp::parse(self.field(EXPIRATION)?).ok()
+    }
+
+    fn pair<'a>(&'a self, key: &'a str) -> Option<(&'a str, &'a str)> {
+        self.field(key).map(|value| (key, value))
+    }
+
+    fn stored<'a>(
+        &'a self,
+        id: &'a str,
+        secret: &'a str,
+        token: Option<(&'a str, &'a str)>,
+    ) -> Option<StoredKey<'a>> {
+        Some(StoredKey { id: self.pair(id)?, secret: self.pair(secret)?, token })
+    }
+}
+
+fn lookup<'a>(entries: &'a [(String, String)], key: &str) -> Option<&'a str> {
+    entries.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str())
+}

@@ -1,0 +1,48 @@
+//! Progress for refreshes: a spinner a profile on a terminal, plain lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::output::Output;
+
+pub struct Bars {
+    out: Output,
+    many: bool,
+    shown: Option<MultiProgress>,
+    bars: Mutex<BTreeMap<String, ProgressBar>>,
+}
+
+impl Bars {
+    /// For `count` profiles at once.
+    pub fn new(out: Output, count: usize) -> Self {
+        let shown = out.animates().then(MultiProgress::new);
+        Self { out, many: count > 1, shown, bars: Mutex::default() }
+    }
+
+    /// What is going on with one of them.
+    pub fn step(&self, name: &str, text: &str) {
+        let Some(shown) = &self.shown else {
+            let line = if self.many { format!("{name}: {text}") } else { text.to_owned() };
+            return self.out.progress(line);
+        };
+        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = bars.entry(name.to_owned()).or_insert_with(|| {
+            let bar = shown.add(ProgressBar::new_spinner());
+            bar.set_style(ProgressStyle::default_spinner());
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        bar.set_message(format!("{name}: {text}"));
+    }
+
+    /// Takes them off the screen.
+    pub fn clear(&self) {
+        for bar in self.bars.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Everything that comes from outside the command line: the environment and our own settings file, read once, here.
+//! Flag beats variable beats file.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::failure::{Failure, Result};
+use crate::keyring::KeyringOptions;
+
+/// Each variable that is read, with what it does; `iam-sorry man` prints this table.
+pub const VARIABLES: &[(&str, &str)] = &[
+    ("AWS_PROFILE", "the manager profile, where --profile is not given"),
+    ("AWS_SHARED_CREDENTIALS_FILE", "instead of ~/.aws/credentials"),
+    ("AWS_CONFIG_FILE", "instead of ~/.aws/config"),
+    ("AWS_REGION", "region whose STS is asked; set for children too"),
+    ("AWS_DEFAULT_REGION", "the same, where AWS_REGION is not set"),
+    ("AWS_ENDPOINT_URL", "endpoint for STS and IAM; plain http only on loopback"),
+    ("AWS_ENDPOINT_URL_STS", "endpoint for STS alone"),
+    ("AWS_ENDPOINT_URL_IAM", "endpoint for IAM alone"),
+    ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true: no endpoint from variables or files is used"),
+    ("AWS_USE_FIPS_ENDPOINT", "true: the FIPS endpoints"),
+    ("AWS_USE_DUALSTACK_ENDPOINT", "true: the dual-stack endpoints"),
+    ("AWS_CA_BUNDLE", "PEM file with the certificate authorities to trust"),
+    ("AWS_MAX_ATTEMPTS", "how often a request is tried (default 3)"),
+    ("AWS_RETRY_MODE", "standard or adaptive"),
+    ("HTTPS_PROXY, ALL_PROXY, NO_PROXY", "proxy for https requests; lower case too"),
+    ("SSH_AUTH_SOCK", "socket of the ssh-agent"),
+    (
+        "SSH_ASKPASS, SSH_ASKPASS_REQUIRE",
+        "program that asks for a passphrase where there is no terminal; prefer, force or never",
+    ),
+    ("NO_COLOR", "no colours"),
+    (
+        "XDG_CONFIG_HOME, XDG_STATE_HOME",
+        "where our settings file and journal lie (~/.config, ~/.local/state)",
+    ),
+    ("IAM_SORRY_SSH_KEY", "SSH key that seals and opens (default ~/.ssh/id_ed25519)"),
+    ("IAM_SORRY_LOCK_DIR", "node-local folder for locks, where the home is on NFS"),
+    (
+        "IAM_SORRY_ALLOW_HTTP",
+        "true: allow plain http to other hosts (your keys' signatures can be replayed by listeners)",
+    ),
+];
+
+/// The settings file, `iam-sorry/config.toml` under XDG_CONFIG_HOME.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettingsFile {
+    profile: Option<String>,
+    ssh_key: Option<PathBuf>,
+    duration: Option<String>,
+    lock_dir: Option<PathBuf>,
+    #[serde(default)]
+    refuse_legacy: bool,
+}
+
+/// Where things are and how AWS is reached, before any profile is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub home: Option<PathBuf>,
+    pub credentials_file: PathBuf,
+    pub config_file: PathBuf,
+    pub state_dir: PathBuf,
+    pub lock_dir: Option<PathBuf>,
+    pub profile: Option<String>,
+    pub duration: Option<String>,
+    pub keys: KeyringOptions,
+    pub no_color: bool,
+    pub region: Option<String>,
+    pub endpoint: Option<String>,
+    pub endpoint_sts: Option<String>,
+    pub endpoint_iam: Option<String>,
+    pub ignore_endpoints: bool,
+    pub use_fips: Option<bool>,
+    pub use_dualstack: Option<bool>,
+    pub ca_bundle: Option<PathBuf>,
+    pub max_attempts: Option<String>,
+    pub retry_mode: Option<String>,
+    pub allow_http: bool,
+    /// May carry a password: never shown.
+    pub proxy: Option<SecretString>,
+    pub no_proxy: Option<String>,
+}
+
+impl Settings {
+    /// Reads the environment and the settings file.
+    ///
+    /// # Errors
+    /// Where no home is known and the files are not named by variables; where the settings file can't be understood.
+    pub fn read() -> Result<Self> {
+        let home = path("HOME");
+        let beside_home = |variable: &str, below: &str| match (path(variable), &home) {
+            (Some(p), _) => Ok(p),
+            (None, Some(home)) => Ok(home.join(below)),
+            (None, None) => Err(Failure::profile(format!(
+                "HOME is not set, so ~/{below} can't be found.\nSet HOME, or name the file: export {variable}=/path/to/file"
+            ))),
+        };
+        let config_home = path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|h| h.join(".config")));
+        let file = match config_home {
+            Some(folder) => read_settings_file(&folder.join("iam-sorry/config.toml"))?,
+            None => SettingsFile::default(),
+        };
+        let credentials_file =
+            expand(beside_home("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials")?, home.as_deref());
+        let state_dir = match path("XDG_STATE_HOME").or_else(|| home.as_ref().map(|h| h.join(".local/state")))
+        {
+            Some(folder) => folder.join("iam-sorry"),
+            None => credentials_file.with_file_name(".iam-sorry"),
+        };
+        let expand_home = |p: PathBuf| expand(p, home.as_deref());
+        Ok(Self {
+            config_file: expand_home(beside_home("AWS_CONFIG_FILE", ".aws/config")?),
+            credentials_file,
+            state_dir,
+            lock_dir: path("IAM_SORRY_LOCK_DIR").or(file.lock_dir).map(expand_home),
+            profile: text("AWS_PROFILE").or(file.profile),
+            duration: file.duration,
+            keys: KeyringOptions {
+                ssh_key: path("IAM_SORRY_SSH_KEY").or(file.ssh_key).map(expand_home),
+                refuse_legacy: file.refuse_legacy,
+                ..KeyringOptions::from_variables(|name| env::var_os(name))
+            },
+            no_color: text("NO_COLOR").is_some(),
+            region: text("AWS_REGION").or_else(|| text("AWS_DEFAULT_REGION")),
+            endpoint: text("AWS_ENDPOINT_URL"),
+            endpoint_sts: text("AWS_ENDPOINT_URL_STS"),
+            endpoint_iam: text("AWS_ENDPOINT_URL_IAM"),
+            ignore_endpoints: truth("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") == Some(true),
+            use_fips: truth("AWS_USE_FIPS_ENDPOINT"),
+            use_dualstack: truth("AWS_USE_DUALSTACK_ENDPOINT"),
+            ca_bundle: path("AWS_CA_BUNDLE"),
+            max_attempts: text("AWS_MAX_ATTEMPTS"),
+            retry_mode: text("AWS_RETRY_MODE"),
+            proxy: either_case("HTTPS_PROXY").or_else(|| either_case("ALL_PROXY")).map(Into::into),
+            no_proxy: either_case("NO_PROXY"),
+            allow_http: truth("IAM_SORRY_ALLOW_HTTP") == Some(true),
+            home,
+        })
+    }
+}
+
+fn read_settings_file(path: &Path) -> Result<SettingsFile> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(SettingsFile::default()),
+        Err(e) => {
+            return Err(Failure::other(format!("The settings file {} can't be read: {e}", path.display())));
+        }
+    };
+    toml::from_str(&text).map_err(|e| {
+        Failure::usage(format!(
+            "The settings file {} can't be understood: {}\nIt knows: profile, ssh_key, duration, lock_dir, refuse_legacy",
+            path.display(),
+            e.message()
+        ))
+    })
+}
+
+/// `~/` in a path that no shell has seen.
+fn expand(path: PathBuf, home: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
+    }
+}
+
+fn text(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+fn path(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
+}
+
+/// As curl and Python read proxies: lower case first.
+fn either_case(name: &str) -> Option<String> {
+    text(&name.to_lowercase()).or_else(|| text(name))
+}
+
+fn truth(name: &str) -> Option<bool> {
+    text(name).map(|v| v.eq_ignore_ascii_case("true") || v == "1")
+}

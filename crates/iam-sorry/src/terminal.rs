@@ -1,0 +1,66 @@
+//! Questions to the person at the keyboard. Nothing here hangs where there is no keyboard.
+
+use std::io::{self, BufRead, IsTerminal};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::app::App;
+use crate::failure::{Failure, Kind, Result};
+
+/// Asks a yes/no question on stderr; the answer comes from the terminal, or from what is piped in.
+///
+/// # Errors
+/// Where nobody answers within a second because there is no terminal: a usage failure that names `--yes`.
+pub fn confirm(app: &App, question: &str) -> Result<bool> {
+    if app.global.yes {
+        return Ok(true);
+    }
+    app.out.prompt(&format!("{question} (y/n): "));
+    let answer = read_line().ok_or_else(|| {
+        Failure::usage("\nThere is no terminal to answer this question.\nAdd --yes to answer it with yes")
+    })?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// The current code of an MFA device: `--mfa-code`, or asked for.
+///
+/// # Errors
+/// Where there is nobody to ask, and where the answer is no six-digit code.
+pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
+    let code = match &app.global.mfa_code {
+        Some(code) => code.clone(),
+        None => {
+            app.out.prompt(&format!("MFA code of {serial}: "));
+            read_line().ok_or_else(|| {
+                Failure::usage(format!(
+                    "\nThere is no terminal to ask for the MFA code of {serial}.\nAdd --mfa-code CODE"
+                ))
+            })?
+        }
+    };
+    let code = code.trim().to_owned();
+    if code.len() == 6 && code.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(code);
+    }
+    Err(Failure::new(
+        Kind::Usage,
+        "An MFA code has six digits.\nAdd --mfa-code with the code that the device shows now",
+    ))
+}
+
+/// One line of stdin. Where stdin is no terminal, it is waited for one second at most.
+fn read_line() -> Option<String> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
+        let a_second = Timespec { tv_sec: 0, tv_nsec: 900_000_000 };
+        if !matches!(poll(&mut ready, Some(&a_second)), Ok(n) if n > 0) {
+            return None;
+        }
+    }
+    let mut line = String::new();
+    match stdin.lock().read_line(&mut line) {
+        Ok(n) if n > 0 => Some(line),
+        _ => None,
+    }
+}
