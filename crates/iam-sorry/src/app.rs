@@ -118,7 +118,9 @@ impl App {
         let keyring = &mut self.keyring.borrow_mut();
         match open_with(keyring, profile, key) {
             // Once more with the names it may have been moved from, which are of no use while all goes well.
-            Err(KeyError::Value { source: SealError::TamperedOrMoved { sealed_as: None, .. }, .. }) => {
+            Err(KeyError::Value { source, .. })
+                if matches!(*source, SealError::TamperedOrMoved { sealed_as: None, .. }) =>
+            {
                 let names = self.load(&self.credentials)?;
                 keyring.know_profiles(names.profiles().into_iter().map(str::to_owned));
                 Ok(open_with(keyring, profile, key)?)

@@ -1,4 +1,49 @@
-//! x
-#![expect(dead_code, reason = "the commands come with the merge")]
+//! `iam-sorry`: temporary AWS credentials for headless machines. The entry point decides two things that nothing else
+//! may: what is read from outside (arguments, environment), and the exit code.
+
+mod app;
+mod args;
+mod aws;
+mod commands;
+mod failure;
+mod files;
 mod keyring;
-fn main() {}
+mod output;
+mod profile;
+mod progress;
+mod settings;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::app::App;
+use crate::args::Cli;
+use crate::output::Output;
+use crate::settings::Settings;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    let core_limit = keyring::hygiene::harden();
+    let plain = Output::new(true, cli.global.quiet);
+    let outcome = Settings::read().map_err(|failure| (plain, failure)).and_then(|settings| {
+        let output = Output::new(settings.no_color, cli.global.quiet);
+        App::new(settings, cli.global, output)
+            .and_then(|app| commands::run(&app, cli.verb, cli.seed, core_limit))
+            .map_err(|failure| (output, failure))
+    });
+    match outcome {
+        Ok(code) => code,
+        Err((output, failure)) => {
+            output.error(&failure);
+            ExitCode::from(failure.kind.code())
+        }
+    }
+}
