@@ -5,10 +5,7 @@
 
 mod agent;
 mod errors;
-<<<<<<< HEAD
-=======
 mod find;
->>>>>>> main
 pub mod hygiene;
 mod key_file;
 mod passphrase;
@@ -44,11 +41,8 @@ type Notices<'n> = Box<dyn FnMut(&str) + 'n>;
 pub struct KeyringOptions {
     /// The key file that the user named (`--ssh-key`, IAM_SORRY_SSH_KEY or the settings).
     pub ssh_key: Option<PathBuf>,
-<<<<<<< HEAD
-=======
     /// Further files that the command at hand names.
     pub more_keys: Vec<PathBuf>,
->>>>>>> main
     /// HOME.
     pub home: Option<PathBuf>,
     /// SSH_AUTH_SOCK.

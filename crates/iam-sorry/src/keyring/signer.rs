@@ -260,8 +260,6 @@ impl<'n> Signer<'n> {
                 }
             }
         }
-<<<<<<< HEAD
-=======
         for path in &self.options.more_keys {
             if let Configured::Private(file) = key_file::read_configured(path)? {
                 if wanted(file.key.public_key()) {
@@ -269,7 +267,6 @@ impl<'n> Signer<'n> {
                 }
             }
         }
->>>>>>> main
         let Some(home) = &self.options.home else { return Ok(None) };
         let default = key_file::default_path(home);
         match key_file::read(&default) {
