@@ -1,7 +1,7 @@
 //! The least IAM policy that a manager needs: exactly the actions that this crate asks for.
 //!
-//! Each of the actions has the resource type `user` (Service Authorization Reference, "AWS Identity and Access
-//! Management"; IAM User Guide, "Permissions required to manage access keys"), so all can be held to some users. STS
+//! Those that change something have the resource type `user` (Service Authorization Reference, "AWS Identity and Access
+//! Management"; IAM User Guide, "Permissions required to manage access keys"), so they can be held to some users. STS
 //! needs nothing: GetSessionToken and GetCallerIdentity can't be granted or denied to a key's owner.
 
 use crate::errors::AwsError;
@@ -27,6 +27,10 @@ pub const ACTIONS: [(&str, &str); 5] = [
     ("iam:DeleteAccessKey", "the key goes again"),
     ("iam:GetAccessKeyLastUsed", "whose key is it; is it in use by somebody else"),
 ];
+
+/// This request names a key and no user, so whoever evaluates the policy from the request alone (emulators, policy
+/// simulators) can't match it to users; it tells the owner and last use of a key whose ID one must know.
+const BY_KEY: &str = "iam:GetAccessKeyLastUsed";
 
 /// What `rotate` needs on top.
 pub const ROTATE: (&str, &str) = ("iam:UpdateAccessKey", "the old key is deactivated before it is deleted");
@@ -60,15 +64,14 @@ pub fn manager_policy(request: &PolicyRequest) -> Result<String, AwsError> {
         return Err(AwsError::Settings("Name at least one user, or a pattern such as team/*".into()));
     }
     let rotate = request.rotate.then_some(ROTATE);
-    let actions: Vec<&str> = ACTIONS.iter().copied().chain(rotate).map(|(action, _)| action).collect();
+    let actions = ACTIONS.iter().copied().chain(rotate).map(|(action, _)| action);
+    let actions: Vec<&str> = actions.filter(|action| *action != BY_KEY).collect();
     let policy = serde_json::json!({
         "Version": "2012-10-17",
-        "Statement": [{
-            "Sid": "IamSorryAccessKeys",
-            "Effect": "Allow",
-            "Action": actions,
-            "Resource": resources,
-        }],
+        "Statement": [
+            { "Sid": "IamSorryAccessKeys", "Effect": "Allow", "Action": actions, "Resource": resources },
+            { "Sid": "IamSorryWhoseKey", "Effect": "Allow", "Action": BY_KEY, "Resource": "*" },
+        ],
     });
     serde_json::to_string_pretty(&policy).map_err(|e| AwsError::Settings(e.to_string()))
 }
