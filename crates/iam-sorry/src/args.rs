@@ -216,6 +216,21 @@ terminal are its own; 126: it can't be run, 127: there is no such command.
         command: Vec<OsString>,
     },
 
+    /// Run one command, and serve it fresh credentials for as long as it runs
+    #[command(after_help = "\
+For commands that outlast their credentials. SDKs ask an address on this machine (AWS_CONTAINER_CREDENTIALS_FULL_URI)
+again before each expiry; it answers only the command's own token. Signals and exit status are the command's own.
+Take the key out of the agent and the supply stops; put it back and it goes on.
+
+  iam-sorry serve-credentials admin -- ./nightly-backup.sh")]
+    ServeCredentials {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+
     /// Print a profile's credentials as shell text
     #[command(after_help = "\
   eval $(iam-sorry env admin)                      bash, zsh, dash and other POSIX shells

@@ -10,6 +10,7 @@ mod recipients;
 mod refresh;
 mod rename;
 mod rotate;
+mod serve_credentials;
 mod show;
 
 use std::process::ExitCode;
@@ -29,6 +30,9 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
     }
     match verb {
         Verb::Exec { target, command } => return environment::exec(app, &target, &command, core_limit),
+        Verb::ServeCredentials { target, command } => {
+            return serve_credentials::run(app, &target, &command, core_limit);
+        }
         Verb::Refresh { names, all, keep_key } => refresh::run(app, &refresh::Plan { names, all, keep_key }),
         Verb::Encrypt { target, process } => encrypt::encrypt(app, &target, process),
         Verb::Decrypt { target } => encrypt::decrypt(app, &target),
