@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
 use crate::failure::{Failure, Result};
+use crate::keyring::Keyring;
 use crate::profile::{
     EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, PROCESS, Profile, SEALABLE, SECRET, TOKEN,
 };
@@ -122,30 +123,34 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
             return Err(app.not_found("Profile", name));
         }
     }
-    let chosen = document.profiles().into_iter().filter(|p| names.is_empty() || names.iter().any(|n| n == p));
+    let chosen: Vec<&str> =
+        document.profiles().into_iter().filter(|p| names.is_empty() || names.iter().any(|n| n == p)).collect();
+    let mut old = old_key.map(|path| app.keyring_with(path));
     let mut legacy: Vec<(String, &'static str, String)> = Vec::new();
+    let mut opened: Vec<SecretString> = Vec::new();
     for name in chosen {
-        for field in SEALABLE {
-            let Some(value) = document.value(name, field) else { continue };
-            if matches!(seal::parse(value), Ok(Value::Legacy(_))) {
-                legacy.push((name.to_owned(), field, value.to_owned()));
-            }
+        let fields: Vec<(&'static str, &str)> = SEALABLE
+            .iter()
+            .filter_map(|field| Some((*field, document.value(name, field)?)))
+            .filter(|(_, value)| value.starts_with(seal::PREFIX))
+            .collect();
+        if !fields.iter().any(|(_, value)| matches!(seal::parse(value), Ok(Value::Legacy(_)))) {
+            continue;
         }
+        // All fields at once, so that one that was put back from an old copy beside newer ones is noticed.
+        let open = |keyring: &mut Keyring<'static>| {
+            keyring.migrates([name.to_owned()]);
+            keyring.open_fields(name, &fields)
+        };
+        opened.extend(match &mut old {
+            Some(keyring) => open(keyring)?,
+            None => app.keyring(open)?,
+        });
+        legacy.extend(fields.iter().map(|(field, value)| (name.to_owned(), *field, (*value).to_owned())));
     }
     if legacy.is_empty() {
         return app.out.done("No values of the original tool are left");
     }
-    let mut old = old_key.map(|path| app.keyring_with(path));
-    let opened: Vec<SecretString> = legacy
-        .iter()
-        .map(|(name, field, value)| match &mut old {
-            Some(keyring) => Ok(keyring.open_fields(name, &[(*field, value)])?),
-            None => app.keyring(|keyring| keyring.open_fields(name, &[(*field, value)])),
-        })
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .flatten()
-        .collect();
     let to_seal: Vec<(&str, &str, &SecretString)> = legacy
         .iter()
         .zip(&opened)

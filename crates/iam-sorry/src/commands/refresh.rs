@@ -92,7 +92,7 @@ pub fn default_profile(app: &App) -> Result<()> {
             let manager = Manager::new(app, &config, &credentials);
             let user = aws::block_on(|_| async {
                 let (aws, manager) = manager.open().await?;
-                user_of_key(aws, manager, &id).await.map_err(|e| undetermined("default", e))
+                user_of_key(aws, manager, &id).await.map_err(|e| undetermined(app, "default", e))
             })?;
             user.to_string()
         }
@@ -109,17 +109,19 @@ pub fn no_manager() -> Failure {
         .hint("iam-sorry --profile usermanager NAME")
 }
 
-fn undetermined(name: &str, cause: AwsError) -> Failure {
-    match cause {
-        AwsError::Refused { .. } | AwsError::BadAnswer { .. } | AwsError::NoSuchUser { .. } => {
-            Failure::new(Kind::Aws, format!("Could not determine IAM user for profile '{name}'"))
-                .hint(cause.to_string())
-                .hint(format!(
-                    "Remove [{name}] from the credentials file, then: iam-sorry --profile MANAGER {name}"
-                ))
+fn undetermined(app: &App, name: &str, cause: AwsError) -> Failure {
+    let why = match &cause {
+        // The key's, not the manager's, which would be refused with another code.
+        AwsError::InvalidKey { key_id, code, .. } if code.starts_with("NoSuchEntity") => {
+            format!("AWS knows no access key {key_id} in this account")
         }
-        other => other.into(),
-    }
+        AwsError::Refused { .. } | AwsError::BadAnswer { .. } | AwsError::NoSuchUser { .. } => cause.to_string(),
+        _ => return cause.into(),
+    };
+    let manager = app.manager_name().unwrap_or("MANAGER");
+    Failure::new(Kind::Aws, format!("Could not determine IAM user for profile '{name}'")).hint(why).hint(format!(
+        "Write 'credentials_owner = USER' into [{name}], or remove that section, then: iam-sorry --profile {manager} {name}"
+    ))
 }
 
 /// Every profile with credentials that we wrote: their owner is recorded, and they expire.
@@ -415,7 +417,7 @@ async fn user_behind(app: &App, job: &Job, aws: &Aws, manager: &Credentials) -> 
     }
     let Some(key) = profile.active_key() else { return by_name() };
     let id = app.open(profile, key)?.access_key_id;
-    user_of_key(aws, manager, &id).await.map_err(|e| undetermined(&job.name, e))
+    user_of_key(aws, manager, &id).await.map_err(|e| undetermined(app, &job.name, e))
 }
 
 fn done(credentials: &Credentials, user: &str, session_of_own_key: bool) -> Done {
