@@ -123,8 +123,11 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
             return Err(app.not_found("Profile", name));
         }
     }
-    let chosen: Vec<&str> =
-        document.profiles().into_iter().filter(|p| names.is_empty() || names.iter().any(|n| n == p)).collect();
+    let chosen: Vec<&str> = document
+        .profiles()
+        .into_iter()
+        .filter(|p| names.is_empty() || names.iter().any(|n| n == p))
+        .collect();
     let mut old = old_key.map(|path| app.keyring_with(path));
     let mut legacy: Vec<(String, &'static str, String)> = Vec::new();
     let mut opened: Vec<SecretString> = Vec::new();

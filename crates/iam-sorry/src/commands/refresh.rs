@@ -115,7 +115,9 @@ fn undetermined(app: &App, name: &str, cause: AwsError) -> Failure {
         AwsError::InvalidKey { key_id, code, .. } if code.starts_with("NoSuchEntity") => {
             format!("AWS knows no access key {key_id} in this account")
         }
-        AwsError::Refused { .. } | AwsError::BadAnswer { .. } | AwsError::NoSuchUser { .. } => cause.to_string(),
+        AwsError::Refused { .. } | AwsError::BadAnswer { .. } | AwsError::NoSuchUser { .. } => {
+            cause.to_string()
+        }
         _ => return cause.into(),
     };
     let manager = app.manager_name().unwrap_or("MANAGER");

@@ -106,7 +106,12 @@ impl<'n> Keyring<'n> {
     /// `notices` gets what the user should read while it works (warnings, what is being waited for).
     pub fn new(options: KeyringOptions, notices: impl FnMut(&str) + 'n) -> Self {
         let signer = Signer::new(options, Box::new(notices));
-        Self { signer, data_keys: HashMap::new(), known_profiles: Vec::new(), warned_of_legacy: HashSet::new() }
+        Self {
+            signer,
+            data_keys: HashMap::new(),
+            known_profiles: Vec::new(),
+            warned_of_legacy: HashSet::new(),
+        }
     }
 
     /// Names to try when a value doesn't open in its place, to say where it was moved from.
