@@ -40,6 +40,8 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
     let mut names = plan.names.clone();
     if plan.all {
         names = made_by_us(&credentials);
+        // A manager that is temporary itself is refreshed by whoever manages it.
+        names.retain(|name| app.manager_name() != Some(name));
         if names.is_empty() {
             return Err(Failure::profile("There is no profile yet that iam-sorry made")
                 .hint("Make one: iam-sorry --profile MANAGER NAME"));
@@ -184,7 +186,7 @@ impl Job {
         // Sealing may need a passphrase or be impossible: found out before a key is made, not after.
         if job.own_is_plain || plan.keep_key {
             // A trial: it finds and unlocks the key, which then stays unlocked.
-            seal_under(app, name, &[(KEPT_ID, SecretString::from("trial"))])?;
+            seal_under(app, name, job.profile.as_ref(), &[(KEPT_ID, SecretString::from("trial"))])?;
         }
         Ok(job)
     }
@@ -441,7 +443,7 @@ fn write(
         Some(key) => {
             let targets: [(&'static str, SecretString); 2] =
                 [(KEPT_ID, key.id.as_str().into()), (KEPT_SECRET, key.secret.clone())];
-            seal_under(app, name, &targets)?
+            seal_under(app, name, job.profile.as_ref(), &targets)?
         }
     };
     app.update(&app.credentials, |document| {
