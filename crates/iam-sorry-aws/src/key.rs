@@ -312,7 +312,7 @@ async fn resolve_lost_answer(
         Ok(record) => record,
         Err(_) => return left(cause),
     };
-    match search(issuer.aws, issuer.manager, &record).await {
+    match search(issuer.journal, &path, issuer.aws, issuer.manager, &record).await {
         Err(_) => left(cause),
         Ok(Found::Nothing) => match entry.clear() {
             Ok(()) => AwsError::AnswerLost {
