@@ -247,6 +247,21 @@ run, 127: there is no such command.
         command: Vec<OsString>,
     },
 
+    /// Run one command, and serve it fresh credentials for as long as it runs
+    #[command(after_help = "\
+For commands that outlast their credentials. SDKs ask an address on this machine (AWS_CONTAINER_CREDENTIALS_FULL_URI)
+again before each expiry; it answers only the command's own token. Signals and exit status are the command's own.
+Take the key out of the agent and the supply stops; put it back and it goes on.
+
+  iam-sorry serve-credentials admin -- ./nightly-backup.sh")]
+    ServeCredentials {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+
     /// Print a profile's credentials as shell text
     #[command(after_help = "\
 bash, zsh, dash and other POSIX shells:
@@ -303,11 +318,26 @@ Called by SDKs, through a line in ~/.aws/config that
         offline: bool,
     },
 
+    /// Replace a profile's permanent access key by a new one
+    #[command(after_help = "\
+A new key is made, proved to work and stored in the place of the old one (sealed for the same SSH keys); only then the
+old one is deactivated and deleted. Interrupted at any moment, the profile works, and the next run finishes. The key's
+own user does it where IAM lets it (iam-sorry policy --rotate), else the manager. A user with two keys has no room for
+another: both are shown, neither is touched.
+
+  iam-sorry rotate usermanager                       with its own rights
+  iam-sorry rotate alice --profile usermanager       with the manager's")]
+    Rotate {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+    },
+
     /// Print the least IAM policy that the manager needs
     #[command(after_help = "\
 Examples:
   iam-sorry policy > policy.json
   iam-sorry policy --users 'dirk-*' --account 123456789012
+  iam-sorry policy --rotate --users usermanager
   aws iam put-user-policy --user-name usermanager --policy-name iam-sorry \\
       --policy-document file://policy.json")]
     Policy {
@@ -320,6 +350,9 @@ Examples:
         /// Partition: aws, aws-cn, aws-us-gov, ... [default: the region's].
         #[arg(long)]
         partition: Option<String>,
+        /// Also what 'rotate' needs.
+        #[arg(long)]
+        rotate: bool,
     },
 
     /// Print completions for a shell

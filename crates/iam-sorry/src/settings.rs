@@ -37,6 +37,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "XDG_CONFIG_HOME, XDG_STATE_HOME",
         "where our settings file and journal lie (~/.config, ~/.local/state)",
     ),
+    ("XDG_RUNTIME_DIR, TMPDIR", "where serve-credentials keeps its token file while it runs"),
     ("IAM_SORRY_SSH_KEY", "SSH key that seals and opens (default ~/.ssh/id_ed25519)"),
     ("IAM_SORRY_LOCK_DIR", "node-local folder for locks, where the home is on NFS"),
     (
@@ -64,6 +65,8 @@ pub struct Settings {
     pub config_file: PathBuf,
     pub state_dir: PathBuf,
     pub lock_dir: Option<PathBuf>,
+    /// Folders for private files that go away again, best first.
+    pub runtime_dirs: Vec<PathBuf>,
     pub profile: Option<String>,
     pub duration: Option<String>,
     pub keys: KeyringOptions,
@@ -116,6 +119,7 @@ impl Settings {
             credentials_file,
             state_dir,
             lock_dir: path("IAM_SORRY_LOCK_DIR").or(file.lock_dir).map(expand_home),
+            runtime_dirs: path("XDG_RUNTIME_DIR").into_iter().chain([env::temp_dir()]).collect(),
             profile: text("AWS_PROFILE").or(file.profile),
             duration: file.duration,
             keys: KeyringOptions {

@@ -9,6 +9,8 @@ mod list;
 mod recipients;
 mod refresh;
 mod rename;
+mod rotate;
+mod serve_credentials;
 mod show;
 
 use std::process::ExitCode;
@@ -28,6 +30,9 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
     }
     match verb {
         Verb::Exec { target, command } => return environment::exec(app, &target, &command, core_limit),
+        Verb::ServeCredentials { target, command } => {
+            return serve_credentials::run(app, &target, &command, core_limit);
+        }
         Verb::Refresh { names, all, keep_key } => refresh::run(app, &refresh::Plan { names, all, keep_key }),
         Verb::Encrypt { target, process } => encrypt::encrypt(app, &target, process),
         Verb::Decrypt { target } => encrypt::decrypt(app, &target),
@@ -40,8 +45,9 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::CredentialProcess { target } => environment::credential_process(app, &target),
         Verb::List { json } => list::run(app, json),
         Verb::Doctor { json, offline } => doctor::run(app, json, offline),
-        Verb::Policy { users, account, partition } => {
-            describe::policy(app, &users, &account, partition.as_deref())
+        Verb::Rotate { target } => rotate::run(app, &target),
+        Verb::Policy { users, account, partition, rotate } => {
+            describe::policy(app, &users, &account, partition.as_deref(), rotate)
         }
         Verb::Completions { shell } => describe::completions(app, shell),
         Verb::Man { verb } => describe::man(app, verb.as_deref()),
