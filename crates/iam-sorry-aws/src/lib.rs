@@ -19,6 +19,7 @@ mod record;
 pub mod recover;
 pub mod rotate;
 mod transport;
+pub mod users;
 mod wait;
 
 pub use client::{Aws, Settings};
