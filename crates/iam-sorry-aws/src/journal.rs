@@ -40,6 +40,9 @@ pub use crate::record::{Intent, Purpose, Record};
 /// How long the entries of another machine are left alone: it may be alive, and we can't see it.
 const ELSEWHERE: Duration = Duration::from_secs(15 * 60);
 
+/// No living process takes this long between making a file and naming it.
+const UNNAMED: Duration = Duration::from_secs(60);
+
 /// The folder of journal entries. Nothing is read or made before it is needed.
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -133,6 +136,7 @@ impl Journal {
     fn create(&self, intent: Intent) -> io::Result<OpenEntry> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let folder = self.open_folder()?;
+        sweep(&folder);
         let id = unique_name();
         let (unnamed, name) = (format!(".{id}.new"), format!("{id}.json"));
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -290,6 +294,28 @@ impl OpenEntry {
 fn open_entry(folder: &OwnedFd, name: &str) -> Result<File, Errno> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::openat(folder, name, flags, Mode::empty()).map(File::from)
+}
+
+/// Removes what a run left that died before its entry got a name: nothing was asked of AWS then.
+fn sweep(folder: &OwnedFd) {
+    let Ok(items) = rustix::fs::Dir::read_from(folder) else { return };
+    for item in items.flatten() {
+        let name = item.file_name();
+        let bytes = name.to_bytes();
+        if !(bytes.starts_with(b".") && bytes.ends_with(b".new")) {
+            continue;
+        }
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::openat(folder, name, flags, Mode::empty()).map(File::from) else {
+            continue;
+        };
+        let made = file.metadata().and_then(|meta| meta.modified());
+        let is_old = made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > UNNAMED));
+        // The lock alone would not do: a file is opened before it is locked.
+        if is_old && lock(&file).is_ok() {
+            let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+        }
+    }
 }
 
 /// Some network file systems have no flock; there, process and boot tell who is alive.

@@ -1,7 +1,7 @@
 //! The least IAM policy that a manager needs: exactly the actions that this crate asks for.
 //!
-//! Each of the actions has the resource type `user` (Service Authorization Reference, "AWS Identity and Access
-//! Management"; IAM User Guide, "Permissions required to manage access keys"), so all can be held to some users. STS
+//! Those that change something have the resource type `user` (Service Authorization Reference, "AWS Identity and Access
+//! Management"; IAM User Guide, "Permissions required to manage access keys"), so they can be held to some users. STS
 //! needs nothing: GetSessionToken and GetCallerIdentity can't be granted or denied to a key's owner.
 
 use crate::errors::AwsError;
@@ -28,6 +28,10 @@ pub const ACTIONS: [(&str, &str); 5] = [
     ("iam:GetAccessKeyLastUsed", "whose key is it; is it in use by somebody else"),
 ];
 
+/// This request names a key and no user, so whoever evaluates the policy from the request alone (emulators, policy
+/// simulators) can't match it to users; it tells the owner and last use of a key whose ID one must know.
+const BY_KEY: &str = "iam:GetAccessKeyLastUsed";
+
 /// What `rotate` needs on top.
 pub const ROTATE: (&str, &str) = ("iam:UpdateAccessKey", "the old key is deactivated before it is deleted");
 
@@ -39,7 +43,7 @@ pub const CREATE_USER: (&str, &str) = ("iam:CreateUser", "users of the namespace
 /// # Errors
 /// [`AwsError::Settings`] where a name, account or partition can't stand in an ARN.
 pub fn manager_policy(request: &PolicyRequest) -> Result<String, AwsError> {
-    pretty(&policy(vec![access_keys(request)?]))
+    pretty(&policy(access_keys(request)?))
 }
 
 /// The same for a manager who also makes users: of these names only, and only with `boundary` (the name of a customer
@@ -50,7 +54,7 @@ pub fn manager_policy(request: &PolicyRequest) -> Result<String, AwsError> {
 /// # Errors
 /// As [`manager_policy`]; also where `boundary` is neither a name nor an ARN.
 pub fn namespace_admin_policy(request: &PolicyRequest, boundary: &str) -> Result<String, AwsError> {
-    let keys = access_keys(request)?;
+    let mut statements = access_keys(request)?;
     let fits = |c: char| c.is_ascii_alphanumeric() || "+=,.@_-".contains(c);
     let account = request.account.as_deref().unwrap_or("*");
     let is_arn = boundary.starts_with("arn:")
@@ -67,14 +71,14 @@ pub fn namespace_admin_policy(request: &PolicyRequest, boundary: &str) -> Result
     };
     // An open account is sound here: a boundary is always a policy of the user's own account, or one of AWS's.
     let operator = if boundary.contains('*') { "StringLike" } else { "StringEquals" };
-    let users = serde_json::json!({
+    statements.push(serde_json::json!({
         "Sid": "IamSorryCreateUsers",
         "Effect": "Allow",
         "Action": CREATE_USER.0,
-        "Resource": keys["Resource"],
+        "Resource": statements[0]["Resource"],
         "Condition": { operator: { "iam:PermissionsBoundary": boundary } },
-    });
-    pretty(&policy(vec![keys, users]))
+    }));
+    pretty(&policy(statements))
 }
 
 fn policy(statements: Vec<serde_json::Value>) -> serde_json::Value {
@@ -85,7 +89,8 @@ fn pretty(policy: &serde_json::Value) -> Result<String, AwsError> {
     serde_json::to_string_pretty(policy).map_err(|e| AwsError::Settings(e.to_string()))
 }
 
-fn access_keys(request: &PolicyRequest) -> Result<serde_json::Value, AwsError> {
+/// What every manager needs; the first statement is the one that is held to users.
+fn access_keys(request: &PolicyRequest) -> Result<Vec<serde_json::Value>, AwsError> {
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     if !plain(&request.partition) {
         return Err(AwsError::Settings(format!("{:?} can't be an AWS partition", request.partition)));
@@ -110,13 +115,14 @@ fn access_keys(request: &PolicyRequest) -> Result<serde_json::Value, AwsError> {
         return Err(AwsError::Settings("Name at least one user, or a pattern such as team/*".into()));
     }
     let rotate = request.rotate.then_some(ROTATE);
-    let actions: Vec<&str> = ACTIONS.iter().copied().chain(rotate).map(|(action, _)| action).collect();
-    Ok(serde_json::json!({
-        "Sid": "IamSorryAccessKeys",
-        "Effect": "Allow",
-        "Action": actions,
-        "Resource": resources,
-    }))
+    let actions = ACTIONS.iter().copied().chain(rotate).map(|(action, _)| action);
+    let actions: Vec<&str> = actions.filter(|action| *action != BY_KEY).collect();
+    Ok(vec![
+        serde_json::json!({
+            "Sid": "IamSorryAccessKeys", "Effect": "Allow", "Action": actions, "Resource": resources,
+        }),
+        serde_json::json!({ "Sid": "IamSorryWhoseKey", "Effect": "Allow", "Action": BY_KEY, "Resource": "*" }),
+    ])
 }
 
 #[cfg(test)]
@@ -158,11 +164,15 @@ mod tests {
             let text = namespace_admin_policy(&request(account), boundary).unwrap();
             let policy: serde_json::Value = serde_json::from_str(&text).unwrap();
             for statement in policy["Statement"].as_array().unwrap() {
+                // The one that is open tells whose a key is, and changes nothing.
+                if statement["Action"] == BY_KEY {
+                    continue;
+                }
                 let resources = statement["Resource"].as_array().unwrap();
                 let held = |r: &serde_json::Value| r.as_str().unwrap().contains(":user/dirk");
                 assert!(resources.iter().all(held), "{text}");
             }
-            policy["Statement"][1]["Condition"].clone()
+            policy["Statement"][2]["Condition"].clone()
         };
         let key = "iam:PermissionsBoundary";
         assert_eq!(

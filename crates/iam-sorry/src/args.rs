@@ -18,7 +18,7 @@ Exit status:
 'iam-sorry VERB --help' teaches each verb. A profile that bears a verb's name is reached with 'iam-sorry refresh NAME'.";
 
 /// Temporary AWS credentials for headless machines, with the powerful keys sealed by your SSH key.
-#[derive(Parser, Debug)]
+#[derive(Parser, Debug, Default)]
 #[command(name = "iam-sorry", version, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
 pub struct Cli {
     #[command(flatten)]
@@ -31,8 +31,22 @@ pub struct Cli {
     pub verb: Option<Verb>,
 }
 
+/// The two forms that run thousands of times, read without building the whole command (which costs as much as all the
+/// rest of them). Anything else, and every name that could be an option, is clap's.
+pub fn hot_form(arguments: &[OsString]) -> Option<Cli> {
+    let [_, form, name] = arguments else { return None };
+    let name = name.to_str().filter(|name| !name.is_empty() && !name.starts_with('-'))?.to_owned();
+    let mut cli = Cli::default();
+    match form.to_str()? {
+        "--eval" => cli.seed.eval = Some(name),
+        "credential-process" => cli.verb = Some(Verb::CredentialProcess { target: name }),
+        _ => return None,
+    }
+    Some(cli)
+}
+
 /// The original tool's forms.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct Seed {
     /// Seal the manager profile's permanent keys with your SSH key (the same as 'encrypt PROFILE').
     #[arg(long, group = "seed")]
@@ -311,4 +325,30 @@ pub enum CompletionShell {
     Fish,
     Powershell,
     Zsh,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// What is read without clap must mean what clap would have read.
+    #[test]
+    fn hot_forms_mean_what_clap_reads() {
+        for form in ["--eval", "credential-process"] {
+            for name in ["usermanager", "a b", "x=y", "ü", "-x", "--help", "", "refresh"] {
+                let arguments: Vec<OsString> = ["iam-sorry", form, name].map(Into::into).into();
+                if let Some(hot) = hot_form(&arguments) {
+                    let slow = Cli::try_parse_from(&arguments).unwrap();
+                    assert_eq!(format!("{hot:?}"), format!("{slow:?}"), "{form} {name}");
+                }
+            }
+        }
+    }
 }

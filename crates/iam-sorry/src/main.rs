@@ -14,6 +14,7 @@ mod progress;
 mod settings;
 mod terminal;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,7 +25,12 @@ use crate::output::Output;
 use crate::settings::Settings;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let parsed = match args::hot_form(&arguments) {
+        Some(cli) => Ok(cli),
+        None => Cli::try_parse_from(&arguments),
+    };
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();

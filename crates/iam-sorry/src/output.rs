@@ -48,19 +48,19 @@ impl Output {
     /// Something worth knowing that does not stop the work.
     pub fn warn(&self, text: impl AsRef<str>) {
         let (on, off) = if self.color_err { ("\x1b[33m", "\x1b[0m") } else { ("", "") };
-        self.to_stderr(&format!("{on}⚠{off} {}\n", indent(text.as_ref())));
+        self.stderr(&format!("{on}⚠{off} {}\n", indent(text.as_ref())));
     }
 
     /// Progress, for people; silenced by `--quiet`.
     pub fn progress(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            self.to_stderr(&format!("{}\n", text.as_ref()));
+            self.stderr(&format!("{}\n", text.as_ref()));
         }
     }
 
     /// A question; the cursor stays behind it.
     pub fn prompt(&self, text: &str) {
-        self.to_stderr(text);
+        self.stderr(text);
     }
 
     /// The last words of a command that failed.
@@ -69,7 +69,7 @@ impl Output {
             return;
         }
         let (on, off) = if self.color_err { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
-        self.to_stderr(&format!("{on}Error:{off} {}\n", indent(&failure.text)));
+        self.stderr(&format!("{on}Error:{off} {}\n", indent(&failure.text)));
     }
 
     /// Whether progress bars make sense.
@@ -78,7 +78,7 @@ impl Output {
     }
 
     /// stderr may be closed; there is nobody left to tell then.
-    fn to_stderr(&self, text: &str) {
+    fn stderr(self, text: &str) {
         let _ = io::stderr().lock().write_all(text.as_bytes());
     }
 }

@@ -60,7 +60,6 @@ struct SettingsFile {
 /// Where things are and how AWS is reached, before any profile is looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    pub home: Option<PathBuf>,
     pub credentials_file: PathBuf,
     pub config_file: PathBuf,
     pub state_dir: PathBuf,
@@ -138,7 +137,6 @@ impl Settings {
             proxy: either_case("HTTPS_PROXY").or_else(|| either_case("ALL_PROXY")).map(Into::into),
             no_proxy: either_case("NO_PROXY"),
             allow_http: truth("IAM_SORRY_ALLOW_HTTP") == Some(true),
-            home,
         })
     }
 }

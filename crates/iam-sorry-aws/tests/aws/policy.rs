@@ -22,14 +22,14 @@ fn scene(users: &[&str], rotate: bool, without: &[&str]) -> Scene {
         rotate,
     });
     let mut policy: Value = serde_json::from_str(&text.unwrap()).unwrap();
-    let actions = policy["Statement"][0]["Action"].as_array_mut().unwrap();
-    actions.retain(|action| !without.contains(&action.as_str().unwrap()));
-    // AWS finds the user behind the key for this action (its resource type is user); the emulator does not, so it
-    // gets a statement of its own here.
-    if actions.contains(&json!("iam:GetAccessKeyLastUsed")) {
-        let statement = json!({"Effect": "Allow", "Action": "iam:GetAccessKeyLastUsed", "Resource": "*"});
-        policy["Statement"].as_array_mut().unwrap().push(statement);
-    }
+    let statements = policy["Statement"].as_array_mut().unwrap();
+    statements.retain_mut(|statement| match &mut statement["Action"] {
+        Value::Array(actions) => {
+            actions.retain(|action| !without.contains(&action.as_str().unwrap()));
+            !actions.is_empty()
+        }
+        action => !without.contains(&action.as_str().unwrap()),
+    });
     account.put_policy("limited", &policy);
     let manager = ours(&account.key("limited"));
     Scene::with_manager(account, manager)

@@ -8,6 +8,7 @@ use iam_sorry_aws::lookup::caller;
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::seal::{self, Value};
+use iam_sorry_core::ssh::key_file::Protection;
 use serde_json::json;
 
 use crate::app::App;
@@ -110,7 +111,13 @@ fn key_and_agent(app: &App) -> Vec<Finding> {
                 (false, Some(path)) => format!("in {path}; its passphrase is asked for each time"),
                 (false, None) => "at hand".to_owned(),
             };
-            ok("SSH key", format!("{} {place}", facts.public.key_id()))
+            let lock = match facts.protection {
+                Some(Protection::Passphrase { cipher, rounds }) => {
+                    format!("; protected with {cipher}, {rounds} bcrypt rounds")
+                }
+                Some(Protection::None) | None => String::new(),
+            };
+            ok("SSH key", format!("{} {place}{lock}", facts.public.key_id()))
         }
         Err(error) => from_failure("SSH key", &Failure::from(error)),
     };

@@ -8,7 +8,6 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
 use crate::failure::{Failure, Result};
-use crate::keyring::Recipients;
 use crate::profile::{
     EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, PROCESS, Profile, SEALABLE, SECRET, TOKEN,
 };
@@ -152,7 +151,7 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
         .zip(&opened)
         .map(|((name, field, _), secret)| (name.as_str(), *field, secret))
         .collect();
-    let sealed = app.keyring(|k| k.seal_fields(&to_seal, &Recipients::Own))?;
+    let sealed = app.keyring(|k| k.seal_fields(&to_seal))?;
     app.update(&app.credentials, |document| {
         for ((name, field, old), new) in legacy.iter().zip(&sealed) {
             if document.value(name, field) != Some(old) {
@@ -178,7 +177,7 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
 pub fn seal_under(app: &App, name: &str, targets: &[Target]) -> Result<Vec<(&'static str, String)>> {
     let to_seal: Vec<(&str, &str, &SecretString)> =
         targets.iter().map(|(field, value)| (name, *field, value)).collect();
-    let sealed = app.keyring(|k| k.seal_fields(&to_seal, &Recipients::Own))?;
+    let sealed = app.keyring(|k| k.seal_fields(&to_seal))?;
     Ok(targets.iter().map(|(field, _)| *field).zip(sealed).collect())
 }
 

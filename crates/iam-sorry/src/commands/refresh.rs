@@ -1,5 +1,8 @@
 //! `refresh NAME...`, and the original's form `iam-sorry NAME`: temporary credentials of IAM users into their profiles.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use futures_util::{StreamExt, stream};
 use iam_sorry_aws::issue::{Issuer, Mfa, Progress, Session, issue_for_user, session_from_key};
 use iam_sorry_aws::lookup::user_of_key;
@@ -42,7 +45,8 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
                 .hint("Make one: iam-sorry --profile MANAGER NAME"));
         }
     }
-    names.dedup();
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
     // Everything that can be refused is refused before AWS is asked for anything.
     let jobs: Vec<Job> =
         names.iter().map(|name| Job::plan(app, name, &credentials, &config, plan)).collect::<Result<_>>()?;
@@ -216,12 +220,13 @@ struct Manager<'a> {
     app: &'a App,
     profile: Option<Profile>,
     opened: OnceCell<(Aws, Credentials)>,
+    turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl<'a> Manager<'a> {
     fn new(app: &'a App, config: &Document, credentials: &Document) -> Self {
         let profile = app.manager_name().and_then(|name| Profile::find(name, credentials, config));
-        Self { app, profile, opened: OnceCell::new() }
+        Self { app, profile, opened: OnceCell::new(), turns: Mutex::default() }
     }
 
     fn name(&self) -> Result<&str> {
@@ -245,6 +250,13 @@ impl<'a> Manager<'a> {
     /// Opens its keys; with an mfa_serial, IAM is asked with an MFA session of theirs.
     async fn open(&self) -> Result<&(Aws, Credentials)> {
         self.opened.get_or_try_init(|| self.open_anew()).await
+    }
+
+    /// Profiles of one user take turns: IAM allows two keys, and of two that appear at once neither could be told from
+    /// the other after a lost answer.
+    fn turn_of(&self, user: &UserName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(user.as_str().to_lowercase()).or_default().clone()
     }
 
     async fn open_anew(&self) -> Result<(Aws, Credentials)> {
@@ -375,7 +387,10 @@ async fn with_manager(
         cancel: &cancel,
         patience: &Patience::default(),
     };
+    let turn = manager.turn_of(&user);
+    let its_turn = turn.lock().await;
     let issued = issue_for_user(&issuer, &user, duration, keep_key).await?;
+    drop(its_turn);
     let user = issued.user.name.as_str();
     match issued.kept {
         None => write(app, job, &issued.credentials, user, None)?,

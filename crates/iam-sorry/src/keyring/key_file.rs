@@ -12,10 +12,9 @@ use super::errors::KeyError;
 /// Longer files are no Ed25519 keys.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// A private-key file that was read, with its bytes (legacy values are sealed with them).
+/// A private-key file that was read.
 pub(super) struct KeyOnDisk {
     pub(super) path: PathBuf,
-    pub(super) bytes: Zeroizing<Vec<u8>>,
     pub(super) key: KeyFile,
 }
 
@@ -31,7 +30,7 @@ pub(super) enum Configured {
 pub(super) fn read(path: &Path) -> Result<KeyOnDisk, KeyError> {
     let bytes = read_bytes(path)?;
     let key = KeyFile::parse(&bytes).map_err(|source| key_file(path, source))?;
-    Ok(KeyOnDisk { path: path.to_owned(), bytes, key })
+    Ok(KeyOnDisk { path: path.to_owned(), key })
 }
 
 /// Reads a path given by the user, which may also be a `.pub` file.

@@ -71,15 +71,6 @@ impl KeyringOptions {
     }
 }
 
-/// Whom to seal for.
-#[derive(Debug, Clone)]
-pub enum Recipients {
-    /// The user's own key.
-    Own,
-    /// These keys, each of which has to be at hand.
-    Keys(Vec<PublicKey>),
-}
-
 /// What `doctor` has to know about the key that sealing would use.
 #[derive(Debug)]
 pub struct KeyReport {
@@ -130,19 +121,11 @@ impl<'n> Keyring<'n> {
         self.open_as(profile, profile, fields)
     }
 
-    /// Seals `(profile, field, plaintext)`, all in one fresh envelope, so that one signature opens them all.
-    pub fn seal_fields(
-        &mut self,
-        to_seal: &[(&str, &str, &SecretString)],
-        recipients: &Recipients,
-    ) -> Result<Vec<String>, KeyError> {
-        let keys = match recipients {
-            Recipients::Own => vec![self.signer.default_sealing_key()?],
-            Recipients::Keys(keys) => {
-                keys.iter().map(|key| self.signer.sealing_key(key)).collect::<Result<_, _>>()?
-            }
-        };
-        let envelope = self.fresh_envelope(&keys)?;
+    /// Seals `(profile, field, plaintext)` for the user's own key, all in one fresh envelope, so that one signature opens
+    /// them all.
+    pub fn seal_fields(&mut self, to_seal: &[(&str, &str, &SecretString)]) -> Result<Vec<String>, KeyError> {
+        let key = self.signer.default_sealing_key()?;
+        let envelope = self.fresh_envelope(&[key])?;
         self.seal_all(&envelope, to_seal)
     }
 

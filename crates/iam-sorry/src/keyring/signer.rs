@@ -261,10 +261,9 @@ impl<'n> Signer<'n> {
             }
         }
         for path in &self.options.more_keys {
-            if let Configured::Private(file) = key_file::read_configured(path)? {
-                if wanted(file.key.public_key()) {
-                    return Ok(Some(file));
-                }
+            match key_file::read_configured(path)? {
+                Configured::Private(file) if wanted(file.key.public_key()) => return Ok(Some(file)),
+                _ => {}
             }
         }
         let Some(home) = &self.options.home else { return Ok(None) };

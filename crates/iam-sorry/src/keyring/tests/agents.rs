@@ -16,9 +16,9 @@ fn through_ssh_agent_nobody_is_asked_and_one_signature_opens_a_profile() {
     let counting = FakeAgent::holding(AgentFault::Good, Stage::Any, &rig.key_path(), PASSPHRASE);
     let rig = rig.fake(&counting);
     let mut keyring = rig.keyring();
-    let values = seal_both(&mut keyring, &Recipients::Own).unwrap();
+    let values = seal_both(&mut keyring).unwrap();
     assert_eq!((counting.signatures(), counting.connections()), (2, 2));
-    seal_both(&mut keyring, &Recipients::Own).unwrap();
+    seal_both(&mut keyring).unwrap();
     assert_eq!(counting.signatures(), 3, "checked once per process");
     let mut fresh = rig.keyring();
     open(&mut fresh, &values).unwrap();
@@ -127,7 +127,7 @@ fn agents_that_misbehave_are_left_for_the_file() {
                 assert!(rig.heard().contains("Waiting for the SSH agent"), "{}", rig.heard());
             }
             // Sealing works through the file too, unless the agent would lock the user out.
-            let sealed = seal_both(&mut rig.keyring(), &Recipients::Own);
+            let sealed = seal_both(&mut rig.keyring());
             if fault == Hedged {
                 assert!(matches!(sealed, Err(KeyError::AgentNotDeterministic(_))), "{sealed:?}");
             } else {
@@ -179,12 +179,12 @@ fn a_key_that_is_only_in_the_agent_needs_the_flag() {
     let mut rig = Rig::with_key().agent(agent.socket());
     agent.add(&rig.key_path(), PASSPHRASE, &[]);
     fs::remove_file(rig.key_path()).unwrap();
-    let error = seal_both(&mut rig.keyring(), &Recipients::Own).unwrap_err();
+    let error = seal_both(&mut rig.keyring()).unwrap_err();
     assert!(matches!(&error, KeyError::OnlyInAgent { .. }), "{error}");
     assert!(error.to_string().contains("--allow-agent-only"), "{error}");
     // A .pub file names it, as with ssh.
     rig.options.ssh_key = Some(rig.key_path().with_extension("pub"));
-    assert!(matches!(seal_both(&mut rig.keyring(), &Recipients::Own), Err(KeyError::OnlyInAgent { .. })));
+    assert!(matches!(seal_both(&mut rig.keyring()), Err(KeyError::OnlyInAgent { .. })));
     rig.options.allow_agent_only = true;
     for ssh_key in [rig.options.ssh_key.clone(), None] {
         rig.options.ssh_key = ssh_key;
@@ -194,5 +194,5 @@ fn a_key_that_is_only_in_the_agent_needs_the_flag() {
     // Two of them: which one?
     let other = Rig::with_key();
     agent.add(&other.key_path(), PASSPHRASE, &[]);
-    assert!(matches!(seal_both(&mut rig.keyring(), &Recipients::Own), Err(KeyError::SeveralInAgent(_))));
+    assert!(matches!(seal_both(&mut rig.keyring()), Err(KeyError::SeveralInAgent(_))));
 }

@@ -99,7 +99,7 @@ fn sealing_wants_a_protected_key_and_says_it_as_the_original_did() {
     let rig = Rig::new();
     rig.home.ssh_key("");
     let path = rig.key_path().display().to_string();
-    let error = seal_both(&mut rig.keyring(), &Recipients::Own).unwrap_err();
+    let error = seal_both(&mut rig.keyring()).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
@@ -112,7 +112,7 @@ fn sealing_wants_a_protected_key_and_says_it_as_the_original_did() {
     let agent = SshAgent::start();
     agent.add(&rig.key_path(), "", &[]);
     let rig = rig.agent(agent.socket());
-    assert!(matches!(seal_both(&mut rig.keyring(), &Recipients::Own), Err(KeyError::NotProtected { .. })));
+    assert!(matches!(seal_both(&mut rig.keyring()), Err(KeyError::NotProtected { .. })));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn opening_with_an_unprotected_key_works_with_a_warning() {
 fn files_that_cannot_be_used_are_refused_before_anybody_is_asked() {
     let askpass = AskPass::answering(PASSPHRASE);
     let mut rig = Rig::new().askpass(&askpass);
-    let error = |rig: &Rig| seal_both(&mut rig.keyring(), &Recipients::Own).unwrap_err().to_string();
+    let error = |rig: &Rig| seal_both(&mut rig.keyring()).unwrap_err().to_string();
     assert!(error(&rig).contains("does not exist\nCreate one: ssh-keygen -t ed25519"), "{}", error(&rig));
 
     rig.home.ssh_key(PASSPHRASE);

@@ -81,14 +81,13 @@ impl Rig {
 
     /// Both fields of profile `p`, sealed for the own key.
     fn sealed(&self) -> Vec<String> {
-        seal_both(&mut self.keyring(), &Recipients::Own).unwrap()
+        seal_both(&mut self.keyring()).unwrap()
     }
 }
 
-fn seal_both(keyring: &mut Keyring<'_>, recipients: &Recipients) -> Result<Vec<String>, KeyError> {
+fn seal_both(keyring: &mut Keyring<'_>) -> Result<Vec<String>, KeyError> {
     let (id, secret) = (SecretString::from(ID), SecretString::from(SECRET));
-    keyring
-        .seal_fields(&[("p", "aws_access_key_id", &id), ("p", "aws_secret_access_key", &secret)], recipients)
+    keyring.seal_fields(&[("p", "aws_access_key_id", &id), ("p", "aws_secret_access_key", &secret)])
 }
 
 fn fields(values: &[String]) -> [(&'static str, &str); 2] {

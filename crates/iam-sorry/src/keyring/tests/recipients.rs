@@ -76,7 +76,7 @@ fn many_profiles_share_one_envelope_and_one_signature() {
     let secret = SecretString::from(SECRET);
     let names: Vec<_> = (0..50).map(|i| format!("p{i}")).collect();
     let to_seal: Vec<_> = names.iter().map(|n| (n.as_str(), "aws_secret_access_key", &secret)).collect();
-    let sealed = rig.keyring().seal_fields(&to_seal, &Recipients::Own).unwrap();
+    let sealed = rig.keyring().seal_fields(&to_seal).unwrap();
     let before = agent.signatures();
     let mut keyring = rig.keyring();
     for (name, value) in names.iter().zip(&sealed) {

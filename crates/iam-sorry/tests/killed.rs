@@ -1,0 +1,311 @@
+//! kill -9 between any two steps, and at random moments: the next run leaves no access key of ours behind, the credentials
+//! file is whole, and a key that somebody else made is never deleted.
+#![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
+
+#[path = "killed/any_moment.rs"]
+mod any_moment;
+mod rig;
+#[path = "rig/victim.rs"]
+mod victim;
+
+use std::fs::File;
+use std::time::{Duration, SystemTime};
+
+use rig::Rig;
+use testkit::Fault;
+use victim::Run;
+
+/// Until AWS can tell whether a lost request made a key: the program's own patience, and a bit.
+const SETTLED: Duration = Duration::from_secs(11);
+
+const ACTIONS: [&str; 6] = [
+    "GetUser",
+    "ListAccessKeys",
+    "CreateAccessKey",
+    "GetSessionToken",
+    "DeleteAccessKey",
+    "GetCallerIdentity",
+];
+
+/// Where on its way a request is when the program dies.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// It never reaches AWS.
+    RequestLost,
+    /// It reaches AWS after the death.
+    RequestUnderWay,
+    /// AWS did it; the answer finds nobody.
+    AnswerUnderWay,
+}
+
+// --- at every step ---
+
+#[test]
+fn killed_when_a_request_is_lost() {
+    at_every_step(Moment::RequestLost, &[]);
+}
+
+#[test]
+fn killed_while_a_request_is_under_way() {
+    at_every_step(Moment::RequestUnderWay, &[]);
+}
+
+#[test]
+fn killed_while_an_answer_is_under_way() {
+    at_every_step(Moment::AnswerUnderWay, &[]);
+}
+
+#[test]
+fn killed_while_a_key_that_shall_be_kept_is_on_its_way() {
+    at_every_step(Moment::AnswerUnderWay, &["--keep-key"]);
+}
+
+fn at_every_step(moment: Moment, options: &[&str]) {
+    std::thread::scope(|scope| {
+        for action in ACTIONS.into_iter().filter(|action| options.is_empty() || *action != "DeleteAccessKey")
+        {
+            scope.spawn(move || {
+                let rig = furnished();
+                killed_at(&rig, action, moment, options);
+                assert_whole(&rig);
+                rig.refresh("admin").ok();
+                assert_eq!(rig.acts_as("admin"), "admin", "{action} {moment:?}");
+                rig.assert_clean("admin");
+                assert_whole(&rig);
+            });
+        }
+    });
+}
+
+/// Any verb finishes what is certain; what has to be waited for, `doctor` waits for.
+#[test]
+fn other_verbs_and_doctor_finish_it_too() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let rig = furnished();
+            killed_at(&rig, "GetSessionToken", Moment::RequestLost, &[]);
+            let key = rig.account.keys("admin").remove(0);
+            rig.run(&["list"]).ok().says(&[&key, "left by an interrupted run, is deleted"]);
+            rig.assert_clean("admin");
+        });
+        scope.spawn(|| {
+            let rig = furnished();
+            killed_at(&rig, "CreateAccessKey", Moment::AnswerUnderWay, &[]);
+            let key = rig.account.keys("admin").remove(0);
+            rig.run(&["list"]).ok().says(&["iam-sorry doctor"]);
+            assert_eq!(rig.account.keys("admin"), [key.as_str()], "too fresh to be sure");
+            let ended = rig.run(&["doctor"]).says(&[&key, "is deleted"]);
+            assert!(ended.out.contains("left-over keys: none"), "{}", ended.out);
+            rig.assert_clean("admin");
+        });
+        scope.spawn(|| {
+            let rig = furnished();
+            killed_at(&rig, "DeleteAccessKey", Moment::AnswerUnderWay, &[]);
+            rig.run(&["doctor"]).says(&["is deleted"]);
+            rig.assert_clean("admin");
+        });
+    });
+}
+
+/// With the manager's key out of reach it says what is left, and forgets nothing.
+#[test]
+fn what_cannot_be_finished_now_is_told_and_kept() {
+    let rig = furnished();
+    killed_at(&rig, "GetSessionToken", Moment::RequestLost, &[]);
+    let key = rig.account.keys("admin").remove(0);
+    let mut command = rig.command(&["list"]);
+    let ended = rig.end(command.env_remove("SSH_AUTH_SOCK").output().unwrap()).ok();
+    ended.says(&[&key, "'usermanager'", "iam-sorry doctor"]);
+    let mut command = rig.command(&["list"]);
+    let ended = rig.end(command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").output().unwrap()).ok();
+    ended.says(&[&key]);
+    assert_eq!((rig.account.keys("admin"), rig.journal().len()), (vec![key], 1));
+    rig.run(&["list"]).ok();
+    rig.assert_clean("admin");
+}
+
+/// Died before the entry got its name: nothing was asked of AWS, and the file goes when it is old.
+#[test]
+fn an_unnamed_entry_is_swept_up() {
+    let rig = furnished();
+    rig.refresh("admin").ok();
+    let folder = rig.home.path().join(".local/state/iam-sorry/journal");
+    let (old, new) = (folder.join(".1-1-0-a.new"), folder.join(".1-1-0-b.new"));
+    for (path, age) in [(&old, 120), (&new, 0)] {
+        let file = File::create(path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+    }
+    rig.refresh("admin").ok();
+    assert_eq!((old.exists(), new.exists()), (false, true));
+}
+
+/// The run that tidies up can die too.
+#[test]
+fn killed_while_it_finishes_what_another_left() {
+    let steps = [
+        ("GetSessionToken", "GetCallerIdentity"),
+        ("GetSessionToken", "DeleteAccessKey"),
+        ("CreateAccessKey", "ListAccessKeys"),
+        ("CreateAccessKey", "GetAccessKeyLastUsed"),
+        ("CreateAccessKey", "DeleteAccessKey"),
+    ];
+    std::thread::scope(|scope| {
+        for (first, second) in steps {
+            for moment in [Moment::RequestLost, Moment::AnswerUnderWay] {
+                scope.spawn(move || {
+                    let rig = furnished();
+                    killed_at(&rig, first, Moment::AnswerUnderWay, &[]);
+                    killed_args_at(&rig, &["doctor"], second, moment);
+                    rig.run(&["doctor"]);
+                    rig.assert_clean("admin");
+                    assert_whole(&rig);
+                });
+            }
+        }
+    });
+}
+
+/// What is written down by a run that lives is none of anybody else's business.
+#[test]
+fn a_run_at_work_is_left_alone() {
+    let rig = furnished();
+    rig.account.user("second");
+    rig.proxy.fault_once("GetSessionToken", Fault::Slow(Duration::from_secs(6)));
+    let mut run = Run::start(&rig, &["--profile", "usermanager", "admin"]);
+    run.release();
+    while rig.proxy.count("GetSessionToken") == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let key = rig.account.keys("admin");
+    rig.run(&["list"]).ok();
+    rig.run(&["doctor"]);
+    rig.refresh("second").ok();
+    assert_eq!((rig.account.keys("admin"), rig.journal().len()), (key, 1));
+    assert_eq!(run.wait(), Some(0));
+    assert_eq!((rig.acts_as("admin").as_str(), rig.acts_as("second").as_str()), ("admin", "second"));
+    rig.assert_clean("admin");
+}
+
+// --- keys of somebody else ---
+
+#[test]
+fn a_foreign_key_from_before_stays() {
+    std::thread::scope(|scope| {
+        for moment in [Moment::RequestLost, Moment::RequestUnderWay, Moment::AnswerUnderWay] {
+            scope.spawn(move || {
+                let rig = furnished();
+                let foreign = rig.account.key("admin").key;
+                killed_at(&rig, "CreateAccessKey", moment, &[]);
+                rig.refresh("admin").ok();
+                assert_eq!(rig.account.keys("admin"), [foreign], "{moment:?}");
+                assert!(rig.journal().is_empty());
+            });
+        }
+    });
+}
+
+#[test]
+fn a_foreign_key_made_after_the_death_stays() {
+    std::thread::scope(|scope| {
+        for moment in [Moment::RequestLost, Moment::AnswerUnderWay] {
+            scope.spawn(move || {
+                let rig = furnished();
+                killed_at(&rig, "CreateAccessKey", moment, &[]);
+                std::thread::sleep(SETTLED);
+                let foreign = rig.account.key("admin").key;
+                rig.refresh("admin").ok();
+                assert_eq!(rig.account.keys("admin"), [foreign], "{moment:?}");
+                assert!(rig.journal().is_empty());
+            });
+        }
+    });
+}
+
+/// Where ours was made and theirs in the same seconds, and ours was never learnt, a person has to decide.
+#[test]
+fn a_foreign_key_made_in_the_same_seconds_stays_and_is_told() {
+    let rig = furnished();
+    killed_at(&rig, "CreateAccessKey", Moment::AnswerUnderWay, &[]);
+    rig.account.key("admin");
+    let keys = rig.account.keys("admin");
+    for _ in 0..2 {
+        rig.run(&["doctor"]).says(&[&keys[0], &keys[1], "none was touched", "by hand"]);
+        assert_eq!((rig.account.keys("admin"), rig.journal().len()), (keys.clone(), 1));
+    }
+    rig.refresh("admin").exits(4).says(&[&keys[0], &keys[1]]);
+    assert_eq!(rig.account.keys("admin"), keys);
+}
+
+/// Once the ID of ours is on disk, nothing else can be meant.
+#[test]
+fn a_foreign_key_is_safe_once_ours_is_known() {
+    std::thread::scope(|scope| {
+        for action in ["GetSessionToken", "DeleteAccessKey"] {
+            scope.spawn(move || {
+                let rig = furnished();
+                killed_at(&rig, action, Moment::RequestLost, &[]);
+                let ours = rig.account.keys("admin").remove(0);
+                let foreign = rig.account.key("admin").key;
+                rig.run(&["list"]).ok().says(&[&ours]);
+                assert_eq!(rig.account.keys("admin"), [foreign], "{action}");
+                assert!(rig.journal().is_empty());
+            });
+        }
+    });
+}
+
+// --- the rig ---
+
+/// A rig whose credentials file holds more than what we write, to see that it all stays.
+fn furnished() -> Rig {
+    let rig = Rig::new();
+    rig.home.write_credentials(format!(
+        "# first line\n{}\n[other]\nregion = eu-west-1\naws_access_key_id = AKIAOTHER\naws_secret_access_key = other\n",
+        rig.home.credentials()
+    ));
+    rig
+}
+
+/// Every section is complete and nothing of the others' is lost.
+#[track_caller]
+fn assert_whole(rig: &Rig) {
+    let text = rig.home.credentials();
+    assert!(text.starts_with("# first line\n[usermanager]\n"), "{text}");
+    assert!(text.contains("\n[other]\nregion = eu-west-1\naws_access_key_id = AKIAOTHER\n"), "{text}");
+    for field in ["aws_access_key_id", "aws_secret_access_key"] {
+        let value = rig.field("usermanager", field).unwrap_or_default();
+        assert!(value.starts_with("__encrypted__:v2."), "{text}");
+    }
+    if text.contains("[admin]") {
+        let written = [
+            "aws_access_key_id",
+            "aws_secret_access_key",
+            "aws_session_token",
+            "credentials_owner",
+            "expiration",
+        ];
+        assert!(written.iter().all(|field| rig.field("admin", field).is_some()), "{text}");
+    }
+}
+
+/// Runs a refresh that dies at this moment of the action.
+fn killed_at(rig: &Rig, action: &str, moment: Moment, options: &[&str]) {
+    let args = [&["refresh", "--profile", "usermanager", "admin"], options].concat();
+    killed_args_at(rig, &args, action, moment);
+}
+
+fn killed_args_at(rig: &Rig, args: &[&str], action: &str, moment: Moment) {
+    let mut run = Run::start(rig, args);
+    let hook = run.kill_hook();
+    match moment {
+        Moment::RequestLost => {
+            rig.proxy.fault_once(action, Fault::BeforeForward(hook));
+            rig.proxy.fault_once(action, Fault::Reset);
+        }
+        Moment::RequestUnderWay => rig.proxy.fault_once(action, Fault::BeforeForward(hook)),
+        Moment::AnswerUnderWay => rig.proxy.fault_once(action, Fault::AfterForward(hook)),
+    }
+    run.release();
+    assert_eq!(run.wait(), None, "{action} {moment:?}: it ended before it could be killed");
+    rig.proxy.clear_faults();
+}
