@@ -266,10 +266,25 @@ Called by SDKs, through a line in ~/.aws/config that 'iam-sorry encrypt PROFILE 
         offline: bool,
     },
 
+    /// Replace a profile's permanent access key by a new one
+    #[command(after_help = "\
+A new key is made, proved to work and stored in the place of the old one (sealed for the same SSH keys); only then the
+old one is deactivated and deleted. Interrupted at any moment, the profile works, and the next run finishes. The key's
+own user does it where IAM lets it (iam-sorry policy --rotate), else the manager. A user with two keys has no room for
+another: both are shown, neither is touched.
+
+  iam-sorry rotate usermanager                       with its own rights
+  iam-sorry rotate alice --profile usermanager       with the manager's")]
+    Rotate {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+    },
+
     /// Print the least IAM policy that the manager needs
     #[command(after_help = "\
   iam-sorry policy > policy.json
   iam-sorry policy --users 'dirk-*' --account 123456789012
+  iam-sorry policy --rotate --users usermanager
   aws iam put-user-policy --user-name usermanager --policy-name iam-sorry --policy-document file://policy.json")]
     Policy {
         /// IAM users that the manager may get credentials for: names or patterns, with their path if they have one.
@@ -281,6 +296,9 @@ Called by SDKs, through a line in ~/.aws/config that 'iam-sorry encrypt PROFILE 
         /// Partition: aws, aws-cn, aws-us-gov, ... [default: the region's].
         #[arg(long)]
         partition: Option<String>,
+        /// Also what 'rotate' needs.
+        #[arg(long)]
+        rotate: bool,
     },
 
     /// Print completions for a shell

@@ -55,14 +55,20 @@ fn render_variables(page: &mut Vec<u8>) -> std::io::Result<()> {
 }
 
 /// The least policy of a manager, ready to attach.
-pub fn policy(app: &App, users: &[String], account: &str, partition: Option<&str>) -> Result<()> {
+pub fn policy(
+    app: &App,
+    users: &[String],
+    account: &str,
+    partition: Option<&str>,
+    rotate: bool,
+) -> Result<()> {
     let region = app.global.region.as_deref().or(app.settings.region.as_deref()).unwrap_or("us-east-1");
     let partition = partition.unwrap_or_else(|| partition_of_region(region));
     let request = PolicyRequest {
         partition: partition.to_owned(),
         account: Some(account.to_owned()).filter(|account| account != "*"),
         users: users.to_vec(),
-        rotate: false,
+        rotate,
     };
     app.out.line(manager_policy(&request).map_err(|e| Failure::usage(e.to_string()))?)
 }

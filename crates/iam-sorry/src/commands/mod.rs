@@ -9,6 +9,7 @@ mod list;
 mod recipients;
 mod refresh;
 mod rename;
+mod rotate;
 mod show;
 
 use std::process::ExitCode;
@@ -40,8 +41,9 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::CredentialProcess { target } => environment::credential_process(app, &target),
         Verb::List { json } => list::run(app, json),
         Verb::Doctor { json, offline } => doctor::run(app, json, offline),
-        Verb::Policy { users, account, partition } => {
-            describe::policy(app, &users, &account, partition.as_deref())
+        Verb::Rotate { target } => rotate::run(app, &target),
+        Verb::Policy { users, account, partition, rotate } => {
+            describe::policy(app, &users, &account, partition.as_deref(), rotate)
         }
         Verb::Completions { shell } => describe::completions(app, shell),
         Verb::Man { verb } => describe::man(app, verb.as_deref()),

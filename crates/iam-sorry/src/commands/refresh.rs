@@ -216,7 +216,7 @@ impl Job {
 }
 
 /// The manager's way to AWS, opened when it is first needed.
-struct Manager<'a> {
+pub(super) struct Manager<'a> {
     app: &'a App,
     profile: Option<Profile>,
     opened: OnceCell<(Aws, Credentials)>,
@@ -224,12 +224,12 @@ struct Manager<'a> {
 }
 
 impl<'a> Manager<'a> {
-    fn new(app: &'a App, config: &Document, credentials: &Document) -> Self {
+    pub(super) fn new(app: &'a App, config: &Document, credentials: &Document) -> Self {
         let profile = app.manager_name().and_then(|name| Profile::find(name, credentials, config));
         Self { app, profile, opened: OnceCell::new(), turns: Mutex::default() }
     }
 
-    fn name(&self) -> Result<&str> {
+    pub(super) fn name(&self) -> Result<&str> {
         let name = self.app.manager_name().ok_or_else(no_manager)?;
         match &self.profile {
             Some(profile) if profile.usable_key().is_some() => Ok(name),
@@ -248,7 +248,7 @@ impl<'a> Manager<'a> {
     }
 
     /// Opens its keys; with an mfa_serial, IAM is asked with an MFA session of theirs.
-    async fn open(&self) -> Result<&(Aws, Credentials)> {
+    pub(super) async fn open(&self) -> Result<&(Aws, Credentials)> {
         self.opened.get_or_try_init(|| self.open_anew()).await
     }
 
@@ -276,7 +276,7 @@ impl<'a> Manager<'a> {
 }
 
 /// The MFA device of a profile, with a code from the command line or the keyboard.
-fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
+pub(super) fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
     let Some(serial) = profile.setting("mfa_serial") else { return Ok(None) };
     let code = terminal::mfa_code(app, serial)?;
     Ok(Some(Mfa { serial: serial.to_owned(), code: code.into() }))
