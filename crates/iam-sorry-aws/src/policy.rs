@@ -179,7 +179,10 @@ mod tests {
             condition(Some("123456789012"), "edge"),
             serde_json::json!({"StringEquals": {key: "arn:aws:iam::123456789012:policy/edge"}})
         );
-        assert_eq!(condition(None, "edge"), serde_json::json!({"StringLike": {key: "arn:aws:iam::*:policy/edge"}}));
+        assert_eq!(
+            condition(None, "edge"),
+            serde_json::json!({"StringLike": {key: "arn:aws:iam::*:policy/edge"}})
+        );
         let arn = "arn:aws:iam::aws:policy/PowerUserAccess";
         assert_eq!(condition(None, arn), serde_json::json!({"StringEquals": {key: arn}}));
         for bad in ["", "*", "a*", "arn:aws:iam::1:policy/*", "a b"] {

@@ -250,9 +250,14 @@ mod tests {
     #[test]
     fn a_namespace_ends_at_a_hyphen() {
         let dirk = Namespace::parse("dirk").unwrap();
-        for (user, inside) in
-            [("dirk", true), ("Dirk-admin", true), ("dirk-a-b", true), ("dirks", false), ("dir", false), ("x-dirk", false)]
-        {
+        for (user, inside) in [
+            ("dirk", true),
+            ("Dirk-admin", true),
+            ("dirk-a-b", true),
+            ("dirks", false),
+            ("dir", false),
+            ("x-dirk", false),
+        ] {
             assert_eq!(dirk.contains(&UserName::parse(user).unwrap()), inside, "{user}");
         }
         for bad in ["", "*", "dirk*", "dirk-", "-", "a/b", "di rk", &"x".repeat(63)] {
