@@ -17,8 +17,10 @@ pub mod lookup;
 pub mod policy;
 mod record;
 pub mod recover;
+mod room;
 pub mod rotate;
 mod transport;
+pub mod users;
 mod wait;
 
 pub use client::{Aws, Settings};

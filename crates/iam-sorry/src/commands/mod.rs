@@ -6,6 +6,8 @@ mod encrypt;
 mod environment;
 mod leftovers;
 mod list;
+mod manager;
+mod original;
 mod recipients;
 mod refresh;
 mod rename;
@@ -16,7 +18,7 @@ mod show;
 use std::process::ExitCode;
 
 use crate::app::App;
-use crate::args::{Seed, Verb};
+use crate::args::{Later, Seed, Verb};
 use crate::failure::{Failure, Result};
 use crate::keyring::hygiene::CoreLimit;
 
@@ -24,9 +26,11 @@ use crate::keyring::hygiene::CoreLimit;
 pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> Result<ExitCode> {
     leftovers::finish(app, leftovers::Effort::InPassing);
     let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
-    if seed.name.is_some() || seed.encrypt || seed.eval.is_some() {
-        return Err(Failure::usage("NAME and the flags --encrypt, --eval, --show-... don't go with a verb")
-            .hint("See: iam-sorry --help"));
+    if seed != Seed::default() {
+        return Err(Failure::usage(
+            "NAME and the flags of the original (--encrypt, --eval, --show-..., ...) don't go with a verb",
+        )
+        .hint("See: iam-sorry --help"));
     }
     match verb {
         Verb::Exec { target, command } => return environment::exec(app, &target, &command, core_limit),
@@ -46,9 +50,7 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::List { json } => list::run(app, json),
         Verb::Doctor { json, offline } => doctor::run(app, json, offline),
         Verb::Rotate { target } => rotate::run(app, &target),
-        Verb::Policy { users, account, partition, rotate } => {
-            describe::policy(app, &users, &account, partition.as_deref(), rotate)
-        }
+        Verb::Policy(args) => describe::policy(app, &args),
         Verb::Completions { shell } => describe::completions(app, shell),
         Verb::Man { verb } => describe::man(app, verb.as_deref()),
     }
@@ -64,7 +66,10 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
         return show::opened(app, &profile);
     }
     if let Some(profile) = seed.eval {
-        return environment::print(app, &profile, "sh");
+        // The original of 0.2: no name means the profile that is set, else `default`.
+        let set = Some(profile).filter(|name| !name.is_empty());
+        let profile = set.as_deref().or_else(|| app.named_manager()).unwrap_or("default");
+        return environment::print(app, profile, "sh");
     }
     if seed.encrypt {
         if let Some(name) = seed.name.filter(|name| Some(name.as_str()) != app.manager_name()) {
@@ -77,10 +82,14 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
         let manager = app.manager_name().ok_or_else(refresh::no_manager)?;
         return encrypt::encrypt(app, manager, false);
     }
+    if seed.later != Later::default() {
+        return original::run(app, seed.later, seed.name.as_deref());
+    }
     match seed.name {
         Some(name) => {
             refresh::run(app, &refresh::Plan { names: vec![name], all: false, keep_key: seed.keep_key })
         }
+        None if manager::is_handed_over(app)? => manager::set_up(app),
         None => refresh::default_profile(app),
     }
 }
