@@ -227,8 +227,8 @@ impl<'a> Supply<'a> {
     }
 }
 
-/// The one place where the credentials come from.
-fn fetch(app: &App, name: &str) -> Result<Credentials> {
+/// The one place where the credentials come from, for a shell too.
+pub(super) fn fetch(app: &App, name: &str) -> Result<Credentials> {
     app.usable_credentials(&app.profile(name)?)
 }
 
