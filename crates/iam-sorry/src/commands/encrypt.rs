@@ -115,6 +115,9 @@ pub fn decrypt(app: &App, name: &str) -> Result<()> {
     app.update(&app.config, |config| {
         if config.value(name, PROCESS).is_some_and(is_ours) {
             config.remove(name, PROCESS);
+            if config.entries(name).is_empty() {
+                config.remove_profile(name);
+            }
         }
         Ok(())
     })?;
