@@ -59,7 +59,7 @@ pub fn hot_form(arguments: &[OsString]) -> Option<Cli> {
 const FOR_ALL: &str = "Options of every command";
 
 /// The original tool's forms.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug, Default, PartialEq)]
 pub struct Seed {
     /// Seal the manager profile's permanent keys with your SSH key (the same as 'encrypt PROFILE').
     #[arg(long, group = "seed")]
@@ -74,7 +74,7 @@ pub struct Seed {
     pub show_decrypted: Option<String>,
 
     /// Print export lines for the current shell: eval $(iam-sorry --eval PROFILE)
-    #[arg(long, value_name = "PROFILE", group = "seed")]
+    #[arg(long, value_name = "PROFILE", group = "seed", num_args = 0..=1, default_missing_value = "")]
     pub eval: Option<String>,
 
     /// Keep the access key that is made for the user, sealed in the profile: later refreshes need no manager.
@@ -82,14 +82,60 @@ pub struct Seed {
     pub keep_key: bool,
 
     /// Profile or IAM user to get temporary credentials for; without it, 'default' is refreshed after a question.
-    #[arg(value_name = "NAME", conflicts_with_all = ["show_encrypted", "show_decrypted", "eval"])]
+    #[arg(value_name = "NAME", conflicts_with_all = [
+        "show_encrypted", "show_decrypted", "eval", "fix_profiles", "profiles", "reset", "print_policy",
+        "print_admin_policy",
+    ])]
     pub name: Option<String>,
+
+    #[command(flatten)]
+    pub later: Later,
+}
+
+/// What the original had in its later versions (docs/from-the-original.md says what differs and why).
+#[derive(Args, Debug, Default, PartialEq)]
+#[command(next_help_heading = "From the original's later versions")]
+pub struct Later {
+    /// Names of all profiles, one per line.
+    #[arg(long, group = "seed")]
+    pub profiles: bool,
+
+    /// Give each profile of the credentials file its section with a region in the config file.
+    #[arg(long, group = "seed")]
+    pub fix_profiles: bool,
+
+    /// Remove profile 'iam-sorry' from both files (asks first).
+    #[arg(long, group = "seed")]
+    pub reset: bool,
+
+    /// With --reset: its permanent key may be lost, and --yes answers the question.
+    #[arg(long, requires = "reset", hide_short_help = true)]
+    pub lose_key: bool,
+
+    /// Make a manager's IAM user with its policy, through --profile ADMIN, and seal its key in profile NAME [default:
+    /// iam-sorry]. It manages the users of its prefix: dirk-iam-sorry manages dirk and dirk-*.
+    #[arg(long, value_name = "USERNAME", group = "seed")]
+    pub create_iam_sorry: Option<String>,
+
+    /// Print the least policy for the users PREFIX and PREFIX-* (the same as 'policy --namespace').
+    #[arg(long, value_name = "PREFIX", group = "seed", num_args = 0..=1, default_missing_value = "")]
+    pub print_policy: Option<String>,
+
+    /// The same for a manager who also makes such users ('policy --namespace PREFIX --rotate --create-users').
+    #[arg(long, value_name = "PREFIX", group = "seed", num_args = 0..=1, default_missing_value = "")]
+    pub print_admin_policy: Option<String>,
+
+    // Not kept; recognised, so that whoever types them is told why and what to do.
+    #[arg(long, value_name = "OWNER", group = "seed", hide = true)]
+    pub chown: Option<String>,
+    #[arg(long, value_name = "PROFILE", group = "seed", hide = true, num_args = 0..=1, default_missing_value = "")]
+    pub print_lambda_policy: Option<String>,
 }
 
 /// Options that every form takes.
 #[derive(Args, Debug, Default)]
 pub struct Global {
-    /// Manager profile: whose keys ask AWS [default: AWS_PROFILE].
+    /// Manager profile: whose keys ask AWS [default: AWS_PROFILE, then iam-sorry where there is such a profile].
     #[arg(long, value_name = "PROFILE", global = true, help_heading = FOR_ALL)]
     pub profile: Option<String>,
 
@@ -247,6 +293,21 @@ run, 127: there is no such command.
         command: Vec<OsString>,
     },
 
+    /// Run one command, and serve it fresh credentials for as long as it runs
+    #[command(after_help = "\
+For commands that outlast their credentials. SDKs ask an address on this machine (AWS_CONTAINER_CREDENTIALS_FULL_URI)
+again before each expiry; it answers only the command's own token. Signals and exit status are the command's own.
+Take the key out of the agent and the supply stops; put it back and it goes on.
+
+  iam-sorry serve-credentials admin -- ./nightly-backup.sh")]
+    ServeCredentials {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+
     /// Print a profile's credentials as shell text
     #[command(after_help = "\
 bash, zsh, dash and other POSIX shells:
@@ -303,24 +364,31 @@ Called by SDKs, through a line in ~/.aws/config that
         offline: bool,
     },
 
+    /// Replace a profile's permanent access key by a new one
+    #[command(after_help = "\
+A new key is made, proved to work and stored in the place of the old one (sealed for the same SSH keys); only then the
+old one is deactivated and deleted. Interrupted at any moment, the profile works, and the next run finishes. The key's
+own user does it where IAM lets it (iam-sorry policy --rotate), else the manager. A user with two keys has no room for
+another: both are shown, neither is touched.
+
+  iam-sorry rotate usermanager                       with its own rights
+  iam-sorry rotate alice --profile usermanager       with the manager's")]
+    Rotate {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+    },
+
     /// Print the least IAM policy that the manager needs
     #[command(after_help = "\
 Examples:
   iam-sorry policy > policy.json
   iam-sorry policy --users 'dirk-*' --account 123456789012
+  iam-sorry policy --rotate --users usermanager
+  iam-sorry policy --namespace dirk                  users dirk and dirk-*
+  iam-sorry policy --namespace dirk --create-users --boundary developers
   aws iam put-user-policy --user-name usermanager --policy-name iam-sorry \\
       --policy-document file://policy.json")]
-    Policy {
-        /// IAM users that the manager may get credentials for: names or patterns, with their path if they have one.
-        #[arg(long, value_name = "PATTERN", default_value = "*", value_delimiter = ',', num_args = 1..)]
-        users: Vec<String>,
-        /// Account number.
-        #[arg(long, default_value = "*")]
-        account: String,
-        /// Partition: aws, aws-cn, aws-us-gov, ... [default: the region's].
-        #[arg(long)]
-        partition: Option<String>,
-    },
+    Policy(PolicyArgs),
 
     /// Print completions for a shell
     #[command(after_help = "\
@@ -341,6 +409,35 @@ Examples:
         verb: Option<String>,
     },
 }
+
+/// Which policy.
+#[derive(Args, Debug)]
+pub struct PolicyArgs {
+    /// IAM users that the manager may get credentials for: names or patterns, with their path if they have one.
+    #[arg(long, value_name = "PATTERN", default_value = "*", value_delimiter = ',', num_args = 1..)]
+    pub users: Vec<String>,
+    /// Account number.
+    #[arg(long, default_value = "*")]
+    pub account: String,
+    /// Partition: aws, aws-cn, aws-us-gov, ... [default: the region's].
+    #[arg(long)]
+    pub partition: Option<String>,
+    /// Also what 'rotate' needs.
+    #[arg(long)]
+    pub rotate: bool,
+    /// The users PREFIX and PREFIX-*, instead of --users.
+    #[arg(long, value_name = "PREFIX", conflicts_with = "users")]
+    pub namespace: Option<String>,
+    /// Also make users of the namespace, each with the permissions boundary.
+    #[arg(long, requires = "namespace")]
+    pub create_users: bool,
+    /// Name or ARN of the managed policy that is the most those users can ever do.
+    #[arg(long, value_name = "POLICY", requires = "create_users", default_value = DEFAULT_BOUNDARY)]
+    pub boundary: String,
+}
+
+/// The managed policy that users made by a manager are bounded by, where no other is named.
+pub const DEFAULT_BOUNDARY: &str = "iam-sorry-boundary";
 
 #[derive(Subcommand, Debug)]
 pub enum Recipients {

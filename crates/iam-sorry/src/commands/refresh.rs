@@ -9,7 +9,7 @@ use iam_sorry_aws::lookup::user_of_key;
 use iam_sorry_aws::{Aws, AwsError, Cancel, Patience};
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
-use iam_sorry_core::names::{SessionDuration, UserName};
+use iam_sorry_core::names::{Namespace, SessionDuration, UserName};
 use iam_sorry_core::timestamp::human_duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
@@ -19,7 +19,7 @@ use crate::aws;
 use crate::commands::encrypt::{seal_under, store, unchanged};
 use crate::commands::leftovers::{self, Effort, journal};
 use crate::failure::{Failure, Kind, Result};
-use crate::profile::{self, EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, SECRET, TOKEN};
+use crate::profile::{self, EXPIRATION, ID, KEPT_ID, KEPT_SECRET, NAMESPACE, OWNER, Profile, SECRET, TOKEN};
 use crate::progress::Bars;
 use crate::terminal;
 
@@ -56,6 +56,9 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
     for job in jobs.iter().filter(|job| job.own.is_none()) {
         job.check_name()?;
         manager.name()?;
+        if let Some(user) = job.known_user() {
+            manager.check_namespace(&user)?;
+        }
     }
     leftovers::finish(app, Effort::Thorough);
     let bars = Bars::new(app.out, jobs.len());
@@ -199,6 +202,16 @@ impl Job {
         }
     }
 
+    /// The user, where AWS need not be asked.
+    fn known_user(&self) -> Option<UserName> {
+        let name = match &self.profile {
+            Some(profile) if profile.owner().is_some() => profile.owner()?,
+            Some(profile) if profile.active_key().is_some() => return None,
+            _ => &self.name,
+        };
+        UserName::parse(name).ok()
+    }
+
     /// "its credentials are valid for another 3 h", for an error.
     fn what_stays(&self, app: &App) -> Option<String> {
         let profile = self.profile.as_ref()?;
@@ -222,7 +235,7 @@ impl Job {
 }
 
 /// The manager's way to AWS, opened when it is first needed.
-struct Manager<'a> {
+pub(super) struct Manager<'a> {
     app: &'a App,
     profile: Option<Profile>,
     opened: OnceCell<(Aws, Credentials)>,
@@ -230,12 +243,12 @@ struct Manager<'a> {
 }
 
 impl<'a> Manager<'a> {
-    fn new(app: &'a App, config: &Document, credentials: &Document) -> Self {
+    pub(super) fn new(app: &'a App, config: &Document, credentials: &Document) -> Self {
         let profile = app.manager_name().and_then(|name| Profile::find(name, credentials, config));
         Self { app, profile, opened: OnceCell::new(), turns: Mutex::default() }
     }
 
-    fn name(&self) -> Result<&str> {
+    pub(super) fn name(&self) -> Result<&str> {
         let name = self.app.manager_name().ok_or_else(no_manager)?;
         match &self.profile {
             Some(profile) if profile.usable_key().is_some() => Ok(name),
@@ -253,8 +266,25 @@ impl<'a> Manager<'a> {
         }
     }
 
+    /// A namespace that is written down with the manager is kept to before AWS is asked. What it may do is decided by
+    /// its policy in IAM; this only says no sooner, and why.
+    fn check_namespace(&self, user: &UserName) -> Result<()> {
+        let Some(profile) = &self.profile else { return Ok(()) };
+        let Some(written) = profile.field(NAMESPACE) else { return Ok(()) };
+        let namespace = Namespace::parse(written)?;
+        if namespace.contains(user) {
+            return Ok(());
+        }
+        let (name, file) = (&profile.name, self.app.settings.credentials_file.display());
+        Err(Failure::usage(format!(
+            "Manager profile '{name}' is for the users '{namespace}' and '{namespace}-*', and '{user}' is not one of them"
+        ))
+        .hint("Name that user's manager: --profile MANAGER")
+        .hint(format!("Where its policy allows more than that, take {NAMESPACE} out of [{name}] in {file}")))
+    }
+
     /// Opens its keys; with an mfa_serial, IAM is asked with an MFA session of theirs.
-    async fn open(&self) -> Result<&(Aws, Credentials)> {
+    pub(super) async fn open(&self) -> Result<&(Aws, Credentials)> {
         self.opened.get_or_try_init(|| self.open_anew()).await
     }
 
@@ -282,7 +312,7 @@ impl<'a> Manager<'a> {
 }
 
 /// The MFA device of a profile, with a code from the command line or the keyboard.
-fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
+pub(super) fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
     let Some(serial) = profile.setting("mfa_serial") else { return Ok(None) };
     let code = terminal::mfa_code(app, serial)?;
     Ok(Some(Mfa { serial: serial.to_owned(), code: code.into() }))
@@ -381,6 +411,7 @@ async fn with_manager(
     let name = manager.name()?;
     let (aws, credentials) = manager.open().await?;
     let user = user_behind(app, job, aws, credentials).await?;
+    manager.check_namespace(&user)?;
     let journal = journal(app);
     let progress = |event: &Progress| bars.step(&job.name, &event.to_string());
     let issuer = Issuer {

@@ -189,7 +189,6 @@ fn mistakes_on_the_command_line_are_usage_errors() {
         &["env", "usermanager", "--shell", "klingon"],
         &["completions", "klingon"],
         &["man", "klingon"],
-        &["--eval"],
         &["--eval", "a", "--encrypt"],
         &["--show-encrypted", "a", "b"],
         &["admin", "two", "three"],
