@@ -44,7 +44,11 @@ pub struct Cli {
 /// The two forms that run thousands of times, read without building the whole command (which costs as much as all the
 /// rest of them). Anything else, and every name that could be an option, is clap's.
 pub fn hot_form(arguments: &[OsString]) -> Option<Cli> {
-    let [_, form, name] = arguments else { return None };
+    let [_, form, name] = arguments else {
+        let [_, form] = arguments else { return None };
+        let profiles = form == "__profiles";
+        return profiles.then(|| Cli { verb: Some(Verb::Profiles), ..Cli::default() });
+    };
     let name = name.to_str().filter(|name| !name.is_empty() && !name.starts_with('-'))?.to_owned();
     let mut cli = Cli::default();
     match form.to_str()? {
@@ -310,6 +314,33 @@ key out of the agent and the supply stops; put it back and it goes on.
         command: Vec<OsString>,
     },
 
+    /// A shell with a profile's credentials in its environment, and the profile in its prompt
+    #[command(after_help = "\
+It is your own $SHELL with its own settings; 'exit' leaves it and the credentials behind. Shells of this kind don't
+nest.
+
+  iam-sorry shell admin
+  iam-sorry status                                 what this shell holds, and for how long")]
+    Shell {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+    },
+
+    /// What credentials this shell holds, and for how long
+    #[command(after_help = "\
+Looks at variables only: no file is opened and nobody is asked. Exit status 3 where there is nothing that works.
+
+  iam-sorry status --json | jq .seconds_left")]
+    Status {
+        /// JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// The profiles' names, one a line, for completions
+    #[command(name = "__profiles", hide = true)]
+    Profiles,
+
     /// Print a profile's credentials as shell text
     #[command(after_help = "\
 bash, zsh, dash and other POSIX shells:
@@ -364,6 +395,9 @@ Called by SDKs, through a line in ~/.aws/config that
         /// Ask no AWS service.
         #[arg(long)]
         offline: bool,
+        /// First mend what can be mended safely: file modes, abandoned locks; asks before it seals anything.
+        #[arg(long, conflicts_with = "json")]
+        fix: bool,
     },
 
     /// Replace a profile's permanent access key by a new one
