@@ -299,12 +299,14 @@ run, 127: there is no such command.
 
     /// Run one command, and serve it fresh credentials for as long as it runs
     #[command(after_help = "\
-For commands that outlast their credentials. SDKs ask an address on this machine (AWS_CONTAINER_CREDENTIALS_FULL_URI)
-again before each expiry; it answers only the command's own token. Signals and exit status are the command's own.
-Take the key out of the agent and the supply stops; put it back and it goes on.
+For commands that outlast their credentials. SDKs ask an address on this machine
+(AWS_CONTAINER_CREDENTIALS_FULL_URI) again before each expiry; it answers only
+the command's own token. Signals and exit status are the command's own. Take the
+key out of the agent and the supply stops; put it back and it goes on.
 
   iam-sorry serve-credentials admin -- ./nightly-backup.sh")]
     ServeCredentials {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
         /// The command and its arguments.
@@ -400,14 +402,17 @@ Called by SDKs, through a line in ~/.aws/config that
 
     /// Replace a profile's permanent access key by a new one
     #[command(after_help = "\
-A new key is made, proved to work and stored in the place of the old one (sealed for the same SSH keys); only then the
-old one is deactivated and deleted. Interrupted at any moment, the profile works, and the next run finishes. The key's
-own user does it where IAM lets it (iam-sorry policy --rotate), else the manager. A user with two keys has no room for
-another: both are shown, neither is touched.
+A new key is made, proved to work and stored in the place of the old one (sealed
+for the same SSH keys); only then the old one is deactivated and deleted.
+Interrupted at any moment, the profile works, and the next run finishes. The
+key's own user does it where IAM lets it (iam-sorry policy --rotate), else the
+manager. A user with two keys has no room for another: both are shown, neither
+is touched.
 
   iam-sorry rotate usermanager                       with its own rights
   iam-sorry rotate alice --profile usermanager       with the manager's")]
     Rotate {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
     },
