@@ -124,31 +124,49 @@ fn fix_asks_before_it_seals_and_goes_on_where_nobody_answers() {
     assert_eq!(machine.home.mode(".aws/credentials"), 0o600);
 }
 
-/// The lock of a process that died is no hindrance, and is gone afterwards.
+/// Somebody died while holding the lock of the credentials file.
 #[test]
 fn fix_takes_over_the_lock_of_the_dead() {
     let machine = Machine::new();
     machine.home.write_credentials("[a]\nx = 1\n");
-    let ended = machine.run(&["doctor", "--fix", "--offline", "--json"]);
-    ended.exits(2);
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let place = format!("{}/{}", boot.trim(), std::fs::read_link("/proc/self/ns/pid").unwrap().display());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let claim = ".aws/.credentials.iam-sorry.lock.owner";
+    machine.home.write_mode(claim, format!("1 {} 1 {:016x} {place} {host}\n", dead.id(), 7), 0o600);
+    machine.run(&["doctor", "--offline"]).ok();
+    assert!(machine.home.path().join(claim).exists(), "doctor alone changes nothing");
     machine.run(&["doctor", "--fix", "--offline"]).ok();
-    let left: Vec<_> = std::fs::read_dir(machine.home.path().join(".aws"))
-        .unwrap()
-        .map(|e| e.unwrap().file_name())
-        .collect();
-    assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".claim")), "{left:?}");
+    assert!(!machine.home.path().join(claim).exists());
 }
 
+/// What can't be mended is said, and stops neither the rest nor the report.
+#[test]
+fn fix_goes_on_after_what_it_cannot_mend() {
+    let machine = Machine::new();
+    let key = machine.account.user_allowed("alice", &[]);
+    let legacy = format!("__encrypted__:{}=", "A".repeat(43));
+    let old = format!("[old]\naws_access_key_id = {legacy}\naws_secret_access_key = {legacy}\n");
+    machine.home.write_credentials(format!("{old}{}", key.section("alice")));
+    let ended = machine.run(&["doctor", "--fix", "--yes", "--offline"]).exits(1);
+    ended.says(&["old"]).prints(&["'alice' encrypted with SSH key", "iam-sorry migrate old"]);
+    assert!(machine.home.credentials().contains(&old), "it is as it was");
+    machine.run(&["doctor", "--fix", "--json"]).exits(2);
+}
+
+/// Values that the original tool itself made.
 #[test]
 fn fix_migrates_the_originals_values() {
     let machine = Machine::new();
-    let vectors = testkit::workspace();
-    drop(vectors);
-    machine
-        .home
-        .write_credentials("[a]\naws_access_key_id = __encrypted__:AAAA\naws_secret_access_key = x\n");
-    // A value that can't be opened is said, and stops neither the rest nor the report.
-    let ended = machine.run(&["doctor", "--fix", "--yes", "--offline"]);
-    assert_ne!(ended.code, Some(0));
-    ended.prints(&["profiles:"]);
+    let key = machine.account.user_allowed("alice", &[]);
+    machine.home.write_credentials(key.section("alice"));
+    let original = testkit::venv().join("seed/bin/iam-sorry");
+    assert!(original.exists(), "{} is missing: run scripts/deps", original.display());
+    let mut command = machine.home.command(original);
+    Ended::from(command.args(["--profile", "alice", "--encrypt"]).output().unwrap()).ok();
+    machine.run(&["doctor", "--fix", "--yes", "--offline"]).ok().prints(&["'alice' migrated"]);
+    assert!(machine.field("alice", "aws_secret_access_key").unwrap().starts_with("__encrypted__:v2."));
+    assert_eq!(machine.acts_as("alice"), "alice");
 }
