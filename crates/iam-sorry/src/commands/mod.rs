@@ -20,7 +20,9 @@ use crate::keyring::hygiene::CoreLimit;
 
 /// Runs the verb, or the original tool's form that the flags spell.
 pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> Result<ExitCode> {
-    leftovers::finish(app, leftovers::Effort::InPassing);
+    if !sees_to_leftovers(verb.as_ref(), &seed) {
+        leftovers::finish(app, leftovers::Effort::InPassing)?;
+    }
     let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
     if seed.name.is_some() || seed.encrypt || seed.eval.is_some() {
         return Err(Failure::usage("NAME and the flags --encrypt, --eval, --show-... don't go with a verb")
@@ -47,6 +49,17 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::Man { verb } => describe::man(app, verb.as_deref()),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+/// Refreshing and `doctor` finish what a dead run left by themselves, with more patience (`doctor --offline` not at all).
+fn sees_to_leftovers(verb: Option<&Verb>, seed: &Seed) -> bool {
+    match verb {
+        Some(verb) => matches!(verb, Verb::Refresh { .. } | Verb::Doctor { .. }),
+        None => {
+            !seed.encrypt
+                && [&seed.show_encrypted, &seed.show_decrypted, &seed.eval].iter().all(|p| p.is_none())
+        }
+    }
 }
 
 /// The forms of the original README.
