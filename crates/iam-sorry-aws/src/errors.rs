@@ -361,6 +361,9 @@ fn refusal_hint(action: &str, code: &str) -> &'static str {
         "sts:AssumeRole" if denied => {
             "\nThe role's trust policy must name this user, and the user needs sts:AssumeRole on the role."
         }
+        "iam:CreateUser" | "iam:PutUserPolicy" | "iam:DeleteUser" | "iam:DeleteUserPolicy" if denied => {
+            "\nMaking a manager is an administrator's work: name a profile that may, with --profile ADMIN."
+        }
         _ if denied => {
             "\nThe manager lacks that permission. `iam-sorry policy` prints the least policy it needs, ready to attach."
         }

@@ -20,6 +20,7 @@ pub mod recover;
 mod room;
 pub mod rotate;
 mod transport;
+pub mod users;
 mod wait;
 
 pub use client::{Aws, Settings};

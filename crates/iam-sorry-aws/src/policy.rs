@@ -35,11 +35,62 @@ const BY_KEY: &str = "iam:GetAccessKeyLastUsed";
 /// What `rotate` needs on top.
 pub const ROTATE: (&str, &str) = ("iam:UpdateAccessKey", "the old key is deactivated before it is deleted");
 
+/// What a manager who makes users needs on top.
+pub const CREATE_USER: (&str, &str) = ("iam:CreateUser", "users of the namespace, with the boundary");
+
 /// The policy as JSON, ready for `aws iam put-user-policy --policy-document`.
 ///
 /// # Errors
 /// [`AwsError::Settings`] where a name, account or partition can't stand in an ARN.
 pub fn manager_policy(request: &PolicyRequest) -> Result<String, AwsError> {
+    pretty(&policy(access_keys(request)?))
+}
+
+/// The same for a manager who also makes users: of these names only, and only with `boundary` (the name of a customer
+/// managed policy, or its ARN) as their permissions boundary. Without that condition whoever may make a user and its
+/// key could be given anything that is attached to it later (IAM User Guide, "Permissions boundaries for IAM
+/// entities", "Delegating responsibility to others using permissions boundaries").
+///
+/// # Errors
+/// As [`manager_policy`]; also where `boundary` is neither a name nor an ARN.
+pub fn namespace_admin_policy(request: &PolicyRequest, boundary: &str) -> Result<String, AwsError> {
+    let mut statements = access_keys(request)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "+=,.@_-".contains(c);
+    let account = request.account.as_deref().unwrap_or("*");
+    let is_arn = boundary.starts_with("arn:")
+        && boundary.contains(":policy/")
+        && boundary.chars().all(|c| fits(c) || ":/".contains(c));
+    let boundary = if is_arn {
+        boundary.to_owned()
+    } else if !boundary.is_empty() && boundary.chars().all(fits) {
+        format!("arn:{}:iam::{account}:policy/{boundary}", request.partition)
+    } else {
+        return Err(AwsError::Settings(format!(
+            "{boundary:?} can't be a permissions boundary: give the name or the ARN of a managed policy"
+        )));
+    };
+    // An open account is sound here: a boundary is always a policy of the user's own account, or one of AWS's.
+    let operator = if boundary.contains('*') { "StringLike" } else { "StringEquals" };
+    statements.push(serde_json::json!({
+        "Sid": "IamSorryCreateUsers",
+        "Effect": "Allow",
+        "Action": CREATE_USER.0,
+        "Resource": statements[0]["Resource"],
+        "Condition": { operator: { "iam:PermissionsBoundary": boundary } },
+    }));
+    pretty(&policy(statements))
+}
+
+fn policy(statements: Vec<serde_json::Value>) -> serde_json::Value {
+    serde_json::json!({ "Version": "2012-10-17", "Statement": statements })
+}
+
+fn pretty(policy: &serde_json::Value) -> Result<String, AwsError> {
+    serde_json::to_string_pretty(policy).map_err(|e| AwsError::Settings(e.to_string()))
+}
+
+/// What every manager needs; the first statement is the one that is held to users.
+fn access_keys(request: &PolicyRequest) -> Result<Vec<serde_json::Value>, AwsError> {
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     if !plain(&request.partition) {
         return Err(AwsError::Settings(format!("{:?} can't be an AWS partition", request.partition)));
@@ -66,14 +117,12 @@ pub fn manager_policy(request: &PolicyRequest) -> Result<String, AwsError> {
     let rotate = request.rotate.then_some(ROTATE);
     let actions = ACTIONS.iter().copied().chain(rotate).map(|(action, _)| action);
     let actions: Vec<&str> = actions.filter(|action| *action != BY_KEY).collect();
-    let policy = serde_json::json!({
-        "Version": "2012-10-17",
-        "Statement": [
-            { "Sid": "IamSorryAccessKeys", "Effect": "Allow", "Action": actions, "Resource": resources },
-            { "Sid": "IamSorryWhoseKey", "Effect": "Allow", "Action": BY_KEY, "Resource": "*" },
-        ],
-    });
-    serde_json::to_string_pretty(&policy).map_err(|e| AwsError::Settings(e.to_string()))
+    Ok(vec![
+        serde_json::json!({
+            "Sid": "IamSorryAccessKeys", "Effect": "Allow", "Action": actions, "Resource": resources,
+        }),
+        serde_json::json!({ "Sid": "IamSorryWhoseKey", "Effect": "Allow", "Action": BY_KEY, "Resource": "*" }),
+    ])
 }
 
 #[cfg(test)]
@@ -101,6 +150,44 @@ mod tests {
             ])
         );
         assert!(!json.to_string().contains("UpdateAccessKey"));
+    }
+
+    #[test]
+    fn who_makes_users_makes_them_with_the_boundary() {
+        let request = |account: Option<&str>| PolicyRequest {
+            partition: "aws".into(),
+            account: account.map(Into::into),
+            users: vec!["dirk".into(), "dirk-*".into()],
+            rotate: true,
+        };
+        let condition = |account, boundary| -> serde_json::Value {
+            let text = namespace_admin_policy(&request(account), boundary).unwrap();
+            let policy: serde_json::Value = serde_json::from_str(&text).unwrap();
+            for statement in policy["Statement"].as_array().unwrap() {
+                // The one that is open tells whose a key is, and changes nothing.
+                if statement["Action"] == BY_KEY {
+                    continue;
+                }
+                let resources = statement["Resource"].as_array().unwrap();
+                let held = |r: &serde_json::Value| r.as_str().unwrap().contains(":user/dirk");
+                assert!(resources.iter().all(held), "{text}");
+            }
+            policy["Statement"][2]["Condition"].clone()
+        };
+        let key = "iam:PermissionsBoundary";
+        assert_eq!(
+            condition(Some("123456789012"), "edge"),
+            serde_json::json!({"StringEquals": {key: "arn:aws:iam::123456789012:policy/edge"}})
+        );
+        assert_eq!(
+            condition(None, "edge"),
+            serde_json::json!({"StringLike": {key: "arn:aws:iam::*:policy/edge"}})
+        );
+        let arn = "arn:aws:iam::aws:policy/PowerUserAccess";
+        assert_eq!(condition(None, arn), serde_json::json!({"StringEquals": {key: arn}}));
+        for bad in ["", "*", "a*", "arn:aws:iam::1:policy/*", "a b"] {
+            assert!(namespace_admin_policy(&request(None), bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What things are called: IAM users, ARNs, partitions, session durations.
+//! What things are called: IAM users, namespaces, ARNs, partitions, session durations.
 
 use std::fmt;
 
@@ -41,6 +41,57 @@ impl Eq for UserName {}
 impl fmt::Display for UserName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// The users that a manager is for: `dirk` means the user `dirk` and every `dirk-...`. What IAM allows is decided by the
+/// policy that [`Namespace::patterns`] goes into; the name alone protects nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace(UserName);
+
+impl Namespace {
+    /// A prefix without wildcards, so that it can't widen the policy it goes into.
+    ///
+    /// # Errors
+    /// [`InvalidName`] where no user name could begin with it, or where it ends in `-`.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        match UserName::parse(text) {
+            // "-x" must still fit behind it.
+            Ok(name) if text.len() <= 62 && !text.ends_with('-') && !text.starts_with('-') => Ok(Self(name)),
+            _ => Err(InvalidName(format!(
+                "{text:?} can't be a namespace: give what stands before the hyphen, such as dirk for dirk and dirk-*"
+            ))),
+        }
+    }
+
+    /// The namespace of a manager that is called after it: `dirk` for `dirk-iam-sorry`. The original took what stands
+    /// before the first hyphen; a name without one has no namespace.
+    pub fn of_manager(manager: &UserName) -> Option<Self> {
+        let (prefix, _) = manager.as_str().split_once('-')?;
+        Self::parse(prefix).ok()
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Whether the user is in it. IAM's names are unique without regard to case, so it has none here.
+    pub fn contains(&self, user: &UserName) -> bool {
+        let prefix = self.as_str();
+        user.as_str().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            && matches!(user.as_str().as_bytes().get(prefix.len()), None | Some(b'-'))
+    }
+
+    /// The two patterns of a policy's resources: `dirk`, `dirk-*`.
+    pub fn patterns(&self) -> Vec<String> {
+        vec![self.to_string(), format!("{self}-*")]
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -194,6 +245,41 @@ mod tests {
             assert!(UserName::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(UserName::parse("Alice"), UserName::parse("aLICE"));
+    }
+
+    #[test]
+    fn a_namespace_ends_at_a_hyphen() {
+        let dirk = Namespace::parse("dirk").unwrap();
+        for (user, inside) in [
+            ("dirk", true),
+            ("Dirk-admin", true),
+            ("dirk-a-b", true),
+            ("dirks", false),
+            ("dir", false),
+            ("x-dirk", false),
+        ] {
+            assert_eq!(dirk.contains(&UserName::parse(user).unwrap()), inside, "{user}");
+        }
+        for bad in ["", "*", "dirk*", "dirk-", "-", "a/b", "di rk", &"x".repeat(63)] {
+            assert!(Namespace::parse(bad).is_err(), "{bad}");
+        }
+        let of = |name: &str| Namespace::of_manager(&UserName::parse(name).unwrap());
+        assert_eq!(of("dirk-iam-sorry"), Some(dirk));
+        assert_eq!(of("usermanager"), None);
+        assert_eq!(of("-admin"), None);
+    }
+
+    proptest::proptest! {
+        /// What the client believes and what the policy says are the same.
+        #[test]
+        fn a_namespace_is_its_patterns(prefix in "[a-z.]{1,4}", user in "[a-z.-]{1,8}") {
+            let (namespace, user) = (Namespace::parse(&prefix).unwrap(), UserName::parse(&user).unwrap());
+            let by_pattern = namespace.patterns().iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => user.as_str().starts_with(start),
+                None => user.as_str() == pattern,
+            });
+            proptest::prop_assert_eq!(namespace.contains(&user), by_pattern);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What every command works with: settings, the two AWS files, the keyring, the printer.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -20,12 +20,16 @@ use crate::output::Output;
 use crate::profile::{Kind, Profile, StoredKey};
 use crate::settings::Settings;
 
+/// The manager profile where none is named, as in the original since 0.2.
+pub const OWN_MANAGER: &str = "iam-sorry";
+
 pub struct App {
     pub settings: Settings,
     pub global: Global,
     pub out: Output,
     pub credentials: AwsFile,
     pub config: AwsFile,
+    own_manager_is_there: OnceCell<bool>,
     keyring: RefCell<Keyring<'static>>,
 }
 
@@ -39,6 +43,7 @@ impl App {
             keyring: RefCell::new(Keyring::new(keyring_options(&settings, &global), move |notice| {
                 out.warn(notice)
             })),
+            own_manager_is_there: OnceCell::new(),
             settings,
             global,
             out,
@@ -70,8 +75,16 @@ impl App {
         }
     }
 
-    /// The manager profile's name, where one is given.
+    /// The manager profile's name, where one is given; else [`OWN_MANAGER`], where there is such a profile.
     pub fn manager_name(&self) -> Option<&str> {
+        self.named_manager().or_else(|| {
+            let look = || self.credentials.load().is_ok_and(|loaded| loaded.document.contains(OWN_MANAGER));
+            self.own_manager_is_there.get_or_init(look).then_some(OWN_MANAGER)
+        })
+    }
+
+    /// The manager profile's name as the flag, the variable or the settings file gives it.
+    pub fn named_manager(&self) -> Option<&str> {
         self.global.profile.as_deref().or(self.settings.profile.as_deref())
     }
 
@@ -143,6 +156,20 @@ impl App {
         options.asking = Asking::default();
         let mut keyring = Keyring::new(options, |_: &str| {});
         Ok(open_with(&mut keyring, profile, key)?)
+    }
+
+    /// Forgets every key that was opened, and asks nobody from now on: what the agent no longer holds stays closed.
+    pub fn never_ask(&self) {
+        let mut options = keyring_options(&self.settings, &self.global);
+        options.asking = Asking::default();
+        *self.keyring.borrow_mut() = Keyring::new(options, |_: &str| {});
+    }
+
+    /// Takes [`App::never_ask`] back.
+    pub fn ask_again(&self) {
+        let out = self.out;
+        let options = keyring_options(&self.settings, &self.global);
+        *self.keyring.borrow_mut() = Keyring::new(options, move |notice| out.warn(notice));
     }
 
     /// What `doctor` says about the key and the agent.

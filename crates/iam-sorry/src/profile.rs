@@ -11,6 +11,8 @@ pub const TOKEN: &str = "aws_session_token";
 /// As the original tool writes them: the IAM user behind the credentials, and when they expire.
 pub const OWNER: &str = "credentials_owner";
 pub const EXPIRATION: &str = "expiration";
+/// With a manager's key: the namespace that it was made for.
+pub const NAMESPACE: &str = "iam_sorry_namespace";
 /// A permanent key under names that SDKs don't read: kept sealed beside temporary credentials, or served through
 /// credential_process.
 pub const KEPT_ID: &str = "iam_sorry_access_key_id";

@@ -4,6 +4,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use iam_sorry_core::credentials::Credentials;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -15,6 +16,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("AWS_PROFILE", "the manager profile, where --profile is not given"),
     ("AWS_SHARED_CREDENTIALS_FILE", "instead of ~/.aws/credentials"),
     ("AWS_CONFIG_FILE", "instead of ~/.aws/config"),
+    (
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+        "a manager's key as it was handed over: 'iam-sorry' alone offers to store it, sealed, where no manager is yet",
+    ),
     ("AWS_REGION", "region whose STS is asked; set for children too"),
     ("AWS_DEFAULT_REGION", "the same, where AWS_REGION is not set"),
     ("AWS_ENDPOINT_URL", "endpoint for STS and IAM; plain http only on loopback"),
@@ -32,11 +37,13 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "SSH_ASKPASS, SSH_ASKPASS_REQUIRE",
         "program that asks for a passphrase where there is no terminal; prefer, force or never",
     ),
+    ("USER, LOGNAME", "the namespace of --print-policy, where none is given"),
     ("NO_COLOR", "no colours"),
     (
         "XDG_CONFIG_HOME, XDG_STATE_HOME",
         "where our settings file and journal lie (~/.config, ~/.local/state)",
     ),
+    ("XDG_RUNTIME_DIR, TMPDIR", "where serve-credentials keeps its token file while it runs"),
     ("IAM_SORRY_SSH_KEY", "SSH key that seals and opens (default ~/.ssh/id_ed25519)"),
     ("IAM_SORRY_LOCK_DIR", "node-local folder for locks, where the home is on NFS"),
     (
@@ -64,8 +71,14 @@ pub struct Settings {
     pub config_file: PathBuf,
     pub state_dir: PathBuf,
     pub lock_dir: Option<PathBuf>,
+    /// Folders for private files that go away again, best first.
+    pub runtime_dirs: Vec<PathBuf>,
     pub profile: Option<String>,
     pub duration: Option<String>,
+    /// Name of the person who is logged in.
+    pub login: Option<String>,
+    /// The key in AWS's own variables.
+    pub handed_over: Option<Credentials>,
     pub keys: KeyringOptions,
     pub no_color: bool,
     pub region: Option<String>,
@@ -116,8 +129,11 @@ impl Settings {
             credentials_file,
             state_dir,
             lock_dir: path("IAM_SORRY_LOCK_DIR").or(file.lock_dir).map(expand_home),
+            runtime_dirs: path("XDG_RUNTIME_DIR").into_iter().chain([env::temp_dir()]).collect(),
             profile: text("AWS_PROFILE").or(file.profile),
             duration: file.duration,
+            login: text("USER").or_else(|| text("LOGNAME")),
+            handed_over: handed_over(),
             keys: KeyringOptions {
                 ssh_key: path("IAM_SORRY_SSH_KEY").or(file.ssh_key).map(expand_home),
                 refuse_legacy: file.refuse_legacy,
@@ -139,6 +155,15 @@ impl Settings {
             allow_http: truth("IAM_SORRY_ALLOW_HTTP") == Some(true),
         })
     }
+}
+
+fn handed_over() -> Option<Credentials> {
+    Some(Credentials {
+        access_key_id: text("AWS_ACCESS_KEY_ID")?,
+        secret_access_key: text("AWS_SECRET_ACCESS_KEY")?.into(),
+        session_token: text("AWS_SESSION_TOKEN").map(Into::into),
+        expiration: None,
+    })
 }
 
 fn read_settings_file(path: &Path) -> Result<SettingsFile> {

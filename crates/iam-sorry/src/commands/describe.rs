@@ -2,11 +2,11 @@
 
 use clap::CommandFactory;
 use clap_complete::Shell;
-use iam_sorry_aws::policy::{PolicyRequest, manager_policy};
-use iam_sorry_core::names::partition_of_region;
+use iam_sorry_aws::policy::{PolicyRequest, manager_policy, namespace_admin_policy};
+use iam_sorry_core::names::{Namespace, partition_of_region};
 
 use crate::app::App;
-use crate::args::{Cli, CompletionShell};
+use crate::args::{Cli, CompletionShell, PolicyArgs};
 use crate::failure::{Failure, Result};
 use crate::settings::VARIABLES;
 
@@ -55,14 +55,32 @@ fn render_variables(page: &mut Vec<u8>) -> std::io::Result<()> {
 }
 
 /// The least policy of a manager, ready to attach.
-pub fn policy(app: &App, users: &[String], account: &str, partition: Option<&str>) -> Result<()> {
+pub fn policy(app: &App, args: &PolicyArgs) -> Result<()> {
+    let users = match &args.namespace {
+        Some(prefix) => Namespace::parse(prefix)?.patterns(),
+        None => args.users.clone(),
+    };
     let region = app.global.region.as_deref().or(app.settings.region.as_deref()).unwrap_or("us-east-1");
-    let partition = partition.unwrap_or_else(|| partition_of_region(region));
+    let partition = args.partition.as_deref().unwrap_or_else(|| partition_of_region(region));
     let request = PolicyRequest {
         partition: partition.to_owned(),
-        account: Some(account.to_owned()).filter(|account| account != "*"),
-        users: users.to_vec(),
-        rotate: false,
+        account: Some(args.account.clone()).filter(|account| account != "*"),
+        users,
+        rotate: args.rotate,
     };
-    app.out.line(manager_policy(&request).map_err(|e| Failure::usage(e.to_string()))?)
+    let text = if args.create_users {
+        namespace_admin_policy(&request, &args.boundary)
+    } else {
+        manager_policy(&request)
+    };
+    app.out.line(text.map_err(|e| Failure::usage(e.to_string()))?)?;
+    if args.create_users {
+        let name = &args.boundary;
+        app.out.progress(format!(
+            "It lets its holder make users only with the managed policy '{name}' as their permissions boundary.\n\
+             Make that policy first: it is the most that those users can ever do. Then:\n  \
+             aws iam create-user --user-name NAME --permissions-boundary ARN-OF-{name}"
+        ));
+    }
+    Ok(())
 }

@@ -62,22 +62,46 @@ pub fn subject(entry: &Pending) -> String {
     }
 }
 
+/// By the manager that made the key; where that one is refused or gone, by the manager of this run.
 fn finish_one(app: &App, journal: &Journal, entry: &Pending, effort: Effort) -> Result<Outcome> {
+    let recorded = &entry.record.intent.manager;
+    let first = finish_as(app, journal, entry, effort, recorded);
+    match (first, app.manager_name().filter(|name| name != recorded)) {
+        // A user who may make keys but not delete them has rotated as far as was allowed.
+        (Err(failure), Some(other)) if failure.kind != Kind::Interrupted => {
+            finish_as(app, journal, entry, effort, other).map_err(|_| failure)
+        }
+        (first, _) => first,
+    }
+}
+
+fn finish_as(
+    app: &App,
+    journal: &Journal,
+    entry: &Pending,
+    effort: Effort,
+    manager: &str,
+) -> Result<Outcome> {
     let intent = &entry.record.intent;
-    let manager = app.profile(&intent.manager).map_err(|_| {
-        Failure::profile(format!("the manager profile '{}' that made it is gone", intent.manager))
+    let profile = app.profile(manager).map_err(|_| {
+        Failure::profile(format!("the manager profile '{manager}' that made it is gone"))
             .hint(format!("Delete the key by hand, then {}", entry.path.display()))
     })?;
-    let key = manager.usable_key().ok_or_else(|| app.not_found("Manager profile", &intent.manager))?;
+    // The permanent key first: a session of it, which the profile may hold as well, can't call IAM without MFA. After a
+    // rotation it is the new one, which the profile held before the old one was touched.
+    let key = profile
+        .permanent_key()
+        .or_else(|| profile.usable_key())
+        .ok_or_else(|| app.not_found("Manager profile", manager))?;
     let credentials = match effort {
-        Effort::Thorough => app.open(&manager, key)?,
-        Effort::InPassing => app.open_quietly(&manager, key).map_err(|_| {
-            Failure::key(format!("the manager profile '{}' can't be opened without asking", intent.manager))
+        Effort::Thorough => app.open(&profile, key)?,
+        Effort::InPassing => app.open_quietly(&profile, key).map_err(|_| {
+            Failure::key(format!("the manager profile '{manager}' can't be opened without asking"))
                 .hint("Finish it now: iam-sorry doctor")
         })?,
     };
     let ids = match app.profile(&intent.target) {
-        Ok(target) => stored_ids(app, &target),
+        Ok(target) => stored_ids(app, &target, effort),
         Err(_) => Some(Vec::new()),
     };
     let holds = |_: &Record, key_id: &str| match &ids {
@@ -85,7 +109,7 @@ fn finish_one(app: &App, journal: &Journal, entry: &Pending, effort: Effort) -> 
         Some(ids) if ids.iter().any(|id| id == key_id) => Stored::Yes,
         Some(_) => Stored::No,
     };
-    let (aws, patience) = (aws::connect(app, Some(&manager))?, Patience::default());
+    let (aws, patience) = (aws::connect(app, Some(&profile))?, Patience::default());
     aws::block_on(|cancel: Cancel| async move {
         loop {
             // May be dropped at any await: the entry stays until all is done.
@@ -111,12 +135,16 @@ fn finish_one(app: &App, journal: &Journal, entry: &Pending, effort: Effort) -> 
     })
 }
 
-/// The access keys that a profile holds; `None` where they can't be opened without asking.
-fn stored_ids(app: &App, profile: &Profile) -> Option<Vec<String>> {
+/// The access keys that a profile holds; `None` where they can't be opened, or not without asking.
+fn stored_ids(app: &App, profile: &Profile, effort: Effort) -> Option<Vec<String>> {
     let keys: [Option<StoredKey<'_>>; 2] = [profile.active_key(), profile.kept_key()];
+    let open = |key| match effort {
+        Effort::Thorough => app.open(profile, key),
+        Effort::InPassing => app.open_quietly(profile, key),
+    };
     keys.into_iter()
         .flatten()
-        .map(|key| app.open_quietly(profile, key).map(|credentials| credentials.access_key_id).ok())
+        .map(|key| open(key).map(|credentials| credentials.access_key_id).ok())
         .collect()
 }
 

@@ -6,15 +6,19 @@ mod encrypt;
 mod environment;
 mod leftovers;
 mod list;
+mod manager;
+mod original;
 mod recipients;
 mod refresh;
 mod rename;
+mod rotate;
+mod serve_credentials;
 mod show;
 
 use std::process::ExitCode;
 
 use crate::app::App;
-use crate::args::{Seed, Verb};
+use crate::args::{Later, Seed, Verb};
 use crate::failure::{Failure, Result};
 use crate::keyring::hygiene::CoreLimit;
 
@@ -24,12 +28,17 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         leftovers::finish(app, leftovers::Effort::InPassing)?;
     }
     let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
-    if seed.name.is_some() || seed.encrypt || seed.eval.is_some() {
-        return Err(Failure::usage("NAME and the flags --encrypt, --eval, --show-... don't go with a verb")
-            .hint("See: iam-sorry --help"));
+    if seed != Seed::default() {
+        return Err(Failure::usage(
+            "NAME and the flags of the original (--encrypt, --eval, --show-..., ...) don't go with a verb",
+        )
+        .hint("See: iam-sorry --help"));
     }
     match verb {
         Verb::Exec { target, command } => return environment::exec(app, &target, &command, core_limit),
+        Verb::ServeCredentials { target, command } => {
+            return serve_credentials::run(app, &target, &command, core_limit);
+        }
         Verb::Refresh { names, all, keep_key } => refresh::run(app, &refresh::Plan { names, all, keep_key }),
         Verb::Encrypt { target, process } => encrypt::encrypt(app, &target, process),
         Verb::Decrypt { target } => encrypt::decrypt(app, &target),
@@ -42,22 +51,22 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::CredentialProcess { target } => environment::credential_process(app, &target),
         Verb::List { json } => list::run(app, json),
         Verb::Doctor { json, offline } => doctor::run(app, json, offline),
-        Verb::Policy { users, account, partition } => {
-            describe::policy(app, &users, &account, partition.as_deref())
-        }
+        Verb::Rotate { target } => rotate::run(app, &target),
+        Verb::Policy(args) => describe::policy(app, &args),
         Verb::Completions { shell } => describe::completions(app, shell),
         Verb::Man { verb } => describe::man(app, verb.as_deref()),
     }
     .map(|()| ExitCode::SUCCESS)
 }
 
-/// Refreshing and `doctor` finish what a dead run left by themselves, with more patience (`doctor --offline` not at all).
+/// Refreshing, rotating and `doctor` finish what a dead run left by themselves, with more patience (`doctor --offline`
+/// not at all).
 fn sees_to_leftovers(verb: Option<&Verb>, seed: &Seed) -> bool {
     match verb {
-        Some(verb) => matches!(verb, Verb::Refresh { .. } | Verb::Doctor { .. }),
+        Some(verb) => matches!(verb, Verb::Refresh { .. } | Verb::Rotate { .. } | Verb::Doctor { .. }),
         None => {
-            !seed.encrypt
-                && [&seed.show_encrypted, &seed.show_decrypted, &seed.eval].iter().all(|p| p.is_none())
+            let shows = [&seed.show_encrypted, &seed.show_decrypted, &seed.eval].iter().any(|p| p.is_some());
+            !shows && !seed.encrypt && seed.later == Later::default()
         }
     }
 }
@@ -71,7 +80,10 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
         return show::opened(app, &profile);
     }
     if let Some(profile) = seed.eval {
-        return environment::print(app, &profile, "sh");
+        // The original of 0.2: no name means the profile that is set, else `default`.
+        let set = Some(profile).filter(|name| !name.is_empty());
+        let profile = set.as_deref().or_else(|| app.named_manager()).unwrap_or("default");
+        return environment::print(app, profile, "sh");
     }
     if seed.encrypt {
         if let Some(name) = seed.name.filter(|name| Some(name.as_str()) != app.manager_name()) {
@@ -84,10 +96,14 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
         let manager = app.manager_name().ok_or_else(refresh::no_manager)?;
         return encrypt::encrypt(app, manager, false);
     }
+    if seed.later != Later::default() {
+        return original::run(app, seed.later, seed.name.as_deref());
+    }
     match seed.name {
         Some(name) => {
             refresh::run(app, &refresh::Plan { names: vec![name], all: false, keep_key: seed.keep_key })
         }
+        None if manager::is_handed_over(app)? => manager::set_up(app),
         None => refresh::default_profile(app),
     }
 }

@@ -9,7 +9,7 @@ use iam_sorry_aws::lookup::user_of_key;
 use iam_sorry_aws::{Aws, AwsError, Cancel, Patience};
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
-use iam_sorry_core::names::{SessionDuration, UserName};
+use iam_sorry_core::names::{Namespace, SessionDuration, UserName};
 use iam_sorry_core::timestamp::human_duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
@@ -19,7 +19,7 @@ use crate::aws;
 use crate::commands::encrypt::{seal_under, store, unchanged};
 use crate::commands::leftovers::{self, Effort, journal};
 use crate::failure::{Failure, Kind, Result};
-use crate::profile::{self, EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, SECRET, TOKEN};
+use crate::profile::{self, EXPIRATION, ID, KEPT_ID, KEPT_SECRET, NAMESPACE, OWNER, Profile, SECRET, TOKEN};
 use crate::progress::Bars;
 use crate::terminal;
 
@@ -40,6 +40,8 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
     let mut names = plan.names.clone();
     if plan.all {
         names = made_by_us(&credentials);
+        // A manager that is temporary itself is refreshed by whoever manages it.
+        names.retain(|name| app.manager_name() != Some(name));
         if names.is_empty() {
             return Err(Failure::profile("There is no profile yet that iam-sorry made")
                 .hint("Make one: iam-sorry --profile MANAGER NAME"));
@@ -54,6 +56,9 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
     for job in jobs.iter().filter(|job| job.own.is_none()) {
         job.check_name()?;
         manager.name()?;
+        if let Some(user) = job.known_user() {
+            manager.check_namespace(&user)?;
+        }
     }
     leftovers::finish(app, Effort::Thorough)?;
     let bars = Bars::new(app.out, jobs.len());
@@ -92,7 +97,10 @@ pub fn default_profile(app: &App) -> Result<()> {
             let manager = Manager::new(app, &config, &credentials);
             let user = aws::block_on(|cancel| async move {
                 let (aws, manager) = manager.open(&cancel).await?;
-                cancel.unless(user_of_key(aws, manager, &id)).await.map_err(|e| undetermined("default", e))
+                cancel
+                    .unless(user_of_key(aws, manager, &id))
+                    .await
+                    .map_err(|e| undetermined(app, "default", e))
             })?;
             user.to_string()
         }
@@ -109,17 +117,21 @@ pub fn no_manager() -> Failure {
         .hint("iam-sorry --profile usermanager NAME")
 }
 
-fn undetermined(name: &str, cause: AwsError) -> Failure {
-    match cause {
-        AwsError::Refused { .. } | AwsError::BadAnswer { .. } | AwsError::NoSuchUser { .. } => {
-            Failure::new(Kind::Aws, format!("Could not determine IAM user for profile '{name}'"))
-                .hint(cause.to_string())
-                .hint(format!(
-                    "Remove [{name}] from the credentials file, then: iam-sorry --profile MANAGER {name}"
-                ))
+fn undetermined(app: &App, name: &str, cause: AwsError) -> Failure {
+    let why = match &cause {
+        // The key's, not the manager's, which would be refused with another code.
+        AwsError::InvalidKey { key_id, code, .. } if code.starts_with("NoSuchEntity") => {
+            format!("AWS knows no access key {key_id} in this account")
         }
-        other => other.into(),
-    }
+        AwsError::Refused { .. } | AwsError::BadAnswer { .. } | AwsError::NoSuchUser { .. } => {
+            cause.to_string()
+        }
+        _ => return cause.into(),
+    };
+    let manager = app.manager_name().unwrap_or("MANAGER");
+    Failure::new(Kind::Aws, format!("Could not determine IAM user for profile '{name}'")).hint(why).hint(format!(
+        "Write 'credentials_owner = USER' into [{name}], or remove that section, then: iam-sorry --profile {manager} {name}"
+    ))
 }
 
 /// Every profile with credentials that we wrote: their owner is recorded, and they expire.
@@ -180,7 +192,7 @@ impl Job {
         // Sealing may need a passphrase or be impossible: found out before a key is made, not after.
         if job.own_is_plain || plan.keep_key {
             // A trial: it finds and unlocks the key, which then stays unlocked.
-            seal_under(app, name, &[(KEPT_ID, SecretString::from("trial"))])?;
+            seal_under(app, name, job.profile.as_ref(), &[(KEPT_ID, SecretString::from("trial"))])?;
         }
         Ok(job)
     }
@@ -191,6 +203,16 @@ impl Job {
             Some(profile) if profile.owner().is_some() || profile.active_key().is_some() => Ok(()),
             _ => UserName::parse(&self.name).map(drop).map_err(|e| Failure::usage(e.to_string())),
         }
+    }
+
+    /// The user, where AWS need not be asked.
+    fn known_user(&self) -> Option<UserName> {
+        let name = match &self.profile {
+            Some(profile) if profile.owner().is_some() => profile.owner()?,
+            Some(profile) if profile.active_key().is_some() => return None,
+            _ => &self.name,
+        };
+        UserName::parse(name).ok()
     }
 
     /// "its credentials are valid for another 3 h", for an error.
@@ -216,7 +238,7 @@ impl Job {
 }
 
 /// The manager's way to AWS, opened when it is first needed.
-struct Manager<'a> {
+pub(super) struct Manager<'a> {
     app: &'a App,
     profile: Option<Profile>,
     opened: OnceCell<(Aws, Credentials)>,
@@ -224,12 +246,12 @@ struct Manager<'a> {
 }
 
 impl<'a> Manager<'a> {
-    fn new(app: &'a App, config: &Document, credentials: &Document) -> Self {
+    pub(super) fn new(app: &'a App, config: &Document, credentials: &Document) -> Self {
         let profile = app.manager_name().and_then(|name| Profile::find(name, credentials, config));
         Self { app, profile, opened: OnceCell::new(), turns: Mutex::default() }
     }
 
-    fn name(&self) -> Result<&str> {
+    pub(super) fn name(&self) -> Result<&str> {
         let name = self.app.manager_name().ok_or_else(no_manager)?;
         match &self.profile {
             Some(profile) if profile.usable_key().is_some() => Ok(name),
@@ -247,8 +269,25 @@ impl<'a> Manager<'a> {
         }
     }
 
+    /// A namespace that is written down with the manager is kept to before AWS is asked. What it may do is decided by
+    /// its policy in IAM; this only says no sooner, and why.
+    fn check_namespace(&self, user: &UserName) -> Result<()> {
+        let Some(profile) = &self.profile else { return Ok(()) };
+        let Some(written) = profile.field(NAMESPACE) else { return Ok(()) };
+        let namespace = Namespace::parse(written)?;
+        if namespace.contains(user) {
+            return Ok(());
+        }
+        let (name, file) = (&profile.name, self.app.settings.credentials_file.display());
+        Err(Failure::usage(format!(
+            "Manager profile '{name}' is for the users '{namespace}' and '{namespace}-*', and '{user}' is not one of them"
+        ))
+        .hint("Name that user's manager: --profile MANAGER")
+        .hint(format!("Where its policy allows more than that, take {NAMESPACE} out of [{name}] in {file}")))
+    }
+
     /// Opens its keys; with an mfa_serial, IAM is asked with an MFA session of theirs.
-    async fn open(&self, cancel: &Cancel) -> Result<&(Aws, Credentials)> {
+    pub(super) async fn open(&self, cancel: &Cancel) -> Result<&(Aws, Credentials)> {
         self.opened.get_or_try_init(|| self.open_anew(cancel)).await
     }
 
@@ -277,7 +316,7 @@ impl<'a> Manager<'a> {
 }
 
 /// The MFA device of a profile, with a code from the command line or the keyboard.
-fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
+pub(super) fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
     let Some(serial) = profile.setting("mfa_serial") else { return Ok(None) };
     let code = terminal::mfa_code(app, serial)?;
     Ok(Some(Mfa { serial: serial.to_owned(), code: code.into() }))
@@ -378,6 +417,7 @@ async fn with_manager(
     let name = manager.name()?;
     let (aws, credentials) = manager.open(&cancel).await?;
     let user = user_behind(app, job, aws, credentials, &cancel).await?;
+    manager.check_namespace(&user)?;
     let journal = journal(app);
     let progress = |event: &Progress| bars.step(&job.name, &event.to_string());
     let issuer = Issuer {
@@ -424,7 +464,7 @@ async fn user_behind(
     }
     let Some(key) = profile.active_key() else { return by_name() };
     let id = app.open(profile, key)?.access_key_id;
-    cancel.unless(user_of_key(aws, manager, &id)).await.map_err(|e| undetermined(&job.name, e))
+    cancel.unless(user_of_key(aws, manager, &id)).await.map_err(|e| undetermined(app, &job.name, e))
 }
 
 fn done(credentials: &Credentials, user: &str, session_of_own_key: bool) -> Done {
@@ -446,7 +486,7 @@ fn write(
         Some(key) => {
             let targets: [(&'static str, SecretString); 2] =
                 [(KEPT_ID, key.id.as_str().into()), (KEPT_SECRET, key.secret.clone())];
-            seal_under(app, name, &targets)?
+            seal_under(app, name, job.profile.as_ref(), &targets)?
         }
     };
     app.update(&app.credentials, |document| {

@@ -33,6 +33,7 @@ fn the_quick_start() {
     let manager = account.manager("usermanager");
     person.home.write_credentials(manager.section("usermanager"));
     person.home.set_env("AWS_ENDPOINT_URL", account.endpoint());
+    person.home.set_env("AWS_DEFAULT_REGION", "us-east-1");
 
     let sealed = person.run(&["--profile", "usermanager", "--encrypt"]).ok();
     assert_eq!(sealed.stdout, "✓ Manager profile 'usermanager' encrypted with SSH key\n");

@@ -1,0 +1,329 @@
+//! How a manager comes to be: made by an administrator with its user, policy and key in one go, or set up from a key that
+//! was handed over in the environment. Either way its key is sealed before anybody can read it in a file.
+
+use iam_sorry_aws::issue::{Issuer, Progress, issue_for_user};
+use iam_sorry_aws::lookup::{User, caller, describe, user_exists};
+use iam_sorry_aws::policy::{PolicyRequest, manager_policy};
+use iam_sorry_aws::users::{create_user, delete_user, put_policy};
+use iam_sorry_aws::{Aws, AwsError, Cancel, Patience};
+use iam_sorry_core::aws_files::Document;
+use iam_sorry_core::credentials::{AccessKey, Credentials};
+use iam_sorry_core::names::{Namespace, SessionDuration, UserName};
+use secrecy::SecretString;
+
+use crate::app::{App, OWN_MANAGER};
+use crate::aws;
+use crate::commands::encrypt::{seal_under, store};
+use crate::commands::leftovers::{self, Effort, journal};
+use crate::commands::refresh::Manager;
+use crate::commands::rotate;
+use crate::failure::{Failure, Kind, Result};
+use crate::profile::{ID, NAMESPACE, OWNER, Profile, SECRET};
+use crate::terminal;
+
+/// `--create-iam-sorry USER [PROFILE]`: the user, its policy, and its key, sealed in the profile. Run again, it mends
+/// the policy and leaves the rest; where it fails, what it made is taken back.
+pub fn create(app: &App, user: &str, target: Option<&str>) -> Result<()> {
+    let plan = Plan::new(app, user, target.unwrap_or(OWN_MANAGER))?;
+    leftovers::finish(app, Effort::Thorough)?;
+    let (credentials, config) = app.documents()?;
+    let admin = Manager::new(app, &config, &credentials);
+    admin.name()?;
+    let made = {
+        let (plan, admin) = (&plan, &admin);
+        aws::block_on(|cancel| async move {
+            let (aws, credentials) = admin.open(&cancel).await?;
+            let access = Access { app, aws, admin: credentials, profile: admin.name()?, cancel: &cancel };
+            plan.carry_out(&access).await
+        })?
+    };
+    let Plan { user, namespace, target, .. } = &plan;
+    app.out.done(format!("IAM user '{user}' {}", if made.user { "created" } else { "was there already" }))?;
+    app.out.done(format!(
+        "It has the policy '{}', for users '{namespace}' and '{namespace}-*'",
+        plan.policy_name()
+    ))?;
+    match made.key {
+        Some(id) => {
+            app.out.done(format!("Its access key {id} is in profile '{target}', sealed with your SSH key"))
+        }
+        None => app.out.done(format!("Profile '{target}' holds its access key already")),
+    }?;
+    let manager = if target == OWN_MANAGER { String::new() } else { format!("--profile {target} ") };
+    app.out.progress(format!("Temporary credentials of a user: iam-sorry {manager}{namespace}"));
+    Ok(())
+}
+
+/// What shall be there in the end, and what is there already.
+struct Plan {
+    user: UserName,
+    namespace: Namespace,
+    target: String,
+    has_key: bool,
+}
+
+/// What was made on the way.
+#[derive(Default)]
+struct Made {
+    user: bool,
+    key: Option<String>,
+}
+
+/// The administrator's way to AWS.
+struct Access<'a> {
+    app: &'a App,
+    aws: &'a Aws,
+    admin: &'a Credentials,
+    profile: &'a str,
+    cancel: &'a Cancel,
+}
+
+impl Plan {
+    /// Everything that can be refused, or asked of the person, comes before AWS is asked for anything.
+    fn new(app: &App, user: &str, target: &str) -> Result<Self> {
+        let user = UserName::parse(user)?;
+        let namespace = Namespace::of_manager(&user).ok_or_else(|| {
+            Failure::usage(format!(
+                "'{user}' can't be a manager's name: what stands before its hyphen is what it manages"
+            ))
+            .hint(format!("For users '{user}' and '{user}-*': iam-sorry --create-iam-sorry {user}-iam-sorry"))
+        })?;
+        let usage = format!("iam-sorry --profile ADMIN --create-iam-sorry {user}");
+        let Some(admin) = app.named_manager() else {
+            return Err(Failure::usage(
+                "--create-iam-sorry needs a profile that may create users and policies",
+            )
+            .hint(usage));
+        };
+        if admin == target {
+            return Err(Failure::usage(format!(
+                "Profile '{target}' can't be both the administrator's and the new manager's"
+            ))
+            .hint(format!("Put the new manager elsewhere: {usage} NAME")));
+        }
+        if target == "default" {
+            return Err(Failure::usage("Profile 'default' is never sealed; name another one")
+                .hint(format!("{usage} NAME")));
+        }
+        let (credentials, config) = app.documents()?;
+        let present = Profile::find(target, &credentials, &config).filter(|p| p.usable_key().is_some());
+        let has_key = match &present {
+            None => false,
+            Some(profile) => {
+                let theirs =
+                    profile.owner().and_then(|owner| UserName::parse(owner).ok()).as_ref() == Some(&user);
+                if !theirs || profile.permanent_key().is_none() {
+                    return Err(Failure::profile(format!(
+                        "Profile '{target}' holds other credentials; nothing was made"
+                    ))
+                    .hint(format!("Put the new manager elsewhere: {usage} NAME")));
+                }
+                true
+            }
+        };
+        credentials.clone().set(target, OWNER, "x")?;
+        if !has_key {
+            // A trial: it finds and unlocks the SSH key, or says what is wrong with it.
+            seal_under(app, target, None, &[(ID, SecretString::from("trial"))])?;
+        }
+        Ok(Self { user, namespace, target: target.to_owned(), has_key })
+    }
+
+    /// As the original names it.
+    fn policy_name(&self) -> String {
+        format!("iam-sorry-{}", self.namespace)
+    }
+
+    async fn carry_out(&self, access: &Access<'_>) -> Result<Made> {
+        let Access { app, aws, admin, cancel, .. } = *access;
+        let found = match user_exists(aws, admin, &self.user).await {
+            Ok(found) => Some(found),
+            Err(AwsError::NoSuchUser { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        match found {
+            Some(user) if self.has_key => {
+                self.attach(access, &user).await?;
+                Ok(Made::default())
+            }
+            None if self.has_key => Err(AwsError::NoSuchUser { user: self.user.to_string() }.into()),
+            // It may be anybody's, with rights of its own that the key would carry.
+            Some(user) if !app.global.yes => Err(Failure::new(
+                Kind::Aws,
+                format!("IAM user '{}' exists already; nothing was changed", user.name),
+            )
+            .hint("Add --yes to give it the policy and a key that is stored here")
+            .hint(format!(
+                "See what it may do: aws iam list-attached-user-policies --user-name {}",
+                user.name
+            ))),
+            Some(user) => {
+                let key = self.equip(access, &user).await?;
+                Ok(Made { user: false, key: Some(key) })
+            }
+            None => {
+                app.out.progress(format!("Creating IAM user '{}'...", self.user));
+                let user = create_user(aws, admin, &self.user, cancel).await?;
+                match self.equip(access, &user).await {
+                    Ok(key) => Ok(Made { user: true, key: Some(key) }),
+                    Err(failure) => Err(self.take_back(access, failure).await),
+                }
+            }
+        }
+    }
+
+    async fn attach(&self, access: &Access<'_>, user: &User) -> Result<()> {
+        let policy = manager_policy(&PolicyRequest {
+            partition: user.arn.partition.clone(),
+            account: Some(user.arn.account.clone()),
+            users: self.namespace.patterns(),
+            rotate: true,
+        })?;
+        let Access { aws, admin, cancel, .. } = *access;
+        Ok(put_policy(aws, admin, &user.name, &self.policy_name(), &policy, cancel).await?)
+    }
+
+    /// Policy and key; the key is in the journal until it is sealed in the file.
+    async fn equip(&self, access: &Access<'_>, user: &User) -> Result<String> {
+        self.attach(access, user).await?;
+        let Access { app, aws, admin, profile, cancel } = *access;
+        let (journal, patience) = (journal(app), Patience::default());
+        let out = app.out;
+        let progress = move |event: &Progress| out.progress(event.to_string());
+        let issuer = Issuer {
+            aws,
+            manager: admin,
+            manager_profile: profile,
+            target_profile: &self.target,
+            journal: &journal,
+            progress: &progress,
+            cancel,
+            patience: &patience,
+        };
+        // The session that comes with it proves that the key works and is the user's; only the key is kept.
+        let issued = issue_for_user(&issuer, &user.name, SessionDuration::HOUR, true).await?;
+        let Some(kept) = issued.kept else { return Err(Failure::other("AWS made no key to keep")) };
+        // Stopped while AWS was asked: nothing is in the file yet, so it can still be as if nothing had been.
+        let stopped = if cancel.is_cancelled() { Err(AwsError::Interrupted.into()) } else { Ok(()) };
+        let namespace = Some(&self.namespace);
+        match stopped.and_then(|()| write(app, &self.target, kept.key(), &user.name, namespace)) {
+            Ok(()) => {
+                let id = kept.key().id.clone();
+                kept.kept()?;
+                Ok(id)
+            }
+            Err(failure) => {
+                kept.discard(&issuer).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// The user was made for this and goes again; IAM keeps it where a key of it could not be deleted.
+    async fn take_back(&self, access: &Access<'_>, failure: Failure) -> Failure {
+        let user = &self.user;
+        match delete_user(access.aws, access.admin, user, Some(&self.policy_name())).await {
+            Ok(()) => failure.hint(format!("IAM user '{user}', made a moment ago, is deleted again")),
+            Err(left) => failure
+                .hint(format!("IAM user '{user}' was made and could not be deleted again: {left}"))
+                .hint(format!("Once its keys are gone: aws iam delete-user --user-name {user}")),
+        }
+    }
+}
+
+/// Seals the key and puts it into the profile, which must hold none yet.
+fn write(
+    app: &App,
+    target: &str,
+    key: &AccessKey,
+    user: &UserName,
+    namespace: Option<&Namespace>,
+) -> Result<()> {
+    let targets: [(&'static str, SecretString); 2] =
+        [(ID, key.id.as_str().into()), (SECRET, key.secret.clone())];
+    let sealed = seal_under(app, target, None, &targets)?;
+    app.update(&app.credentials, |document: &mut Document| {
+        if [ID, SECRET].iter().any(|field| document.value(target, field).is_some_and(|v| !v.is_empty())) {
+            return Err(Failure::profile(format!(
+                "Profile '{target}' holds a key already; nothing was written"
+            ))
+            .hint("See what is there: iam-sorry list"));
+        }
+        store(document, target, &sealed)?;
+        document.set(target, OWNER, user.as_str())?;
+        if let Some(namespace) = namespace {
+            document.set(target, NAMESPACE, namespace.as_str())?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether a key waits in the environment and there is no manager profile yet for it to become.
+pub fn is_handed_over(app: &App) -> Result<bool> {
+    if app.settings.handed_over.is_none() {
+        return Ok(false);
+    }
+    let (credentials, config) = app.documents()?;
+    let name = profile_to_set_up(app);
+    Ok(!credentials.contains(name) && !config.contains(name))
+}
+
+fn profile_to_set_up(app: &App) -> &str {
+    app.named_manager().unwrap_or(OWN_MANAGER)
+}
+
+/// The first run: the key from AWS_ACCESS_KEY_ID goes into the manager profile, sealed, and is rotated away, since whoever
+/// handed it over has it too.
+pub fn set_up(app: &App) -> Result<()> {
+    let Some(given) = &app.settings.handed_over else { return Err(super::refresh::no_manager()) };
+    let (target, id) = (profile_to_set_up(app), &given.access_key_id);
+    if target == "default" {
+        return Err(super::refresh::no_manager());
+    }
+    if !given.is_permanent() || id.starts_with("ASIA") {
+        return Err(Failure::profile(
+            "The credentials in the environment are temporary; a manager needs a permanent key of an IAM user",
+        )
+        .hint("Making one out of a session would outlive what you were given; ask your administrator for one, or")
+        .hint("as an administrator: iam-sorry --profile ADMIN --create-iam-sorry NAME-iam-sorry"));
+    }
+    app.load(&app.credentials)?.set(target, OWNER, "x")?;
+    let user = aws::block_on(|_| async {
+        let aws = aws::connect(app, None)?;
+        let found = caller(&aws, given).await?;
+        found.user().cloned().ok_or_else(|| {
+            Failure::new(
+                Kind::Aws,
+                format!("The key {id} in the environment belongs to {}", describe(&found)),
+            )
+            .hint("A manager is an IAM user")
+        })
+    })?;
+    app.out.progress(format!("AWS_ACCESS_KEY_ID holds {id}, a key of IAM user '{user}'."));
+    let store = format!("Store it, sealed with your SSH key, as manager profile '{target}'?");
+    if !terminal::confirm(app, &store)? {
+        return app.out.line("Aborted.");
+    }
+    let replace =
+        terminal::confirm(app, "Replace it by a new key then, so that whoever handed it over has none?")?;
+    let key = AccessKey { id: id.clone(), secret: given.secret_access_key.clone() };
+    // Only a name that says so: any other manager may be for users of any name.
+    let namespace = user.as_str().ends_with("-iam-sorry").then(|| Namespace::of_manager(&user)).flatten();
+    write(app, target, &key, &user, namespace.as_ref())?;
+    app.out
+        .done(format!("Profile '{target}' holds the key of IAM user '{user}', sealed with your SSH key"))?;
+    if replace {
+        rotate::run(app, target).map_err(|failure| {
+            failure
+                .hint(format!(
+                    "Profile '{target}' works, but whoever handed the key over has it too. Try again:"
+                ))
+                .hint(format!("iam-sorry rotate '{target}'"))
+        })?;
+    } else {
+        app.out
+            .warn(format!("Whoever handed the key over has it too. Replace it: iam-sorry rotate '{target}'"));
+    }
+    app.out.progress("Take the variables out of this shell: eval $(iam-sorry unset)");
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! `rotate PROFILE`: a new access key in the place of the old one, and at every moment one that works in the file.
+//!
+//! The order is what keeps it safe: made, proved, stored in one write, read back, and only then the old one goes. What a
+//! killed run leaves is in the journal, and [`leftovers`] decides by what the profile holds (temporary-credentials.md,
+//! "The journal").
+
+use iam_sorry_aws::issue::{Issuer, Progress, session_from_key};
+use iam_sorry_aws::lookup::{caller, describe, user_of_key};
+use iam_sorry_aws::rotate::{Rotation, start};
+use iam_sorry_aws::{Aws, AwsError, Cancel, Patience};
+use iam_sorry_core::aws_files::Document;
+use iam_sorry_core::credentials::{AccessKey, Credentials};
+use iam_sorry_core::names::{SessionDuration, UserName};
+use iam_sorry_core::seal::{self, Value};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::app::App;
+use crate::aws;
+use crate::commands::encrypt::unchanged;
+use crate::commands::leftovers::{self, Effort, journal};
+use crate::commands::refresh::{Manager, mfa};
+use crate::failure::{Failure, Kind, Result};
+use crate::profile::Profile;
+
+pub fn run(app: &App, name: &str) -> Result<()> {
+    // First of all: what an interrupted rotation left decides which key is the profile's.
+    leftovers::finish(app, Effort::Thorough)?;
+    let (credentials, config) = app.documents()?;
+    let job = Job::plan(app, name, &credentials, &config)?;
+    let manager = Manager::new(app, &config, &credentials);
+    let done = {
+        let (job, manager) = (&job, &manager);
+        aws::block_on(|cancel| async move { replace(app, job, manager, &cancel).await })?
+    };
+    // Nothing is printed on stdout before this: a reader that went away must not stop the work half way.
+    app.out.done(format!("New access key {} of IAM user '{}' works", done.new, done.user))?;
+    for (number, holder) in job.holders.iter().enumerate() {
+        let also = if number == 0 { "" } else { ", which held the same key," };
+        app.out.done(format!("Profile '{}'{also} holds the new key{}", holder.name, how(holder)))?;
+    }
+    if let Some(failure) = done.old_left {
+        // The user may have made the key but not be allowed to delete the old one; the manager may.
+        leftovers::finish(app, Effort::Thorough)?;
+        let still = |entry: &iam_sorry_aws::journal::Pending| entry.record.key_id.as_ref() == Some(&done.new);
+        if journal(app).pending()?.entries.iter().any(still) {
+            return Err(failure.into());
+        }
+    }
+    app.out.done(format!("Old access key {} is deactivated and deleted", done.old))
+}
+
+/// What a rotation came to.
+struct Done {
+    user: String,
+    new: String,
+    old: String,
+    old_left: Option<AwsError>,
+}
+
+/// The profile, its key, and every other profile that holds the same key.
+struct Job {
+    name: String,
+    key: AccessKey,
+    holders: Vec<Profile>,
+}
+
+impl Job {
+    /// Everything that can be refused, or asked of a person, comes before AWS makes a key.
+    fn plan(app: &App, name: &str, credentials: &Document, config: &Document) -> Result<Self> {
+        let profile =
+            Profile::find(name, credentials, config).ok_or_else(|| app.not_found("Profile", name))?;
+        let key = profile.permanent_key().ok_or_else(|| {
+            let failure =
+                Failure::profile(format!("Profile '{name}' holds no permanent access key to rotate"));
+            match profile.active_key() {
+                Some(_) => {
+                    failure.hint(format!("Temporary credentials are refreshed: iam-sorry refresh {name}"))
+                }
+                None => failure.hint("See what is there: iam-sorry list"),
+            }
+        })?;
+        let legacy = |(_, value): &(&str, &str)| matches!(seal::parse(value), Ok(Value::Legacy(_)));
+        if profile.sealed_fields().iter().any(legacy) {
+            return Err(Failure::key(format!("Profile '{name}' holds values of the original tool"))
+                .hint(format!("Seal them anew first: iam-sorry migrate {name}")));
+        }
+        let opened = app.open(&profile, key)?;
+        let key = AccessKey { id: opened.access_key_id, secret: opened.secret_access_key };
+        // A second profile with the same key would be dead afterwards: it gets the new one too.
+        let same_key = |other: &Profile| {
+            let opened = other.permanent_key().and_then(|stored| app.open_quietly(other, stored).ok());
+            opened.is_some_and(|opened| opened.access_key_id == key.id)
+        };
+        let others = credentials.profiles().into_iter().filter(|other| *other != name);
+        let others = others.filter_map(|other| Profile::find(other, credentials, config)).filter(same_key);
+        let mut holders: Vec<Profile> = others.collect();
+        holders.insert(0, profile);
+        let job = Self { name: name.to_owned(), key, holders };
+        // A trial finds and unlocks every SSH key that storing will need.
+        job.values(app, &AccessKey { id: "trial".into(), secret: "trial".into() })?;
+        Ok(job)
+    }
+
+    /// What each holder's fields become: sealed for the same SSH keys where they are sealed, plain where plain.
+    fn values(&self, app: &App, new: &AccessKey) -> Result<Vec<Vec<(String, SecretString)>>> {
+        self.holders.iter().map(|holder| values_of(app, holder, new)).collect()
+    }
+
+    /// All holders in one write, so that none is ever left with a dead key.
+    fn store(&self, app: &App, values: &[Vec<(String, SecretString)>]) -> Result<()> {
+        app.update(&app.credentials, |document| {
+            for (holder, fields) in self.holders.iter().zip(values) {
+                unchanged(document, holder)?;
+                for (field, value) in fields {
+                    document.set(&holder.name, field, value.expose_secret())?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether the file now holds the new key, as it can be opened from there; `None` where that can't be told.
+    fn is_stored(&self, app: &App, new: &AccessKey) -> Option<bool> {
+        let profile = app.profile(&self.name).ok()?;
+        let opened = app.open(&profile, profile.permanent_key()?).ok()?;
+        let same_secret = opened.secret_access_key.expose_secret() == new.secret.expose_secret();
+        Some(opened.access_key_id == new.id && same_secret)
+    }
+}
+
+fn values_of(app: &App, holder: &Profile, new: &AccessKey) -> Result<Vec<(String, SecretString)>> {
+    let Some(stored) = holder.permanent_key() else { return Ok(Vec::new()) };
+    let new_of = |field: &str| match field {
+        field if field == stored.id.0 => Some(SecretString::from(new.id.as_str())),
+        field if field == stored.secret.0 => Some(new.secret.clone()),
+        _ => None,
+    };
+    let sealed = holder.sealed_fields();
+    let mut values = Vec::new();
+    if !sealed.is_empty() {
+        // All of them: fields of one profile share one envelope.
+        let opened = app.keyring(|keyring| keyring.open_fields(&holder.name, &sealed))?;
+        let texts: Vec<SecretString> =
+            sealed.iter().zip(opened).map(|((field, _), old)| new_of(field).unwrap_or(old)).collect();
+        let to_seal: Vec<(&str, &SecretString)> =
+            sealed.iter().map(|(field, _)| *field).zip(&texts).collect();
+        let resealed = app.keyring(|keyring| keyring.replace_fields(&holder.name, &sealed, &to_seal))?;
+        values.extend(
+            sealed.iter().map(|(field, _)| (*field).to_owned()).zip(resealed.into_iter().map(Into::into)),
+        );
+    }
+    for (field, value) in [stored.id, stored.secret] {
+        if !value.starts_with(seal::PREFIX) {
+            values.extend(new_of(field).map(|new| (field.to_owned(), new)));
+        }
+    }
+    Ok(values)
+}
+
+/// The key's own user first; where IAM does not let it, the manager.
+async fn replace(app: &App, job: &Job, manager: &Manager<'_>, cancel: &Cancel) -> Result<Done> {
+    let profile = &job.holders[0];
+    let aws = aws::connect(app, Some(profile))?;
+    let own = Credentials::from(job.key.clone());
+    let refusal = match caller(&aws, &own).await {
+        Ok(found) => {
+            let user = found.user().ok_or_else(|| {
+                Failure::profile(format!("The key of profile '{}' belongs to {}", job.name, describe(&found)))
+                    .hint("Only the keys of IAM users are rotated here")
+            })?;
+            let signer = match mfa(app, profile)? {
+                None => own,
+                Some(mfa) => {
+                    session_from_key(&aws, &job.key, SessionDuration::HOUR, Some(&mfa), Some(user))
+                        .await?
+                        .credentials
+                }
+            };
+            match rotate(
+                app,
+                job,
+                &Signer { aws: &aws, credentials: &signer, profile: &job.name },
+                user,
+                cancel,
+            )
+            .await
+            {
+                Err(Stopped::NotAllowed(refusal)) => refusal,
+                ended => return ended.map_err(Stopped::into_failure),
+            }
+        }
+        Err(refusal @ AwsError::InvalidKey { .. }) => refusal,
+        Err(error) => return Err(error.into()),
+    };
+    let Some(name) = app.manager_name().filter(|manager| *manager != job.name) else {
+        return Err(Failure::from(refusal)
+            .hint(format!("Or let a manager do it: iam-sorry rotate {} --profile MANAGER", job.name)));
+    };
+    manager.name()?;
+    let (aws, credentials) = manager.open(cancel).await?;
+    let user = match profile.owner().map(UserName::parse) {
+        Some(owner) => owner?,
+        None => user_of_key(aws, credentials, &job.key.id).await?,
+    };
+    rotate(app, job, &Signer { aws, credentials, profile: name }, &user, cancel)
+        .await
+        .map_err(Stopped::into_failure)
+}
+
+/// Who makes the new key and deletes the old one.
+struct Signer<'a> {
+    aws: &'a Aws,
+    credentials: &'a Credentials,
+    profile: &'a str,
+}
+
+enum Stopped {
+    /// IAM does not let this signer; nothing was done, and another may try.
+    NotAllowed(AwsError),
+    Failed(Failure),
+}
+
+impl Stopped {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::NotAllowed(error) => error.into(),
+            Self::Failed(failure) => failure,
+        }
+    }
+}
+
+impl<T: Into<Failure>> From<T> for Stopped {
+    fn from(error: T) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+async fn rotate(
+    app: &App,
+    job: &Job,
+    signer: &Signer<'_>,
+    user: &UserName,
+    cancel: &Cancel,
+) -> std::result::Result<Done, Stopped> {
+    let (journal, patience, out) = (journal(app), Patience::default(), app.out);
+    let progress = |event: &Progress| match event {
+        Progress::MakingKey { user } => out.progress(format!("Making a new access key for '{user}'")),
+        event => out.progress(event.to_string()),
+    };
+    let issuer = Issuer {
+        aws: signer.aws,
+        manager: signer.credentials,
+        manager_profile: signer.profile,
+        target_profile: &job.name,
+        journal: &journal,
+        progress: &progress,
+        cancel,
+        patience: &patience,
+    };
+    let rotation = match start(&issuer, user, &job.key.id).await {
+        Ok(rotation) => rotation,
+        Err(error) if error.is_denied() => return Err(Stopped::NotAllowed(error)),
+        Err(error) => return Err(error.into()),
+    };
+    let (new, old) = (rotation.key().clone(), job.key.id.clone());
+    app.out.progress(format!("Access key {} works; storing it", new.id));
+    let rotation = store(app, job, rotation, &issuer, &new).await?;
+    app.out.progress(format!("Deactivating and deleting the old access key {old}"));
+    let old_left = rotation.stored(&issuer).await.err();
+    Ok(Done { user: user.to_string(), new: new.id, old, old_left })
+}
+
+/// Into the file and read back. Where that fails the new key goes again, but only if the file is sure not to hold it.
+async fn store(
+    app: &App,
+    job: &Job,
+    rotation: Rotation,
+    issuer: &Issuer<'_>,
+    new: &AccessKey,
+) -> Result<Rotation> {
+    let written = job.values(app, new).and_then(|values| job.store(app, &values));
+    match (job.is_stored(app, new), written) {
+        (Some(true), _) => Ok(rotation),
+        (Some(false), Err(failure)) => {
+            rotation.discard(issuer).await?;
+            Err(failure)
+        }
+        // Left to the journal, which asks the file again.
+        (_, Err(failure)) => Err(failure),
+        (_, Ok(())) => Err(Failure::new(
+            Kind::Other,
+            format!("The new access key of profile '{}' could not be read back from the file", job.name),
+        )
+        .hint("Nothing was deleted. Finish it: iam-sorry doctor")),
+    }
+}
+
+fn how(holder: &Profile) -> &'static str {
+    if holder.permanent_key().is_some_and(|key| key.is_sealed()) {
+        ", sealed for the same SSH keys"
+    } else {
+        " as plain text, as before"
+    }
+}
