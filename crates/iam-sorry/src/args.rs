@@ -44,7 +44,11 @@ pub struct Cli {
 /// The two forms that run thousands of times, read without building the whole command (which costs as much as all the
 /// rest of them). Anything else, and every name that could be an option, is clap's.
 pub fn hot_form(arguments: &[OsString]) -> Option<Cli> {
-    let [_, form, name] = arguments else { return None };
+    let [_, form, name] = arguments else {
+        let [_, form] = arguments else { return None };
+        let profiles = form == "__profiles";
+        return profiles.then(|| Cli { verb: Some(Verb::Profiles), ..Cli::default() });
+    };
     let name = name.to_str().filter(|name| !name.is_empty() && !name.starts_with('-'))?.to_owned();
     let mut cli = Cli::default();
     match form.to_str()? {
@@ -295,18 +299,47 @@ run, 127: there is no such command.
 
     /// Run one command, and serve it fresh credentials for as long as it runs
     #[command(after_help = "\
-For commands that outlast their credentials. SDKs ask an address on this machine (AWS_CONTAINER_CREDENTIALS_FULL_URI)
-again before each expiry; it answers only the command's own token. Signals and exit status are the command's own.
-Take the key out of the agent and the supply stops; put it back and it goes on.
+For commands that outlast their credentials. SDKs ask an address on this machine
+(AWS_CONTAINER_CREDENTIALS_FULL_URI) again before each expiry; it answers only
+the command's own token. Signals and exit status are the command's own. Take the
+key out of the agent and the supply stops; put it back and it goes on.
 
   iam-sorry serve-credentials admin -- ./nightly-backup.sh")]
     ServeCredentials {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
         /// The command and its arguments.
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+
+    /// A shell with a profile's credentials in its environment, and the profile in its prompt
+    #[command(after_help = "\
+It is your own $SHELL with its own settings; 'exit' leaves it and the credentials behind. Shells of this kind don't
+nest.
+
+  iam-sorry shell admin
+  iam-sorry status                                 what this shell holds, and for how long")]
+    Shell {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+    },
+
+    /// What credentials this shell holds, and for how long
+    #[command(after_help = "\
+Looks at variables only: no file is opened and nobody is asked. Exit status 3 where there is nothing that works.
+
+  iam-sorry status --json | jq .seconds_left")]
+    Status {
+        /// JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// The profiles' names, one a line, for completions
+    #[command(name = "__profiles", hide = true)]
+    Profiles,
 
     /// Print a profile's credentials as shell text
     #[command(after_help = "\
@@ -362,18 +395,24 @@ Called by SDKs, through a line in ~/.aws/config that
         /// Ask no AWS service.
         #[arg(long)]
         offline: bool,
+        /// First mend what can be mended safely: file modes, abandoned locks; asks before it seals anything.
+        #[arg(long, conflicts_with = "json")]
+        fix: bool,
     },
 
     /// Replace a profile's permanent access key by a new one
     #[command(after_help = "\
-A new key is made, proved to work and stored in the place of the old one (sealed for the same SSH keys); only then the
-old one is deactivated and deleted. Interrupted at any moment, the profile works, and the next run finishes. The key's
-own user does it where IAM lets it (iam-sorry policy --rotate), else the manager. A user with two keys has no room for
-another: both are shown, neither is touched.
+A new key is made, proved to work and stored in the place of the old one (sealed
+for the same SSH keys); only then the old one is deactivated and deleted.
+Interrupted at any moment, the profile works, and the next run finishes. The
+key's own user does it where IAM lets it (iam-sorry policy --rotate), else the
+manager. A user with two keys has no room for another: both are shown, neither
+is touched.
 
   iam-sorry rotate usermanager                       with its own rights
   iam-sorry rotate alice --profile usermanager       with the manager's")]
     Rotate {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
     },

@@ -44,6 +44,11 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "where our settings file and journal lie (~/.config, ~/.local/state)",
     ),
     ("XDG_RUNTIME_DIR, TMPDIR", "where serve-credentials keeps its token file while it runs"),
+    ("SHELL", "the shell that 'shell' starts"),
+    (
+        "IAM_SORRY_PROFILE",
+        "set by 'shell' to its profile; 'status' shows it, and a second 'shell' refuses to start",
+    ),
     ("IAM_SORRY_SSH_KEY", "SSH key that seals and opens (default ~/.ssh/id_ed25519)"),
     ("IAM_SORRY_LOCK_DIR", "node-local folder for locks, where the home is on NFS"),
     (
@@ -191,11 +196,13 @@ fn expand(path: PathBuf, home: Option<&Path>) -> PathBuf {
     }
 }
 
-fn text(name: &str) -> Option<String> {
+/// A variable that is there and not empty.
+pub fn text(name: &str) -> Option<String> {
     env::var(name).ok().filter(|v| !v.is_empty())
 }
 
-fn path(name: &str) -> Option<PathBuf> {
+/// The same, as a path.
+pub fn path(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 

@@ -23,8 +23,10 @@ pub fn watch(heard: impl Fn(Signal) + Send + Sync + 'static) -> Result<()> {
         let registered = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let _inside = runtime.enter();
+            let ignored = ignored();
             let streams: Vec<_> = PASSED_ON
                 .into_iter()
+                .filter(|kind| ignored & (1 << (kind.as_raw() - 1)) == 0)
                 .map(|kind| Ok((kind, signal(SignalKind::from_raw(kind.as_raw()))?)))
                 .collect::<std::io::Result<_>>()?;
             drop(_inside);
@@ -50,6 +52,13 @@ pub fn watch(heard: impl Fn(Signal) + Send + Sync + 'static) -> Result<()> {
         Ok(registered) => registered.map_err(failed),
         Err(_) => Err(Failure::other("Signals can't be watched: their thread ended")),
     }
+}
+
+/// The signals that we were started to ignore (nohup), one bit each: the command inherits that, and nothing is passed on.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Whether the terminal has sent this one to the whole foreground group, our child in it. Passing it on would make it

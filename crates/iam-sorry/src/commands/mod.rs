@@ -1,7 +1,9 @@
 //! One module a verb, or a few that share their work. Each takes the [`App`] and its own typed arguments.
 
+mod completions;
 mod describe;
 mod doctor;
+mod doctor_fix;
 mod encrypt;
 mod environment;
 mod leftovers;
@@ -13,7 +15,9 @@ mod refresh;
 mod rename;
 mod rotate;
 mod serve_credentials;
+mod shell;
 mod show;
+mod status;
 
 use std::process::ExitCode;
 
@@ -39,6 +43,9 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::ServeCredentials { target, command } => {
             return serve_credentials::run(app, &target, &command, core_limit);
         }
+        Verb::Shell { target } => return shell::run(app, &target, core_limit),
+        Verb::Status { json } => return status::run(app, json),
+        Verb::Profiles => completions::profiles(app),
         Verb::Refresh { names, all, keep_key } => refresh::run(app, &refresh::Plan { names, all, keep_key }),
         Verb::Encrypt { target, process } => encrypt::encrypt(app, &target, process),
         Verb::Decrypt { target } => encrypt::decrypt(app, &target),
@@ -50,20 +57,27 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::Unset { shell } => environment::unset(app, &shell),
         Verb::CredentialProcess { target } => environment::credential_process(app, &target),
         Verb::List { json } => list::run(app, json),
-        Verb::Doctor { json, offline } => doctor::run(app, json, offline),
+        Verb::Doctor { json, offline, fix } => {
+            if fix {
+                doctor_fix::run(app)?;
+            }
+            doctor::run(app, json, offline)
+        }
         Verb::Rotate { target } => rotate::run(app, &target),
         Verb::Policy(args) => describe::policy(app, &args),
-        Verb::Completions { shell } => describe::completions(app, shell),
+        Verb::Completions { shell } => completions::print(app, shell),
         Verb::Man { verb } => describe::man(app, verb.as_deref()),
     }
     .map(|()| ExitCode::SUCCESS)
 }
 
 /// Refreshing, rotating and `doctor` finish what a dead run left by themselves, with more patience (`doctor --offline`
-/// not at all).
+/// not at all). Two more run at every prompt and every TAB, and promise to ask no AWS service.
 fn sees_to_leftovers(verb: Option<&Verb>, seed: &Seed) -> bool {
     match verb {
-        Some(verb) => matches!(verb, Verb::Refresh { .. } | Verb::Rotate { .. } | Verb::Doctor { .. }),
+        Some(Verb::Refresh { .. } | Verb::Rotate { .. } | Verb::Doctor { .. }) => true,
+        Some(Verb::Profiles | Verb::Status { .. }) => true,
+        Some(_) => false,
         None => {
             let shows = [&seed.show_encrypted, &seed.show_decrypted, &seed.eval].iter().any(|p| p.is_some());
             !shows && !seed.encrypt && seed.later == Later::default()

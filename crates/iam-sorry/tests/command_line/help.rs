@@ -22,6 +22,14 @@ fn verbs(help: &str) -> Vec<String> {
         .collect()
 }
 
+/// A verb's help without the options of every command, which the program's own help shows.
+fn own_part(help: &str) -> String {
+    let Some((before, rest)) = help.split_once("Options of every command:\n") else { return help.to_owned() };
+    let of_all = |line: &&str| line.is_empty() || line.starts_with(' ');
+    let after: Vec<&str> = rest.lines().skip_while(of_all).collect();
+    format!("{before}[Options of every command]\n\n{}\n", after.join("\n"))
+}
+
 #[test]
 fn help_of_the_program_and_every_verb() {
     let top = run(&["--help"]).ok();
@@ -41,6 +49,8 @@ fn help_of_the_program_and_every_verb() {
         "unset",
         "credential-process",
         "list",
+        "rotate",
+        "serve-credentials",
         "doctor",
         "policy",
         "completions",
@@ -50,12 +60,18 @@ fn help_of_the_program_and_every_verb() {
     }
     for verb in &verbs_ {
         let help = run(&[verb, "--help"]).ok().stdout;
-        insta::assert_snapshot!(format!("help-{verb}"), help);
+        let examples = help.split("Options of every command:").nth(1).unwrap_or_default();
+        for line in examples.lines().skip_while(|line| line.is_empty() || line.starts_with([' ', '-'])) {
+            assert!(line.chars().count() <= 80, "no terminal of 80 columns shows this well: {line}");
+        }
+        let lines: Vec<&str> = help.lines().collect();
+        for pair in lines.windows(2).filter(|pair| pair[0].starts_with("  <") || pair[0].starts_with("  [")) {
+            assert!(!pair[1].trim().is_empty(), "{verb} does not say what {} is", pair[0].trim());
+        }
+        insta::assert_snapshot!(format!("help-{verb}"), own_part(&help));
         for below in verbs(&help) {
-            insta::assert_snapshot!(
-                format!("help-{verb}-{below}"),
-                run(&[verb, &below, "--help"]).ok().stdout
-            );
+            let help = run(&[verb, &below, "--help"]).ok().stdout;
+            insta::assert_snapshot!(format!("help-{verb}-{below}"), own_part(&help));
         }
     }
 }

@@ -44,7 +44,8 @@ impl Answer {
             _ => "CredentialsNotAvailable",
         };
         // SDKs show it on one line.
-        Self::Failed { code, message: failure.text.lines().collect::<Vec<_>>().join(" ") }
+        let sentences = failure.text.lines().map(|line| line.trim().trim_end_matches(['.', ':', ',']));
+        Self::Failed { code, message: sentences.collect::<Vec<_>>().join(". ") }
     }
 }
 

@@ -149,7 +149,7 @@ impl Recipient {
         match passing.child {
             Some(_) if signals::came_to_the_child_too(kind) => {}
             // It may have ended this moment: then there is nobody to tell.
-            Some(pid) => drop(kill_process(pid, kind)),
+            Some(pid) => _ = kill_process(pid, kind),
             None => passing.early.push(kind),
         }
     }
@@ -158,7 +158,7 @@ impl Recipient {
         let mut passing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         passing.child = Some(pid);
         for kind in std::mem::take(&mut passing.early) {
-            drop(kill_process(pid, kind));
+            let _ = kill_process(pid, kind);
         }
     }
 
@@ -227,8 +227,8 @@ impl<'a> Supply<'a> {
     }
 }
 
-/// The one place where the credentials come from.
-fn fetch(app: &App, name: &str) -> Result<Credentials> {
+/// The one place where the credentials come from, for a shell too.
+pub(super) fn fetch(app: &App, name: &str) -> Result<Credentials> {
     app.usable_credentials(&app.profile(name)?)
 }
 
