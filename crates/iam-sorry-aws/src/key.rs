@@ -13,10 +13,14 @@ use tokio::time::Instant;
 use crate::client::Aws;
 use crate::errors::AwsError;
 use crate::journal::{Intent, Journal, OpenEntry, Purpose, now_ms};
-use crate::lookup::{User, key_facts, keys_of, user_exists};
+use crate::lookup::{ListedKey, User, key_facts, keys_of, user_exists};
 use crate::record::{Fact, MACHINE, process_start};
 use crate::recover::{Found, search};
+use crate::room::room_for_a_key;
 use crate::wait::{Backoff, Cancel, Patience};
+
+/// How often CreateAccessKey is tried where others keep taking the room that we saw.
+const LIMIT_TRIES: usize = 5;
 
 /// What [`issue_for_user`] works with.
 #[derive(Clone, Copy)]
@@ -51,6 +55,11 @@ impl fmt::Debug for Issuer<'_> {
 pub enum Progress {
     /// The user is known to IAM; a key is about to be made.
     MakingKey {
+        /// The user.
+        user: String,
+    },
+    /// The user has two keys, one of which another run of ours is about to delete.
+    WaitingForRoom {
         /// The user.
         user: String,
     },
@@ -91,6 +100,9 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MakingKey { user } => write!(f, "Making a short-lived access key for '{user}'"),
+            Self::WaitingForRoom { user } => {
+                write!(f, "Waiting for another run of iam-sorry to delete its key of '{user}'")
+            }
             Self::KeyMade { key_id } => write!(f, "Access key {key_id} made"),
             Self::WaitingForKey { key_id, waited, limit } => write!(
                 f,
@@ -149,16 +161,31 @@ pub(crate) async fn make_key(
 ) -> Result<(User, KeptKey), AwsError> {
     let Issuer { aws, manager, .. } = *issuer;
     let user = user_exists(aws, manager, user).await?;
-    let before = keys_of(aws, manager, &user.name).await?;
+    let mut before = room_for_a_key(issuer, &user.name).await?;
     if let Purpose::Rotate { old } = &purpose
         && !before.iter().any(|key| key.id == *old)
     {
         return Err(AwsError::NotTheirKey { user: user.name.to_string(), key_id: old.clone() });
     }
-    if before.len() >= 2 {
-        let keys = key_facts(aws, manager, &before).await;
-        return Err(AwsError::KeyLimit { user: user.name.to_string(), keys });
+    for _ in 0..LIMIT_TRIES {
+        match make_once(issuer, &user, &purpose, before).await {
+            // Another key came in between our look and our request; if it is one of ours, it goes again.
+            Err(AwsError::Refused { code, .. }) if code.starts_with("LimitExceeded") => {
+                before = room_for_a_key(issuer, &user.name).await?;
+            }
+            made => return Ok((user, made?)),
+        }
     }
+    let keys = key_facts(aws, manager, &before).await;
+    Err(AwsError::KeyLimit { user: user.name.to_string(), keys })
+}
+
+async fn make_once(
+    issuer: &Issuer<'_>,
+    user: &User,
+    purpose: &Purpose,
+    before: Vec<ListedKey>,
+) -> Result<KeptKey, AwsError> {
     if issuer.cancel.is_cancelled() {
         return Err(AwsError::Interrupted);
     }
@@ -168,17 +195,17 @@ pub(crate) async fn make_key(
         user: user.name.to_string(),
         account: user.arn.account.clone(),
         partition: user.arn.partition.clone(),
-        region: aws.settings().region.clone(),
-        endpoint: aws.settings().endpoint_iam.clone(),
+        region: issuer.aws.settings().region.clone(),
+        endpoint: issuer.aws.settings().endpoint_iam.clone(),
         manager: issuer.manager_profile.to_owned(),
         target: issuer.target_profile.to_owned(),
-        purpose,
+        purpose: purpose.clone(),
         host: MACHINE.host.clone(),
         pid: std::process::id(),
         process_start: process_start(std::process::id()),
         boot_id: MACHINE.boot_id.clone(),
         at_ms: now_ms(),
-        aws_ahead: aws.clock_offset().unwrap_or(0),
+        aws_ahead: issuer.aws.clock_offset().unwrap_or(0),
         keys_before: before.into_iter().map(|key| key.id).collect(),
     };
     let entry = issuer.journal.begin(intent)?;
@@ -191,18 +218,11 @@ pub(crate) async fn make_key(
                 return Err(undo(issuer, made, error).await);
             }
             (issuer.progress)(&Progress::KeyMade { key_id: made.key.id.clone() });
-            Ok((user, made))
+            Ok(made)
         }
         Err(NotMade::Certainly(error)) => {
             entry.clear()?;
-            Err(match error {
-                AwsError::Refused { code, .. } if code.starts_with("LimitExceeded") => {
-                    let keys = keys_of(aws, manager, &user.name).await?;
-                    let keys = key_facts(aws, manager, &keys).await;
-                    AwsError::KeyLimit { user: user.name.to_string(), keys }
-                }
-                error => error,
-            })
+            Err(error)
         }
         Err(NotMade::Perhaps(error)) => Err(resolve_lost_answer(issuer, &user.name, entry, error).await),
     }
@@ -292,7 +312,7 @@ async fn resolve_lost_answer(
         Ok(record) => record,
         Err(_) => return left(cause),
     };
-    match search(issuer.aws, issuer.manager, &record).await {
+    match search(issuer.journal, &path, issuer.aws, issuer.manager, &record).await {
         Err(_) => left(cause),
         Ok(Found::Nothing) => match entry.clear() {
             Ok(()) => AwsError::AnswerLost {

@@ -17,6 +17,7 @@ pub mod lookup;
 pub mod policy;
 mod record;
 pub mod recover;
+mod room;
 pub mod rotate;
 mod transport;
 pub mod users;

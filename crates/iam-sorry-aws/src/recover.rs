@@ -1,7 +1,11 @@
 //! Finishing what a dead run left: deletes the access key that a journal entry speaks of, and only ever that one.
 
+use std::path::Path;
+use std::time::Duration;
+
 use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::names::UserName;
+use tokio::time::Instant;
 
 use crate::client::Aws;
 use crate::errors::{AwsError, LastUsed};
@@ -10,6 +14,9 @@ use crate::key::delete_key;
 use crate::lookup::{caller, keys_of, last_used};
 use crate::record::{Fact, Purpose, Record};
 use crate::wait::Patience;
+
+/// How long another run may take between asking for a key and writing down its ID; more is an entry that hangs.
+const MAKING: Duration = Duration::from_secs(30);
 
 /// Whether the target profile holds the key that an entry speaks of; the caller looks, since only it can read
 /// profiles.
@@ -110,7 +117,7 @@ pub async fn recover(
             if wait > 0 && record.unclear.is_empty() {
                 return Ok(Outcome::TooFresh { wait: wait / 1000 + 1 });
             }
-            match search(aws, manager, &record).await? {
+            match search(journal, &entry.path, aws, manager, &record).await? {
                 Found::Nothing => {
                     open.clear()?;
                     return Ok(Outcome::NothingMade);
@@ -157,7 +164,14 @@ pub(crate) enum Found {
 /// same user and has not used it. IAM marks a key with nothing of ours, so the window is kept as narrow as can be.
 ///
 /// Once several keys fitted, one that remains later is no proof: the other may have been deleted by its owner.
-pub(crate) async fn search(aws: &Aws, manager: &Credentials, record: &Record) -> Result<Found, AwsError> {
+/// `own` is the entry itself: what other entries speak of is not ours to take.
+pub(crate) async fn search(
+    journal: &Journal,
+    own: &Path,
+    aws: &Aws,
+    manager: &Credentials,
+    record: &Record,
+) -> Result<Found, AwsError> {
     let Ok(user) = UserName::parse(&record.intent.user) else { return Ok(Found::Nothing) };
     let listed = match keys_of(aws, manager, &user).await {
         Err(AwsError::NoSuchUser { .. }) => return Ok(Found::Nothing), // keys die with their user
@@ -172,6 +186,9 @@ pub(crate) async fn search(aws: &Aws, manager: &Credentials, record: &Record) ->
             fitting.push(key.id);
         }
     }
+    // After the list, so that whoever has a key on it has had the time to write it down.
+    let others = of_others(journal, own, &record.intent.user).await?;
+    fitting.retain(|id| !others.contains(id));
     if !record.unclear.is_empty() {
         fitting.retain(|id| record.unclear.contains(id));
         return Ok(if fitting.is_empty() { Found::Nothing } else { Found::Several(fitting) });
@@ -181,6 +198,20 @@ pub(crate) async fn search(aws: &Aws, manager: &Credentials, record: &Record) ->
         1 => fitting.pop().map_or(Found::Nothing, Found::One),
         _ => Found::Several(fitting),
     })
+}
+
+/// Keys of the user that other entries speak of. One that is being made right now is waited for.
+async fn of_others(journal: &Journal, own: &Path, user: &str) -> Result<Vec<String>, AwsError> {
+    let start = Instant::now();
+    loop {
+        let entries = journal.pending()?.entries;
+        let others = || entries.iter().filter(|e| e.path != own && e.record.intent.user == user);
+        let unborn = others().any(|e| e.state != State::Dead && e.record.key_id.is_none());
+        if !unborn || start.elapsed() > MAKING {
+            return Ok(others().filter_map(|e| e.record.key_id.clone()).collect());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// Finishes every dead entry that `manager_profile` made. Asks AWS nothing where there is none.

@@ -47,25 +47,43 @@ impl Credentials {
     /// The output of a `credential_process`, Version 1 (AWS SDKs and Tools Reference Guide, "Process credential
     /// provider"): one line of JSON, wiped when dropped.
     pub fn to_process_json(&self) -> Zeroizing<String> {
-        let mut json = Zeroizing::new(String::with_capacity(2048));
-        json.push_str("{\"Version\":1");
-        let mut field = |name: &str, value: &str| {
-            json.push_str(",\"");
-            json.push_str(name);
-            json.push_str("\":");
-            push_json_string(&mut json, value);
-        };
-        field("AccessKeyId", &self.access_key_id);
-        field("SecretAccessKey", self.secret_access_key.expose_secret());
+        let mut json = self.begin_json("{\"Version\":1");
         if let Some(token) = &self.session_token {
-            field("SessionToken", token.expose_secret());
+            push_json_field(&mut json, "SessionToken", token.expose_secret());
         }
         if let Some(at) = self.expiration {
-            field("Expiration", &at.to_string());
+            push_json_field(&mut json, "Expiration", &at.to_string());
         }
         json.push('}');
         json
     }
+
+    /// The answer of a container-credentials endpoint (AWS SDKs and Tools Reference Guide, "Container credential
+    /// provider"), wiped when dropped. SDKs want all four fields, so the caller says until when a set may be used that
+    /// has no expiration of its own; one without a token has an empty one.
+    pub fn to_container_json(&self, until: Timestamp) -> Zeroizing<String> {
+        let mut json = self.begin_json("{\"Code\":\"Success\"");
+        push_json_field(&mut json, "Token", self.session_token.as_ref().map_or("", |t| t.expose_secret()));
+        push_json_field(&mut json, "Expiration", &self.expiration.unwrap_or(until).to_string());
+        json.push('}');
+        json
+    }
+
+    fn begin_json(&self, first: &str) -> Zeroizing<String> {
+        let mut json = Zeroizing::new(String::with_capacity(4096));
+        json.push_str(first);
+        push_json_field(&mut json, "AccessKeyId", &self.access_key_id);
+        push_json_field(&mut json, "SecretAccessKey", self.secret_access_key.expose_secret());
+        json
+    }
+}
+
+/// `,"name":"value"`.
+fn push_json_field(out: &mut String, name: &str, value: &str) {
+    out.push_str(",\"");
+    out.push_str(name);
+    out.push_str("\":");
+    push_json_string(out, value);
 }
 
 /// RFC 8259, section 7. By hand, because a serializer would leave copies of secrets in buffers that nobody wipes.
@@ -107,6 +125,18 @@ mod tests {
             temporary("s").to_process_json().as_str(),
             r#"{"Version":1,"AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"s","SessionToken":"token","Expiration":"2025-10-26T12:00:00Z"}"#
         );
+    }
+
+    #[test]
+    fn container_json_has_every_field_that_sdks_want() {
+        let until = Timestamp::from_unix(1_761_480_600).unwrap();
+        assert_eq!(
+            temporary("s").to_container_json(until).as_str(),
+            r#"{"Code":"Success","AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"s","Token":"token","Expiration":"2025-10-26T12:00:00Z"}"#
+        );
+        let permanent = Credentials::from(AccessKey { id: "AKIAEXAMPLE".into(), secret: "s".into() });
+        let json = permanent.to_container_json(until);
+        assert!(json.ends_with(r#""Token":"","Expiration":"2025-10-26T12:10:00Z"}"#), "{}", json.as_str());
     }
 
     proptest::proptest! {

@@ -158,6 +158,20 @@ impl App {
         Ok(open_with(&mut keyring, profile, key)?)
     }
 
+    /// Forgets every key that was opened, and asks nobody from now on: what the agent no longer holds stays closed.
+    pub fn never_ask(&self) {
+        let mut options = keyring_options(&self.settings, &self.global);
+        options.asking = Asking::default();
+        *self.keyring.borrow_mut() = Keyring::new(options, |_: &str| {});
+    }
+
+    /// Takes [`App::never_ask`] back.
+    pub fn ask_again(&self) {
+        let out = self.out;
+        let options = keyring_options(&self.settings, &self.global);
+        *self.keyring.borrow_mut() = Keyring::new(options, move |notice| out.warn(notice));
+    }
+
     /// What `doctor` says about the key and the agent.
     pub fn key_report(&self) -> KeyReport {
         self.keyring.borrow_mut().describe_default_key()

@@ -7,15 +7,25 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 The main job, in three commands:
-  iam-sorry --profile usermanager --encrypt   seal the manager's permanent keys with your SSH key (once)
-  iam-sorry --profile usermanager admin       temporary credentials of IAM user 'admin', in profile 'admin'
-  aws --profile admin sts get-caller-identity they really are admin's
+  iam-sorry --profile usermanager --encrypt
+      seal the manager's permanent keys with your SSH key (once)
+  iam-sorry --profile usermanager admin
+      temporary credentials of IAM user 'admin', in profile 'admin'
+  aws --profile admin sts get-caller-identity
+      they really are admin's
 
 Exit status:
-  0 success; 1 other failure; 2 usage; 3 profile or credentials missing or unusable; 4 AWS refused or could not be
-  reached; 5 SSH key, agent or sealed value; 130 interrupted. 'exec' returns the command's own.
+  0    success
+  1    other failure
+  2    usage
+  3    profile or credentials missing or unusable
+  4    AWS refused or could not be reached
+  5    SSH key, agent or sealed value
+  130  interrupted
+  'exec' returns the command's own.
 
-'iam-sorry VERB --help' teaches each verb. A profile that bears a verb's name is reached with 'iam-sorry refresh NAME'.";
+'iam-sorry VERB --help' teaches each verb.
+A profile that bears a verb's name is reached with 'iam-sorry refresh NAME'.";
 
 /// Temporary AWS credentials for headless machines, with the powerful keys sealed by your SSH key.
 #[derive(Parser, Debug, Default)]
@@ -34,7 +44,11 @@ pub struct Cli {
 /// The two forms that run thousands of times, read without building the whole command (which costs as much as all the
 /// rest of them). Anything else, and every name that could be an option, is clap's.
 pub fn hot_form(arguments: &[OsString]) -> Option<Cli> {
-    let [_, form, name] = arguments else { return None };
+    let [_, form, name] = arguments else {
+        let [_, form] = arguments else { return None };
+        let profiles = form == "__profiles";
+        return profiles.then(|| Cli { verb: Some(Verb::Profiles), ..Cli::default() });
+    };
     let name = name.to_str().filter(|name| !name.is_empty() && !name.starts_with('-'))?.to_owned();
     let mut cli = Cli::default();
     match form.to_str()? {
@@ -44,6 +58,9 @@ pub fn hot_form(arguments: &[OsString]) -> Option<Cli> {
     }
     Some(cli)
 }
+
+/// Where help shows the options that every form takes: below a verb's own.
+const FOR_ALL: &str = "Options of every command";
 
 /// The original tool's forms.
 #[derive(Args, Debug, Default, PartialEq)]
@@ -123,39 +140,39 @@ pub struct Later {
 #[derive(Args, Debug, Default)]
 pub struct Global {
     /// Manager profile: whose keys ask AWS [default: AWS_PROFILE, then iam-sorry where there is such a profile].
-    #[arg(long, value_name = "PROFILE", global = true)]
+    #[arg(long, value_name = "PROFILE", global = true, help_heading = FOR_ALL)]
     pub profile: Option<String>,
 
     /// How long credentials shall last: whole hours from 1 to 36 (also 12h, 90m) [default: 36].
-    #[arg(long, value_name = "HOURS", global = true, allow_hyphen_values = true)]
+    #[arg(long, value_name = "HOURS", global = true, help_heading = FOR_ALL, allow_hyphen_values = true)]
     pub duration: Option<String>,
 
     /// SSH key that seals and opens [default: IAM_SORRY_SSH_KEY, then ~/.ssh/id_ed25519].
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = FOR_ALL)]
     pub ssh_key: Option<PathBuf>,
 
     /// Seal with a key that only the agent holds, so that its passphrase can't be checked.
-    #[arg(long, global = true, hide_short_help = true)]
+    #[arg(long, global = true, help_heading = FOR_ALL, hide_short_help = true)]
     pub allow_agent_only: bool,
 
     /// Region whose STS is asked [default: AWS_REGION, then the profile's].
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = FOR_ALL)]
     pub region: Option<String>,
 
     /// Code of the MFA device, where the profile has an mfa_serial [default: ask].
-    #[arg(long, value_name = "CODE", global = true)]
+    #[arg(long, value_name = "CODE", global = true, help_heading = FOR_ALL)]
     pub mfa_code: Option<String>,
 
     /// Allow an endpoint over plain http on another machine (its network sees your requests).
-    #[arg(long, global = true, hide_short_help = true)]
+    #[arg(long, global = true, help_heading = FOR_ALL, hide_short_help = true)]
     pub allow_http: bool,
 
     /// Say yes to every question.
-    #[arg(long, short = 'y', global = true)]
+    #[arg(long, short = 'y', global = true, help_heading = FOR_ALL)]
     pub yes: bool,
 
     /// No progress on stderr; warnings and errors stay.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = FOR_ALL)]
     pub quiet: bool,
 }
 
@@ -163,10 +180,12 @@ pub struct Global {
 pub enum Verb {
     /// Temporary credentials for one or many profiles or IAM users
     #[command(after_help = "\
-Each NAME that is a profile is refreshed for the user it belongs to; any other NAME is taken as the IAM user. What a
-profile holds decides how:
-  permanent keys   they ask STS themselves, and stay in the profile, sealed, so that the next refresh is one call
-  anything else    the manager makes an access key for the user, STS is asked with it, and the key is deleted again
+Each NAME that is a profile is refreshed for the user it belongs to; any other
+NAME is taken as the IAM user. What a profile holds decides how:
+  permanent keys   They ask STS themselves, and stay in the profile, sealed, so
+                   that the next refresh needs no manager.
+  anything else    The manager makes an access key for the user, STS is asked
+                   with it, and the key is deleted again.
 
   iam-sorry refresh alice bob carol --profile usermanager
   iam-sorry refresh --all --duration 12h")]
@@ -184,12 +203,15 @@ profile holds decides how:
 
     /// Seal a profile's keys with your SSH key
     #[command(after_help = "\
-The values in ~/.aws/credentials become __encrypted__:v2...; ssh-agent opens them without a prompt, anything else asks
-for the key's passphrase. The key must be ED25519 and passphrase-protected.
+The values in ~/.aws/credentials become __encrypted__:v2...; ssh-agent opens
+them without a prompt, anything else asks for the key's passphrase. The key must
+be ED25519 and passphrase-protected.
 
   iam-sorry encrypt usermanager
-  iam-sorry encrypt usermanager --process     then 'aws --profile usermanager ...' works with no wrapper")]
+  iam-sorry encrypt usermanager --process
+      then 'aws --profile usermanager ...' works with no wrapper")]
     Encrypt {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
         /// Also write a credential_process line, so that every AWS tool gets the keys through iam-sorry.
@@ -199,16 +221,18 @@ for the key's passphrase. The key must be ED25519 and passphrase-protected.
 
     /// Put a profile's keys back as plain text (asks first)
     Decrypt {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
     },
 
     /// Which SSH keys can open a profile
     #[command(after_help = "\
-Add a second key before you need it: a lost SSH key without another recipient means new AWS keys.
+Add a second key before you need it: a lost SSH key without another recipient
+means new AWS keys. To add one, both must be at hand: in the agent, or as files.
 
   iam-sorry recipients list usermanager
-  iam-sorry recipients add usermanager ~/.ssh/id_laptop     (both keys must be at hand: in the agent, or as files)
+  iam-sorry recipients add usermanager ~/.ssh/id_laptop
   iam-sorry recipients remove usermanager SHA256:...")]
     Recipients {
         #[command(subcommand)]
@@ -217,9 +241,11 @@ Add a second key before you need it: a lost SSH key without another recipient me
 
     /// Turn values of the original Python tool into the sealed format
     #[command(after_help = "\
-The original sealed with the bytes of the key FILE: whoever can read that file needs no passphrase. Values are opened as
-the original did (with an old copy of the file, if its passphrase was changed since), sealed anew and read back. Rotate
-the AWS keys afterwards: old copies of the credentials file stay readable without a passphrase.
+The original sealed with the bytes of the key FILE: whoever can read that file
+needs no passphrase. Values are opened as the original did (with an old copy of
+the file, if its passphrase was changed since), sealed anew and read back.
+Rotate the AWS keys afterwards: old copies of the credentials file stay readable
+without a passphrase.
 
   iam-sorry migrate                           every profile with legacy values
   iam-sorry migrate usermanager --old-key ~/backup/id_ed25519")]
@@ -233,10 +259,12 @@ the AWS keys afterwards: old copies of the credentials file stay readable withou
 
     /// Seal a profile again after its section was renamed by hand
     #[command(after_help = "\
-Sealed values are bound to their profile's name. If a section was renamed in an editor, its values no longer open:
+Sealed values are bound to their profile's name. If a section was renamed in an
+editor, its values no longer open:
 
   iam-sorry reseal newname --was oldname")]
     Reseal {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
         /// The name under which the values were sealed.
@@ -245,16 +273,23 @@ Sealed values are bound to their profile's name. If a section was renamed in an 
     },
 
     /// Rename a profile in both AWS files, sealed values included
-    Rename { old: String, new: String },
+    Rename {
+        /// What it is called now.
+        old: String,
+        /// What it shall be called.
+        new: String,
+    },
 
     /// Run one command with a profile's credentials in its environment only
     #[command(after_help = "\
-Nothing reaches the shell's history or 'ps'. The command replaces iam-sorry (execve), so signals, exit status and the
-terminal are its own; 126: it can't be run, 127: there is no such command.
+Nothing reaches the shell's history or 'ps'. The command replaces iam-sorry
+(execve), so signals, exit status and the terminal are its own; 126: it can't be
+run, 127: there is no such command.
 
   iam-sorry exec usermanager -- aws iam list-users
   iam-sorry exec admin -- terraform apply")]
     Exec {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
         /// The command and its arguments.
@@ -262,13 +297,61 @@ terminal are its own; 126: it can't be run, 127: there is no such command.
         command: Vec<OsString>,
     },
 
+    /// Run one command, and serve it fresh credentials for as long as it runs
+    #[command(after_help = "\
+For commands that outlast their credentials. SDKs ask an address on this machine
+(AWS_CONTAINER_CREDENTIALS_FULL_URI) again before each expiry; it answers only
+the command's own token. Signals and exit status are the command's own. Take the
+key out of the agent and the supply stops; put it back and it goes on.
+
+  iam-sorry serve-credentials admin -- ./nightly-backup.sh")]
+    ServeCredentials {
+        /// The profile, as its section is called.
+        #[arg(value_name = "PROFILE")]
+        target: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+
+    /// A shell with a profile's credentials in its environment, and the profile in its prompt
+    #[command(after_help = "\
+It is your own $SHELL with its own settings; 'exit' leaves it and the credentials behind. Shells of this kind don't
+nest.
+
+  iam-sorry shell admin
+  iam-sorry status                                 what this shell holds, and for how long")]
+    Shell {
+        #[arg(value_name = "PROFILE")]
+        target: String,
+    },
+
+    /// What credentials this shell holds, and for how long
+    #[command(after_help = "\
+Looks at variables only: no file is opened and nobody is asked. Exit status 3 where there is nothing that works.
+
+  iam-sorry status --json | jq .seconds_left")]
+    Status {
+        /// JSON, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// The profiles' names, one a line, for completions
+    #[command(name = "__profiles", hide = true)]
+    Profiles,
+
     /// Print a profile's credentials as shell text
     #[command(after_help = "\
-  eval $(iam-sorry env admin)                      bash, zsh, dash and other POSIX shells
+bash, zsh, dash and other POSIX shells:
+  eval $(iam-sorry env admin)
+fish, PowerShell:
   iam-sorry env admin --shell fish | source
   iam-sorry env admin --shell powershell | Out-String | Invoke-Expression
-  iam-sorry env admin --shell dotenv > .env        a file with secrets: mind who reads it")]
+A file with secrets (mind who reads it):
+  iam-sorry env admin --shell dotenv > .env")]
     Env {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
         /// bash, zsh, sh, fish, tcsh, powershell, cmd, nushell, dotenv or json.
@@ -277,7 +360,7 @@ terminal are its own; 126: it can't be run, 127: there is no such command.
     },
 
     /// Print the lines that take the credentials out of a shell again
-    #[command(after_help = "  eval $(iam-sorry unset)\n  iam-sorry unset --shell fish | source")]
+    #[command(after_help = "Examples:\n  eval $(iam-sorry unset)\n  iam-sorry unset --shell fish | source")]
     Unset {
         /// bash, zsh, sh, fish, tcsh, powershell, cmd or nushell.
         #[arg(long, default_value = "sh")]
@@ -286,10 +369,12 @@ terminal are its own; 126: it can't be run, 127: there is no such command.
 
     /// Print a profile's credentials as AWS SDKs want them from a credential_process
     #[command(after_help = "\
-Called by SDKs, through a line in ~/.aws/config that 'iam-sorry encrypt PROFILE --process' writes:
+Called by SDKs, through a line in ~/.aws/config that
+'iam-sorry encrypt PROFILE --process' writes:
   [profile usermanager]
-  credential_process = \"/usr/local/bin/iam-sorry\" credential-process usermanager")]
+  credential_process = \"/usr/bin/iam-sorry\" credential-process usermanager")]
     CredentialProcess {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
     },
@@ -310,42 +395,58 @@ Called by SDKs, through a line in ~/.aws/config that 'iam-sorry encrypt PROFILE 
         /// Ask no AWS service.
         #[arg(long)]
         offline: bool,
+        /// First mend what can be mended safely: file modes, abandoned locks; asks before it seals anything.
+        #[arg(long, conflicts_with = "json")]
+        fix: bool,
     },
 
     /// Replace a profile's permanent access key by a new one
     #[command(after_help = "\
-A new key is made, proved to work and stored in the place of the old one (sealed for the same SSH keys); only then the
-old one is deactivated and deleted. Interrupted at any moment, the profile works, and the next run finishes. The key's
-own user does it where IAM lets it (iam-sorry policy --rotate), else the manager. A user with two keys has no room for
-another: both are shown, neither is touched.
+A new key is made, proved to work and stored in the place of the old one (sealed
+for the same SSH keys); only then the old one is deactivated and deleted.
+Interrupted at any moment, the profile works, and the next run finishes. The
+key's own user does it where IAM lets it (iam-sorry policy --rotate), else the
+manager. A user with two keys has no room for another: both are shown, neither
+is touched.
 
   iam-sorry rotate usermanager                       with its own rights
   iam-sorry rotate alice --profile usermanager       with the manager's")]
     Rotate {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
     },
 
     /// Print the least IAM policy that the manager needs
     #[command(after_help = "\
+Examples:
   iam-sorry policy > policy.json
   iam-sorry policy --users 'dirk-*' --account 123456789012
   iam-sorry policy --rotate --users usermanager
   iam-sorry policy --namespace dirk                  users dirk and dirk-*
   iam-sorry policy --namespace dirk --create-users --boundary developers
-  aws iam put-user-policy --user-name usermanager --policy-name iam-sorry --policy-document file://policy.json")]
+  aws iam put-user-policy --user-name usermanager --policy-name iam-sorry \\
+      --policy-document file://policy.json")]
     Policy(PolicyArgs),
 
     /// Print completions for a shell
     #[command(after_help = "\
-  iam-sorry completions bash > ~/.local/share/bash-completion/completions/iam-sorry
+Examples:
+  d=~/.local/share/bash-completion/completions
+  mkdir -p $d; iam-sorry completions bash > $d/iam-sorry
   iam-sorry completions zsh > \"${fpath[1]}/_iam-sorry\"
   iam-sorry completions fish > ~/.config/fish/completions/iam-sorry.fish")]
-    Completions { shell: CompletionShell },
+    Completions {
+        /// The shell that is to complete.
+        shell: CompletionShell,
+    },
 
     /// Print the manual page, or a verb's
-    #[command(after_help = "  iam-sorry man | man -l -\n  iam-sorry man refresh | man -l -")]
-    Man { verb: Option<String> },
+    #[command(after_help = "Examples:\n  iam-sorry man | man -l -\n  iam-sorry man refresh | man -l -")]
+    Man {
+        /// A verb; without one, the page of the whole program.
+        verb: Option<String>,
+    },
 }
 
 /// Which policy.
@@ -381,11 +482,13 @@ pub const DEFAULT_BOUNDARY: &str = "iam-sorry-boundary";
 pub enum Recipients {
     /// Fingerprints of the keys that open a profile
     List {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
     },
     /// Let another SSH key open it
     Add {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
         /// The other key: its private key file, its .pub file, or its fingerprint in the agent.
@@ -393,6 +496,7 @@ pub enum Recipients {
     },
     /// Stop a key from opening it (rotate the AWS key afterwards)
     Remove {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
         /// Its fingerprint (SHA256:...) or .pub file.

@@ -12,6 +12,7 @@ mod output;
 mod profile;
 mod progress;
 mod settings;
+mod signals;
 mod terminal;
 
 use std::ffi::OsString;

@@ -12,6 +12,8 @@ pub struct Bars {
     out: Output,
     many: bool,
     shown: Option<MultiProgress>,
+    /// Where nothing moves on the screen: what was last said of each, without the seconds behind it.
+    said: Mutex<BTreeMap<String, String>>,
     bars: Mutex<BTreeMap<String, ProgressBar>>,
 }
 
@@ -19,12 +21,18 @@ impl Bars {
     /// For `count` profiles at once.
     pub fn new(out: Output, count: usize) -> Self {
         let shown = out.animates().then(MultiProgress::new);
-        Self { out, many: count > 1, shown, bars: Mutex::default() }
+        Self { out, many: count > 1, shown, said: Mutex::default(), bars: Mutex::default() }
     }
 
     /// What is going on with one of them.
     pub fn step(&self, name: &str, text: &str) {
         let Some(shown) = &self.shown else {
+            // A wait counts its seconds: on a terminal that is one line that moves, in a log it is told once.
+            let what = text.split(" (").next().unwrap_or_default().to_owned();
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.insert(name.to_owned(), what.clone()) == Some(what) {
+                return;
+            }
             let line = if self.many { format!("{name}: {text}") } else { text.to_owned() };
             return self.out.progress(line);
         };

@@ -43,6 +43,12 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "XDG_CONFIG_HOME, XDG_STATE_HOME",
         "where our settings file and journal lie (~/.config, ~/.local/state)",
     ),
+    ("XDG_RUNTIME_DIR, TMPDIR", "where serve-credentials keeps its token file while it runs"),
+    ("SHELL", "the shell that 'shell' starts"),
+    (
+        "IAM_SORRY_PROFILE",
+        "set by 'shell' to its profile; 'status' shows it, and a second 'shell' refuses to start",
+    ),
     ("IAM_SORRY_SSH_KEY", "SSH key that seals and opens (default ~/.ssh/id_ed25519)"),
     ("IAM_SORRY_LOCK_DIR", "node-local folder for locks, where the home is on NFS"),
     (
@@ -70,6 +76,8 @@ pub struct Settings {
     pub config_file: PathBuf,
     pub state_dir: PathBuf,
     pub lock_dir: Option<PathBuf>,
+    /// Folders for private files that go away again, best first.
+    pub runtime_dirs: Vec<PathBuf>,
     pub profile: Option<String>,
     pub duration: Option<String>,
     /// Name of the person who is logged in.
@@ -126,6 +134,7 @@ impl Settings {
             credentials_file,
             state_dir,
             lock_dir: path("IAM_SORRY_LOCK_DIR").or(file.lock_dir).map(expand_home),
+            runtime_dirs: path("XDG_RUNTIME_DIR").into_iter().chain([env::temp_dir()]).collect(),
             profile: text("AWS_PROFILE").or(file.profile),
             duration: file.duration,
             login: text("USER").or_else(|| text("LOGNAME")),
@@ -187,11 +196,13 @@ fn expand(path: PathBuf, home: Option<&Path>) -> PathBuf {
     }
 }
 
-fn text(name: &str) -> Option<String> {
+/// A variable that is there and not empty.
+pub fn text(name: &str) -> Option<String> {
     env::var(name).ok().filter(|v| !v.is_empty())
 }
 
-fn path(name: &str) -> Option<PathBuf> {
+/// The same, as a path.
+pub fn path(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 

@@ -9,10 +9,11 @@ mod rig;
 mod victim;
 
 use std::fs::File;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rig::Rig;
-use testkit::Fault;
+use testkit::{Fault, Hook};
 use victim::Run;
 
 /// Until AWS can tell whether a lost request made a key: the program's own patience, and a bit.
@@ -183,6 +184,32 @@ fn a_run_at_work_is_left_alone() {
     assert_eq!((rig.account.keys("admin"), rig.journal().len()), (key, 1));
     assert_eq!(run.wait(), Some(0));
     assert_eq!((rig.acts_as("admin").as_str(), rig.acts_as("second").as_str()), ("admin", "second"));
+    rig.assert_clean("admin");
+}
+
+/// A run for the same user has made its key in the very seconds in which another one died without making one.
+#[test]
+fn the_key_of_another_run_is_not_taken_for_that_of_the_dead() {
+    let rig = furnished();
+    rig.home.write_credentials(rig.home.credentials() + "[work]\ncredentials_owner = admin\n");
+    rig.proxy.fault("GetSessionToken", Fault::Slow(Duration::from_secs(16)));
+    let mut dying = Run::start(&rig, &["--profile", "usermanager", "admin"]);
+    let living = Arc::new(Mutex::new(Run::start(&rig, &["--profile", "usermanager", "work"])));
+    let (account, second, kill) = (rig.account.clone(), Arc::clone(&living), dying.kill_hook());
+    let hook: Hook = Arc::new(move |call| {
+        second.lock().unwrap().release();
+        while account.keys("admin").is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kill(call);
+    });
+    rig.proxy.fault_once("CreateAccessKey", Fault::BeforeForward(hook));
+    rig.proxy.fault_once("CreateAccessKey", Fault::Reset);
+    dying.release();
+    assert_eq!(dying.wait(), None);
+    rig.run(&["doctor"]).says(&["had made no access key for IAM user 'admin'"]);
+    assert_eq!(living.lock().unwrap().wait(), Some(0));
+    assert_eq!(rig.acts_as("work"), "admin");
     rig.assert_clean("admin");
 }
 

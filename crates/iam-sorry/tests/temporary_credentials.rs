@@ -362,6 +362,28 @@ fn profiles_of_one_user_take_turns() {
     assert_eq!(rig.account.keys("admin"), [theirs]);
 }
 
+/// The same between processes, which know of each other by the journal.
+#[test]
+fn processes_for_one_user_wait_for_each_other() {
+    let rig = Rig::new();
+    let theirs = rig.account.key("admin").key;
+    rig.proxy.fault("CreateAccessKey", Fault::TwoKeyLimit);
+    rig.proxy.fault("GetSessionToken", Fault::Slow(Duration::from_millis(300)));
+    let sections: String =
+        ["w1", "w2", "w3"].iter().map(|name| format!("[{name}]\ncredentials_owner = admin\n")).collect();
+    rig.home.write_credentials(rig.home.credentials() + &sections);
+    std::thread::scope(|scope| {
+        for name in ["w1", "w2", "w3"] {
+            let rig = &rig;
+            scope.spawn(move || rig.refresh(name).ok());
+        }
+    });
+    for name in ["w1", "w2", "w3"] {
+        assert_eq!(rig.acts_as(name), "admin");
+    }
+    assert_eq!(rig.account.keys("admin"), [theirs]);
+}
+
 #[test]
 fn all_refreshes_what_we_made_and_nothing_else() {
     let rig = Rig::new();

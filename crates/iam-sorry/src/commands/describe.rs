@@ -1,27 +1,13 @@
-//! What iam-sorry says about itself: completions, manual pages, and the IAM policy that it needs.
+//! What iam-sorry says about itself: manual pages, and the IAM policy that it needs.
 
 use clap::CommandFactory;
-use clap_complete::Shell;
 use iam_sorry_aws::policy::{PolicyRequest, manager_policy, namespace_admin_policy};
 use iam_sorry_core::names::{Namespace, partition_of_region};
 
 use crate::app::App;
-use crate::args::{Cli, CompletionShell, PolicyArgs};
+use crate::args::{Cli, PolicyArgs};
 use crate::failure::{Failure, Result};
 use crate::settings::VARIABLES;
-
-pub fn completions(app: &App, shell: CompletionShell) -> Result<()> {
-    let shell = match shell {
-        CompletionShell::Bash => Shell::Bash,
-        CompletionShell::Elvish => Shell::Elvish,
-        CompletionShell::Fish => Shell::Fish,
-        CompletionShell::Powershell => Shell::PowerShell,
-        CompletionShell::Zsh => Shell::Zsh,
-    };
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "iam-sorry", &mut text);
-    app.out.raw(&String::from_utf8_lossy(&text))
-}
 
 /// The page of the program, or of one verb.
 pub fn man(app: &App, verb: Option<&str>) -> Result<()> {

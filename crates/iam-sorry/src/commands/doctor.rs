@@ -86,7 +86,7 @@ impl Finding {
             Grade::Bad => app.out.line(format!("✗ {text}"))?,
         }
         match &self.mend {
-            Some(mend) => app.out.line(format!("  → {mend}")),
+            Some(mend) => app.out.line(format!("  → {}", mend.replace('\n', "\n    "))),
             None => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
 use crate::failure::{Failure, Result};
+use crate::keyring::Keyring;
 use crate::profile::{
     EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, PROCESS, Profile, SEALABLE, SECRET, TOKEN,
 };
@@ -51,7 +52,13 @@ pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
     let mut targets: Vec<Target> =
         vec![(under[0], opened.access_key_id.into()), (under[1], opened.secret_access_key)];
     targets.extend(opened.session_token.map(|token| (TOKEN, token)));
-    let sealed = seal_under(app, name, &targets)?;
+    // Whatever else is sealed in this section joins them: a profile has one envelope (sealed-format-v2.md, "Using it").
+    let own: Vec<&str> = key.fields().iter().map(|(field, _)| *field).collect();
+    let mut others = profile.sealed_fields();
+    others.retain(|(field, _)| !own.contains(field) && !targets.iter().any(|(target, _)| target == field));
+    let opened_others = app.keyring(|keyring| keyring.open_fields(name, &others))?;
+    targets.extend(others.iter().map(|(field, _)| *field).zip(opened_others));
+    let sealed = seal_under(app, name, Some(&profile), &targets)?;
 
     // The config line comes first: should the second write fail, the static keys still work and nothing is lost.
     if let Some(line) = &line {
@@ -125,30 +132,37 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
             return Err(app.not_found("Profile", name));
         }
     }
-    let chosen = document.profiles().into_iter().filter(|p| names.is_empty() || names.iter().any(|n| n == p));
+    let chosen: Vec<&str> = document
+        .profiles()
+        .into_iter()
+        .filter(|p| names.is_empty() || names.iter().any(|n| n == p))
+        .collect();
+    let mut old = old_key.map(|path| app.keyring_with(path));
     let mut legacy: Vec<(String, &'static str, String)> = Vec::new();
+    let mut opened: Vec<SecretString> = Vec::new();
     for name in chosen {
-        for field in SEALABLE {
-            let Some(value) = document.value(name, field) else { continue };
-            if matches!(seal::parse(value), Ok(Value::Legacy(_))) {
-                legacy.push((name.to_owned(), field, value.to_owned()));
-            }
+        let fields: Vec<(&'static str, &str)> = SEALABLE
+            .iter()
+            .filter_map(|field| Some((*field, document.value(name, field)?)))
+            .filter(|(_, value)| value.starts_with(seal::PREFIX))
+            .collect();
+        if !fields.iter().any(|(_, value)| matches!(seal::parse(value), Ok(Value::Legacy(_)))) {
+            continue;
         }
+        // All fields at once, so that one that was put back from an old copy beside newer ones is noticed.
+        let open = |keyring: &mut Keyring<'static>| {
+            keyring.migrates([name.to_owned()]);
+            keyring.open_fields(name, &fields)
+        };
+        opened.extend(match &mut old {
+            Some(keyring) => open(keyring)?,
+            None => app.keyring(open)?,
+        });
+        legacy.extend(fields.iter().map(|(field, value)| (name.to_owned(), *field, (*value).to_owned())));
     }
     if legacy.is_empty() {
         return app.out.done("No values of the original tool are left");
     }
-    let mut old = old_key.map(|path| app.keyring_with(path));
-    let opened: Vec<SecretString> = legacy
-        .iter()
-        .map(|(name, field, value)| match &mut old {
-            Some(keyring) => Ok(keyring.open_fields(name, &[(*field, value)])?),
-            None => app.keyring(|keyring| keyring.open_fields(name, &[(*field, value)])),
-        })
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .flatten()
-        .collect();
     let to_seal: Vec<(&str, &str, &SecretString)> = legacy
         .iter()
         .zip(&opened)
@@ -176,11 +190,25 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
     Ok(())
 }
 
-/// Seals values for `name` with the person's own key, ready to be stored.
-pub fn seal_under(app: &App, name: &str, targets: &[Target]) -> Result<Vec<(&'static str, String)>> {
-    let to_seal: Vec<(&str, &str, &SecretString)> =
-        targets.iter().map(|(field, value)| (name, *field, value)).collect();
-    let sealed = app.keyring(|k| k.seal_fields(&to_seal))?;
+/// Seals values for `name`, ready to be stored: for whoever can open what `profile` holds sealed already (a key that is
+/// not at hand must not be locked out), else with the person's own key.
+pub fn seal_under(
+    app: &App,
+    name: &str,
+    profile: Option<&Profile>,
+    targets: &[Target],
+) -> Result<Vec<(&'static str, String)>> {
+    let is_sealed = |value: &str| matches!(seal::parse(value), Ok(Value::Sealed(_)));
+    let mut current = profile.map(Profile::sealed_fields).unwrap_or_default();
+    current.retain(|(_, value)| is_sealed(value));
+    let sealed = if current.is_empty() {
+        let to_seal: Vec<(&str, &str, &SecretString)> =
+            targets.iter().map(|(field, value)| (name, *field, value)).collect();
+        app.keyring(|k| k.seal_fields(&to_seal))?
+    } else {
+        let new: Vec<(&str, &SecretString)> = targets.iter().map(|(field, value)| (*field, value)).collect();
+        app.keyring(|k| k.replace_fields(name, &current, &new))?
+    };
     Ok(targets.iter().map(|(field, _)| *field).zip(sealed).collect())
 }
 

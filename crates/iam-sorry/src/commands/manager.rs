@@ -124,7 +124,7 @@ impl Plan {
         credentials.clone().set(target, OWNER, "x")?;
         if !has_key {
             // A trial: it finds and unlocks the SSH key, or says what is wrong with it.
-            seal_under(app, target, &[(ID, SecretString::from("trial"))])?;
+            seal_under(app, target, None, &[(ID, SecretString::from("trial"))])?;
         }
         Ok(Self { user, namespace, target: target.to_owned(), has_key })
     }
@@ -241,7 +241,7 @@ fn write(
 ) -> Result<()> {
     let targets: [(&'static str, SecretString); 2] =
         [(ID, key.id.as_str().into()), (SECRET, key.secret.clone())];
-    let sealed = seal_under(app, target, &targets)?;
+    let sealed = seal_under(app, target, None, &targets)?;
     app.update(&app.credentials, |document: &mut Document| {
         if [ID, SECRET].iter().any(|field| document.value(target, field).is_some_and(|v| !v.is_empty())) {
             return Err(Failure::profile(format!(

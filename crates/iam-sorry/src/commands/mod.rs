@@ -1,7 +1,9 @@
 //! One module a verb, or a few that share their work. Each takes the [`App`] and its own typed arguments.
 
+mod completions;
 mod describe;
 mod doctor;
+mod doctor_fix;
 mod encrypt;
 mod environment;
 mod leftovers;
@@ -12,7 +14,10 @@ mod recipients;
 mod refresh;
 mod rename;
 mod rotate;
+mod serve_credentials;
+mod shell;
 mod show;
+mod status;
 
 use std::process::ExitCode;
 
@@ -23,7 +28,10 @@ use crate::keyring::hygiene::CoreLimit;
 
 /// Runs the verb, or the original tool's form that the flags spell.
 pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> Result<ExitCode> {
-    leftovers::finish(app, leftovers::Effort::InPassing);
+    // These two run at every prompt and every TAB, and promise to ask no AWS service.
+    if !matches!(verb, Some(Verb::Profiles | Verb::Status { .. })) {
+        leftovers::finish(app, leftovers::Effort::InPassing);
+    }
     let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
     if seed != Seed::default() {
         return Err(Failure::usage(
@@ -33,6 +41,12 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
     }
     match verb {
         Verb::Exec { target, command } => return environment::exec(app, &target, &command, core_limit),
+        Verb::ServeCredentials { target, command } => {
+            return serve_credentials::run(app, &target, &command, core_limit);
+        }
+        Verb::Shell { target } => return shell::run(app, &target, core_limit),
+        Verb::Status { json } => return status::run(app, json),
+        Verb::Profiles => completions::profiles(app),
         Verb::Refresh { names, all, keep_key } => refresh::run(app, &refresh::Plan { names, all, keep_key }),
         Verb::Encrypt { target, process } => encrypt::encrypt(app, &target, process),
         Verb::Decrypt { target } => encrypt::decrypt(app, &target),
@@ -44,10 +58,15 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::Unset { shell } => environment::unset(app, &shell),
         Verb::CredentialProcess { target } => environment::credential_process(app, &target),
         Verb::List { json } => list::run(app, json),
-        Verb::Doctor { json, offline } => doctor::run(app, json, offline),
+        Verb::Doctor { json, offline, fix } => {
+            if fix {
+                doctor_fix::run(app)?;
+            }
+            doctor::run(app, json, offline)
+        }
         Verb::Rotate { target } => rotate::run(app, &target),
         Verb::Policy(args) => describe::policy(app, &args),
-        Verb::Completions { shell } => describe::completions(app, shell),
+        Verb::Completions { shell } => completions::print(app, shell),
         Verb::Man { verb } => describe::man(app, verb.as_deref()),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -40,6 +40,8 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
     let mut names = plan.names.clone();
     if plan.all {
         names = made_by_us(&credentials);
+        // A manager that is temporary itself is refreshed by whoever manages it.
+        names.retain(|name| app.manager_name() != Some(name));
         if names.is_empty() {
             return Err(Failure::profile("There is no profile yet that iam-sorry made")
                 .hint("Make one: iam-sorry --profile MANAGER NAME"));
@@ -95,7 +97,7 @@ pub fn default_profile(app: &App) -> Result<()> {
             let manager = Manager::new(app, &config, &credentials);
             let user = aws::block_on(|_| async {
                 let (aws, manager) = manager.open().await?;
-                user_of_key(aws, manager, &id).await.map_err(|e| undetermined("default", e))
+                user_of_key(aws, manager, &id).await.map_err(|e| undetermined(app, "default", e))
             })?;
             user.to_string()
         }
@@ -112,17 +114,21 @@ pub fn no_manager() -> Failure {
         .hint("iam-sorry --profile usermanager NAME")
 }
 
-fn undetermined(name: &str, cause: AwsError) -> Failure {
-    match cause {
-        AwsError::Refused { .. } | AwsError::BadAnswer { .. } | AwsError::NoSuchUser { .. } => {
-            Failure::new(Kind::Aws, format!("Could not determine IAM user for profile '{name}'"))
-                .hint(cause.to_string())
-                .hint(format!(
-                    "Remove [{name}] from the credentials file, then: iam-sorry --profile MANAGER {name}"
-                ))
+fn undetermined(app: &App, name: &str, cause: AwsError) -> Failure {
+    let why = match &cause {
+        // The key's, not the manager's, which would be refused with another code.
+        AwsError::InvalidKey { key_id, code, .. } if code.starts_with("NoSuchEntity") => {
+            format!("AWS knows no access key {key_id} in this account")
         }
-        other => other.into(),
-    }
+        AwsError::Refused { .. } | AwsError::BadAnswer { .. } | AwsError::NoSuchUser { .. } => {
+            cause.to_string()
+        }
+        _ => return cause.into(),
+    };
+    let manager = app.manager_name().unwrap_or("MANAGER");
+    Failure::new(Kind::Aws, format!("Could not determine IAM user for profile '{name}'")).hint(why).hint(format!(
+        "Write 'credentials_owner = USER' into [{name}], or remove that section, then: iam-sorry --profile {manager} {name}"
+    ))
 }
 
 /// Every profile with credentials that we wrote: their owner is recorded, and they expire.
@@ -183,7 +189,7 @@ impl Job {
         // Sealing may need a passphrase or be impossible: found out before a key is made, not after.
         if job.own_is_plain || plan.keep_key {
             // A trial: it finds and unlocks the key, which then stays unlocked.
-            seal_under(app, name, &[(KEPT_ID, SecretString::from("trial"))])?;
+            seal_under(app, name, job.profile.as_ref(), &[(KEPT_ID, SecretString::from("trial"))])?;
         }
         Ok(job)
     }
@@ -446,7 +452,7 @@ async fn user_behind(app: &App, job: &Job, aws: &Aws, manager: &Credentials) -> 
     }
     let Some(key) = profile.active_key() else { return by_name() };
     let id = app.open(profile, key)?.access_key_id;
-    user_of_key(aws, manager, &id).await.map_err(|e| undetermined(&job.name, e))
+    user_of_key(aws, manager, &id).await.map_err(|e| undetermined(app, &job.name, e))
 }
 
 fn done(credentials: &Credentials, user: &str, session_of_own_key: bool) -> Done {
@@ -468,7 +474,7 @@ fn write(
         Some(key) => {
             let targets: [(&'static str, SecretString); 2] =
                 [(KEPT_ID, key.id.as_str().into()), (KEPT_SECRET, key.secret.clone())];
-            seal_under(app, name, &targets)?
+            seal_under(app, name, job.profile.as_ref(), &targets)?
         }
     };
     app.update(&app.credentials, |document| {

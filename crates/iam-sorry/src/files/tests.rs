@@ -85,8 +85,8 @@ fn child_command(job: &str, path: &Path) -> Command {
     command
 }
 
-fn child_arguments() -> [&'static str; 4] {
-    ["--exact", "files::tests::child", "--ignored", "--nocapture"]
+fn child_arguments() -> [&'static str; 3] {
+    ["--exact", "files::tests::child", "--nocapture"]
 }
 
 /// Starts a child and waits until it says that it is under way.
@@ -102,10 +102,10 @@ fn started(job: &str, path: &Path) -> Child {
     child
 }
 
+/// What the other tests start as a process of its own, to kill it; by itself it has nothing to do.
 #[test]
-#[ignore = "what the other tests start"]
 fn child() {
-    let path = PathBuf::from(std::env::var_os("FILES_CHILD_PATH").expect("started by another test"));
+    let Some(path) = std::env::var_os("FILES_CHILD_PATH").map(PathBuf::from) else { return };
     let file = AwsFile::new(path.clone(), FileKind::Credentials, None);
     match std::env::var("FILES_CHILD_JOB").unwrap().as_str() {
         "hold" => {

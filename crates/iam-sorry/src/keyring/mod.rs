@@ -13,7 +13,7 @@ mod signer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -98,18 +98,30 @@ pub struct Keyring<'n> {
     signer: Signer<'n>,
     data_keys: HashMap<[u8; 32], DataKey>,
     known_profiles: Vec<String>,
+    /// One warning a profile is enough.
+    warned_of_legacy: HashSet<String>,
 }
 
 impl<'n> Keyring<'n> {
     /// `notices` gets what the user should read while it works (warnings, what is being waited for).
     pub fn new(options: KeyringOptions, notices: impl FnMut(&str) + 'n) -> Self {
         let signer = Signer::new(options, Box::new(notices));
-        Self { signer, data_keys: HashMap::new(), known_profiles: Vec::new() }
+        Self {
+            signer,
+            data_keys: HashMap::new(),
+            known_profiles: Vec::new(),
+            warned_of_legacy: HashSet::new(),
+        }
     }
 
     /// Names to try when a value doesn't open in its place, to say where it was moved from.
     pub fn know_profiles(&mut self, names: impl IntoIterator<Item = String>) {
         self.known_profiles.extend(names);
+    }
+
+    /// Legacy values of these profiles are being migrated: no warning that they should be.
+    pub fn migrates(&mut self, profiles: impl IntoIterator<Item = String>) {
+        self.warned_of_legacy.extend(profiles);
     }
 
     /// Opens the fields of one profile (`(field, value)`), sealed, legacy or plain, in their order.
@@ -285,10 +297,12 @@ impl<'n> Keyring<'n> {
         // An old copy that was kept for migrating need not parse; but it must not lie open.
         let bytes = key_file::read_bytes(&path)?;
         let opened = value.open(&bytes).map_err(value_error(profile, field))?;
-        (self.signer.notices)(&format!(
-            "Warning: {field} of profile '{profile}' is sealed in the old format: whoever can read '{}' can open it without the passphrase. Seal it anew: iam-sorry migrate",
-            path.display()
-        ));
+        if self.warned_of_legacy.insert(profile.to_owned()) {
+            (self.signer.notices)(&format!(
+                "Profile '{profile}' is sealed in the old format: whoever can read '{}' can open it without the passphrase\nSeal it anew: iam-sorry migrate '{profile}'",
+                path.display()
+            ));
+        }
         Ok(opened)
     }
 

@@ -100,29 +100,26 @@ impl<'n> Signer<'n> {
                 Ok(signature) => match use_signature(key, &signature) {
                     Ok(opened) => return Ok(opened),
                     // A faulty or hedging agent; the file may still do.
-                    Err(e @ (SealError::BadSignature(_) | SealError::UnwrapFailed(_))) => failure = Some(e),
+                    Err(e @ (SealError::BadSignature(_) | SealError::UnwrapFailed(_))) => {
+                        tried.push(e.to_string());
+                        failure = Some(e);
+                    }
                     Err(e) => return Err(wrap(e)),
                 },
-                Err(error) => {
-                    let why = refusal_text(key, &error);
-                    (self.notices)(&why);
-                    tried.push(why);
-                }
+                Err(error) => tried.push(refusal_text(key, &error)),
             }
         }
         if in_agent.is_empty() {
             tried.push(self.agent_summary());
         }
 
+        let why_not_the_agent = tried.clone();
         match self.find_file(&is_wanted, &mut tried)? {
             Some(file) => {
                 if !file.key.is_protected() {
-                    (self.notices)(&format!(
-                        "Warning: {}",
-                        KeyError::NotProtected { path: file.path.clone() }
-                    ));
+                    (self.notices)(&KeyError::NotProtected { path: file.path.clone() }.to_string());
                 }
-                let key = self.unlock(file)?;
+                let key = self.unlock(file, &why_not_the_agent)?;
                 let signature = key.sign(&to_be_signed(&key.public_key().key_id()));
                 use_signature(key.public_key(), &signature).map_err(wrap)
             }
@@ -146,11 +143,7 @@ impl<'n> Signer<'n> {
                 match self.sign_twice(&public, to_be_signed) {
                     Ok(signature) => return Ok(signature),
                     Err(SignTwice::Final(error)) => return Err(error),
-                    Err(SignTwice::Agent(error)) => {
-                        let why = refusal_text(&public, &error);
-                        (self.notices)(&why);
-                        tried.push(why);
-                    }
+                    Err(SignTwice::Agent(error)) => tried.push(refusal_text(&public, &error)),
                 }
             } else {
                 tried.push(self.agent_summary());
@@ -159,13 +152,14 @@ impl<'n> Signer<'n> {
         if let Some(unlocked) = self.unlocked.iter().find(|k| *k.public_key() == public) {
             return Ok(unlocked.sign(to_be_signed));
         }
+        let why_not_the_agent = tried.clone();
         // Found before, but the bytes are read again: a key is not kept on the heap while a dialog is open.
         let found = match &key.file {
             Some(file) => Some(key_file::read(&file.path)?).filter(|f| *f.key.public_key() == public),
             None => self.find_file(&|k: &PublicKey| *k == public, &mut tried)?,
         };
         match found {
-            Some(file) => Ok(self.unlock(file)?.sign(to_be_signed)),
+            Some(file) => Ok(self.unlock(file, &why_not_the_agent)?.sign(to_be_signed)),
             None => Err(KeyError::NoRecipientKey {
                 what: "sealing".to_owned(),
                 wanted: vec![public.key_id()],
@@ -292,11 +286,13 @@ impl<'n> Signer<'n> {
         Ok(None)
     }
 
-    /// Asks for the passphrase where there is one, and keeps the key for the rest of this process's short life.
-    fn unlock(&mut self, file: KeyOnDisk) -> Result<&UnlockedKey, KeyError> {
+    /// Asks for the passphrase where there is one, and keeps the key for the rest of this process's short life. Whoever is
+    /// asked, or can't be, learns first why the agent did not do it.
+    fn unlock(&mut self, file: KeyOnDisk, why_not_the_agent: &[String]) -> Result<&UnlockedKey, KeyError> {
         let failed = |source| key_file::key_file(&file.path, source);
         file.key.check_unlockable().map_err(failed)?;
         let key = if file.key.is_protected() {
+            why_not_the_agent.iter().for_each(|why| (self.notices)(why));
             let prompt = format!("Enter passphrase for {}: ", file.path.display());
             let mut left = TRIES;
             loop {

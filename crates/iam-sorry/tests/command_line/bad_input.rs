@@ -320,13 +320,8 @@ fn an_endpoint_over_plain_http_is_refused_without_any_packet() {
     let port = listener.local_addr().expect("its address").port();
     // 0.0.0.0 is no loopback address, but Linux would connect it to one: a request that is made arrives here.
     let open = format!("http://0.0.0.0:{port}");
-    let endpoints = [
-        "http://192.0.2.1",
-        "http://localhost.example.org",
-        "http://127.0.0.1.example.org",
-        "http://127.0.0.1@192.0.2.1",
-        &open,
-    ];
+    let endpoints =
+        ["http://192.0.2.1", "http://localhost.example.org", "http://127.0.0.1.example.org", &open];
     for endpoint in endpoints {
         for variable in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_IAM"] {
             let mut command = person.command_without_terminal(&["--profile", "usermanager", "admin"]);
@@ -341,6 +336,10 @@ fn an_endpoint_over_plain_http_is_refused_without_any_packet() {
         person.run(&["--profile", "usermanager", "admin"]).fails(4).says(&[endpoint, "plain http"]);
         person.home.write_config("");
     }
+    // What looks like a loopback address and is a user's name.
+    let mut command = person.command_without_terminal(&["--profile", "usermanager", "admin"]);
+    command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1@0.0.0.0:{port}"));
+    Outcome::of(&mut command).fails(4).says(&["can't be an endpoint"]);
     assert!(listener.accept().is_err(), "no packet was sent");
 
     // Allowed on purpose, it is asked (which also shows that this listener would have noticed).
@@ -401,4 +400,18 @@ fn an_askpass_program_that_is_not_there_is_named() {
     }
     let askpass = AskPass::answering(PASSPHRASE);
     person.run_asking(&askpass, &["--eval", "usermanager"]).ok();
+}
+
+#[test]
+fn a_profile_that_refers_to_itself_stops() {
+    let person = Person::with_agent();
+    let line = format!("credential_process = \"{BIN}\" credential-process loop\n");
+    person.home.write_config(format!("[profile loop]\nregion = us-east-1\n{line}"));
+    person.run(&["credential-process", "loop"]).fails(3).says(&["'loop'", "holds no keys"]);
+    // And as the AWS CLI meets it.
+    let mut aws = person.home.venv_command("aws");
+    aws.args(["--profile", "loop", "sts", "get-caller-identity"]);
+    let outcome = Outcome::of(&mut aws);
+    assert_ne!(outcome.code, 0, "{outcome}");
+    outcome.says(&["'loop'", "holds no keys"]);
 }

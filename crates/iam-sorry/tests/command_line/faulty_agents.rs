@@ -13,7 +13,7 @@ const OPEN: [&str; 2] = ["--show-decrypted", "usermanager"];
 const FAULTS: [(AgentFault, Stage, &str); 11] = [
     (AgentFault::Close, Stage::Any, "closed the connection"),
     (AgentFault::Close, Stage::Signing, "closed the connection"),
-    (AgentFault::Garbage, Stage::Any, "garbled answer"),
+    (AgentFault::Garbage, Stage::Any, "announced 4294967295 keys"),
     (AgentFault::Garbage, Stage::Signing, "garbled answer"),
     (AgentFault::HugeLength, Stage::Any, "announced an answer of"),
     (AgentFault::HugeLength, Stage::Signing, "announced an answer of"),

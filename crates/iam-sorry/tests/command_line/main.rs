@@ -2,6 +2,7 @@
 //! of people who do not exist. One module a theme; what they share is in `support`.
 
 mod bad_input;
+mod exec;
 mod faulty_agents;
 mod help;
 mod sealed_values;
@@ -9,5 +10,6 @@ mod sealing;
 mod secrets;
 mod seed_commands;
 mod seed_eval;
+mod several_keys;
 mod shared_files;
 mod support;

@@ -396,7 +396,7 @@ fn encrypt_process_serves_every_tool_without_a_wrapper() {
         "--output",
         "text",
     ]);
-    aws.env("AWS_REGION", "us-east-1");
+    aws.env("AWS_DEFAULT_REGION", "us-east-1");
     assert_eq!(Outcome::of(&mut aws).ok().stdout.trim(), arn);
 
     person.run(&["decrypt", "usermanager", "--yes"]).ok();

@@ -1,8 +1,7 @@
 //! Every command of the original tool's README, as it is shown there, and its troubleshooting section.
 
 use serde_json::json;
-use testkit::{Account, AskPass, FakeAgent, KeyKind, Ministack};
-use testkit::{AgentFault, Home, Pty};
+use testkit::{Account, AgentFault, AskPass, FakeAgent, Fault, FaultProxy, Home, KeyKind, Ministack, Pty};
 
 use crate::support::{BIN, KEY_ID, Outcome, PASSPHRASE, Person, SECRET, code_of, section};
 
@@ -33,6 +32,7 @@ fn the_quick_start() {
     let manager = account.manager("usermanager");
     person.home.write_credentials(manager.section("usermanager"));
     person.home.set_env("AWS_ENDPOINT_URL", account.endpoint());
+    person.home.set_env("AWS_DEFAULT_REGION", "us-east-1");
 
     let sealed = person.run(&["--profile", "usermanager", "--encrypt"]).ok();
     assert_eq!(sealed.stdout, "✓ Manager profile 'usermanager' encrypted with SSH key\n");
@@ -84,6 +84,19 @@ fn duration_is_in_hours_and_36_by_default() {
         let left = admin["seconds_left"].as_i64().expect("a number");
         assert!((hours * 3600 - 120..=hours * 3600).contains(&left), "{hours} h: {list}");
     }
+}
+
+#[test]
+fn a_log_tells_of_a_wait_once_and_quiet_not_at_all() {
+    let account = Ministack::shared().account();
+    account.user("admin");
+    let mut person = Person::at(&account);
+    let proxy = FaultProxy::start(&account);
+    proxy.fault("GetSessionToken", Fault::NewKeyRefused(3));
+    person.home.set_env("AWS_ENDPOINT_URL", proxy.endpoint());
+    let outcome = person.run(&["--profile", "usermanager", "admin"]).ok();
+    assert_eq!(outcome.stderr.matches("Waiting for AWS").count(), 1, "{outcome}");
+    assert_eq!(person.run(&["--profile", "usermanager", "admin", "--quiet"]).ok().stderr, "");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn aws_configure_and_ours_leave_each_other_alone() {
     ]);
     aws(&["configure", "set", "region", "eu-central-1", "--profile", "usermanager"]);
     person.run(&["--show-decrypted", "usermanager"]).ok().prints(&[KEY_ID, SECRET]);
-    person.run(&["--eval", "usermanager"]).ok().prints(&["AWS_REGION=eu-central-1"]);
+    person.run(&["--eval", "usermanager"]).ok().prints(&["AWS_REGION='eu-central-1'"]);
     person.run(&["encrypt", "bedrock"]).ok();
     let get = |name: &str| aws(&["configure", "get", name, "--profile", "bedrock"]).stdout;
     assert!(get("aws_secret_access_key").starts_with("__encrypted__:v2."));
@@ -213,7 +213,7 @@ fn the_variables_name_the_files() {
         Outcome::of(command.env("AWS_SHARED_CREDENTIALS_FILE", &file).env("AWS_CONFIG_FILE", &config))
     };
     run(&["encrypt", "usermanager"]).ok();
-    run(&["--eval", "usermanager"]).ok().prints(&[SECRET, "AWS_REGION=ca-central-1"]);
+    run(&["--eval", "usermanager"]).ok().prints(&[SECRET, "AWS_REGION='ca-central-1'"]);
     assert_eq!(person.home.credentials(), "[decoy]\n");
     run(&["list"]).ok().prints(&["usermanager", "encrypted"]);
     run(&["--eval", "decoy"]).fails(3).says(&["elsewhere/creds"]);

@@ -205,7 +205,8 @@ impl Person {
         let mut person = Person::with_agent();
         person.home.write_credentials(account.manager("usermanager").section("usermanager"));
         person.home.set_env("AWS_ENDPOINT_URL", account.endpoint());
-        person.home.set_env("AWS_REGION", "us-east-1");
+        // AWS CLI v1 and boto3 know this one only.
+        person.home.set_env("AWS_DEFAULT_REGION", "us-east-1");
         person.run(&["--profile", "usermanager", "--encrypt"]).ok();
         person
     }

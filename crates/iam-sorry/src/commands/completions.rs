@@ -1,0 +1,119 @@
+//! `completions SHELL`: clap's text, and the profiles' names where a profile goes, for bash, zsh and fish.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::app::App;
+use crate::args::{Cli, CompletionShell};
+use crate::failure::Result;
+
+/// Verbs whose arguments are profiles.
+const VERBS: &str = "refresh encrypt decrypt migrate reseal rename exec serve-credentials shell env credential-process rotate";
+
+/// Wraps clap's function: names where a name goes, and none of its placeholders (`<PROFILE>`), which nobody types.
+const BASH: &str = r#"
+_iam_sorry_profiles() {
+    local name
+    while IFS= read -r name; do
+        if [[ $name == "$1"* ]]; then COMPREPLY+=("$(printf '%q' "$name")"); fi
+    done < <(command iam-sorry __profiles 2>/dev/null)
+}
+_iam_sorry_with_profiles() {
+    local current="${COMP_WORDS[COMP_CWORD]}" verb="" word value=no reply
+    case "${COMP_WORDS[COMP_CWORD-1]}" in
+        --profile|--show-encrypted|--show-decrypted|--eval) COMPREPLY=(); _iam_sorry_profiles "$current"; return 0 ;;
+    esac
+    @CLAP@ "$@"
+    local -a kept=()
+    for reply in "${COMPREPLY[@]}"; do
+        case "$reply" in '<'*|'['*|*']...') ;; *) kept+=("$reply") ;; esac
+    done
+    COMPREPLY=("${kept[@]}")
+    if [[ $current == -* ]]; then return 0; fi
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        if [[ $value == yes ]]; then value=no; continue; fi
+        case "$word" in
+            --) return 0 ;;
+            --profile|--duration|--ssh-key|--region|--mfa-code) value=yes ;;
+            -*) ;;
+            *) if [[ -z $verb ]]; then verb=$word; fi ;;
+        esac
+    done
+    case " @VERBS@ " in *" $verb "*) _iam_sorry_profiles "$current" ;; *) if [[ -z $verb ]]; then _iam_sorry_profiles "$current"; fi ;; esac
+    return 0
+}
+complete -F _iam_sorry_with_profiles -o bashdefault -o default iam-sorry
+"#;
+
+const ZSH: &str = r#"
+_iam_sorry_profiles() {
+    local -a names
+    names=("${(@f)$(command iam-sorry __profiles 2>/dev/null)}")
+    compadd -a names
+}
+"#;
+
+const FISH: &str = r#"
+function __iam_sorry_profiles
+    command iam-sorry __profiles 2>/dev/null
+end
+complete -c iam-sorry -n "__fish_iam_sorry_needs_command" -f -a "(__iam_sorry_profiles)"
+complete -c iam-sorry -n "__fish_iam_sorry_using_subcommand @VERBS@" -f -a "(__iam_sorry_profiles)"
+complete -c iam-sorry -l profile -x -a "(__iam_sorry_profiles)"
+complete -c iam-sorry -n "__fish_iam_sorry_needs_command" -l show-encrypted -x -a "(__iam_sorry_profiles)"
+complete -c iam-sorry -n "__fish_iam_sorry_needs_command" -l show-decrypted -x -a "(__iam_sorry_profiles)"
+complete -c iam-sorry -n "__fish_iam_sorry_needs_command" -l eval -x -a "(__iam_sorry_profiles)"
+"#;
+
+pub fn print(app: &App, shell: CompletionShell) -> Result<()> {
+    let text = match shell {
+        CompletionShell::Bash => {
+            let clap = generated(Shell::Bash);
+            // What it registers its function by is the function's name.
+            let function = clap.split_once("complete -F ").and_then(|(_, rest)| rest.split(' ').next());
+            let more = BASH.replace("@CLAP@", function.unwrap_or(":"));
+            clap + &more
+        }
+        CompletionShell::Zsh => with_names(&generated(Shell::Zsh)),
+        CompletionShell::Fish => generated(Shell::Fish) + FISH,
+        CompletionShell::Elvish => generated(Shell::Elvish),
+        CompletionShell::Powershell => generated(Shell::PowerShell),
+    };
+    app.out.raw(&text.replace("@VERBS@", VERBS))
+}
+
+/// The names alone: nothing is opened, and nothing is said about a file that can't be read.
+pub fn profiles(app: &App) -> Result<()> {
+    let Ok((credentials, config)) = app.documents() else { return Ok(()) };
+    let mut names = credentials.profiles();
+    names.extend(config.profiles().into_iter().filter(|name| !credentials.contains(name)));
+    app.out.raw(&names.into_iter().map(|name| format!("{name}\n")).collect::<String>())
+}
+
+fn generated(shell: Shell) -> String {
+    // Hidden verbs are for programs: clap would offer them all the same.
+    let visible = Cli::command().mut_subcommands(|verb| verb);
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut { visible }, "iam-sorry", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// zsh's own argument specifications end in what completes them; where that is a profile, ours takes clap's place.
+fn with_names(clap: &str) -> String {
+    let mut text = String::with_capacity(clap.len() + 512);
+    for (number, line) in clap.lines().enumerate() {
+        let option = line.contains("]:PROFILE:_default'");
+        let places =
+            ["':target:_default'", "':old:_default'", "'::name -- ", "'*::names -- ", "'*::profiles -- "];
+        if option || places.iter().any(|place| line.starts_with(place)) {
+            text.push_str(&line.replace(":_default'", ":_iam_sorry_profiles'"));
+        } else {
+            text.push_str(line);
+        }
+        text.push('\n');
+        if number == 0 {
+            text.push_str(ZSH);
+        }
+    }
+    text
+}

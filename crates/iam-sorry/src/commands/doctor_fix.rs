@@ -1,0 +1,89 @@
+//! `doctor --fix`: mends what can be mended safely. Modes and locks at once; before anything is sealed it asks.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use iam_sorry_core::seal::{self, Value};
+
+use crate::app::App;
+use crate::commands::encrypt;
+use crate::failure::{Failure, Kind, Result};
+use crate::profile::{self, Profile};
+use crate::terminal;
+
+/// What can't be mended is said, and stops nothing: the checks that follow show what is left.
+pub fn run(app: &App) -> Result<()> {
+    let mended = [modes(app), locks(app), legacy(app), plain(app)];
+    for failure in mended.into_iter().filter_map(std::result::Result::err) {
+        if matches!(failure.kind, Kind::Interrupted | Kind::BrokenPipe) {
+            return Err(failure);
+        }
+        app.out.warn(failure.to_string());
+    }
+    Ok(())
+}
+
+/// The folder and the SSH key; the credentials file itself is narrowed where its lock is taken.
+fn modes(app: &App) -> Result<()> {
+    if let Some(folder) = app.settings.credentials_file.parent() {
+        narrow(app, folder, 0o022)?;
+    }
+    match app.key_report().path {
+        Some(key) => narrow(app, &key, 0o077),
+        None => Ok(()),
+    }
+}
+
+/// Takes all rights of others from what is ours, where it has any of `too_much`. A link is left alone.
+fn narrow(app: &App, path: &Path, too_much: u32) -> Result<()> {
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let ours = found.uid() == rustix::process::geteuid().as_raw();
+    if found.is_symlink() || !ours || found.mode() & too_much == 0 {
+        return Ok(());
+    }
+    let mode = found.mode() & 0o700;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|e| Failure::other(format!("The mode of {} can't be changed: {e}", path.display())))?;
+    app.out.done(format!("{} is yours alone now (mode {mode:04o})", path.display()))
+}
+
+/// An edit that changes nothing takes over a dead holder's lock, gives it back, and narrows the credentials file.
+fn locks(app: &App) -> Result<()> {
+    for file in [&app.credentials, &app.config] {
+        if file.path().exists() {
+            app.update(file, |_| Ok(()))?;
+        }
+    }
+    Ok(())
+}
+
+fn legacy(app: &App) -> Result<()> {
+    let document = app.load(&app.credentials)?;
+    let is_legacy = |name: &&str| {
+        let mut values = profile::SEALABLE.iter().filter_map(|field| document.value(name, field));
+        values.any(|value| matches!(seal::parse(value), Ok(Value::Legacy(_))))
+    };
+    let names: Vec<&str> = document.profiles().into_iter().filter(is_legacy).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let question = format!("Seal the values of the original tool anew ({})?", names.join(", "));
+    if terminal::confirm(app, &question)? { encrypt::migrate(app, &[], None) } else { Ok(()) }
+}
+
+fn plain(app: &App) -> Result<()> {
+    let (credentials, config) = app.documents()?;
+    let found =
+        credentials.profiles().into_iter().filter_map(|name| Profile::find(name, &credentials, &config));
+    // `default` is never encrypted (cli.md, "The seed's forms").
+    for profile in found.filter(|p| p.kind() == profile::Kind::Permanent && p.name != "default") {
+        let name = &profile.name;
+        let question = format!(
+            "Seal the permanent keys of '{name}' with your SSH key? AWS tools then need: iam-sorry exec {name}"
+        );
+        if terminal::confirm(app, &question)? {
+            encrypt::encrypt(app, name, false)?;
+        }
+    }
+    Ok(())
+}

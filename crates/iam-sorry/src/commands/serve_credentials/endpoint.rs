@@ -1,0 +1,248 @@
+//! The endpoint itself: loopback only, one path, one token, small bounded requests, plain threads.
+//!
+//! Any web page can make a browser ask an address on this machine, under a name that it chose (DNS rebinding), and any
+//! user of this machine can connect: so the Host header and the token are both checked before anything else is said
+//! (security-cases.md; aws-vault#578).
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use super::request::{self, LARGEST, Request};
+use crate::failure::{Failure, Kind, Result};
+
+const PATH: &str = "/credentials";
+
+/// For the whole of a request's head to arrive, and for the answer to be taken.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// For the credentials to be had; a new key may take AWS a minute.
+pub const ANSWER_TIME: Duration = Duration::from_secs(90);
+
+/// Connections at a time; a command's SDKs need one or two.
+const AT_ONCE: usize = 32;
+
+/// What the main thread says.
+pub enum Answer {
+    /// The credentials, as JSON.
+    Credentials(Zeroizing<String>),
+    /// Why there are none now.
+    Failed { code: &'static str, message: String },
+}
+
+impl Answer {
+    pub fn failed(failure: &Failure) -> Self {
+        let code = match failure.kind {
+            Kind::Key => "KeyNotAvailable",
+            Kind::Profile => "ProfileNotUsable",
+            Kind::Aws => "AwsRefused",
+            _ => "CredentialsNotAvailable",
+        };
+        // SDKs show it on one line.
+        let sentences = failure.text.lines().map(|line| line.trim().trim_end_matches(['.', ':', ',']));
+        Self::Failed { code, message: sentences.collect::<Vec<_>>().join(". ") }
+    }
+}
+
+/// Asks the main thread; `None` where it does not answer in time.
+type Ask = dyn Fn() -> Option<Answer> + Send + Sync;
+
+/// The running endpoint; ends on drop.
+pub struct Endpoint {
+    shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    address: SocketAddr,
+    token: Zeroizing<String>,
+    ask: Box<Ask>,
+    connections: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+/// Fills `bytes` at random.
+pub fn random(bytes: &mut [u8]) -> Result<()> {
+    aws_lc_rs::rand::fill(bytes).map_err(|_| Failure::other("The system gives no random numbers"))
+}
+
+/// 256 bits, as hex: a header's value, and no line end.
+pub fn new_token() -> Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    random(&mut *bytes)?;
+    let mut token = Zeroizing::new(String::with_capacity(64));
+    for byte in *bytes {
+        for digit in [byte >> 4, byte & 15] {
+            token.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
+        }
+    }
+    Ok(token)
+}
+
+impl Endpoint {
+    /// Listens on a port that the kernel chooses.
+    pub fn start(
+        token: Zeroizing<String>,
+        ask: impl Fn() -> Option<Answer> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let failed = |e: io::Error| Failure::other(format!("No address on this machine to serve on: {e}"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let shared = Arc::new(Shared {
+            address,
+            token,
+            ask: Box::new(ask),
+            connections: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+        });
+        let accepting = std::thread::Builder::new().name("endpoint".into()).spawn({
+            let shared = Arc::clone(&shared);
+            move || accept(&listener, &shared)
+        });
+        Ok(Self { shared, accepting: Some(accepting.map_err(failed)?) })
+    }
+
+    /// For AWS_CONTAINER_CREDENTIALS_FULL_URI.
+    pub fn url(&self) -> String {
+        format!("http://{}{PATH}", self.shared.address)
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.shared.address)); // wakes the accepting thread
+        if let Some(thread) = self.accepting.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming() {
+        if shared.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(stream) = stream else {
+            // Out of descriptors, most likely: no use in asking again at once.
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        };
+        if shared.connections.fetch_add(1, Ordering::SeqCst) >= AT_ONCE {
+            shared.connections.fetch_sub(1, Ordering::SeqCst);
+            continue; // closed
+        }
+        let of_thread = Arc::clone(shared);
+        let thread = std::thread::Builder::new().name("request".into()).spawn(move || {
+            // An error is a client that went away.
+            drop(serve(stream, &of_thread));
+            of_thread.connections.fetch_sub(1, Ordering::SeqCst);
+        });
+        if thread.is_err() {
+            shared.connections.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.set_write_timeout(Some(REQUEST_TIME))?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST));
+    let response = match read_head(&mut stream, &mut bytes)? {
+        None => refusal(431, "RequestTooLarge", "The request is too large"),
+        Some(end) => match request::parse(&bytes[..end]) {
+            Ok(request) => respond(&request, shared),
+            Err(why) => refusal(400, "BadRequest", why.0),
+        },
+    };
+    stream.write_all(response.as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    // Reading on for a moment lets the client take the answer: closing on unread bytes would reset it.
+    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let mut rest = [0; 1024];
+    for _ in 0..16 {
+        if !matches!(stream.read(&mut rest), Ok(1..)) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Where the head ends; `None` where it is too large. A client that is too slow is an error, and hears nothing.
+fn read_head(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    let deadline = Instant::now() + REQUEST_TIME;
+    let mut some = Zeroizing::new([0; 1024]);
+    loop {
+        if let Some(end) = request::head_length(bytes) {
+            return Ok(Some(end));
+        }
+        if bytes.len() + some.len() > LARGEST {
+            return Ok(None);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut *some)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => bytes.extend_from_slice(&some[..n]),
+        }
+    }
+}
+
+fn respond(request: &Request<'_>, shared: &Shared) -> Zeroizing<String> {
+    let port = shared.address.port();
+    let ours = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+    if !request.host.is_some_and(|host| ours.iter().any(|name| name.eq_ignore_ascii_case(host))) {
+        return refusal(403, "WrongHost", "This endpoint has another name");
+    }
+    let given = request.authorization.unwrap_or_default().as_bytes();
+    // In constant time: how long it takes says nothing about how much of it was right.
+    if aws_lc_rs::constant_time::verify_slices_are_equal(given, shared.token.as_bytes()).is_err() {
+        return refusal(401, "WrongToken", "The Authorization header is not this endpoint's token");
+    }
+    if request.target != PATH {
+        return refusal(404, "NotFound", "There is nothing here");
+    }
+    if request.method != "GET" {
+        return refusal(405, "MethodNotAllowed", "Only GET is understood");
+    }
+    match (shared.ask)() {
+        Some(Answer::Credentials(json)) => response(200, &json),
+        Some(Answer::Failed { code, message }) => refusal(503, code, &message),
+        None => refusal(504, "Timeout", "The credentials took too long"),
+    }
+}
+
+/// `{"code": ..., "message": ...}`, which SDKs show.
+fn refusal(status: u16, code: &str, message: &str) -> Zeroizing<String> {
+    response(status, &serde_json::json!({ "code": code, "message": message }).to_string())
+}
+
+fn response(status: u16, body: &str) -> Zeroizing<String> {
+    let reason = match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "Gateway Timeout",
+    };
+    let allow = if status == 405 { "Allow: GET\r\n" } else { "" };
+    let mut text = Zeroizing::new(String::with_capacity(body.len() + 256));
+    text.push_str(&format!(
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Cache-Control: no-store\r\n{allow}Connection: close\r\n\r\n",
+        body.len()
+    ));
+    text.push_str(body);
+    text
+}

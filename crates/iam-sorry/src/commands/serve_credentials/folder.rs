@@ -1,0 +1,97 @@
+//! A folder of ours alone (0700) for as long as the command runs: the endpoint's token, and files that stand in for the
+//! shared ones where their [default] would come before the endpoint.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use iam_sorry_core::aws_files::Document;
+
+use crate::app::App;
+use crate::failure::{Failure, Result};
+use crate::profile::{ID, PROCESS, SECRET, TOKEN};
+
+/// Settings of a profile from which SDKs get credentials, in whatever way.
+const SOURCES: [&str; 11] = [
+    ID,
+    SECRET,
+    TOKEN,
+    PROCESS,
+    "role_arn",
+    "source_profile",
+    "credential_source",
+    "web_identity_token_file",
+    "sso_session",
+    "sso_start_url",
+    "login_session",
+];
+
+/// Removed on drop, with what is in it. What a kill -9 leaves opens nothing: the endpoint is gone with its process.
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// A new folder in the first of `places` that takes one.
+    pub fn new(places: &[PathBuf]) -> Result<Self> {
+        let mut name = [0; 8];
+        super::endpoint::random(&mut name)?;
+        let name = format!("iam-sorry-{:016x}", u64::from_ne_bytes(name));
+        let mut last = Failure::other("There is no folder for temporary files\nSet TMPDIR to one");
+        for place in places.iter().filter(|place| place.is_absolute()) {
+            let path = place.join(&name);
+            // Fails where the name exists: nobody can have prepared it for us.
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(error) => last = failed("make", &path, &error),
+            }
+        }
+        Err(last)
+    }
+
+    /// A new file in it, 0600.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        let write = || -> io::Result<()> {
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(bytes)
+        };
+        write().map_err(|error| failed("write", &path, &error))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::other(format!("Can't {what} {}: {error}", path.display()))
+        .hint("Set TMPDIR to a folder with room that is yours")
+}
+
+/// SDKs take the [default] profile before a container's endpoint, so a [default] with credentials would make the command
+/// act as somebody else. It is shown files without them.
+pub fn hide_default(app: &App, folder: &Folder, child: &mut Command) -> Result<()> {
+    let (credentials, mut config) = app.documents()?;
+    let has_source = |document: &Document| SOURCES.iter().any(|key| document.value("default", key).is_some());
+    if has_source(&credentials) {
+        child.env("AWS_SHARED_CREDENTIALS_FILE", folder.write("credentials", b"")?);
+        app.out.warn(
+            "SDKs would take the credentials of [default] before the served ones, so the command sees an empty credentials file",
+        );
+    }
+    if has_source(&config) {
+        for key in SOURCES {
+            config.remove("default", key);
+        }
+        child.env("AWS_CONFIG_FILE", folder.write("config", &config.render())?);
+        app.out.warn(
+            "SDKs would take the credentials of [default] before the served ones, so the command sees the config file without them",
+        );
+    }
+    Ok(())
+}
