@@ -314,21 +314,23 @@ key out of the agent and the supply stops; put it back and it goes on.
         command: Vec<OsString>,
     },
 
-    /// A shell with a profile's credentials in its environment, and the profile in its prompt
+    /// A shell that holds a profile's credentials and shows it in the prompt
     #[command(after_help = "\
-It is your own $SHELL with its own settings; 'exit' leaves it and the credentials behind. Shells of this kind don't
-nest.
+It is your own $SHELL with its own settings; 'exit' leaves it and the
+credentials behind. Shells of this kind don't nest.
 
   iam-sorry shell admin
-  iam-sorry status                                 what this shell holds, and for how long")]
+  iam-sorry status               what this shell holds, and for how long")]
     Shell {
+        /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
     },
 
     /// What credentials this shell holds, and for how long
     #[command(after_help = "\
-Looks at variables only: no file is opened and nobody is asked. Exit status 3 where there is nothing that works.
+Looks at variables only: no profile is opened and nobody is asked. Exit status 3
+where there is nothing that works.
 
   iam-sorry status --json | jq .seconds_left")]
     Status {

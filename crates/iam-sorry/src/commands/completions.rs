@@ -58,14 +58,10 @@ _iam_sorry_verbs_and_profiles() {
 
 const FISH: &str = r#"
 function __iam_sorry_profiles
-    command iam-sorry __profiles 2>/dev/null
+    type --query --no-functions iam-sorry; and command iam-sorry __profiles 2>/dev/null
 end
 complete -c iam-sorry -n "__fish_iam_sorry_needs_command" -f -a "(__iam_sorry_profiles)"
 complete -c iam-sorry -n "__fish_iam_sorry_using_subcommand @VERBS@" -f -a "(__iam_sorry_profiles)"
-complete -c iam-sorry -l profile -x -a "(__iam_sorry_profiles)"
-complete -c iam-sorry -n "__fish_iam_sorry_needs_command" -l show-encrypted -x -a "(__iam_sorry_profiles)"
-complete -c iam-sorry -n "__fish_iam_sorry_needs_command" -l show-decrypted -x -a "(__iam_sorry_profiles)"
-complete -c iam-sorry -n "__fish_iam_sorry_needs_command" -l eval -x -a "(__iam_sorry_profiles)"
 "#;
 
 pub fn print(app: &App, shell: CompletionShell) -> Result<()> {
@@ -77,8 +73,8 @@ pub fn print(app: &App, shell: CompletionShell) -> Result<()> {
             let more = BASH.replace("@CLAP@", function.unwrap_or(":"));
             clap + &more
         }
-        CompletionShell::Zsh => with_names(&generated(Shell::Zsh)),
-        CompletionShell::Fish => generated(Shell::Fish) + FISH,
+        CompletionShell::Zsh => zsh_with_names(&generated(Shell::Zsh)),
+        CompletionShell::Fish => fish_with_names(&generated(Shell::Fish)) + FISH,
         CompletionShell::Elvish => generated(Shell::Elvish),
         CompletionShell::Powershell => generated(Shell::PowerShell),
     };
@@ -99,8 +95,26 @@ fn generated(shell: Shell) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// Options whose value is a profile take no file. Without a condition, since clap's own fails while an option still lacks
+/// its value.
+fn fish_with_names(clap: &str) -> String {
+    let options = [" -l profile -d ", " -l show-encrypted -d ", " -l show-decrypted -d ", " -l eval -d "];
+    let mut text = String::with_capacity(clap.len() + 4096);
+    for line in clap.lines() {
+        match line.strip_suffix(" -r").filter(|line| options.iter().any(|option| line.contains(option))) {
+            Some(start) => {
+                let start = start.replace(" -n \"__fish_iam_sorry_needs_command\"", "");
+                text.push_str(&format!("{start} -x -a \"(__iam_sorry_profiles)\""));
+            }
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// zsh's own argument specifications end in what completes them; where that is a profile, ours takes clap's place.
-fn with_names(clap: &str) -> String {
+fn zsh_with_names(clap: &str) -> String {
     let places = ["':target", "':old", "'*::names", "'*::profiles"];
     let mut text = String::with_capacity(clap.len() + 512);
     for (number, line) in clap.lines().enumerate() {
