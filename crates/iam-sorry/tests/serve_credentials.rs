@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use machine::{Ended, Machine};
 use serde_json::json;
-use testkit::{Creds, Pty};
+use testkit::{Creds, Fault, Pty};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -85,7 +85,6 @@ fn nothing_comes_before_the_served_credentials() {
 #[test]
 fn a_set_that_runs_out_is_followed_by_the_next() {
     let (machine, key) = sealed();
-    let kept = machine.home.credentials();
     let (first, text) = session_profile(&machine, &key, "alice", 8);
     machine.home.write_credentials(&text);
     let (second, text) = session_profile(&machine, &key, "alice", 3600);
@@ -115,7 +114,34 @@ print('second', key(), call())
         ended.prints(&[&format!("first {}", first.key), &second, "refused", "503", "ProfileNotUsable"]);
     assert_eq!(ended.out.matches(":user/alice").count(), 2, "{}", ended.out);
     assert!(!ended.out.contains("\nexpired"), "an expired set was handed out: {}", ended.out);
-    drop(kept);
+}
+
+/// boto3 in one process and AWS CLI in one after the other, over three sessions that each last five seconds.
+#[test]
+fn sessions_are_renewed_for_as_long_as_the_command_runs() {
+    let machine = Machine::new();
+    let key = machine.account.user_allowed("alice", &["iam:*"]);
+    machine.home.write_credentials(key.section("alice"));
+    machine.proxy.fault("GetSessionToken", Fault::SessionsEndIn(Duration::from_secs(5)));
+    machine.run(&["refresh", "alice"]).ok();
+    let program = format!(
+        "
+import boto3, subprocess, time, datetime
+session = boto3.Session()
+credentials = session.get_credentials()
+for _ in range(3):
+    print('key', credentials.get_frozen_credentials().access_key)
+    print(session.client('sts').get_caller_identity()['Arn'])
+    print(subprocess.check_output([{aws:?}, 'sts', 'get-caller-identity', '--query', 'Arn', '--output', 'text'], text=True))
+    time.sleep(max(0, (credentials._expiry_time - datetime.datetime.now(datetime.timezone.utc)).total_seconds()) + 1)
+",
+        aws = testkit::venv_bin("aws")
+    );
+    let ended = boto3(&machine, &program).ok();
+    assert_eq!(ended.out.matches(":user/alice").count(), 6, "{}{}", ended.out, ended.err);
+    let keys = ended.out.lines().filter(|line| line.starts_with("key ASIA"));
+    assert_eq!(keys.collect::<std::collections::BTreeSet<_>>().len(), 3, "{}", ended.out);
+    assert_eq!(machine.account.keys("alice"), [key.key.as_str()], "her own key is enough");
 }
 
 // --- the endpoint, from outside ---

@@ -27,7 +27,7 @@ pub fn create(app: &App, user: &str, target: Option<&str>) -> Result<()> {
     let plan = Plan::new(app, user, target.unwrap_or(OWN_MANAGER))?;
     leftovers::finish(app, Effort::Thorough)?;
     let (credentials, config) = app.documents()?;
-    let admin = Manager::new(app, &config, &credentials);
+    let admin = Manager::new(app, app.manager_name(), &config, &credentials);
     admin.name()?;
     let made = {
         let (plan, admin) = (&plan, &admin);

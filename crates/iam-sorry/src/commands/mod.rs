@@ -11,7 +11,7 @@ mod list;
 mod manager;
 mod original;
 mod recipients;
-mod refresh;
+pub mod refresh;
 mod rename;
 mod rotate;
 mod serve_credentials;
@@ -39,7 +39,9 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         .hint("See: iam-sorry --help"));
     }
     match verb {
-        Verb::Exec { target, command } => return environment::exec(app, &target, &command, core_limit),
+        Verb::Exec { target, session, command } => {
+            return environment::exec(app, &target, session, &command, core_limit);
+        }
         Verb::ServeCredentials { target, command } => {
             return serve_credentials::run(app, &target, &command, core_limit);
         }
@@ -53,9 +55,9 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::Migrate { profiles, old_key } => encrypt::migrate(app, &profiles, old_key.as_deref()),
         Verb::Reseal { target, was } => rename::reseal(app, &target, was.as_deref()),
         Verb::Rename { old, new } => rename::rename(app, &old, &new),
-        Verb::Env { target, shell } => environment::print(app, &target, &shell),
+        Verb::Env { target, shell, session } => environment::print(app, &target, &shell, session),
         Verb::Unset { shell } => environment::unset(app, &shell),
-        Verb::CredentialProcess { target } => environment::credential_process(app, &target),
+        Verb::CredentialProcess { target, session } => environment::credential_process(app, &target, session),
         Verb::List { json } => list::run(app, json),
         Verb::Doctor { json, offline, fix } => {
             if fix {
@@ -97,7 +99,7 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
         // The original of 0.2: no name means the profile that is set, else `default`.
         let set = Some(profile).filter(|name| !name.is_empty());
         let profile = set.as_deref().or_else(|| app.named_manager()).unwrap_or("default");
-        return environment::print(app, profile, "sh");
+        return environment::print(app, profile, "sh", false);
     }
     if seed.encrypt {
         if let Some(name) = seed.name.filter(|name| Some(name.as_str()) != app.manager_name()) {

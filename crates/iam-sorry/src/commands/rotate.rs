@@ -27,7 +27,7 @@ pub fn run(app: &App, name: &str) -> Result<()> {
     leftovers::finish(app, Effort::Thorough)?;
     let (credentials, config) = app.documents()?;
     let job = Job::plan(app, name, &credentials, &config)?;
-    let manager = Manager::new(app, &config, &credentials);
+    let manager = Manager::new(app, app.manager_name(), &config, &credentials);
     let done = {
         let (job, manager) = (&job, &manager);
         aws::block_on(|cancel| async move { replace(app, job, manager, &cancel).await })?

@@ -17,12 +17,15 @@ const AMZ_DATE: &[BorrowedFormatItem<'_>] = format_description!("[year][month][d
 /// HTTP's Date (RFC 9110, section 5.6.7).
 const HTTP_DATE: &[BorrowedFormatItem<'_>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+/// STS's `Expiration`.
+const EXPIRATION: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 /// How far a request's date may be off (AWS: five minutes for STS and IAM).
 const TOLERANCE: i64 = 300;
 
 /// What becomes of a request after all its faults had their say.
 enum Fate {
-    Forward { answer_limit: usize, lose_answer: bool, after: Vec<super::Hook> },
+    Forward { answer_limit: usize, lose_answer: bool, end_in: Option<Duration>, after: Vec<super::Hook> },
     Answer(Message),
     Reset,
     Hang,
@@ -46,8 +49,8 @@ pub(super) fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         Fate::Hang => hang(stream, shared),
         Fate::Reset => reset(stream),
         Fate::Answer(answer) => send(stream, answer, skew, usize::MAX),
-        Fate::Forward { answer_limit, lose_answer, after } => {
-            let Ok(answer) = request.exchange(address_of(shared.account.endpoint())) else {
+        Fate::Forward { answer_limit, lose_answer, end_in, after } => {
+            let Ok(mut answer) = request.exchange(address_of(shared.account.endpoint())) else {
                 return reset(stream);
             };
             call.forwarded = Some(answer.status());
@@ -63,6 +66,10 @@ pub(super) fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
                 {
                     state.made_keys.insert(key, (Instant::now(), 0));
                 }
+            }
+            if let Some(time) = end_in {
+                let end = (OffsetDateTime::now_utc() + time).format(EXPIRATION).unwrap_or_default();
+                answer.replace_element("Expiration", &end);
             }
             after.iter().for_each(|hook| hook(&call));
             if lose_answer {
@@ -105,6 +112,7 @@ impl State {
 
 fn decide(faults: Vec<Fault>, request: &Message, call: &Call, shared: &Shared) -> Fate {
     let (mut answer_limit, mut lose_answer, mut after) = (usize::MAX, false, Vec::new());
+    let mut end_in = None;
     for fault in faults {
         let answer = match fault {
             Fault::Status(status, code) => {
@@ -125,6 +133,10 @@ fn decide(faults: Vec<Fault>, request: &Message, call: &Call, shared: &Shared) -
                 answer_limit = bytes;
                 None
             }
+            Fault::SessionsEndIn(time) => {
+                end_in = Some(time);
+                None
+            }
             Fault::Slow(time) => {
                 std::thread::sleep(time);
                 None
@@ -142,7 +154,7 @@ fn decide(faults: Vec<Fault>, request: &Message, call: &Call, shared: &Shared) -
             return Fate::Answer(answer);
         }
     }
-    Fate::Forward { answer_limit, lose_answer, after }
+    Fate::Forward { answer_limit, lose_answer, end_in, after }
 }
 
 fn too_new(call: &Call, shared: &Shared, is_too_new: impl Fn(Instant, usize) -> bool) -> Option<Message> {

@@ -93,6 +93,16 @@ impl Message {
         Some(rest.split_once(&format!("</{name}>"))?.0.to_owned())
     }
 
+    /// Changes the text of the first XML element of that name, where there is one.
+    pub(super) fn replace_element(&mut self, name: &str, new: &str) {
+        let text = String::from_utf8_lossy(&self.body).into_owned();
+        let Some((before, rest)) = text.split_once(&format!("<{name}>")) else { return };
+        let Some((_, after)) = rest.split_once(&format!("</{name}>")) else { return };
+        self.body = format!("{before}<{name}>{new}</{name}>{after}").into_bytes();
+        let length = self.body.len().to_string();
+        self.set("content-length", &length);
+    }
+
     /// Writes it; of the body only the first `limit` bytes.
     pub(super) fn write(&self, mut stream: &TcpStream, limit: usize) -> io::Result<()> {
         let mut bytes = format!("{}\r\n", self.first_line).into_bytes();

@@ -36,6 +36,8 @@ pub enum Fault {
     DropResponse,
     /// Forwarded; only the first N bytes of the answer's body arrive.
     CutResponse(usize),
+    /// The answer's `Expiration` becomes so far from now: sessions that end while a test looks on.
+    SessionsEndIn(Duration),
     /// Waits, then goes on.
     Slow(Duration),
     /// Never answers, and never forwards.
@@ -63,6 +65,7 @@ impl fmt::Debug for Fault {
             Fault::Reset => f.write_str("Reset"),
             Fault::DropResponse => f.write_str("DropResponse"),
             Fault::CutResponse(bytes) => write!(f, "CutResponse({bytes})"),
+            Fault::SessionsEndIn(time) => write!(f, "SessionsEndIn({time:?})"),
             Fault::Slow(time) => write!(f, "Slow({time:?})"),
             Fault::Hang => f.write_str("Hang"),
             Fault::DateSkew(seconds) => write!(f, "DateSkew({seconds})"),
