@@ -41,7 +41,7 @@ pub struct Cli {
     pub verb: Option<Verb>,
 }
 
-/// The two forms that run thousands of times, read without building the whole command (which costs as much as all the
+/// The forms that run thousands of times, read without building the whole command (which costs as much as all the
 /// rest of them). Anything else, and every name that could be an option, is clap's.
 pub fn hot_form(arguments: &[OsString]) -> Option<Cli> {
     let [_, form, name] = arguments else {
@@ -342,8 +342,8 @@ Looks at variables only: no file is opened and nobody is asked. Exit status 3 wh
         json: bool,
     },
 
-    /// The profiles' names, one a line, for completions
-    #[command(name = "__profiles", hide = true)]
+    /// `__profiles`: the profiles' names, one a line, for completions. Not clap's, which would offer it to people.
+    #[command(skip)]
     Profiles,
 
     /// Print a profile's credentials as shell text

@@ -1,8 +1,10 @@
 //! Questions to the person at the keyboard. Nothing here hangs where there is no keyboard.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Stdin};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
 use crate::app::App;
 use crate::failure::{Failure, Kind, Result};
@@ -16,7 +18,7 @@ pub fn confirm(app: &App, question: &str) -> Result<bool> {
         return Ok(true);
     }
     app.out.prompt(&format!("{question} (y/n): "));
-    let answer = read_line().ok_or_else(|| {
+    let answer = read_line()?.ok_or_else(|| {
         Failure::usage("\nThere is no terminal to answer this question.\nAdd --yes to answer it with yes")
     })?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
@@ -37,7 +39,7 @@ pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
         }
         None => {
             app.out.prompt(&format!("MFA code of {serial}: "));
-            read_line().ok_or_else(|| {
+            read_line()?.ok_or_else(|| {
                 Failure::usage(format!(
                     "\nThere is no terminal to ask for the MFA code of {serial}.\nAdd --mfa-code CODE"
                 ))
@@ -55,18 +57,67 @@ pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
 }
 
 /// One line of stdin. Where stdin is no terminal, it is waited for one second at most.
-fn read_line() -> Option<String> {
+fn read_line() -> Result<Option<String>> {
     let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
-        let a_second = Timespec { tv_sec: 0, tv_nsec: 900_000_000 };
-        if !matches!(poll(&mut ready, Some(&a_second)), Ok(n) if n > 0) {
-            return None;
+    if stdin.is_terminal() {
+        let _plain = CtrlCEndsTheLine::on(stdin.as_fd());
+        let line = first_line(&stdin);
+        return match line {
+            Some(line) if line.ends_with(CTRL_C) => Err(Failure::new(Kind::Interrupted, "\nInterrupted.")),
+            line => Ok(line),
+        };
+    }
+    let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
+    let a_second = Timespec { tv_sec: 0, tv_nsec: 900_000_000 };
+    if !matches!(poll(&mut ready, Some(&a_second)), Ok(n) if n > 0) {
+        return Ok(None);
+    }
+    Ok(first_line(&stdin))
+}
+
+const CTRL_C: char = '\u{3}';
+
+fn first_line(stdin: &Stdin) -> Option<String> {
+    let mut line = Vec::new();
+    let mut stdin = stdin.lock();
+    loop {
+        let read = match stdin.fill_buf() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(read) if !read.is_empty() => read,
+            _ => break,
+        };
+        let end = read.iter().position(|b| matches!(b, b'\n' | 3)).map(|at| at + 1);
+        let taken = end.unwrap_or(read.len());
+        line.extend_from_slice(&read[..taken]);
+        stdin.consume(taken);
+        if end.is_some() {
+            break;
         }
     }
-    let mut line = String::new();
-    match stdin.lock().read_line(&mut line) {
-        Ok(n) if n > 0 => Some(line),
-        _ => None,
+    if line.is_empty() { None } else { String::from_utf8(line).ok() }
+}
+
+/// While a question stands, Ctrl-C arrives as a character: once the async runtime has run, its signal handler would
+/// swallow the signal, and the question would wait on.
+struct CtrlCEndsTheLine<'a> {
+    terminal: BorrowedFd<'a>,
+    before: Termios,
+}
+
+impl<'a> CtrlCEndsTheLine<'a> {
+    fn on(terminal: BorrowedFd<'a>) -> Option<Self> {
+        let before = tcgetattr(terminal).ok()?;
+        let mut asking = before.clone();
+        asking.local_modes.remove(LocalModes::ISIG);
+        // An end-of-line character besides Enter (termios(3), VEOL).
+        asking.special_codes[SpecialCodeIndex::VEOL] = 3;
+        tcsetattr(terminal, OptionalActions::Now, &asking).ok()?;
+        Some(Self { terminal, before })
+    }
+}
+
+impl Drop for CtrlCEndsTheLine<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
     }
 }

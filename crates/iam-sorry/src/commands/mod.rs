@@ -28,9 +28,8 @@ use crate::keyring::hygiene::CoreLimit;
 
 /// Runs the verb, or the original tool's form that the flags spell.
 pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> Result<ExitCode> {
-    // These two run at every prompt and every TAB, and promise to ask no AWS service.
-    if !matches!(verb, Some(Verb::Profiles | Verb::Status { .. })) {
-        leftovers::finish(app, leftovers::Effort::InPassing);
+    if !sees_to_leftovers(verb.as_ref(), &seed) {
+        leftovers::finish(app, leftovers::Effort::InPassing)?;
     }
     let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
     if seed != Seed::default() {
@@ -72,6 +71,20 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::Man { verb } => describe::man(app, verb.as_deref()),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+/// Refreshing, rotating and `doctor` finish what a dead run left by themselves, with more patience (`doctor --offline`
+/// not at all). Two more run at every prompt and every TAB, and promise to ask no AWS service.
+fn sees_to_leftovers(verb: Option<&Verb>, seed: &Seed) -> bool {
+    match verb {
+        Some(Verb::Refresh { .. } | Verb::Rotate { .. } | Verb::Doctor { .. }) => true,
+        Some(Verb::Profiles | Verb::Status { .. }) => true,
+        Some(_) => false,
+        None => {
+            let shows = [&seed.show_encrypted, &seed.show_decrypted, &seed.eval].iter().any(|p| p.is_some());
+            !shows && !seed.encrypt && seed.later == Later::default()
+        }
+    }
 }
 
 /// The forms of the original README.

@@ -60,13 +60,13 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
             manager.check_namespace(&user)?;
         }
     }
-    leftovers::finish(app, Effort::Thorough);
+    leftovers::finish(app, Effort::Thorough)?;
     let bars = Bars::new(app.out, jobs.len());
     let results = {
         let (jobs, manager, bars) = (&jobs, &manager, &bars);
         aws::block_on(|cancel| async move {
             if jobs.iter().any(|job| job.own.is_none()) {
-                manager.open().await?;
+                manager.open(&cancel).await?;
             }
             let work = jobs
                 .iter()
@@ -99,7 +99,7 @@ pub fn renew(app: &App, name: &str, manager: Option<&str>) -> Result<Renewed> {
         job.check_name()?;
         manager.name()?;
         // The key of a renewal that was killed a moment ago is in the way of this one's: IAM allows two.
-        leftovers::finish(app, Effort::InPassing);
+        leftovers::finish(app, Effort::InPassing)?;
     }
     let bars = Bars::new(app.out, 1);
     let done = aws::block_on(|cancel| refresh_one(app, &job, &manager, duration, false, &bars, cancel));
@@ -124,9 +124,12 @@ pub fn default_profile(app: &App) -> Result<()> {
         None => {
             let id = app.open(&profile, key)?.access_key_id;
             let manager = Manager::new(app, app.manager_name(), &config, &credentials);
-            let user = aws::block_on(|_| async {
-                let (aws, manager) = manager.open().await?;
-                user_of_key(aws, manager, &id).await.map_err(|e| undetermined(app, "default", e))
+            let user = aws::block_on(|cancel| async move {
+                let (aws, manager) = manager.open(&cancel).await?;
+                cancel
+                    .unless(user_of_key(aws, manager, &id))
+                    .await
+                    .map_err(|e| undetermined(app, "default", e))
             })?;
             user.to_string()
         }
@@ -328,8 +331,8 @@ impl<'a> Manager<'a> {
     }
 
     /// Opens its keys; with an mfa_serial, IAM is asked with an MFA session of theirs.
-    pub(super) async fn open(&self) -> Result<&(Aws, Credentials)> {
-        self.opened.get_or_try_init(|| self.open_anew()).await
+    pub(super) async fn open(&self, cancel: &Cancel) -> Result<&(Aws, Credentials)> {
+        self.opened.get_or_try_init(|| self.open_anew(cancel)).await
     }
 
     /// Profiles of one user take turns: IAM allows two keys, and of two that appear at once neither could be told from
@@ -339,7 +342,7 @@ impl<'a> Manager<'a> {
         turns.entry(user.as_str().to_lowercase()).or_default().clone()
     }
 
-    async fn open_anew(&self) -> Result<(Aws, Credentials)> {
+    async fn open_anew(&self, cancel: &Cancel) -> Result<(Aws, Credentials)> {
         let name = self.name()?;
         let profile = self.profile.as_ref().ok_or_else(no_manager)?;
         let credentials = self.app.usable_credentials(profile)?;
@@ -350,7 +353,8 @@ impl<'a> Manager<'a> {
         let Some(mfa) = mfa(self.app, profile)? else { return Ok((aws, credentials)) };
         self.app.out.progress(format!("Opening a session of '{name}' with MFA..."));
         let key = AccessKey { id: credentials.access_key_id, secret: credentials.secret_access_key };
-        let session = session_from_key(&aws, &key, SessionDuration::HOUR, Some(&mfa), None).await?;
+        let asked = session_from_key(&aws, &key, SessionDuration::HOUR, Some(&mfa), None);
+        let session = cancel.unless(asked).await?;
         Ok((aws, session.credentials))
     }
 }
@@ -382,7 +386,7 @@ async fn refresh_one(
 ) -> Result<Done> {
     bars.step(&job.name, "Requesting temporary credentials");
     if let Some(own) = &job.own {
-        match with_own_key(app, job, own, duration).await {
+        match with_own_key(app, job, own, duration, &cancel).await {
             // The key in the profile is dead; the manager can still help.
             Err(Lapsed(key_id)) if manager.name().is_ok() => {
                 app.out.warn(format!(
@@ -413,13 +417,15 @@ async fn with_own_key(
     job: &Job,
     own: &AccessKey,
     duration: SessionDuration,
+    cancel: &Cancel,
 ) -> std::result::Result<Result<Done>, Lapsed> {
     let work = async {
         let profile = job.profile.as_ref().ok_or_else(no_manager)?;
         let aws = aws::connect(app, Some(profile))?;
         let owner = profile.owner().and_then(|owner| UserName::parse(owner).ok());
         let mfa = mfa(app, profile)?;
-        let session = match session_from_key(&aws, own, duration, mfa.as_ref(), owner.as_ref()).await {
+        let asked = session_from_key(&aws, own, duration, mfa.as_ref(), owner.as_ref());
+        let session = match cancel.unless(asked).await {
             Err(AwsError::InvalidKey { key_id, code, .. }) if code == "InvalidClientTokenId" => {
                 return Ok(Err(Lapsed(key_id)));
             }
@@ -455,8 +461,8 @@ async fn with_manager(
     cancel: Cancel,
 ) -> Result<Done> {
     let name = manager.name()?;
-    let (aws, credentials) = manager.open().await?;
-    let user = user_behind(app, job, aws, credentials).await?;
+    let (aws, credentials) = manager.open(&cancel).await?;
+    let user = user_behind(app, job, aws, credentials, &cancel).await?;
     manager.check_namespace(&user)?;
     let journal = journal(app);
     let progress = |event: &Progress| bars.step(&job.name, &event.to_string());
@@ -490,7 +496,13 @@ async fn with_manager(
 }
 
 /// The recorded owner, else whose the key in the profile is, else the name itself.
-async fn user_behind(app: &App, job: &Job, aws: &Aws, manager: &Credentials) -> Result<UserName> {
+async fn user_behind(
+    app: &App,
+    job: &Job,
+    aws: &Aws,
+    manager: &Credentials,
+    cancel: &Cancel,
+) -> Result<UserName> {
     let by_name = || UserName::parse(&job.name).map_err(Failure::from);
     let Some(profile) = &job.profile else { return by_name() };
     if let Some(owner) = profile.owner() {
@@ -499,7 +511,7 @@ async fn user_behind(app: &App, job: &Job, aws: &Aws, manager: &Credentials) -> 
     }
     let Some(key) = profile.active_key() else { return by_name() };
     let id = app.open(profile, key)?.access_key_id;
-    user_of_key(aws, manager, &id).await.map_err(|e| undetermined(app, &job.name, e))
+    cancel.unless(user_of_key(aws, manager, &id)).await.map_err(|e| undetermined(app, &job.name, e))
 }
 
 fn done(credentials: Credentials, written: bool, user: &str, session_of_own_key: bool) -> Done {

@@ -24,7 +24,7 @@ use crate::profile::Profile;
 
 pub fn run(app: &App, name: &str) -> Result<()> {
     // First of all: what an interrupted rotation left decides which key is the profile's.
-    leftovers::finish(app, Effort::Thorough);
+    leftovers::finish(app, Effort::Thorough)?;
     let (credentials, config) = app.documents()?;
     let job = Job::plan(app, name, &credentials, &config)?;
     let manager = Manager::new(app, app.manager_name(), &config, &credentials);
@@ -40,7 +40,7 @@ pub fn run(app: &App, name: &str) -> Result<()> {
     }
     if let Some(failure) = done.old_left {
         // The user may have made the key but not be allowed to delete the old one; the manager may.
-        leftovers::finish(app, Effort::Thorough);
+        leftovers::finish(app, Effort::Thorough)?;
         let still = |entry: &iam_sorry_aws::journal::Pending| entry.record.key_id.as_ref() == Some(&done.new);
         if journal(app).pending()?.entries.iter().any(still) {
             return Err(failure.into());
@@ -197,7 +197,7 @@ async fn replace(app: &App, job: &Job, manager: &Manager<'_>, cancel: &Cancel) -
             .hint(format!("Or let a manager do it: iam-sorry rotate {} --profile MANAGER", job.name)));
     };
     manager.name()?;
-    let (aws, credentials) = manager.open().await?;
+    let (aws, credentials) = manager.open(cancel).await?;
     let user = match profile.owner().map(UserName::parse) {
         Some(owner) => owner?,
         None => user_of_key(aws, credentials, &job.key.id).await?,
