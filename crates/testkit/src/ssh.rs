@@ -28,6 +28,11 @@ impl AskPass {
         AskPass::script("exit 1", "")
     }
 
+    /// Refuses after a while, as a person who thinks first.
+    pub fn refusing_after(seconds: u32) -> AskPass {
+        AskPass::script(&format!("sleep {seconds}; exit 1"), "")
+    }
+
     /// Never answers (it waits for an hour), as a dialog that nobody sees.
     pub fn hanging() -> AskPass {
         AskPass::script("exec sleep 3600", "")

@@ -2,11 +2,11 @@
 //! in the same second make one request (cli.md; ByteNess/aws-vault#291, aws-sso-cli#1084).
 //!
 //! A failure is shared too: the holder leaves a note, and those who were waiting take it for their own instead of asking a
-//! service in trouble again, one after the other. Who comes later tries anew.
+//! service in trouble, or a person, again, one after the other. Who comes later tries anew.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use iam_sorry_core::credentials::Credentials;
 
@@ -17,6 +17,8 @@ use crate::files::{Access, FileError, Lock, Waited, replace_atomically};
 
 /// Longer than a renewal through a manager may take, whose new key AWS may not know for a minute.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// What fails sooner asked nobody, neither AWS nor a person.
+const CHEAP: Duration = Duration::from_millis(500);
 
 /// Does `work` unless another process does it already; then its result comes from `ready`.
 ///
@@ -45,20 +47,34 @@ pub fn once(
     if let Some(result) = done() {
         return result;
     }
+    let began = Instant::now();
     let result = work();
-    // What went wrong with AWS goes wrong for everybody; a missing agent or manager may be this process's alone.
     if let Err(failure) = &result
-        && failure.kind == Kind::Aws
+        && is_everybodys(failure, began.elapsed())
     {
-        let _ = replace_atomically(&note, failure.text.as_bytes(), Access::Private);
+        let text = format!("{}\n{}", failure.kind.code(), failure.text);
+        let _ = replace_atomically(&note, text.as_bytes(), Access::Private);
     }
     drop(lock);
     result
 }
 
+/// What went wrong with AWS goes wrong for all. A missing agent or manager may be this process's alone, and is soon
+/// found out by the next; but nobody wants to decline the same question a hundred times.
+fn is_everybodys(failure: &Failure, took: Duration) -> bool {
+    match failure.kind {
+        Kind::Aws => true,
+        Kind::Interrupted | Kind::BrokenPipe => false,
+        _ => took > CHEAP,
+    }
+}
+
 fn read_note(path: &Path) -> Option<Failure> {
     let text = std::fs::read_to_string(path).ok()?;
-    Some(Failure::new(Kind::Aws, text))
+    let (code, text) = text.split_once('\n')?;
+    let kinds = [Kind::Other, Kind::Usage, Kind::Profile, Kind::Aws, Kind::Key];
+    let kind = kinds.into_iter().find(|kind| Ok(kind.code()) == code.parse())?;
+    Some(Failure::new(kind, text))
 }
 
 /// A file as it is now: replaced or written to, it is another.

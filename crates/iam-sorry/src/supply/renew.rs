@@ -28,9 +28,10 @@ impl Supply<'_> {
         if left >= MARGIN {
             return app.open(profile, key);
         }
-        let renewed = match self.way(profile) {
-            Some(way) => self.renewed(&profile.name, &way),
-            None => Err(self.no_way(profile)),
+        let renewed = match (self.kept_out(&profile.name), self.way(profile)) {
+            (Some(kept_out), _) => return Ok(kept_out),
+            (None, Some(way)) => self.renewed(&profile.name, &way),
+            (None, None) => Err(self.no_way(profile)),
         };
         renewed.or_else(|failure| {
             let valid = at.seconds_after(app.now()) > 0;
@@ -56,10 +57,7 @@ impl Supply<'_> {
     fn renewed(&self, name: &str, way: &Way<'_>) -> Result<Credentials> {
         let app = self.app;
         let file = &app.settings.credentials_file;
-        let whole = file.canonicalize().unwrap_or_else(|_| file.clone());
-        let key = Key::of(&["renewed", &whole.to_string_lossy(), name]);
-        let place = Place::find(app)?;
-        // Where a read-only home kept the new set out of the profile.
+        let (place, key) = (Place::find(app)?, self.key_of(name));
         let cache = Cache::new(&place, &key);
         let mut looked_at = None;
         let ready = || {
@@ -86,6 +84,19 @@ impl Supply<'_> {
             }
             Ok(renewed.credentials)
         })
+    }
+
+    /// One file and profile is one piece of work, by whatever links it is reached.
+    fn key_of(&self, name: &str) -> Key {
+        let file = &self.app.settings.credentials_file;
+        let whole = file.canonicalize().unwrap_or_else(|_| file.clone());
+        Key::of(&["renewed", &whole.to_string_lossy(), name])
+    }
+
+    /// A renewed set that a read-only home kept out of the profile.
+    fn kept_out(&self, name: &str) -> Option<Credentials> {
+        let place = Place::find(self.app).ok()?;
+        Cache::new(&place, &self.key_of(name)).fresh(self.app.now())
     }
 
     /// The set that another process wrote meanwhile.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use testkit::Fault;
+use testkit::{AskPass, Fault, SshAgent};
 
 use crate::rig::{Ended, Rig};
 use crate::{answer, expires_in, with_kept_key};
@@ -167,6 +167,22 @@ fn a_failure_is_shared_by_those_who_waited_and_forgotten_by_those_who_come_later
     rig.run(&["credential-process", "admin"]).ok();
 }
 
+/// `ssh-add -c`: each use of the key is a question, and one "no" is meant for all.
+#[test]
+fn a_declined_question_is_not_put_to_the_person_forty_times() {
+    let mut rig = with_kept_key();
+    let askpass = AskPass::refusing_after(4);
+    let agent = SshAgent::confirming_with(&askpass);
+    agent.add(&rig.home.path().join(".ssh/id_ed25519"), "correct horse", &["-c"]);
+    rig.home.set_env("SSH_AUTH_SOCK", agent.socket());
+    expires_in(&rig, "admin", -1);
+    for ended in at_once(40, || rig.command(&["credential-process", "admin"])) {
+        ended.exits(5);
+    }
+    assert_eq!(askpass.calls(), 1);
+    assert_eq!(rig.proxy.actions(), Vec::<String>::new());
+}
+
 #[test]
 fn locks_lie_in_the_folder_that_is_set_for_them() {
     let rig = with_kept_key();
@@ -208,7 +224,9 @@ fn a_read_only_home_renews_once_and_warns() {
     assert_eq!(got.len(), 1, "{got:?}");
     assert_eq!(rig.home.credentials(), before);
 
-    let later = crate::ended(read_only(&["credential-process", "admin"]).output().unwrap());
+    // Without the agent too: nothing has to be opened.
+    let mut later = read_only(&["credential-process", "admin"]);
+    let later = crate::ended(later.env_remove("SSH_AUTH_SOCK").output().unwrap());
     assert_eq!(keys(vec![later]), got);
     assert_eq!(rig.proxy.count("GetSessionToken"), 1);
     let folder = runtime.path().join("iam-sorry");
