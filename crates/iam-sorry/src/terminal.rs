@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::app::App;
 use crate::failure::{Failure, Kind, Result};
@@ -15,9 +16,8 @@ pub fn confirm(app: &App, question: &str) -> Result<bool> {
     if app.global.yes {
         return Ok(true);
     }
-    app.out.prompt(&format!("{question} (y/n): "));
-    let answer = read_line().ok_or_else(|| {
-        Failure::usage("\nThere is no terminal to answer this question.\nAdd --yes to answer it with yes")
+    let answer = answer(app, &format!("{question} (y/n): "))?.ok_or_else(|| {
+        Failure::usage("There is no terminal to answer this question.\nAdd --yes to answer it with yes")
     })?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
@@ -29,14 +29,11 @@ pub fn confirm(app: &App, question: &str) -> Result<bool> {
 pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
     let code = match &app.global.mfa_code {
         Some(code) => code.clone(),
-        None => {
-            app.out.prompt(&format!("MFA code of {serial}: "));
-            read_line().ok_or_else(|| {
-                Failure::usage(format!(
-                    "\nThere is no terminal to ask for the MFA code of {serial}.\nAdd --mfa-code CODE"
-                ))
-            })?
-        }
+        None => answer(app, &format!("MFA code of {serial}: "))?.ok_or_else(|| {
+            Failure::usage(format!(
+                "There is no terminal to ask for the MFA code of {serial}.\nAdd --mfa-code CODE"
+            ))
+        })?,
     };
     let code = code.trim().to_owned();
     if code.len() == 6 && code.bytes().all(|b| b.is_ascii_digit()) {
@@ -48,19 +45,29 @@ pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
     ))
 }
 
-/// One line of stdin. Where stdin is no terminal, it is waited for one second at most.
-fn read_line() -> Option<String> {
+/// What is typed behind the question; `None` where nobody does.
+fn answer(app: &App, question: &str) -> Result<Option<String>> {
+    app.out.prompt(question);
+    let answer = read_line();
+    if !matches!(answer, Ok(Some(_))) {
+        app.out.prompt("\n"); // the error that follows begins a line
+    }
+    answer
+}
+
+/// One line of stdin; `None` where nobody gives one. Where stdin is no terminal, it is waited for one second at most.
+///
+/// Once [`crate::aws::block_on`] has run, Ctrl-C no longer ends the process, and a read is begun again after it; poll(2)
+/// is not.
+fn read_line() -> Result<Option<String>> {
     let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
-        let a_second = Timespec { tv_sec: 0, tv_nsec: 900_000_000 };
-        if !matches!(poll(&mut ready, Some(&a_second)), Ok(n) if n > 0) {
-            return None;
-        }
+    let a_second = Timespec { tv_sec: 0, tv_nsec: 900_000_000 };
+    let patience = (!stdin.is_terminal()).then_some(&a_second);
+    match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], patience) {
+        Ok(1..) => {}
+        Err(Errno::INTR) => return Err(Failure::new(Kind::Interrupted, "Interrupted.")),
+        Ok(0) | Err(_) => return Ok(None),
     }
     let mut line = String::new();
-    match stdin.lock().read_line(&mut line) {
-        Ok(n) if n > 0 => Some(line),
-        _ => None,
-    }
+    Ok(matches!(stdin.lock().read_line(&mut line), Ok(1..)).then_some(line))
 }
