@@ -56,7 +56,7 @@ pub fn run(app: &App, as_json: bool, offline: bool) -> Result<()> {
         Err(failure) => findings.push(bad("profiles", failure.text, "Mend the file in an editor")),
     }
     if !offline {
-        leftovers::finish(app, Effort::Thorough);
+        leftovers::finish(app, Effort::Thorough)?;
     }
     findings.extend(left_over_keys(app));
     if !offline {

@@ -25,7 +25,7 @@ use crate::terminal;
 /// the policy and leaves the rest; where it fails, what it made is taken back.
 pub fn create(app: &App, user: &str, target: Option<&str>) -> Result<()> {
     let plan = Plan::new(app, user, target.unwrap_or(OWN_MANAGER))?;
-    leftovers::finish(app, Effort::Thorough);
+    leftovers::finish(app, Effort::Thorough)?;
     let (credentials, config) = app.documents()?;
     let admin = Manager::new(app, &config, &credentials);
     admin.name()?;

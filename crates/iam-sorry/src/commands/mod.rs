@@ -30,7 +30,7 @@ use crate::keyring::hygiene::CoreLimit;
 pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> Result<ExitCode> {
     // These two run at every prompt and every TAB, and promise to ask no AWS service.
     if !matches!(verb, Some(Verb::Profiles | Verb::Status { .. })) {
-        leftovers::finish(app, leftovers::Effort::InPassing);
+        leftovers::finish(app, leftovers::Effort::InPassing)?;
     }
     let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
     if seed != Seed::default() {

@@ -60,7 +60,7 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
             manager.check_namespace(&user)?;
         }
     }
-    leftovers::finish(app, Effort::Thorough);
+    leftovers::finish(app, Effort::Thorough)?;
     let bars = Bars::new(app.out, jobs.len());
     let results = {
         let (jobs, manager, bars) = (&jobs, &manager, &bars);

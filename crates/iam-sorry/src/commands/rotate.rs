@@ -1,8 +1,7 @@
 //! `rotate PROFILE`: a new access key in the place of the old one, and at every moment one that works in the file.
 //!
 //! The order is what keeps it safe: made, proved, stored in one write, read back, and only then the old one goes. What a
-//! killed run leaves is in the journal, and [`leftovers`] decides by what the profile holds (temporary-credentials.md,
-//! "The journal").
+//! killed run leaves is in the journal ([`iam_sorry_aws::journal`]), and [`leftovers`] decides by what the profile holds.
 
 use iam_sorry_aws::issue::{Issuer, Progress, session_from_key};
 use iam_sorry_aws::lookup::{caller, describe, user_of_key};
@@ -24,7 +23,7 @@ use crate::profile::Profile;
 
 pub fn run(app: &App, name: &str) -> Result<()> {
     // First of all: what an interrupted rotation left decides which key is the profile's.
-    leftovers::finish(app, Effort::Thorough);
+    leftovers::finish(app, Effort::Thorough)?;
     let (credentials, config) = app.documents()?;
     let job = Job::plan(app, name, &credentials, &config)?;
     let manager = Manager::new(app, &config, &credentials);
@@ -40,7 +39,7 @@ pub fn run(app: &App, name: &str) -> Result<()> {
     }
     if let Some(failure) = done.old_left {
         // The user may have made the key but not be allowed to delete the old one; the manager may.
-        leftovers::finish(app, Effort::Thorough);
+        leftovers::finish(app, Effort::Thorough)?;
         let still = |entry: &iam_sorry_aws::journal::Pending| entry.record.key_id.as_ref() == Some(&done.new);
         if journal(app).pending()?.entries.iter().any(still) {
             return Err(failure.into());
