@@ -143,7 +143,7 @@ fn temporary(answer: aws_sdk_sts::types::Credentials) -> Option<Credentials> {
 }
 
 async fn confirm(issuer: &Issuer<'_>, credentials: &Credentials, user: &UserName) -> Result<(), AwsError> {
-    check_identity(&caller(issuer.aws, credentials).await?, user)
+    check_identity(&issuer.cancel.unless(caller(issuer.aws, credentials)).await?, user)
 }
 
 pub(crate) fn check_identity(caller: &CallerArn, expected: &UserName) -> Result<(), AwsError> {

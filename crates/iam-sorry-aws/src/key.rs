@@ -160,8 +160,8 @@ pub(crate) async fn make_key(
     purpose: Purpose,
 ) -> Result<(User, KeptKey), AwsError> {
     let Issuer { aws, manager, .. } = *issuer;
-    let user = user_exists(aws, manager, user).await?;
-    let mut before = room_for_a_key(issuer, &user.name).await?;
+    let user = issuer.cancel.unless(user_exists(aws, manager, user)).await?;
+    let mut before = issuer.cancel.unless(room_for_a_key(issuer, &user.name)).await?;
     if let Purpose::Rotate { old } = &purpose
         && !before.iter().any(|key| key.id == *old)
     {
@@ -171,7 +171,7 @@ pub(crate) async fn make_key(
         match make_once(issuer, &user, &purpose, before).await {
             // Another key came in between our look and our request; if it is one of ours, it goes again.
             Err(AwsError::Refused { code, .. }) if code.starts_with("LimitExceeded") => {
-                before = room_for_a_key(issuer, &user.name).await?;
+                before = issuer.cancel.unless(room_for_a_key(issuer, &user.name)).await?;
             }
             made => return Ok((user, made?)),
         }

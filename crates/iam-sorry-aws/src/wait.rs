@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::errors::AwsError;
+
 /// The wish to stop (Ctrl-C), shared by clones. Work that has made a key still deletes it.
 #[derive(Clone, Debug)]
 pub struct Cancel(watch::Sender<bool>);
@@ -34,6 +36,17 @@ impl Cancel {
     pub async fn cancelled(&self) {
         // The sender lives in self, so the channel can't close before the wait ends.
         let _ = self.0.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// The work, unless somebody asks to stop before it is done: for requests that leave nothing to be taken back.
+    ///
+    /// # Errors
+    /// [`AwsError::Interrupted`], or the work's own.
+    pub async fn unless<T>(&self, work: impl Future<Output = Result<T, AwsError>>) -> Result<T, AwsError> {
+        tokio::select! {
+            result = work => result,
+            () = self.cancelled() => Err(AwsError::Interrupted),
+        }
     }
 
     /// Sleeps; `false` where the wish to stop cut it short.

@@ -1,6 +1,6 @@
 //! What every command works with: settings, the two AWS files, the keyring, the printer.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -31,6 +31,7 @@ pub struct App {
     pub config: AwsFile,
     own_manager_is_there: OnceCell<bool>,
     keyring: RefCell<Keyring<'static>>,
+    asks: Cell<bool>,
 }
 
 impl App {
@@ -40,6 +41,7 @@ impl App {
         Ok(Self {
             credentials: file(&settings.credentials_file, FileKind::Credentials),
             config: file(&settings.config_file, FileKind::Config),
+            asks: Cell::new(true),
             keyring: RefCell::new(Keyring::new(keyring_options(&settings, &global), move |notice| {
                 out.warn(notice)
             })),
@@ -160,6 +162,7 @@ impl App {
 
     /// Forgets every key that was opened, and asks nobody from now on: what the agent no longer holds stays closed.
     pub fn never_ask(&self) {
+        self.asks.set(false);
         let mut options = keyring_options(&self.settings, &self.global);
         options.asking = Asking::default();
         *self.keyring.borrow_mut() = Keyring::new(options, |_: &str| {});
@@ -167,9 +170,15 @@ impl App {
 
     /// Takes [`App::never_ask`] back.
     pub fn ask_again(&self) {
+        self.asks.set(true);
         let out = self.out;
         let options = keyring_options(&self.settings, &self.global);
         *self.keyring.borrow_mut() = Keyring::new(options, move |notice| out.warn(notice));
+    }
+
+    /// Whether the terminal is ours to ask at.
+    pub fn may_ask(&self) -> bool {
+        self.asks.get()
     }
 
     /// What `doctor` says about the key and the agent.

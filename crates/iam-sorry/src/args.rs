@@ -41,7 +41,7 @@ pub struct Cli {
     pub verb: Option<Verb>,
 }
 
-/// The two forms that run thousands of times, read without building the whole command (which costs as much as all the
+/// The forms that run thousands of times, read without building the whole command (which costs as much as all the
 /// rest of them). Anything else, and every name that could be an option, is clap's.
 pub fn hot_form(arguments: &[OsString]) -> Option<Cli> {
     let [_, form, name] = arguments else {
@@ -53,7 +53,7 @@ pub fn hot_form(arguments: &[OsString]) -> Option<Cli> {
     let mut cli = Cli::default();
     match form.to_str()? {
         "--eval" => cli.seed.eval = Some(name),
-        "credential-process" => cli.verb = Some(Verb::CredentialProcess { target: name }),
+        "credential-process" => cli.verb = Some(Verb::CredentialProcess { target: name, session: false }),
         _ => return None,
     }
     Some(cli)
@@ -287,11 +287,16 @@ Nothing reaches the shell's history or 'ps'. The command replaces iam-sorry
 run, 127: there is no such command.
 
   iam-sorry exec usermanager -- aws iam list-users
-  iam-sorry exec admin -- terraform apply")]
+  iam-sorry exec admin -- terraform apply
+  iam-sorry exec deploy-role -- aws s3 ls             credentials of a role
+  iam-sorry exec --profile usermanager alice -- CMD   renewed first, if need be")]
     Exec {
         /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
+        /// A session of the user in place of the permanent keys that the profile holds.
+        #[arg(long)]
+        session: bool,
         /// The command and its arguments.
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
@@ -337,8 +342,8 @@ Looks at variables only: no file is opened and nobody is asked. Exit status 3 wh
         json: bool,
     },
 
-    /// The profiles' names, one a line, for completions
-    #[command(name = "__profiles", hide = true)]
+    /// `__profiles`: the profiles' names, one a line, for completions. Not clap's, which would offer it to people.
+    #[command(skip)]
     Profiles,
 
     /// Print a profile's credentials as shell text
@@ -357,6 +362,9 @@ A file with secrets (mind who reads it):
         /// bash, zsh, sh, fish, tcsh, powershell, cmd, nushell, dotenv or json.
         #[arg(long, default_value = "sh")]
         shell: String,
+        /// A session of the user in place of the permanent keys that the profile holds.
+        #[arg(long)]
+        session: bool,
     },
 
     /// Print the lines that take the credentials out of a shell again
@@ -372,11 +380,22 @@ A file with secrets (mind who reads it):
 Called by SDKs, through a line in ~/.aws/config that
 'iam-sorry encrypt PROFILE --process' writes:
   [profile usermanager]
-  credential_process = \"/usr/bin/iam-sorry\" credential-process usermanager")]
+  credential_process = \"/usr/bin/iam-sorry\" credential-process usermanager
+
+What has less than 20 minutes left is renewed first: by the user's own key where
+the profile keeps one, else through the manager (--profile, AWS_PROFILE, or
+profile in the settings file). A role profile (role_arn with source_profile or
+credential_source = Environment) gives the role's credentials. Many calls at
+once make one request. Sessions of roles and of --session are kept, plain, in
+~/.local/state/iam-sorry/cache (0600), as AWS CLI keeps its own; the permanent
+keys behind them stay sealed.")]
     CredentialProcess {
         /// The profile, as its section is called.
         #[arg(value_name = "PROFILE")]
         target: String,
+        /// A session of the user in place of the permanent keys that the profile holds.
+        #[arg(long)]
+        session: bool,
     },
 
     /// All profiles: kind, IAM user, time left

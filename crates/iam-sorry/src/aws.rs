@@ -53,6 +53,14 @@ pub fn connect(app: &App, profile: Option<&Profile>) -> Result<Aws> {
     Ok(Aws::new(&settings)?)
 }
 
+/// Endpoint and region of STS as [`connect`] finds them: what keeps one emulator's or partition's sessions from another's.
+pub fn address(app: &App, profile: &Profile) -> (String, String) {
+    let env = &app.settings;
+    let endpoints = [env.endpoint_sts.as_deref(), env.endpoint.as_deref(), profile.setting("endpoint_url")];
+    let endpoint = endpoints.into_iter().flatten().next().filter(|_| !env.ignore_endpoints);
+    (endpoint.unwrap_or_default().to_owned(), app.region_of(profile).unwrap_or_default().to_owned())
+}
+
 /// Runs `work` to its end. Ctrl-C and SIGTERM cancel it; what it has begun it still takes back.
 pub fn block_on<T, W>(work: impl FnOnce(Cancel) -> W) -> Result<T>
 where

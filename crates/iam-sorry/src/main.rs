@@ -13,6 +13,7 @@ mod profile;
 mod progress;
 mod settings;
 mod signals;
+mod supply;
 mod terminal;
 
 use std::ffi::OsString;

@@ -43,7 +43,14 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "XDG_CONFIG_HOME, XDG_STATE_HOME",
         "where our settings file and journal lie (~/.config, ~/.local/state)",
     ),
-    ("XDG_RUNTIME_DIR, TMPDIR", "where serve-credentials keeps its token file while it runs"),
+    (
+        "XDG_RUNTIME_DIR, TMPDIR",
+        "where serve-credentials keeps its token file while it runs; in the first, locks too where the home can't be written",
+    ),
+    (
+        "IAM_SORRY_PROCESS",
+        "set for programs that we start: the profiles under way, so that none asks for itself",
+    ),
     ("SHELL", "the shell that 'shell' starts"),
     (
         "IAM_SORRY_PROFILE",
@@ -56,6 +63,9 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "true: allow plain http to other hosts (your keys' signatures can be replayed by listeners)",
     ),
 ];
+
+/// Marks the programs that we start, with the profiles under way, one a line.
+pub const UNDER_WAY: &str = "IAM_SORRY_PROCESS";
 
 /// The settings file, `iam-sorry/config.toml` under XDG_CONFIG_HOME.
 #[derive(Debug, Default, Deserialize)]
@@ -78,7 +88,14 @@ pub struct Settings {
     pub lock_dir: Option<PathBuf>,
     /// Folders for private files that go away again, best first.
     pub runtime_dirs: Vec<PathBuf>,
+    /// AWS_PROFILE, else the settings file's.
     pub profile: Option<String>,
+    /// The settings file's alone: AWS_PROFILE may as well name the profile that is being used.
+    pub profile_in_file: Option<String>,
+    /// XDG_RUNTIME_DIR.
+    pub runtime_dir: Option<PathBuf>,
+    /// The profiles that an iam-sorry above this one is getting credentials for.
+    pub under_way: Vec<String>,
     pub duration: Option<String>,
     /// Name of the person who is logged in.
     pub login: Option<String>,
@@ -134,8 +151,11 @@ impl Settings {
             credentials_file,
             state_dir,
             lock_dir: path("IAM_SORRY_LOCK_DIR").or(file.lock_dir).map(expand_home),
+            profile: text("AWS_PROFILE").or_else(|| file.profile.clone()),
+            profile_in_file: file.profile,
             runtime_dirs: path("XDG_RUNTIME_DIR").into_iter().chain([env::temp_dir()]).collect(),
-            profile: text("AWS_PROFILE").or(file.profile),
+            runtime_dir: path("XDG_RUNTIME_DIR"),
+            under_way: text(UNDER_WAY).map(|v| v.lines().map(str::to_owned).collect()).unwrap_or_default(),
             duration: file.duration,
             login: text("USER").or_else(|| text("LOGNAME")),
             handed_over: handed_over(),

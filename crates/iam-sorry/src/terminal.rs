@@ -29,6 +29,12 @@ pub fn confirm(app: &App, question: &str) -> Result<bool> {
 pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
     let code = match &app.global.mfa_code {
         Some(code) => code.clone(),
+        None if !app.may_ask() => {
+            return Err(Failure::usage(format!(
+                "An MFA code of {serial} is needed, and the terminal is the command's"
+            ))
+            .hint("Put a session with MFA into the profile before: iam-sorry refresh NAME --mfa-code CODE"));
+        }
         None => answer(app, &format!("MFA code of {serial}: "))?.ok_or_else(|| {
             Failure::usage(format!(
                 "There is no terminal to ask for the MFA code of {serial}.\nAdd --mfa-code CODE"

@@ -94,6 +94,20 @@ fn ctrl_c_at_the_terminal_does_the_same() {
     rig.assert_clean("admin");
 }
 
+#[test]
+fn ctrl_c_does_not_wait_for_an_aws_that_hangs() {
+    let rig = Rig::new();
+    rig.proxy.fault("GetUser", Fault::Hang);
+    let (child, lines) = start(&rig, &["--profile", "usermanager", "admin"]);
+    while rig.proxy.count("GetUser") == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let told: Vec<String> = lines.collect();
+    assert_eq!(wait(child), Some(130), "{told:?}");
+    assert_eq!(rig.proxy.actions(), ["GetUser"], "no retry, no waiting for the request to time out");
+}
+
 // --- refusals ---
 
 #[test]
@@ -367,6 +381,33 @@ fn a_manager_with_mfa_asks_iam_with_an_mfa_session() {
     let (status, output) = pty.wait();
     assert_eq!(status.code(), Some(130), "{output}");
     assert!(rig.proxy.calls().is_empty());
+}
+
+#[test]
+fn ctrl_c_at_the_question_for_a_code_ends_it() {
+    let rig = Rig::new();
+    rig.home.write_config("[profile usermanager]\nmfa_serial = arn:aws:iam::123456789012:mfa/u\n");
+    let mut command = Pty::command(&rig.home, env!("CARGO_BIN_EXE_iam-sorry"));
+    command.args(["--profile", "usermanager", "admin"]);
+    let mut pty = Pty::spawn(command);
+    pty.expect("MFA code of ");
+    pty.send("12\x03");
+    let (status, output) = pty.wait();
+    assert_eq!(status.code(), Some(130), "{output}");
+    assert!(rig.proxy.calls().is_empty());
+}
+
+/// AWS's rule: a session made without MFA can't call IAM, which is said.
+#[test]
+fn a_users_own_key_asks_with_the_mfa_of_its_profile() {
+    let rig = Rig::new();
+    let own = rig.account.key("admin");
+    rig.home.write_credentials(rig.home.credentials() + &own.section("admin"));
+    rig.run(&["refresh", "admin"]).ok().says(&["without MFA"]);
+    rig.home.write_config("[profile admin]\nmfa_serial = arn:aws:iam::123456789012:mfa/admin\n");
+    rig.run(&["refresh", "admin"]).exits(2).says(&["mfa/admin", "--mfa-code"]);
+    let ended = rig.run(&["refresh", "--mfa-code", "123456", "admin"]).ok();
+    assert!(!ended.err.contains("without MFA"), "{}", ended.err);
 }
 
 #[test]

@@ -9,10 +9,13 @@ mod rig;
 mod victim;
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rig::Rig;
+use rustix::process::{Pid, Signal, kill_process};
 use testkit::{Fault, Hook};
 use victim::Run;
 
@@ -120,8 +123,32 @@ fn what_cannot_be_finished_now_is_told_and_kept() {
     let mut command = rig.command(&["list"]);
     let ended = rig.end(command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").output().unwrap()).ok();
     ended.says(&[&key]);
+    // Nor is any command held up for long by an AWS that hangs.
+    rig.proxy.fault("*", Fault::Hang);
+    rig.run(&["list"]).ok().says(&[&key, "did not answer in time", "iam-sorry doctor"]);
+    rig.proxy.clear_faults();
+    rig.proxy.clear_calls();
+    rig.run(&["doctor", "--offline"]);
+    assert!(rig.proxy.calls().is_empty(), "--offline asks nobody: {:?}", rig.proxy.actions());
     assert_eq!((rig.account.keys("admin"), rig.journal().len()), (vec![key], 1));
     rig.run(&["list"]).ok();
+    rig.assert_clean("admin");
+}
+
+#[test]
+fn ctrl_c_stops_the_tidying_up_and_what_would_follow() {
+    let rig = furnished();
+    killed_at(&rig, "CreateAccessKey", Moment::AnswerUnderWay, &[]);
+    rig.proxy.clear_calls();
+    let mut command = rig.command(&["--profile", "usermanager", "admin"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    lines.find(|line| line.contains("until AWS can tell")).expect("a line about the wait");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert_eq!((rig.proxy.count("CreateAccessKey"), rig.journal().len()), (0, 1));
+    rig.refresh("admin").ok();
     rig.assert_clean("admin");
 }
 

@@ -38,8 +38,8 @@ impl AskPass {
         fs::write(dir.path().join("answer"), format!("{answer}\n")).expect("the answer");
         let script = dir.path().join("askpass");
         let text = format!(
-            "#!/bin/sh\nhere=$(dirname \"$0\")\nprintf '%s' \"$*\" | tr '\\n' ' ' >>\"$here/calls\"\n\
-             echo >>\"$here/calls\"\n{end}\n"
+            "#!/bin/sh\nhere=$(dirname \"$0\")\n# One write: whoever sees the call may kill this script at once.\n\
+             printf '%s\\n' \"$(printf '%s' \"$*\" | tr '\\n' ' ')\" >>\"$here/calls\"\n{end}\n"
         );
         fs::write(&script, text).expect("the script");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).expect("its mode");

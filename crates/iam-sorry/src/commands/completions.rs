@@ -51,6 +51,9 @@ _iam_sorry_profiles() {
     names=("${(@f)$(command iam-sorry __profiles 2>/dev/null)}")
     compadd -a names
 }
+_iam_sorry_verbs_and_profiles() {
+    _alternative 'commands:command:_iam-sorry_commands' 'profiles:profile:_iam_sorry_profiles'
+}
 "#;
 
 const FISH: &str = r#"
@@ -91,25 +94,25 @@ pub fn profiles(app: &App) -> Result<()> {
 }
 
 fn generated(shell: Shell) -> String {
-    // Hidden verbs are for programs: clap would offer them all the same.
-    let visible = Cli::command().mut_subcommands(|verb| verb);
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut { visible }, "iam-sorry", &mut text);
+    clap_complete::generate(shell, &mut Cli::command(), "iam-sorry", &mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
 
 /// zsh's own argument specifications end in what completes them; where that is a profile, ours takes clap's place.
 fn with_names(clap: &str) -> String {
+    let places = ["':target", "':old", "'*::names", "'*::profiles"];
     let mut text = String::with_capacity(clap.len() + 512);
     for (number, line) in clap.lines().enumerate() {
-        let option = line.contains("]:PROFILE:_default'");
-        let places =
-            ["':target:_default'", "':old:_default'", "'::name -- ", "'*::names -- ", "'*::profiles -- "];
-        if option || places.iter().any(|place| line.starts_with(place)) {
-            text.push_str(&line.replace(":_default'", ":_iam_sorry_profiles'"));
-        } else {
-            text.push_str(line);
+        // clap takes NAME and a verb for two words after each other; here they are one or the other.
+        if line.starts_with("'::name") {
+            continue;
         }
+        let line = line.replace("$line[2]", "$line[1]");
+        let line = line.replace("\":: :_iam-sorry_commands\"", "\":: :_iam_sorry_verbs_and_profiles\"");
+        let is_profile =
+            line.contains("]:PROFILE:_default'") || places.iter().any(|place| line.starts_with(place));
+        text.push_str(&if is_profile { line.replace(":_default'", ":_iam_sorry_profiles'") } else { line });
         text.push('\n');
         if number == 0 {
             text.push_str(ZSH);

@@ -97,11 +97,9 @@ pub fn decrypt(app: &App, name: &str) -> Result<()> {
     app.update(&app.credentials, |document| {
         unchanged(document, &profile)?;
         let from_kept = key.id.0 == KEPT_ID;
-        for field in [KEPT_ID, KEPT_SECRET] {
-            document.remove(name, field);
-        }
+        // A key that is kept beside a session stays, sealed: nothing else holds it.
         if from_kept {
-            for field in [TOKEN, OWNER, EXPIRATION] {
+            for field in [KEPT_ID, KEPT_SECRET, TOKEN, OWNER, EXPIRATION] {
                 document.remove(name, field);
             }
         }

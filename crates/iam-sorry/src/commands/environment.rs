@@ -1,21 +1,23 @@
 //! `env` (and `--eval`), `unset`, `exec`, `credential-process`: credentials handed to shells, commands and SDKs.
+//! Where they come from is `supply`'s work.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use iam_sorry_core::shells::{self, Shell};
+use iam_sorry_core::timestamp::human_duration;
 use secrecy::ExposeSecret;
 
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::keyring::hygiene::CoreLimit;
+use crate::supply::{self, Supplied, Want};
 
 /// Statements for `shell` that set the credentials; nothing else on stdout.
-pub fn print(app: &App, name: &str, shell: &str) -> Result<()> {
+pub fn print(app: &App, name: &str, shell: &str, session: bool) -> Result<()> {
     let shell = parse(shell)?;
-    let profile = app.profile(name)?;
-    let credentials = app.usable_credentials(&profile)?;
+    let Supplied { profile, credentials } = supply_for_a_while(app, name, session)?;
     let variables = shells::environment(&credentials, app.region_of(&profile));
     let text =
         shells::render(shell, &variables).map_err(|e| Failure::profile(format!("Profile '{name}': {e}")))?;
@@ -32,9 +34,14 @@ fn parse(shell: &str) -> Result<Shell> {
 }
 
 /// Becomes the command (execve), with the credentials in its environment only.
-pub fn exec(app: &App, name: &str, command: &[OsString], core_limit: CoreLimit) -> Result<ExitCode> {
-    let profile = app.profile(name)?;
-    let credentials = app.usable_credentials(&profile)?;
+pub fn exec(
+    app: &App,
+    name: &str,
+    session: bool,
+    command: &[OsString],
+    core_limit: CoreLimit,
+) -> Result<ExitCode> {
+    let Supplied { profile, credentials } = supply_for_a_while(app, name, session)?;
     let variables = shells::environment(&credentials, app.region_of(&profile));
     let [program, arguments @ ..] = command else {
         return Err(Failure::usage("exec needs a command: iam-sorry exec PROFILE -- COMMAND"));
@@ -54,10 +61,18 @@ pub fn exec(app: &App, name: &str, command: &[OsString], core_limit: CoreLimit) 
     Ok(ExitCode::from(if missing { 127 } else { 126 }))
 }
 
-/// JSON, Version 1, for SDKs.
-pub fn credential_process(app: &App, name: &str) -> Result<()> {
-    let profile = app.profile(name)?;
-    let credentials = app.usable_credentials(&profile)?;
+/// JSON, Version 1, for SDKs, which ask again when it expires.
+pub fn credential_process(app: &App, name: &str, session: bool) -> Result<()> {
+    let Supplied { credentials, .. } = supply::credentials(app, name, Want { session, make: false })?;
     app.out.raw(&credentials.to_process_json())?;
     app.out.raw("\n")
+}
+
+/// For a shell or a command, which keep what they are given: says so where that is less than an hour.
+fn supply_for_a_while(app: &App, name: &str, session: bool) -> Result<Supplied> {
+    let supplied = supply::credentials(app, name, Want { session, make: true })?;
+    if let Some(left) = supplied.credentials.seconds_left(app.now()).filter(|left| *left <= 3600) {
+        app.out.progress(format!("The credentials of '{name}' expire in {}", human_duration(left)));
+    }
+    Ok(supplied)
 }

@@ -21,6 +21,9 @@ pub enum Effort {
     Thorough,
 }
 
+/// How long another command is held up by it, where AWS does not answer.
+const IN_PASSING: Duration = Duration::from_secs(5);
+
 /// The journal of this person on this machine.
 pub fn journal(app: &App) -> Journal {
     Journal::new(app.settings.state_dir.join("journal"))
@@ -29,7 +32,7 @@ pub fn journal(app: &App) -> Journal {
 /// Finishes what dead runs left. What can't be finished now is said on stderr and stops nothing.
 ///
 /// # Errors
-/// Only Ctrl-C: whoever wants to stop does not want the command that was to follow either.
+/// Only Ctrl-C: whoever wants this to stop wants no more of it.
 pub fn finish(app: &App, effort: Effort) -> Result<()> {
     let journal = journal(app);
     let listing = match journal.pending() {
@@ -109,7 +112,16 @@ fn finish_as(
     let (aws, patience) = (aws::connect(app, Some(&profile))?, Patience::default());
     aws::block_on(|cancel: Cancel| async move {
         loop {
-            match recover(journal, entry, &aws, &credentials, &patience, &holds).await? {
+            // May be dropped at any await: the entry stays until all is done.
+            let work = cancel.unless(recover(journal, entry, &aws, &credentials, &patience, &holds));
+            let outcome = match effort {
+                Effort::Thorough => work.await?,
+                Effort::InPassing => tokio::time::timeout(IN_PASSING, work).await.map_err(|_| {
+                    Failure::new(Kind::Aws, "AWS did not answer in time")
+                        .hint("Finish it now: iam-sorry doctor")
+                })??,
+            };
+            match outcome {
                 Outcome::TooFresh { wait } if effort == Effort::Thorough => {
                     app.out.progress(format!("{}: it takes {wait} s until AWS can tell", subject(entry)));
                     tokio::select! {
@@ -117,7 +129,6 @@ fn finish_as(
                         () = cancel.cancelled() => return Err(AwsError::Interrupted.into()),
                     }
                 }
-                _ if cancel.is_cancelled() => return Err(AwsError::Interrupted.into()),
                 outcome => return Ok(outcome),
             }
         }

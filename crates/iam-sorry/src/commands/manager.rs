@@ -27,12 +27,12 @@ pub fn create(app: &App, user: &str, target: Option<&str>) -> Result<()> {
     let plan = Plan::new(app, user, target.unwrap_or(OWN_MANAGER))?;
     leftovers::finish(app, Effort::Thorough)?;
     let (credentials, config) = app.documents()?;
-    let admin = Manager::new(app, &config, &credentials);
+    let admin = Manager::new(app, app.manager_name(), &config, &credentials);
     admin.name()?;
     let made = {
         let (plan, admin) = (&plan, &admin);
         aws::block_on(|cancel| async move {
-            let (aws, credentials) = admin.open().await?;
+            let (aws, credentials) = admin.open(&cancel).await?;
             let access = Access { app, aws, admin: credentials, profile: admin.name()?, cancel: &cancel };
             plan.carry_out(&access).await
         })?

@@ -11,7 +11,7 @@ mod list;
 mod manager;
 mod original;
 mod recipients;
-mod refresh;
+pub mod refresh;
 mod rename;
 mod rotate;
 mod serve_credentials;
@@ -28,8 +28,7 @@ use crate::keyring::hygiene::CoreLimit;
 
 /// Runs the verb, or the original tool's form that the flags spell.
 pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> Result<ExitCode> {
-    // These two run at every prompt and every TAB, and promise to ask no AWS service.
-    if !matches!(verb, Some(Verb::Profiles | Verb::Status { .. })) {
+    if !sees_to_leftovers(verb.as_ref(), &seed) {
         leftovers::finish(app, leftovers::Effort::InPassing)?;
     }
     let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
@@ -40,7 +39,9 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         .hint("See: iam-sorry --help"));
     }
     match verb {
-        Verb::Exec { target, command } => return environment::exec(app, &target, &command, core_limit),
+        Verb::Exec { target, session, command } => {
+            return environment::exec(app, &target, session, &command, core_limit);
+        }
         Verb::ServeCredentials { target, command } => {
             return serve_credentials::run(app, &target, &command, core_limit);
         }
@@ -54,9 +55,9 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::Migrate { profiles, old_key } => encrypt::migrate(app, &profiles, old_key.as_deref()),
         Verb::Reseal { target, was } => rename::reseal(app, &target, was.as_deref()),
         Verb::Rename { old, new } => rename::rename(app, &old, &new),
-        Verb::Env { target, shell } => environment::print(app, &target, &shell),
+        Verb::Env { target, shell, session } => environment::print(app, &target, &shell, session),
         Verb::Unset { shell } => environment::unset(app, &shell),
-        Verb::CredentialProcess { target } => environment::credential_process(app, &target),
+        Verb::CredentialProcess { target, session } => environment::credential_process(app, &target, session),
         Verb::List { json } => list::run(app, json),
         Verb::Doctor { json, offline, fix } => {
             if fix {
@@ -72,6 +73,20 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
     .map(|()| ExitCode::SUCCESS)
 }
 
+/// Refreshing, rotating and `doctor` finish what a dead run left by themselves, with more patience (`doctor --offline`
+/// not at all). Two more run at every prompt and every TAB, and promise to ask no AWS service.
+fn sees_to_leftovers(verb: Option<&Verb>, seed: &Seed) -> bool {
+    match verb {
+        Some(Verb::Refresh { .. } | Verb::Rotate { .. } | Verb::Doctor { .. }) => true,
+        Some(Verb::Profiles | Verb::Status { .. }) => true,
+        Some(_) => false,
+        None => {
+            let shows = [&seed.show_encrypted, &seed.show_decrypted, &seed.eval].iter().any(|p| p.is_some());
+            !shows && !seed.encrypt && seed.later == Later::default()
+        }
+    }
+}
+
 /// The forms of the original README.
 fn run_seed(app: &App, seed: Seed) -> Result<()> {
     if let Some(profile) = seed.show_encrypted {
@@ -84,7 +99,7 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
         // The original of 0.2: no name means the profile that is set, else `default`.
         let set = Some(profile).filter(|name| !name.is_empty());
         let profile = set.as_deref().or_else(|| app.named_manager()).unwrap_or("default");
-        return environment::print(app, profile, "sh");
+        return environment::print(app, profile, "sh", false);
     }
     if seed.encrypt {
         if let Some(name) = seed.name.filter(|name| Some(name.as_str()) != app.manager_name()) {

@@ -50,9 +50,9 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     // Everything that can be refused is refused before AWS is asked for anything.
-    let jobs: Vec<Job> =
-        names.iter().map(|name| Job::plan(app, name, &credentials, &config, plan)).collect::<Result<_>>()?;
-    let manager = Manager::new(app, &config, &credentials);
+    let plan_one = |name| Job::plan(app, name, app.manager_name(), (&credentials, &config), plan.keep_key);
+    let jobs: Vec<Job> = names.iter().map(|name| plan_one(name)).collect::<Result<_>>()?;
+    let manager = Manager::new(app, app.manager_name(), &config, &credentials);
     for job in jobs.iter().filter(|job| job.own.is_none()) {
         job.check_name()?;
         manager.name()?;
@@ -66,7 +66,7 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
         let (jobs, manager, bars) = (&jobs, &manager, &bars);
         aws::block_on(|cancel| async move {
             if jobs.iter().any(|job| job.own.is_none()) {
-                manager.open().await?;
+                manager.open(&cancel).await?;
             }
             let work = jobs
                 .iter()
@@ -76,6 +76,35 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
     };
     bars.clear();
     report(app, &jobs, results)
+}
+
+/// What [`renew`] gives.
+pub struct Renewed {
+    pub credentials: Credentials,
+    /// Whether they are in the profile now; where they could not be written, they are valid all the same.
+    pub written: bool,
+}
+
+/// One profile's credentials anew, for somebody who waits for them: nothing on stdout, and what can't be written is no
+/// failure. `manager` helps where the profile keeps no key of its own.
+pub fn renew(app: &App, name: &str, manager: Option<&str>) -> Result<Renewed> {
+    // What it is renewed for may run for hours, and the next renewal costs as much as this one.
+    let duration = app.duration()?;
+    let duration = if duration.seconds() < 3600 { SessionDuration::HOUR } else { duration };
+    let (credentials, config) = app.documents()?;
+    let mut job = Job::plan(app, name, None, (&credentials, &config), false)?;
+    job.hand_out_unwritten = true;
+    let manager = Manager::new(app, manager, &config, &credentials);
+    if job.own.is_none() {
+        job.check_name()?;
+        manager.name()?;
+        // The key of a renewal that was killed a moment ago is in the way of this one's: IAM allows two.
+        leftovers::finish(app, Effort::InPassing)?;
+    }
+    let bars = Bars::new(app.out, 1);
+    let done = aws::block_on(|cancel| refresh_one(app, &job, &manager, duration, false, &bars, cancel));
+    bars.clear();
+    done.map(|done| Renewed { credentials: done.credentials, written: done.written })
 }
 
 /// Without NAME: says whose `default` is, and asks.
@@ -94,10 +123,13 @@ pub fn default_profile(app: &App) -> Result<()> {
         Some(owner) => owner.to_owned(),
         None => {
             let id = app.open(&profile, key)?.access_key_id;
-            let manager = Manager::new(app, &config, &credentials);
-            let user = aws::block_on(|_| async {
-                let (aws, manager) = manager.open().await?;
-                user_of_key(aws, manager, &id).await.map_err(|e| undetermined(app, "default", e))
+            let manager = Manager::new(app, app.manager_name(), &config, &credentials);
+            let user = aws::block_on(|cancel| async move {
+                let (aws, manager) = manager.open(&cancel).await?;
+                cancel
+                    .unless(user_of_key(aws, manager, &id))
+                    .await
+                    .map_err(|e| undetermined(app, "default", e))
             })?;
             user.to_string()
         }
@@ -145,13 +177,22 @@ struct Job {
     profile: Option<Profile>,
     /// The user's own permanent key, opened.
     own: Option<AccessKey>,
-    /// It lies there as plain text, and shall be kept sealed.
-    own_is_plain: bool,
+    /// It lies where the temporary credentials will, or as plain text, and shall be kept, sealed, beside them.
+    own_to_seal: bool,
+    /// Somebody waits for the credentials themselves: a profile that can't be written is no failure.
+    hand_out_unwritten: bool,
 }
 
 impl Job {
-    fn plan(app: &App, name: &str, credentials: &Document, config: &Document, plan: &Plan) -> Result<Self> {
-        if app.manager_name() == Some(name) {
+    /// `manager` is the profile that must not be overwritten.
+    fn plan(
+        app: &App,
+        name: &str,
+        manager: Option<&str>,
+        (credentials, config): (&Document, &Document),
+        keep_key: bool,
+    ) -> Result<Self> {
+        if manager == Some(name) {
             return Err(Failure::usage(format!(
                 "'{name}' is the manager profile; it is never overwritten with temporary credentials"
             ))
@@ -177,7 +218,7 @@ impl Job {
             }
         }
         let own_key = profile.as_ref().and_then(Profile::permanent_key);
-        let own_is_plain = own_key.is_some_and(|key| !key.is_sealed());
+        let own_to_seal = own_key.is_some_and(|key| !key.is_sealed() || key.id.0 != KEPT_ID);
         let own = match (&profile, own_key) {
             (Some(profile), Some(key)) => {
                 let opened = app.open(profile, key)?;
@@ -185,9 +226,9 @@ impl Job {
             }
             _ => None,
         };
-        let job = Self { name: name.to_owned(), profile, own, own_is_plain };
+        let job = Self { name: name.to_owned(), profile, own, own_to_seal, hand_out_unwritten: false };
         // Sealing may need a passphrase or be impossible: found out before a key is made, not after.
-        if job.own_is_plain || plan.keep_key {
+        if job.own_to_seal || keep_key {
             // A trial: it finds and unlocks the key, which then stays unlocked.
             seal_under(app, name, job.profile.as_ref(), &[(KEPT_ID, SecretString::from("trial"))])?;
         }
@@ -237,19 +278,25 @@ impl Job {
 /// The manager's way to AWS, opened when it is first needed.
 pub(super) struct Manager<'a> {
     app: &'a App,
+    name: Option<&'a str>,
     profile: Option<Profile>,
     opened: OnceCell<(Aws, Credentials)>,
     turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl<'a> Manager<'a> {
-    pub(super) fn new(app: &'a App, config: &Document, credentials: &Document) -> Self {
-        let profile = app.manager_name().and_then(|name| Profile::find(name, credentials, config));
-        Self { app, profile, opened: OnceCell::new(), turns: Mutex::default() }
+    pub(super) fn new(
+        app: &'a App,
+        name: Option<&'a str>,
+        config: &Document,
+        credentials: &Document,
+    ) -> Self {
+        let profile = name.and_then(|name| Profile::find(name, credentials, config));
+        Self { app, name, profile, opened: OnceCell::new(), turns: Mutex::default() }
     }
 
     pub(super) fn name(&self) -> Result<&str> {
-        let name = self.app.manager_name().ok_or_else(no_manager)?;
+        let name = self.name.ok_or_else(no_manager)?;
         match &self.profile {
             Some(profile) if profile.usable_key().is_some() => Ok(name),
             Some(_) => {
@@ -284,8 +331,8 @@ impl<'a> Manager<'a> {
     }
 
     /// Opens its keys; with an mfa_serial, IAM is asked with an MFA session of theirs.
-    pub(super) async fn open(&self) -> Result<&(Aws, Credentials)> {
-        self.opened.get_or_try_init(|| self.open_anew()).await
+    pub(super) async fn open(&self, cancel: &Cancel) -> Result<&(Aws, Credentials)> {
+        self.opened.get_or_try_init(|| self.open_anew(cancel)).await
     }
 
     /// Profiles of one user take turns: IAM allows two keys, and of two that appear at once neither could be told from
@@ -295,7 +342,7 @@ impl<'a> Manager<'a> {
         turns.entry(user.as_str().to_lowercase()).or_default().clone()
     }
 
-    async fn open_anew(&self) -> Result<(Aws, Credentials)> {
+    async fn open_anew(&self, cancel: &Cancel) -> Result<(Aws, Credentials)> {
         let name = self.name()?;
         let profile = self.profile.as_ref().ok_or_else(no_manager)?;
         let credentials = self.app.usable_credentials(profile)?;
@@ -306,13 +353,14 @@ impl<'a> Manager<'a> {
         let Some(mfa) = mfa(self.app, profile)? else { return Ok((aws, credentials)) };
         self.app.out.progress(format!("Opening a session of '{name}' with MFA..."));
         let key = AccessKey { id: credentials.access_key_id, secret: credentials.secret_access_key };
-        let session = session_from_key(&aws, &key, SessionDuration::HOUR, Some(&mfa), None).await?;
+        let asked = session_from_key(&aws, &key, SessionDuration::HOUR, Some(&mfa), None);
+        let session = cancel.unless(asked).await?;
         Ok((aws, session.credentials))
     }
 }
 
 /// The MFA device of a profile, with a code from the command line or the keyboard.
-pub(super) fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
+pub fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
     let Some(serial) = profile.setting("mfa_serial") else { return Ok(None) };
     let code = terminal::mfa_code(app, serial)?;
     Ok(Some(Mfa { serial: serial.to_owned(), code: code.into() }))
@@ -320,6 +368,8 @@ pub(super) fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
 
 /// What one refresh came to.
 struct Done {
+    credentials: Credentials,
+    written: bool,
     user: String,
     expires: String,
     session_of_own_key: bool,
@@ -336,7 +386,7 @@ async fn refresh_one(
 ) -> Result<Done> {
     bars.step(&job.name, "Requesting temporary credentials");
     if let Some(own) = &job.own {
-        match with_own_key(app, job, own, duration).await {
+        match with_own_key(app, job, own, duration, &cancel).await {
             // The key in the profile is dead; the manager can still help.
             Err(Lapsed(key_id)) if manager.name().is_ok() => {
                 app.out.warn(format!(
@@ -367,13 +417,15 @@ async fn with_own_key(
     job: &Job,
     own: &AccessKey,
     duration: SessionDuration,
+    cancel: &Cancel,
 ) -> std::result::Result<Result<Done>, Lapsed> {
     let work = async {
         let profile = job.profile.as_ref().ok_or_else(no_manager)?;
         let aws = aws::connect(app, Some(profile))?;
         let owner = profile.owner().and_then(|owner| UserName::parse(owner).ok());
         let mfa = mfa(app, profile)?;
-        let session = match session_from_key(&aws, own, duration, mfa.as_ref(), owner.as_ref()).await {
+        let asked = session_from_key(&aws, own, duration, mfa.as_ref(), owner.as_ref());
+        let session = match cancel.unless(asked).await {
             Err(AwsError::InvalidKey { key_id, code, .. }) if code == "InvalidClientTokenId" => {
                 return Ok(Err(Lapsed(key_id)));
             }
@@ -387,9 +439,9 @@ async fn with_own_key(
             )
             .hint("The account's root user gets no temporary credentials here: use an IAM user")
         })?;
-        let keep = if job.own_is_plain { Some(own) } else { None };
-        write(app, job, &credentials, user.as_str(), keep)?;
-        Ok(Ok(done(&credentials, user.as_str(), mfa.is_none())))
+        let keep = if job.own_to_seal { Some(own) } else { None };
+        let written = deliver(app, job, &credentials, user.as_str(), keep)?;
+        Ok(Ok(done(credentials, written, user.as_str(), mfa.is_none())))
     };
     match work.await {
         Ok(Err(lapsed)) => Err(lapsed),
@@ -409,8 +461,8 @@ async fn with_manager(
     cancel: Cancel,
 ) -> Result<Done> {
     let name = manager.name()?;
-    let (aws, credentials) = manager.open().await?;
-    let user = user_behind(app, job, aws, credentials).await?;
+    let (aws, credentials) = manager.open(&cancel).await?;
+    let user = user_behind(app, job, aws, credentials, &cancel).await?;
     manager.check_namespace(&user)?;
     let journal = journal(app);
     let progress = |event: &Progress| bars.step(&job.name, &event.to_string());
@@ -429,8 +481,9 @@ async fn with_manager(
     let issued = issue_for_user(&issuer, &user, duration, keep_key).await?;
     drop(its_turn);
     let user = issued.user.name.as_str();
+    let mut written = true;
     match issued.kept {
-        None => write(app, job, &issued.credentials, user, None)?,
+        None => written = deliver(app, job, &issued.credentials, user, None)?,
         Some(kept) => match write(app, job, &issued.credentials, user, Some(kept.key())) {
             Ok(()) => kept.kept()?,
             Err(failure) => {
@@ -439,11 +492,17 @@ async fn with_manager(
             }
         },
     }
-    Ok(done(&issued.credentials, user, false))
+    Ok(done(issued.credentials, written, user, false))
 }
 
 /// The recorded owner, else whose the key in the profile is, else the name itself.
-async fn user_behind(app: &App, job: &Job, aws: &Aws, manager: &Credentials) -> Result<UserName> {
+async fn user_behind(
+    app: &App,
+    job: &Job,
+    aws: &Aws,
+    manager: &Credentials,
+    cancel: &Cancel,
+) -> Result<UserName> {
     let by_name = || UserName::parse(&job.name).map_err(Failure::from);
     let Some(profile) = &job.profile else { return by_name() };
     if let Some(owner) = profile.owner() {
@@ -452,12 +511,29 @@ async fn user_behind(app: &App, job: &Job, aws: &Aws, manager: &Credentials) -> 
     }
     let Some(key) = profile.active_key() else { return by_name() };
     let id = app.open(profile, key)?.access_key_id;
-    user_of_key(aws, manager, &id).await.map_err(|e| undetermined(app, &job.name, e))
+    cancel.unless(user_of_key(aws, manager, &id)).await.map_err(|e| undetermined(app, &job.name, e))
 }
 
-fn done(credentials: &Credentials, user: &str, session_of_own_key: bool) -> Done {
+fn done(credentials: Credentials, written: bool, user: &str, session_of_own_key: bool) -> Done {
     let expires = credentials.expiration.map_or_else(|| "unknown".into(), |at| at.to_string());
-    Done { user: user.to_owned(), expires, session_of_own_key }
+    Done { credentials, written, user: user.to_owned(), expires, session_of_own_key }
+}
+
+/// Writes the credentials down; false where that failed and they are wanted all the same.
+fn deliver(
+    app: &App,
+    job: &Job,
+    credentials: &Credentials,
+    user: &str,
+    keep: Option<&AccessKey>,
+) -> Result<bool> {
+    match write(app, job, credentials, user, keep) {
+        Err(failure) if job.hand_out_unwritten => {
+            app.out.warn(format!("The renewed credentials of '{}' are not written: {failure}", job.name));
+            Ok(false)
+        }
+        written => written.map(|()| true),
+    }
 }
 
 /// Puts the credentials into the profile; `keep` goes in sealed beside them.
@@ -469,14 +545,19 @@ fn write(
     keep: Option<&AccessKey>,
 ) -> Result<()> {
     let name = &job.name;
-    let sealed = match keep {
-        None => Vec::new(),
-        Some(key) => {
-            let targets: [(&'static str, SecretString); 2] =
-                [(KEPT_ID, key.id.as_str().into()), (KEPT_SECRET, key.secret.clone())];
-            seal_under(app, name, job.profile.as_ref(), &targets)?
-        }
-    };
+    let mut to_seal: Vec<(&'static str, SecretString)> = Vec::new();
+    if let Some(key) = keep {
+        to_seal.extend([(KEPT_ID, key.id.as_str().into()), (KEPT_SECRET, key.secret.clone())]);
+    }
+    // A temporary set that was sealed stays so.
+    if job.profile.as_ref().and_then(Profile::active_key).is_some_and(|k| k.is_sealed() && k.token.is_some())
+    {
+        to_seal.push((ID, credentials.access_key_id.as_str().into()));
+        to_seal.push((SECRET, credentials.secret_access_key.clone()));
+        to_seal.extend(credentials.session_token.clone().map(|token| (TOKEN, token)));
+    }
+    let sealed =
+        if to_seal.is_empty() { Vec::new() } else { seal_under(app, name, job.profile.as_ref(), &to_seal)? };
     app.update(&app.credentials, |document| {
         match &job.profile {
             Some(profile) => unchanged(document, profile)?,

@@ -26,7 +26,7 @@ pub fn run(app: &App, name: &str) -> Result<()> {
     leftovers::finish(app, Effort::Thorough)?;
     let (credentials, config) = app.documents()?;
     let job = Job::plan(app, name, &credentials, &config)?;
-    let manager = Manager::new(app, &config, &credentials);
+    let manager = Manager::new(app, app.manager_name(), &config, &credentials);
     let done = {
         let (job, manager) = (&job, &manager);
         aws::block_on(|cancel| async move { replace(app, job, manager, &cancel).await })?
@@ -196,7 +196,7 @@ async fn replace(app: &App, job: &Job, manager: &Manager<'_>, cancel: &Cancel) -
             .hint(format!("Or let a manager do it: iam-sorry rotate {} --profile MANAGER", job.name)));
     };
     manager.name()?;
-    let (aws, credentials) = manager.open().await?;
+    let (aws, credentials) = manager.open(cancel).await?;
     let user = match profile.owner().map(UserName::parse) {
         Some(owner) => owner?,
         None => user_of_key(aws, credentials, &job.key.id).await?,

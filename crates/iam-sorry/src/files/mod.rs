@@ -25,7 +25,7 @@ pub use atomic::{Access, replace_atomically};
 use atomic::{create_folder_of, narrow, replace_if, resolve};
 pub use error::FileError;
 use error::IoContext;
-pub use lock::{Lock, LockError, Waited};
+pub use lock::{Lock, Waited};
 
 const LARGEST: u64 = 32 << 20;
 /// Longer than another machine's claim takes to go stale, so that its death alone is no error.

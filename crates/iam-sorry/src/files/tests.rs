@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::lock::LockError;
 use super::lock::{Means, acquire_with};
 use super::*;
 

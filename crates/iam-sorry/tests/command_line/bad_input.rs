@@ -407,11 +407,14 @@ fn a_profile_that_refers_to_itself_stops() {
     let person = Person::with_agent();
     let line = format!("credential_process = \"{BIN}\" credential-process loop\n");
     person.home.write_config(format!("[profile loop]\nregion = us-east-1\n{line}"));
-    person.run(&["credential-process", "loop"]).fails(3).says(&["'loop'", "holds no keys"]);
+    person
+        .run(&["credential-process", "loop"])
+        .fails(3)
+        .says(&["'loop' needs its own credentials", "loop -> loop"]);
     // And as the AWS CLI meets it.
     let mut aws = person.home.venv_command("aws");
     aws.args(["--profile", "loop", "sts", "get-caller-identity"]);
     let outcome = Outcome::of(&mut aws);
     assert_ne!(outcome.code, 0, "{outcome}");
-    outcome.says(&["'loop'", "holds no keys"]);
+    outcome.says(&["'loop'", "loop -> loop"]);
 }

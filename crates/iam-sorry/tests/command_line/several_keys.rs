@@ -134,7 +134,19 @@ fn a_kept_key_and_its_session_are_sealed_together() {
         .run(&["refresh", "boss"])
         .ok()
         .prints(&["✓ Successfully updated profile 'boss'", "✓ IAM user: admin"]);
+    // What was sealed stays sealed.
+    assert!(
+        person.field("boss", "aws_session_token").is_some_and(|token| token.starts_with("__encrypted__:v2."))
+    );
+    let json = person.run(&["credential-process", "boss"]).ok().stdout;
+    let creds = Creds::from_json(&serde_json::from_str(&json).expect("JSON"));
+    assert_eq!(account.whoami(&creds).expect("valid"), arn);
+    // Back to plain text it is the session that is opened, and the kept key is not lost by it.
+    person.run(&["decrypt", "boss", "--yes"]).ok();
     assert_eq!(whoami(&account, &person, "boss"), arn);
+    let kept = person.field("boss", "iam_sorry_secret_access_key");
+    assert!(kept.is_some_and(|value| value.starts_with("__encrypted__:v2.")));
+    person.run(&["refresh", "boss"]).ok();
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::app::App;
 use crate::failure::{Failure, Kind, Result};
 use crate::keyring::hygiene::{self, CoreLimit};
 use crate::signals;
+use crate::supply::{self, Want};
 use endpoint::{Answer, Endpoint};
 use folder::Folder;
 
@@ -229,7 +230,7 @@ impl<'a> Supply<'a> {
 
 /// The one place where the credentials come from, for a shell too.
 pub(super) fn fetch(app: &App, name: &str) -> Result<Credentials> {
-    app.usable_credentials(&app.profile(name)?)
+    Ok(supply::credentials(app, name, Want::default())?.credentials)
 }
 
 fn left(credentials: &Credentials, now: Timestamp) -> i64 {

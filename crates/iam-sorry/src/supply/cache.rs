@@ -1,0 +1,148 @@
+//! Sessions of roles and of `--session`, kept until they near their end.
+//!
+//! Plain JSON, 0600, in a folder of the owner's, as AWS CLI keeps its own (~/.aws/cli/cache): they are temporary, and sealing
+//! them would cost each call a signature. The permanent key behind them stays sealed.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::timestamp::Timestamp;
+use zeroize::Zeroizing;
+
+use super::place::Place;
+use super::{MARGIN, json};
+use crate::files::{self, FileError, replace_atomically};
+
+/// Longer than any session lives (36 h).
+const FORGOTTEN: Duration = Duration::from_secs(48 * 3600);
+
+/// Names a piece of work by all that its result depends on; shown in hexadecimal. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(String);
+
+impl Key {
+    /// SHA-256 over the parts, each with its length, so that no two lists of parts look the same.
+    pub fn of(parts: &[&str]) -> Self {
+        let mut bytes = Vec::new();
+        for part in parts {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        let hash = digest(&SHA256, &bytes);
+        Self(hash.as_ref().iter().take(20).map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One kept result.
+pub struct Cache {
+    path: PathBuf,
+}
+
+struct Kept {
+    credentials: Credentials,
+    issued: Timestamp,
+    expires: Timestamp,
+}
+
+impl Cache {
+    pub fn new(place: &Place, key: &Key) -> Self {
+        Self { path: place.result(key) }
+    }
+
+    /// What is kept, where enough of its time is left: 20 minutes, or a third for sessions of less than an hour.
+    pub fn fresh(&self, now: Timestamp) -> Option<Credentials> {
+        let kept = self.read()?;
+        let margin = MARGIN.min(kept.expires.seconds_after(kept.issued) / 3);
+        (kept.expires.seconds_after(now) >= margin.max(1)).then_some(kept.credentials)
+    }
+
+    /// What is kept, where it is valid at all.
+    pub fn valid(&self, now: Timestamp) -> Option<Credentials> {
+        self.read().filter(|kept| kept.expires.seconds_after(now) > 0).map(|kept| kept.credentials)
+    }
+
+    /// Keeps credentials that expire; takes away what nobody can use any more.
+    pub fn write(&self, credentials: &Credentials, now: Timestamp) -> Result<(), FileError> {
+        let mut text = Zeroizing::new(String::with_capacity(4096));
+        text.push_str(&credentials.to_process_json());
+        text.push_str(&format!("\n{now}\n"));
+        replace_atomically(&self.path, text.as_bytes(), files::Access::Private)?;
+        if let Some(folder) = self.path.parent() {
+            forget_old(folder);
+        }
+        Ok(())
+    }
+
+    /// Anything that can't be read or understood counts as nothing.
+    fn read(&self) -> Option<Kept> {
+        let bytes = Zeroizing::new(std::fs::read(&self.path).ok()?);
+        let split = bytes.iter().position(|byte| *byte == b'\n')?;
+        let credentials = json::read(&bytes[..split]).ok()?;
+        let issued = Timestamp::parse(std::str::from_utf8(&bytes[split + 1..]).ok()?).ok()?;
+        Some(Kept { issued, expires: credentials.expiration?, credentials })
+    }
+}
+
+/// Results and notes only: a lock file that others may wait on is never taken away.
+fn forget_old(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let ours = path.extension().is_some_and(|e| e == "json" || e == "failed");
+        let age = entry.metadata().and_then(|m| m.modified()).ok();
+        let old = age.and_then(|at| SystemTime::now().duration_since(at).ok()).is_some_and(|a| a > FORGOTTEN);
+        if ours && old {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_where_parts_do() {
+        assert_eq!(Key::of(&["a", "b"]), Key::of(&["a", "b"]));
+        assert_ne!(Key::of(&["ab", ""]), Key::of(&["a", "b"]));
+        assert_ne!(Key::of(&["a"]), Key::of(&["a", ""]));
+    }
+
+    #[test]
+    fn fresh_is_not_the_same_as_valid() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache { path: folder.path().join("x.json") };
+        let at = |seconds: i64| Timestamp::from_unix(1_700_000_000 + seconds).unwrap();
+        let until = |seconds| Credentials {
+            access_key_id: "ASIA".into(),
+            secret_access_key: "s".into(),
+            session_token: Some("t".into()),
+            expiration: Some(at(seconds)),
+        };
+        let state = |now| (cache.fresh(at(now)).is_some(), cache.valid(at(now)).is_some());
+        assert_eq!(state(0), (false, false));
+
+        cache.write(&until(3600), at(0)).unwrap();
+        assert_eq!(state(2400), (true, true));
+        assert_eq!(state(2401), (false, true));
+        assert_eq!(state(3599), (false, true));
+        assert_eq!(state(3600), (false, false));
+
+        // 15 minutes, the least that AssumeRole gives: never 20 minutes left, and yet worth keeping.
+        cache.write(&until(900), at(0)).unwrap();
+        assert_eq!(state(600), (true, true));
+        assert_eq!(state(601), (false, true));
+
+        std::fs::write(&cache.path, "{\"Version\":1").unwrap();
+        assert_eq!(state(0), (false, false));
+    }
+}

@@ -1,0 +1,74 @@
+//! One piece of work at a time, and one result for all who asked meanwhile: hundreds of jobs of a batch system that start
+//! in the same second make one request (cli.md; ByteNess/aws-vault#291, aws-sso-cli#1084).
+//!
+//! A failure is shared too: the holder leaves a note, and those who were waiting take it for their own instead of asking a
+//! service in trouble again, one after the other. Who comes later tries anew.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use iam_sorry_core::credentials::Credentials;
+
+use super::cache::Key;
+use super::place::Place;
+use crate::failure::{Failure, Kind, Result};
+use crate::files::{Access, FileError, Lock, Waited, replace_atomically};
+
+/// Longer than a renewal through a manager may take, whose new key AWS may not know for a minute.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Does `work` unless another process does it already; then its result comes from `ready`.
+///
+/// # Errors
+/// `work`'s own, here or in the process that we waited for.
+pub fn once(
+    place: &Place,
+    key: &Key,
+    mut ready: impl FnMut() -> Option<Result<Credentials>>,
+    work: impl FnOnce() -> Result<Credentials>,
+) -> Result<Credentials> {
+    let note = place.failure(key);
+    // Told apart by what the file is, not by its time: the machines of a cluster don't agree about that.
+    let before = FileIdentity::of(&note);
+    let mut done = || {
+        ready().or_else(|| {
+            let now = FileIdentity::of(&note);
+            if now.is_some() && now != before { read_note(&note).map(Err) } else { None }
+        })
+    };
+    let lock = match Lock::acquire_unless(&place.lock(key), PATIENCE, &mut done).map_err(FileError::from)? {
+        Waited::Ready(result) => return result,
+        Waited::Held(lock) => lock,
+    };
+    // The last holder may have finished between our look and its letting go.
+    if let Some(result) = done() {
+        return result;
+    }
+    let result = work();
+    // What went wrong with AWS goes wrong for everybody; a missing agent or manager may be this process's alone.
+    if let Err(failure) = &result
+        && failure.kind == Kind::Aws
+    {
+        let _ = replace_atomically(&note, failure.text.as_bytes(), Access::Private);
+    }
+    drop(lock);
+    result
+}
+
+fn read_note(path: &Path) -> Option<Failure> {
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(Failure::new(Kind::Aws, text))
+}
+
+/// A file as it is now: replaced or written to, it is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity(u64, u64, i64, i64, u64);
+
+impl FileIdentity {
+    /// `None` where there is none.
+    pub fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Self(found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size()))
+    }
+}

@@ -1,0 +1,124 @@
+//! Where locks, kept sessions and notes of failures lie: the state folder, or, where the home can't be written, a folder
+//! of this machine that is ours alone.
+
+use std::fs::{DirBuilder, symlink_metadata};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+
+use super::cache::Key;
+use crate::app::App;
+use crate::failure::{Failure, Result};
+
+/// Two folders, which may be one.
+#[derive(Clone, Debug)]
+pub struct Place {
+    locks: PathBuf,
+    files: PathBuf,
+}
+
+impl Place {
+    /// Files go to the state folder; locks too, unless a node-local folder is set for them (homes on NFS).
+    pub fn find(app: &App) -> Result<Self> {
+        let settings = &app.settings;
+        let files = settings.state_dir.join("cache");
+        let files = if usable(&files) { files } else { fallback(app)? };
+        let locks = match &settings.lock_dir {
+            Some(folder) if usable(folder) => folder.clone(),
+            Some(folder) => {
+                return Err(Failure::other(format!("The lock folder {} can't be written", folder.display()))
+                    .hint(
+                        "Set another one: export IAM_SORRY_LOCK_DIR=/path, or lock_dir in the settings file",
+                    ));
+            }
+            None => files.clone(),
+        };
+        Ok(Self { locks, files })
+    }
+
+    /// The lock of one piece of work. Others may use the lock folder too, so it says whose it is.
+    pub fn lock(&self, key: &Key) -> PathBuf {
+        self.locks.join(format!("{key}-{}.lock", rustix::process::geteuid().as_raw()))
+    }
+
+    /// Where its result is kept.
+    pub fn result(&self, key: &Key) -> PathBuf {
+        self.files.join(format!("{key}.json"))
+    }
+
+    /// Where its failure is left for those who wait.
+    pub fn failure(&self, key: &Key) -> PathBuf {
+        self.files.join(format!("{key}.failed"))
+    }
+}
+
+/// Whether files can be made there; the folder is made for the owner alone where it is missing. access(2) knows about
+/// read-only mounts also for root.
+fn usable(folder: &Path) -> bool {
+    let can_write = || access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    can_write() || (DirBuilder::new().recursive(true).mode(0o700).create(folder).is_ok() && can_write())
+}
+
+/// XDG_RUNTIME_DIR/iam-sorry, else /tmp/iam-sorry-UID (not TMPDIR, which batch systems set anew for each job), else in the
+/// lock folder. Never one that somebody else could have made.
+fn fallback(app: &App) -> Result<PathBuf> {
+    let own = format!("iam-sorry-{}", rustix::process::geteuid().as_raw());
+    let runtime = app.settings.runtime_dir.as_deref().filter(|folder| private(folder));
+    let candidates = [
+        runtime.map(|folder| folder.join("iam-sorry")),
+        app.settings.lock_dir.as_ref().map(|folder| folder.join(&own)),
+        Some(Path::new("/tmp").join(&own)),
+    ];
+    candidates
+        .into_iter()
+        .flatten()
+        .find(|folder| {
+            let _ = DirBuilder::new().mode(0o700).create(folder);
+            private(folder) && usable(folder)
+        })
+        .ok_or_else(|| {
+            let state = app.settings.state_dir.display();
+            Failure::other(format!("There is no folder for locks: {state} can't be written, nor one in /tmp"))
+                .hint("Set one that is yours alone: export IAM_SORRY_LOCK_DIR=/path")
+        })
+}
+
+/// A folder, no link, of this user and with no rights for others.
+fn private(folder: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    symlink_metadata(folder).is_ok_and(|m| m.is_dir() && m.uid() == me && m.mode() & 0o077 == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    /// A folder in /tmp under a name that everybody knows may have been put there by somebody else.
+    #[test]
+    fn a_planted_folder_is_not_used() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("folder");
+        std::fs::create_dir(&folder).unwrap();
+        let mode = |mode| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o700);
+        assert!(private(&folder));
+        let link = base.path().join("link");
+        symlink(&folder, &link).unwrap();
+        assert!(!private(&link), "a link");
+        for open in [0o770, 0o707, 0o701, 0o777] {
+            mode(open);
+            assert!(!private(&folder), "{open:o}");
+        }
+        std::fs::write(base.path().join("file"), "").unwrap();
+        assert!(!private(&base.path().join("file")));
+        assert!(!private(&base.path().join("none")));
+        if rustix::process::geteuid().is_root() {
+            mode(0o700);
+            std::os::unix::fs::chown(&folder, Some(65_534), None).unwrap();
+            assert!(!private(&folder), "somebody else's");
+        }
+    }
+}

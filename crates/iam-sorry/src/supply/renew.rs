@@ -1,0 +1,140 @@
+//! Temporary credentials that near their end: renewed by the user's own kept key, else through the manager, and written
+//! back to their profile.
+
+use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::timestamp::human_duration;
+
+use super::cache::{Cache, Key};
+use super::flight::{self, FileIdentity};
+use super::place::Place;
+use super::{MARGIN, Supply};
+use crate::app::OWN_MANAGER;
+use crate::commands::refresh;
+use crate::failure::{Failure, Result};
+use crate::profile::{Profile, StoredKey};
+
+/// Who makes the new set.
+enum Way<'a> {
+    OwnKey { else_manager: Option<&'a str> },
+    Manager(&'a str),
+}
+
+impl Supply<'_> {
+    /// The set as it lies there while 20 minutes of it are left, or where nobody wrote down when it ends.
+    pub(super) fn temporary(&self, profile: &Profile, key: StoredKey<'_>) -> Result<Credentials> {
+        let app = self.app;
+        let Some(at) = profile.expiration() else { return app.open(profile, key) };
+        let left = at.seconds_after(app.now());
+        if left >= MARGIN {
+            return app.open(profile, key);
+        }
+        let renewed = match self.way(profile) {
+            Some(way) => self.renewed(&profile.name, &way),
+            None => Err(self.no_way(profile)),
+        };
+        renewed.or_else(|failure| {
+            let valid = at.seconds_after(app.now()) > 0;
+            let old = valid.then(|| app.open(profile, key));
+            self.instead(&profile.name, failure, old)
+        })
+    }
+
+    /// A profile that says whose it is, and has lost its keys.
+    pub(super) fn missing(&self, profile: &Profile) -> Result<Credentials> {
+        match self.way(profile) {
+            Some(way) => self.renewed(&profile.name, &way),
+            None => self.app.usable_credentials(profile),
+        }
+    }
+
+    /// A profile that does not exist yet, for the IAM user of that name.
+    pub(super) fn make(&self, name: &str, manager: &str) -> Result<Credentials> {
+        self.renewed(name, &Way::Manager(manager))
+    }
+
+    /// One renewal for all who ask at the same time; who waited finds it in the file.
+    fn renewed(&self, name: &str, way: &Way<'_>) -> Result<Credentials> {
+        let app = self.app;
+        let file = &app.settings.credentials_file;
+        let whole = file.canonicalize().unwrap_or_else(|_| file.clone());
+        let key = Key::of(&["renewed", &whole.to_string_lossy(), name]);
+        let place = Place::find(app)?;
+        // Where a read-only home kept the new set out of the profile.
+        let cache = Cache::new(&place, &key);
+        let mut looked_at = None;
+        let ready = || {
+            if let Some(credentials) = cache.fresh(app.now()) {
+                return Some(Ok(credentials));
+            }
+            let now = FileIdentity::of(file);
+            if looked_at == Some(now) {
+                return None;
+            }
+            looked_at = Some(now);
+            self.in_the_file(name)
+        };
+        flight::once(&place, &key, ready, || {
+            let manager = match way {
+                Way::OwnKey { else_manager } => *else_manager,
+                Way::Manager(name) => Some(*name),
+            };
+            let renewed = refresh::renew(app, name, manager)?;
+            if !renewed.written
+                && let Err(e) = cache.write(&renewed.credentials, app.now())
+            {
+                app.out.warn(format!("The renewed credentials of '{name}' could not be kept: {e}"));
+            }
+            Ok(renewed.credentials)
+        })
+    }
+
+    /// The set that another process wrote meanwhile.
+    fn in_the_file(&self, name: &str) -> Option<Result<Credentials>> {
+        let app = self.app;
+        let (credentials, config) = (app.credentials.load().ok()?.document, app.config.load().ok()?.document);
+        let profile = Profile::find(name, &credentials, &config)?;
+        let key = profile.active_key()?;
+        let fresh = profile.expiration()?.seconds_after(app.now()) >= MARGIN;
+        fresh.then(|| app.open(&profile, key))
+    }
+
+    /// Through a manager only where we know that the set is an IAM user's: other tools write role sessions of theirs.
+    fn way(&self, profile: &Profile) -> Option<Way<'_>> {
+        let manager = self.manager_for(&profile.name);
+        if profile.kept_key().is_some() {
+            return Some(Way::OwnKey { else_manager: manager });
+        }
+        profile.owner().and(manager).map(Way::Manager)
+    }
+
+    /// `--profile`, AWS_PROFILE, the settings file, the manager that we made. SDKs that call us may have AWS_PROFILE name the very profile that is
+    /// asked for, or one that holds no keys: then it doesn't mean a manager.
+    fn manager_for(&self, name: &str) -> Option<&str> {
+        let settings = &self.app.settings;
+        if let Some(flag) = self.app.global.profile.as_deref() {
+            return (flag != name).then_some(flag);
+        }
+        let can =
+            |manager: &&str| *manager != name && self.find(manager).is_some_and(|m| m.usable_key().is_some());
+        let named = [&settings.profile, &settings.profile_in_file].into_iter().flatten();
+        named.map(String::as_str).chain([OWN_MANAGER]).find(can)
+    }
+
+    fn no_way(&self, profile: &Profile) -> Failure {
+        let name = &profile.name;
+        let when = match profile.expiration().map(|at| (at, at.seconds_after(self.app.now()))) {
+            Some((at, left)) if left <= 0 => format!("expired {} ago, at {at}", human_duration(-left)),
+            Some((at, left)) => format!("expire in {}, at {at}", human_duration(left)),
+            None => "are missing".to_owned(),
+        };
+        let failure = Failure::profile(format!("The credentials of profile '{name}' {when}"));
+        if profile.owner().is_none() {
+            return failure.hint(
+                "Another tool made them (there is no credentials_owner), so they are renewed with that tool",
+            );
+        }
+        failure
+            .hint(format!("Refresh them: iam-sorry --profile MANAGER {name}"))
+            .hint("With profile = \"MANAGER\" in ~/.config/iam-sorry/config.toml that is done by itself")
+    }
+}

@@ -1,0 +1,211 @@
+//! Role profiles: `role_arn` with `source_profile` or `credential_source = Environment` (temporary-credentials.md,
+//! "Roles"). A chain of them is assumed from its far end, each link cached on its own.
+
+use iam_sorry_aws::issue::{RoleRequest, assume_role};
+use iam_sorry_core::credentials::Credentials;
+
+use super::cache::Key;
+use super::{Supply, Trail};
+use crate::aws;
+use crate::commands::refresh::mfa;
+use crate::failure::{Failure, Result};
+use crate::profile::Profile;
+
+/// What AWS allows where a role's credentials assume the next one ("role chaining").
+const CHAINED: u32 = 3600;
+/// What AssumeRole takes; the role itself may allow less.
+const SECONDS: std::ops::RangeInclusive<u32> = 900..=43_200;
+
+/// Whether its credentials are to be had by AssumeRole.
+pub fn is_role(profile: &Profile) -> bool {
+    let sources = ["source_profile", "credential_source"];
+    profile.setting("role_arn").is_some() && sources.iter().any(|key| profile.setting(key).is_some())
+}
+
+/// A role and where the credentials to assume it come from, checked before AWS is asked.
+struct Plan {
+    profile: Profile,
+    arn: String,
+    session_name: String,
+    seconds: Option<u32>,
+    source: Source,
+}
+
+enum Source {
+    /// A profile with keys, or another way to them that isn't a role's.
+    Profile(Profile),
+    Role(Box<Plan>),
+    Environment(Credentials),
+}
+
+impl Supply<'_> {
+    /// Credentials of the role.
+    pub(super) fn role(&self, profile: &Profile, trail: &Trail) -> Result<Credentials> {
+        let plan = self.plan(profile, &mut Vec::new())?;
+        self.assume(&plan, trail)
+    }
+
+    fn plan(&self, profile: &Profile, seen: &mut Vec<String>) -> Result<Plan> {
+        seen.push(profile.name.clone());
+        let arn = profile.setting("role_arn").unwrap_or_default();
+        if !(arn.starts_with("arn:") && arn.contains(":role/")) {
+            return Err(self.wrong(profile, format!("role_arn is {arn:?}, which is no ARN of a role")));
+        }
+        let source = self.source(profile, seen)?;
+        let chained = matches!(source, Source::Role(_));
+        Ok(Plan {
+            arn: arn.to_owned(),
+            session_name: self.session_name(profile)?,
+            seconds: self.seconds(profile, chained)?,
+            profile: profile.clone(),
+            source,
+        })
+    }
+
+    fn source(&self, profile: &Profile, seen: &mut Vec<String>) -> Result<Source> {
+        let next = match (profile.setting("source_profile"), profile.setting("credential_source")) {
+            (Some(name), None) => name,
+            (None, Some("Environment")) => {
+                return self.app.settings.handed_over.clone().map(Source::Environment).ok_or_else(|| {
+                    Failure::profile(format!(
+                        "Profile '{}' has credential_source = Environment, but the environment holds no credentials",
+                        profile.name
+                    ))
+                    .hint("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN for temporary ones")
+                });
+            }
+            (None, other) => {
+                return Err(self.wrong(
+                    profile,
+                    format!(
+                        "credential_source is {:?}; iam-sorry knows Environment, and AWS tools take the others by themselves",
+                        other.unwrap_or_default()
+                    ),
+                ));
+            }
+            (Some(_), Some(_)) => {
+                return Err(self.wrong(profile, "both source_profile and credential_source are set".into()));
+            }
+        };
+        let source = self.find(next).ok_or_else(|| {
+            let config = self.app.settings.config_file.display();
+            self.app
+                .not_found("Profile", next)
+                .hint(format!("source_profile of [profile {}] in {config} names it", profile.name))
+        })?;
+        // Keys win: that is also how a profile can be its own source (AWS SDK for Rust, profile/credentials/repr.rs).
+        if source.usable_key().is_some() || !is_role(&source) {
+            return Ok(Source::Profile(source));
+        }
+        if seen.contains(&source.name) {
+            let way: Vec<&str> = seen.iter().map(String::as_str).chain([next]).collect();
+            return Err(
+                self.wrong(profile, format!("source_profile leads in a circle: {}", way.join(" -> ")))
+            );
+        }
+        Ok(Source::Role(Box::new(self.plan(&source, seen)?)))
+    }
+
+    fn assume(&self, plan: &Plan, trail: &Trail) -> Result<Credentials> {
+        let app = self.app;
+        self.cached(&plan.profile.name, &self.key(plan), trail, |trail| {
+            let source = match &plan.source {
+                Source::Environment(credentials) => credentials.clone(),
+                Source::Role(next) => self.assume(next, trail)?,
+                // Its own keys are not a circle.
+                Source::Profile(source) => self.of_source(source, trail)?,
+            };
+            let aws = aws::connect(app, Some(self.with_region(plan)))?;
+            let request = RoleRequest {
+                role_arn: plan.arn.clone(),
+                session_name: plan.session_name.clone(),
+                external_id: plan.profile.setting("external_id").map(str::to_owned),
+                seconds: plan.seconds,
+                mfa: mfa(app, &plan.profile)?,
+                source_identity: None,
+                tags: Vec::new(),
+            };
+            aws::block_on(|_| async { Ok(assume_role(&aws, &source, &request).await?.credentials) })
+        })
+    }
+
+    /// Everything that the answer depends on. Temporary credentials of a user change; the user doesn't.
+    fn key(&self, plan: &Plan) -> Key {
+        let source = match &plan.source {
+            Source::Role(next) => self.key(next).to_string(),
+            Source::Environment(credentials) => credentials.access_key_id.clone(),
+            Source::Profile(source) => {
+                let id = source.usable_key().map(|key| key.id.1);
+                let who = source.owner().or(id).or(source.setting("credential_process"));
+                format!("{}\n{}", source.name, who.unwrap_or_default())
+            }
+        };
+        let seconds = plan.seconds.map(|s| s.to_string()).unwrap_or_default();
+        let setting = |key| plan.profile.setting(key).unwrap_or_default();
+        let (address, region) = aws::address(self.app, self.with_region(plan));
+        Key::of(&[
+            "role",
+            &self.app.settings.credentials_file.to_string_lossy(),
+            &plan.arn,
+            &plan.session_name,
+            setting("external_id"),
+            setting("mfa_serial"),
+            &seconds,
+            &source,
+            &address,
+            &region,
+        ])
+    }
+
+    /// The role's own profile where it names a region, else its source's.
+    fn with_region<'p>(&self, plan: &'p Plan) -> &'p Profile {
+        match &plan.source {
+            Source::Profile(source) if plan.profile.setting("region").is_none() => source,
+            _ => &plan.profile,
+        }
+    }
+
+    fn session_name(&self, profile: &Profile) -> Result<String> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "_=,.@-".contains(c);
+        let Some(name) = profile.setting("role_session_name") else {
+            let name: String =
+                profile.name.chars().map(|c| if allowed(c) { c } else { '-' }).take(50).collect();
+            return Ok(format!("iam-sorry-{name}"));
+        };
+        if (2..=64).contains(&name.len()) && name.chars().all(allowed) {
+            return Ok(name.to_owned());
+        }
+        Err(self.wrong(
+            profile,
+            format!(
+                "role_session_name is {name:?}; 2 to 64 letters, digits and any of _ = , . @ - are allowed"
+            ),
+        ))
+    }
+
+    /// `--duration`, else duration_seconds; none leaves it to AWS (1 hour).
+    fn seconds(&self, profile: &Profile, chained: bool) -> Result<Option<u32>> {
+        let asked = match profile.setting("duration_seconds") {
+            _ if self.app.global.duration.is_some() => Some(self.app.duration()?.seconds()),
+            None => None,
+            Some(text) => {
+                Some(text.parse().ok().filter(|seconds| SECONDS.contains(seconds)).ok_or_else(|| {
+                    self.wrong(
+                        profile,
+                        format!("duration_seconds is {text:?}; it must be a whole number from 900 to 43200"),
+                    )
+                })?)
+            }
+        };
+        let most = if chained { CHAINED } else { *SECONDS.end() };
+        Ok(asked.map(|seconds| seconds.min(most)))
+    }
+
+    fn wrong(&self, profile: &Profile, what: String) -> Failure {
+        Failure::profile(format!("Profile '{}': {what}", profile.name)).hint(format!(
+            "Mend [profile {}] in {}",
+            profile.name,
+            self.app.settings.config_file.display()
+        ))
+    }
+}

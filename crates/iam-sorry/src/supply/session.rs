@@ -1,0 +1,42 @@
+//! `--session`: a session of the user in place of the permanent keys that a profile holds.
+
+use iam_sorry_aws::issue::session_from_key;
+use iam_sorry_core::credentials::{AccessKey, Credentials};
+use iam_sorry_core::names::UserName;
+
+use super::cache::Key;
+use super::{Supply, Trail};
+use crate::aws;
+use crate::commands::refresh::mfa;
+use crate::failure::Result;
+use crate::profile::{Profile, StoredKey};
+
+impl Supply<'_> {
+    /// A GetSessionToken session of `key`, for `--duration` (default 36 h), with MFA where the profile has an mfa_serial.
+    pub(super) fn session(
+        &self,
+        profile: &Profile,
+        key: StoredKey<'_>,
+        trail: &Trail,
+    ) -> Result<Credentials> {
+        let app = self.app;
+        let duration = app.duration()?;
+        let file = app.settings.credentials_file.to_string_lossy();
+        let seconds = duration.seconds().to_string();
+        let (address, region) = aws::address(app, profile);
+        let serial = profile.setting("mfa_serial").unwrap_or_default();
+        // The key ID as it lies there: a new key or a new seal makes a new session.
+        let parts = ["session", &*file, &profile.name, key.id.1, &seconds, serial, &address, &region];
+        self.cached(&profile.name, &Key::of(&parts), trail, |_| {
+            let opened = app.open(profile, key)?;
+            let own = AccessKey { id: opened.access_key_id, secret: opened.secret_access_key };
+            let aws = aws::connect(app, Some(profile))?;
+            let mfa = mfa(app, profile)?;
+            let owner = profile.owner().and_then(|owner| UserName::parse(owner).ok());
+            aws::block_on(|_| async {
+                let session = session_from_key(&aws, &own, duration, mfa.as_ref(), owner.as_ref()).await?;
+                Ok(session.credentials)
+            })
+        })
+    }
+}
