@@ -100,6 +100,29 @@ impl Settings {
     }
 }
 
+/// One service's configuration. A macro, since each service's crate has builders of its own with the same methods.
+macro_rules! config_of {
+    ($sdk:ident, $aws:expr, $credentials:expr, $service:literal, $http:expr, $endpoint:expr) => {{
+        let mut config = $sdk::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new($aws.settings.region.clone()))
+            .use_fips($aws.settings.use_fips)
+            .use_dual_stack($aws.settings.use_dualstack)
+            .http_client($http.clone())
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .retry_config($aws.retry())
+            .timeout_config($aws.timeouts())
+            .identity_cache(IdentityCache::no_cache())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .disable_clock_skew_correction(true)
+            .interceptor(Listen { clock: $aws.clock.clone(), service: $service })
+            .credentials_provider(sdk_credentials($credentials));
+        config.set_endpoint_url($endpoint.clone());
+        config.set_app_name($aws.app_name.clone());
+        config.build()
+    }};
+}
+
 /// The way to AWS: makes clients that share one HTTP client and its connections.
 #[derive(Clone, Debug)]
 pub struct Aws {
@@ -162,44 +185,16 @@ impl Aws {
 
     /// An STS client that signs with `credentials`.
     pub fn sts(&self, credentials: &Credentials) -> aws_sdk_sts::Client {
-        let mut config = aws_sdk_sts::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.settings.region.clone()))
-            .use_fips(self.settings.use_fips)
-            .use_dual_stack(self.settings.use_dualstack)
-            .http_client(self.sts_http.clone())
-            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-            .retry_config(self.retry())
-            .timeout_config(self.timeouts())
-            .identity_cache(IdentityCache::no_cache())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .disable_clock_skew_correction(true)
-            .interceptor(Listen { clock: self.clock.clone(), service: "sts" })
-            .credentials_provider(sdk_credentials(credentials));
-        config.set_endpoint_url(self.settings.endpoint_sts.clone());
-        config.set_app_name(self.app_name.clone());
-        aws_sdk_sts::Client::from_conf(config.build())
+        let config =
+            config_of!(aws_sdk_sts, self, credentials, "sts", &self.sts_http, &self.settings.endpoint_sts);
+        aws_sdk_sts::Client::from_conf(config)
     }
 
     /// An IAM client that signs with `credentials`.
     pub fn iam(&self, credentials: &Credentials) -> aws_sdk_iam::Client {
-        let mut config = aws_sdk_iam::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.settings.region.clone()))
-            .use_fips(self.settings.use_fips)
-            .use_dual_stack(self.settings.use_dualstack)
-            .http_client(self.iam_http.clone())
-            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-            .retry_config(self.retry())
-            .timeout_config(self.timeouts())
-            .identity_cache(IdentityCache::no_cache())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .disable_clock_skew_correction(true)
-            .interceptor(Listen { clock: self.clock.clone(), service: "iam" })
-            .credentials_provider(sdk_credentials(credentials));
-        config.set_endpoint_url(self.settings.endpoint_iam.clone());
-        config.set_app_name(self.app_name.clone());
-        aws_sdk_iam::Client::from_conf(config.build())
+        let config =
+            config_of!(aws_sdk_iam, self, credentials, "iam", &self.iam_http, &self.settings.endpoint_iam);
+        aws_sdk_iam::Client::from_conf(config)
     }
 
     /// The settings this was made from.

@@ -1,5 +1,4 @@
-//! The journal of access keys that we are about to make, so that none outlives us whatever happens
-//! (temporary-credentials contract, promise 2).
+//! The journal of access keys that we are about to make, so that none outlives us whatever happens.
 //!
 //! One file per key, JSON lines: the intent first, facts appended as they become known, so that a torn write loses its
 //! own line only. A file is complete before it gets its name, locked (flock) while its owner lives, and flushed, folder

@@ -213,25 +213,3 @@ async fn of_others(journal: &Journal, own: &Path, user: &str) -> Result<Vec<Stri
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
-
-/// Finishes every dead entry that `manager_profile` made. Asks AWS nothing where there is none.
-///
-/// # Errors
-/// [`AwsError::Journal`] where the folder can't be read; what goes wrong with one entry is told beside it.
-pub async fn recover_all(
-    journal: &Journal,
-    manager_profile: &str,
-    aws: &Aws,
-    manager: &Credentials,
-    patience: &Patience,
-    stored: &(dyn Fn(&Record, &str) -> Stored + Send + Sync),
-) -> Result<Vec<(Pending, Result<Outcome, AwsError>)>, AwsError> {
-    let mut outcomes = Vec::new();
-    for entry in journal.pending()?.entries {
-        if entry.state == State::Dead && entry.record.intent.manager == manager_profile {
-            let outcome = recover(journal, &entry, aws, manager, patience, stored).await;
-            outcomes.push((entry, outcome));
-        }
-    }
-    Ok(outcomes)
-}

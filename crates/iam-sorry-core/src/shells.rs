@@ -169,8 +169,7 @@ pub struct Variables {
     pub unset: Vec<&'static str>,
 }
 
-/// The variables that hand credentials to AWS tools (cli.md, "Set for a child or by `env`"). Without a `region`, a
-/// region that is already set stays.
+/// The variables that hand credentials to AWS tools. Without a `region`, a region that is already set stays.
 pub fn environment(credentials: &Credentials, region: Option<&str>) -> Variables {
     let mut unset = IN_THE_WAY.to_vec();
     let mut set = vec![

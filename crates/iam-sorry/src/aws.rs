@@ -76,11 +76,13 @@ where
         let done = work(cancel.clone());
         tokio::pin!(done);
         tokio::select! {
-            result = &mut done => result,
-            failure = signals => match failure {
+            // Watched before the work begins: it may ask a person something, and must never be dropped half way.
+            biased;
+            watched = signals => match watched {
                 Ok(()) => done.await,
                 Err(e) => Err(Failure::other(format!("Signals can't be watched: {e}"))),
             },
+            result = &mut done => result,
         }
     })
 }

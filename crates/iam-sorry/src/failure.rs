@@ -115,6 +115,8 @@ impl From<iam_sorry_aws::AwsError> for Failure {
     fn from(e: iam_sorry_aws::AwsError) -> Self {
         let kind = match e {
             iam_sorry_aws::AwsError::Interrupted => Kind::Interrupted,
+            // A folder of this machine, about which AWS was never asked.
+            iam_sorry_aws::AwsError::Journal { .. } => Kind::Other,
             _ => Kind::Aws,
         };
         Self::new(kind, e.to_string())

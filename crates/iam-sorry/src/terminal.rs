@@ -1,10 +1,9 @@
 //! Questions to the person at the keyboard. Nothing here hangs where there is no keyboard.
 
-use std::io::{self, BufRead, IsTerminal, Stdin};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, BufRead, IsTerminal};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use rustix::io::Errno;
 
 use crate::app::App;
 use crate::failure::{Failure, Kind, Result};
@@ -17,9 +16,8 @@ pub fn confirm(app: &App, question: &str) -> Result<bool> {
     if app.global.yes {
         return Ok(true);
     }
-    app.out.prompt(&format!("{question} (y/n): "));
-    let answer = read_line()?.ok_or_else(|| {
-        Failure::usage("\nThere is no terminal to answer this question.\nAdd --yes to answer it with yes")
+    let answer = answer(app, &format!("{question} (y/n): "))?.ok_or_else(|| {
+        Failure::usage("There is no terminal to answer this question.\nAdd --yes to answer it with yes")
     })?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
@@ -37,14 +35,11 @@ pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
             ))
             .hint("Put a session with MFA into the profile before: iam-sorry refresh NAME --mfa-code CODE"));
         }
-        None => {
-            app.out.prompt(&format!("MFA code of {serial}: "));
-            read_line()?.ok_or_else(|| {
-                Failure::usage(format!(
-                    "\nThere is no terminal to ask for the MFA code of {serial}.\nAdd --mfa-code CODE"
-                ))
-            })?
-        }
+        None => answer(app, &format!("MFA code of {serial}: "))?.ok_or_else(|| {
+            Failure::usage(format!(
+                "There is no terminal to ask for the MFA code of {serial}.\nAdd --mfa-code CODE"
+            ))
+        })?,
     };
     let code = code.trim().to_owned();
     if code.len() == 6 && code.bytes().all(|b| b.is_ascii_digit()) {
@@ -56,68 +51,29 @@ pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
     ))
 }
 
-/// One line of stdin. Where stdin is no terminal, it is waited for one second at most.
+/// What is typed behind the question; `None` where nobody does.
+fn answer(app: &App, question: &str) -> Result<Option<String>> {
+    app.out.prompt(question);
+    let answer = read_line();
+    if !matches!(answer, Ok(Some(_))) {
+        app.out.prompt("\n"); // the error that follows begins a line
+    }
+    answer
+}
+
+/// One line of stdin; `None` where nobody gives one. Where stdin is no terminal, it is waited for one second at most.
+///
+/// Once [`crate::aws::block_on`] has run, Ctrl-C no longer ends the process, and a read is begun again after it; poll(2)
+/// is not.
 fn read_line() -> Result<Option<String>> {
     let stdin = io::stdin();
-    if stdin.is_terminal() {
-        let _plain = CtrlCEndsTheLine::on(stdin.as_fd());
-        let line = first_line(&stdin);
-        return match line {
-            Some(line) if line.ends_with(CTRL_C) => Err(Failure::new(Kind::Interrupted, "\nInterrupted.")),
-            line => Ok(line),
-        };
-    }
-    let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
     let a_second = Timespec { tv_sec: 0, tv_nsec: 900_000_000 };
-    if !matches!(poll(&mut ready, Some(&a_second)), Ok(n) if n > 0) {
-        return Ok(None);
+    let patience = (!stdin.is_terminal()).then_some(&a_second);
+    match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], patience) {
+        Ok(1..) => {}
+        Err(Errno::INTR) => return Err(Failure::new(Kind::Interrupted, "Interrupted.")),
+        Ok(0) | Err(_) => return Ok(None),
     }
-    Ok(first_line(&stdin))
-}
-
-const CTRL_C: char = '\u{3}';
-
-fn first_line(stdin: &Stdin) -> Option<String> {
-    let mut line = Vec::new();
-    let mut stdin = stdin.lock();
-    loop {
-        let read = match stdin.fill_buf() {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Ok(read) if !read.is_empty() => read,
-            _ => break,
-        };
-        let end = read.iter().position(|b| matches!(b, b'\n' | 3)).map(|at| at + 1);
-        let taken = end.unwrap_or(read.len());
-        line.extend_from_slice(&read[..taken]);
-        stdin.consume(taken);
-        if end.is_some() {
-            break;
-        }
-    }
-    if line.is_empty() { None } else { String::from_utf8(line).ok() }
-}
-
-/// While a question stands, Ctrl-C arrives as a character: once the async runtime has run, its signal handler would
-/// swallow the signal, and the question would wait on.
-struct CtrlCEndsTheLine<'a> {
-    terminal: BorrowedFd<'a>,
-    before: Termios,
-}
-
-impl<'a> CtrlCEndsTheLine<'a> {
-    fn on(terminal: BorrowedFd<'a>) -> Option<Self> {
-        let before = tcgetattr(terminal).ok()?;
-        let mut asking = before.clone();
-        asking.local_modes.remove(LocalModes::ISIG);
-        // An end-of-line character besides Enter (termios(3), VEOL).
-        asking.special_codes[SpecialCodeIndex::VEOL] = 3;
-        tcsetattr(terminal, OptionalActions::Now, &asking).ok()?;
-        Some(Self { terminal, before })
-    }
-}
-
-impl Drop for CtrlCEndsTheLine<'_> {
-    fn drop(&mut self) {
-        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
-    }
+    let mut line = String::new();
+    Ok(matches!(stdin.lock().read_line(&mut line), Ok(1..)).then_some(line))
 }

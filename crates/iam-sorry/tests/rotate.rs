@@ -204,6 +204,28 @@ fn killed_at_every_step_the_profile_works_and_the_next_run_finishes() {
 fn killed_at(action: &str, time: usize, after: bool) {
     let (machine, old) = with_user("usermanager", &SELF);
     machine.run(&["encrypt", "usermanager"]).ok();
+    kill_at(&machine, &["rotate", "usermanager"], action, time, after);
+    assert_eq!(machine.acts_as("usermanager"), "usermanager", "{action} {time}, after: {after}");
+    machine.run(&["rotate", "usermanager"]).ok();
+    assert_rotated(&machine, "usermanager", &old);
+}
+
+/// The old name says nothing about the new key any more, but it is in use.
+#[test]
+fn a_profile_renamed_after_the_kill_keeps_its_key() {
+    let (machine, manager) = with_user("usermanager", &SELF);
+    let old = machine.account.user_allowed("alice", &SELF);
+    machine.home.write_credentials(format!("{}{}", manager.section("usermanager"), old.section("alice")));
+    kill_at(&machine, &["rotate", "alice"], "UpdateAccessKey", 1, false);
+    machine.home.write_credentials(machine.home.credentials().replace("[alice]", "[bob]"));
+    machine.run(&["list", "--profile", "usermanager"]).ok().says(&["is in its profile and stays"]);
+    assert_eq!(machine.account.keys("alice"), [machine.opened("bob").key]);
+    assert_eq!(machine.acts_as("bob"), "alice");
+    assert!(machine.journal().is_empty());
+}
+
+/// Runs it, and ends it with kill -9 right before or after that call of the action.
+fn kill_at(machine: &Machine, args: &[&str], action: &str, time: usize, after: bool) {
     let victim = Arc::new(Mutex::new(None));
     let kill = {
         let (victim, seen) = (Arc::clone(&victim), AtomicUsize::new(0));
@@ -217,18 +239,14 @@ fn killed_at(action: &str, time: usize, after: bool) {
     machine.proxy.fault(action, if after { Fault::AfterForward(kill) } else { Fault::BeforeForward(kill) });
     let status = {
         let mut slot = victim.lock().unwrap();
-        let mut command = machine.command(&["rotate", "usermanager"]);
+        let mut command = machine.command(args);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         *slot = Some(rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap());
         drop(slot);
         child.wait_with_output().unwrap().status
     };
-    let case = format!("{action} {time}, after: {after}");
-    assert_eq!(status.signal(), Some(9), "{case}");
+    assert_eq!(status.signal(), Some(9), "{action} {time}, after: {after}");
     machine.proxy.clear_faults();
-    assert_eq!(machine.acts_as("usermanager"), "usermanager", "{case}");
-    machine.run(&["rotate", "usermanager"]).ok();
-    assert_rotated(&machine, "usermanager", &old);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::scene::{Scene, USER, ours, run};
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::journal::State;
-use iam_sorry_aws::recover::{Outcome, Stored, recover, recover_all};
+use iam_sorry_aws::recover::{Outcome, Stored, recover};
 use testkit::{Fault, Ministack};
 use tokio::sync::Notify;
 
@@ -169,24 +169,6 @@ fn a_recovery_that_fails_keeps_the_entry() {
     scene.proxy.clear_faults();
     scene.recover(Stored::No).unwrap();
     scene.assert_clean(&[]);
-}
-
-#[test]
-fn only_the_managers_own_entries_are_recovered_and_none_costs_nothing() {
-    let scene = die_at("GetSessionToken", true, false);
-    let all = |manager: &str| {
-        run(recover_all(&scene.journal, manager, &scene.aws, &scene.manager, &scene.patience, &|_, _| {
-            Stored::No
-        }))
-        .unwrap()
-    };
-    scene.proxy.clear_calls();
-    assert!(all("another").is_empty());
-    assert_eq!(scene.proxy.actions().len(), 0);
-    let outcomes = all("manager");
-    assert!(matches!(outcomes[..], [(_, Ok(Outcome::Deleted { .. }))]), "{outcomes:?}");
-    scene.assert_clean(&[]);
-    assert!(all("manager").is_empty());
 }
 
 #[test]

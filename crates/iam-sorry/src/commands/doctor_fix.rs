@@ -75,7 +75,7 @@ fn plain(app: &App) -> Result<()> {
     let (credentials, config) = app.documents()?;
     let found =
         credentials.profiles().into_iter().filter_map(|name| Profile::find(name, &credentials, &config));
-    // `default` is never encrypted (cli.md, "The seed's forms").
+    // `default` is never encrypted.
     for profile in found.filter(|p| p.kind() == profile::Kind::Permanent && p.name != "default") {
         let name = &profile.name;
         let question = format!(

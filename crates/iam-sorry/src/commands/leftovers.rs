@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use iam_sorry_aws::journal::{Journal, Pending, Record, State};
+use iam_sorry_aws::journal::{Intent, Journal, Pending, Purpose, Record, State};
 use iam_sorry_aws::recover::{Outcome, Stored, recover};
 use iam_sorry_aws::{AwsError, Cancel, Patience};
 
@@ -85,7 +85,7 @@ fn finish_as(
     let intent = &entry.record.intent;
     let profile = app.profile(manager).map_err(|_| {
         Failure::profile(format!("the manager profile '{manager}' that made it is gone"))
-            .hint(format!("Delete the key by hand, then {}", entry.path.display()))
+            .hint("Finish it with another: iam-sorry --profile MANAGER doctor")
     })?;
     // The permanent key first: a session of it, which the profile may hold as well, can't call IAM without MFA. After a
     // rotation it is the new one, which the profile held before the old one was touched.
@@ -100,9 +100,9 @@ fn finish_as(
                 .hint("Finish it now: iam-sorry doctor")
         })?,
     };
-    let ids = match app.profile(&intent.target) {
-        Ok(target) => stored_ids(app, &target, effort),
-        Err(_) => Some(Vec::new()),
+    let ids = match intent.purpose {
+        Purpose::Once => Some(Vec::new()),
+        Purpose::Keep | Purpose::Rotate { .. } => target_ids(app, intent, effort)?,
     };
     let holds = |_: &Record, key_id: &str| match &ids {
         None => Stored::Unknown,
@@ -133,6 +133,24 @@ fn finish_as(
             }
         }
     })
+}
+
+/// The access keys that the entry's target holds; `None` where that can't be told.
+fn target_ids(app: &App, intent: &Intent, effort: Effort) -> Result<Option<Vec<String>>> {
+    let (credentials, config) = app.documents()?;
+    if let Some(target) = Profile::find(&intent.target, &credentials, &config) {
+        return Ok(stored_ids(app, &target, effort));
+    }
+    // It may have been renamed since, and the key be in use under the new name.
+    let may_be_it =
+        |profile: &Profile| profile.owner().is_none_or(|owner| owner.eq_ignore_ascii_case(&intent.user));
+    let all = credentials.profiles().into_iter();
+    let ids: Option<Vec<Vec<String>>> = all
+        .filter_map(|name| Profile::find(name, &credentials, &config))
+        .filter(may_be_it)
+        .map(|profile| stored_ids(app, &profile, effort))
+        .collect();
+    Ok(ids.map(|ids| ids.concat()))
 }
 
 /// The access keys that a profile holds; `None` where they can't be opened, or not without asking.

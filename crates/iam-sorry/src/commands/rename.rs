@@ -13,9 +13,13 @@ pub fn rename(app: &App, old: &str, new: &str) -> Result<()> {
         return Err(Failure::profile(format!("There is a profile '{new}' already; nothing was changed"))
             .hint(format!("Choose another name: iam-sorry rename '{old}' NAME")));
     }
-    // The names must be writable before anything is.
+    // What can be refused is refused before the first of the two files is written.
     config.clone().set(new, "region", "x")?;
     credentials.clone().set(new, "region", "x")?;
+    let served = profile.active_key().is_none() && profile.kept_key().is_some();
+    let line = (served && config.value(old, PROCESS).is_some())
+        .then(|| encrypt::process_line_for(app, &profile, new))
+        .transpose()?;
     let resealed = reseal_fields(app, &profile, old, new)?;
     if credentials.contains(old) {
         app.update(&app.credentials, |document| {
@@ -27,14 +31,10 @@ pub fn rename(app: &App, old: &str, new: &str) -> Result<()> {
     if config.contains(old) {
         app.update(&app.config, |config| {
             config.rename_profile(old, new)?;
-            if config.value(new, PROCESS).is_some()
-                && profile.active_key().is_none()
-                && profile.kept_key().is_some()
-            {
-                let line = encrypt::process_line_for(app, &profile, new)?;
-                config.set(new, PROCESS, &line)?;
+            match &line {
+                Some(line) => Ok(config.set(new, PROCESS, line)?),
+                None => Ok(()),
             }
-            Ok(())
         })?;
     }
     app.out.done(format!("Profile '{old}' is now '{new}'"))?;

@@ -1,8 +1,7 @@
 //! `rotate PROFILE`: a new access key in the place of the old one, and at every moment one that works in the file.
 //!
 //! The order is what keeps it safe: made, proved, stored in one write, read back, and only then the old one goes. What a
-//! killed run leaves is in the journal, and [`leftovers`] decides by what the profile holds (temporary-credentials.md,
-//! "The journal").
+//! killed run leaves is in the journal ([`iam_sorry_aws::journal`]), and [`leftovers`] decides by what the profile holds.
 
 use iam_sorry_aws::issue::{Issuer, Progress, session_from_key};
 use iam_sorry_aws::lookup::{caller, describe, user_of_key};

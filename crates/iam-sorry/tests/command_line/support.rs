@@ -89,7 +89,7 @@ impl Outcome {
         self.ends_with(0)
     }
 
-    /// It must have failed with this exit code (cli.md, "Output and exit"), with a message and nothing on stdout.
+    /// It must have failed with this exit code, with a message and nothing on stdout.
     #[track_caller]
     pub fn fails(self, code: i32) -> Outcome {
         assert_ne!(code, 0, "that is no failure");

@@ -2,7 +2,7 @@
 //!
 //! Any web page can make a browser ask an address on this machine, under a name that it chose (DNS rebinding), and any
 //! user of this machine can connect: so the Host header and the token are both checked before anything else is said
-//! (security-cases.md; aws-vault#578).
+//! (99designs/aws-vault#578).
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

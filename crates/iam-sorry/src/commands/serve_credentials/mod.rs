@@ -28,7 +28,7 @@ use crate::supply::{self, Want};
 use endpoint::{Answer, Endpoint};
 use folder::Folder;
 
-/// What has less left is renewed first: SDKs begin to ask again 15 minutes before the end (cli.md, "credential-process").
+/// What has less left is renewed first: SDKs begin to ask again 15 minutes before the end.
 const RENEW_BEFORE_SECONDS: i64 = 20 * 60;
 
 /// Permanent keys have no end, but SDKs want one: they ask again before it, and by then the key may be out of the agent.
