@@ -1,9 +1,9 @@
 //! A folder of ours alone (0700) for as long as the command runs: the endpoint's token, and files that stand in for the
 //! shared ones where their [default] would come before the endpoint.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +11,7 @@ use iam_sorry_core::aws_files::Document;
 
 use crate::app::App;
 use crate::failure::{Failure, Result};
+use crate::files::{Access, replace_atomically};
 use crate::profile::{ID, PROCESS, SECRET, TOKEN};
 
 /// Settings of a profile from which SDKs get credentials, in whatever way.
@@ -54,10 +55,7 @@ impl Folder {
     /// A new file in it, 0600.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = self.path.join(name);
-        let write = || -> io::Result<()> {
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(bytes)
-        };
-        write().map_err(|error| failed("write", &path, &error))?;
+        replace_atomically(&path, bytes, Access::Private)?;
         Ok(path)
     }
 }
