@@ -249,6 +249,17 @@ fn the_first_run_asks_and_keeps_the_key_where_it_is_told_to() {
     assert_eq!(machine.account.keys(MANAGER), [old.key.as_str()]);
 }
 
+/// In CI a key in the environment is the rule, and it must never be rotated away by a mistyped manager's name.
+#[test]
+fn where_a_manager_is_named_the_key_in_the_environment_is_left_alone() {
+    let (mut machine, old) = handed_over(&["iam:*"]);
+    machine.run(&["--profile", "usermanager", "--yes"]).exits(3);
+    machine.home.set_env("AWS_PROFILE", "usermanager");
+    machine.run(&["--yes"]).exits(3);
+    assert_eq!(machine.home.credentials(), "");
+    assert_eq!(machine.account.keys(MANAGER), [old.key.as_str()]);
+}
+
 #[test]
 fn a_key_that_may_not_rotate_itself_is_stored_and_the_rest_is_told() {
     let (machine, old) = handed_over(&["iam:GetUser"]);

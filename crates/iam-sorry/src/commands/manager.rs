@@ -258,28 +258,21 @@ fn write(
     })
 }
 
-/// Whether a key waits in the environment and there is no manager profile yet for it to become.
+/// Whether a key waits in the environment and there is no manager yet for it to become. Where a manager is named, that
+/// one is meant, and a key that happens to be in the environment (as in CI) is left alone.
 pub fn is_handed_over(app: &App) -> Result<bool> {
-    if app.settings.handed_over.is_none() {
+    if app.settings.handed_over.is_none() || app.named_manager().is_some() {
         return Ok(false);
     }
     let (credentials, config) = app.documents()?;
-    let name = profile_to_set_up(app);
-    Ok(!credentials.contains(name) && !config.contains(name))
-}
-
-fn profile_to_set_up(app: &App) -> &str {
-    app.named_manager().unwrap_or(OWN_MANAGER)
+    Ok(!credentials.contains(OWN_MANAGER) && !config.contains(OWN_MANAGER))
 }
 
 /// The first run: the key from AWS_ACCESS_KEY_ID goes into the manager profile, sealed, and is rotated away, since whoever
 /// handed it over has it too.
 pub fn set_up(app: &App) -> Result<()> {
     let Some(given) = &app.settings.handed_over else { return Err(super::refresh::no_manager()) };
-    let (target, id) = (profile_to_set_up(app), &given.access_key_id);
-    if target == "default" {
-        return Err(super::refresh::no_manager());
-    }
+    let (target, id) = (OWN_MANAGER, &given.access_key_id);
     if !given.is_permanent() || id.starts_with("ASIA") {
         return Err(Failure::profile(
             "The credentials in the environment are temporary; a manager needs a permanent key of an IAM user",
