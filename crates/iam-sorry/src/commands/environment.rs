@@ -15,9 +15,9 @@ use crate::keyring::hygiene::CoreLimit;
 use crate::supply::{self, Supplied, Want};
 
 /// Statements for `shell` that set the credentials; nothing else on stdout.
-pub fn print(app: &App, name: &str, shell: &str, session: bool) -> Result<()> {
+pub fn print(app: &App, name: &str, shell: &str, want: Want) -> Result<()> {
     let shell = parse(shell)?;
-    let Supplied { profile, credentials } = supply_for_a_while(app, name, session)?;
+    let Supplied { profile, credentials } = supply_for_a_while(app, name, want)?;
     let variables = shells::environment(&credentials, app.region_of(&profile));
     let text =
         shells::render(shell, &variables).map_err(|e| Failure::profile(format!("Profile '{name}': {e}")))?;
@@ -41,7 +41,7 @@ pub fn exec(
     command: &[OsString],
     core_limit: CoreLimit,
 ) -> Result<ExitCode> {
-    let Supplied { profile, credentials } = supply_for_a_while(app, name, session)?;
+    let Supplied { profile, credentials } = supply_for_a_while(app, name, Want { session, make: true })?;
     let variables = shells::environment(&credentials, app.region_of(&profile));
     let [program, arguments @ ..] = command else {
         return Err(Failure::usage("exec needs a command: iam-sorry exec PROFILE -- COMMAND"));
@@ -69,8 +69,8 @@ pub fn credential_process(app: &App, name: &str, session: bool) -> Result<()> {
 }
 
 /// For a shell or a command, which keep what they are given: says so where that is less than an hour.
-fn supply_for_a_while(app: &App, name: &str, session: bool) -> Result<Supplied> {
-    let supplied = supply::credentials(app, name, Want { session, make: true })?;
+fn supply_for_a_while(app: &App, name: &str, want: Want) -> Result<Supplied> {
+    let supplied = supply::credentials(app, name, want)?;
     if let Some(left) = supplied.credentials.seconds_left(app.now()).filter(|left| *left <= 3600) {
         app.out.progress(format!("The credentials of '{name}' expire in {}", human_duration(left)));
     }

@@ -25,6 +25,7 @@ use crate::app::App;
 use crate::args::{Later, Seed, Verb};
 use crate::failure::{Failure, Result};
 use crate::keyring::hygiene::CoreLimit;
+use crate::supply::Want;
 
 /// Runs the verb, or the original tool's form that the flags spell.
 pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> Result<ExitCode> {
@@ -55,7 +56,9 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::Migrate { profiles, old_key } => encrypt::migrate(app, &profiles, old_key.as_deref()),
         Verb::Reseal { target, was } => rename::reseal(app, &target, was.as_deref()),
         Verb::Rename { old, new } => rename::rename(app, &old, &new),
-        Verb::Env { target, shell, session } => environment::print(app, &target, &shell, session),
+        Verb::Env { target, shell, session } => {
+            environment::print(app, &target, &shell, Want { session, make: true })
+        }
         Verb::Unset { shell } => environment::unset(app, &shell),
         Verb::CredentialProcess { target, session } => environment::credential_process(app, &target, session),
         Verb::List { json } => list::run(app, json),
@@ -99,7 +102,7 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
         // The original of 0.2: no name means the profile that is set, else `default`.
         let set = Some(profile).filter(|name| !name.is_empty());
         let profile = set.as_deref().or_else(|| app.named_manager()).unwrap_or("default");
-        return environment::print(app, profile, "sh", false);
+        return environment::print(app, profile, "sh", Want::default());
     }
     if seed.encrypt {
         if let Some(name) = seed.name.filter(|name| Some(name.as_str()) != app.manager_name()) {

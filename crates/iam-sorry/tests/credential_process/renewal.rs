@@ -134,9 +134,12 @@ fn exec_makes_a_profile_that_is_missing_where_the_manager_is_named() {
         rig.run(&["--profile", "usermanager", "exec", "admin", "--", "sh", "-c", "echo $AWS_SESSION_TOKEN"]);
     assert_eq!(Some(ended.ok().out.trim()), rig.creds("admin").token.as_deref());
     assert_eq!(rig.acts_as("admin"), "admin");
-    // A tool that asks with a wrong name must not make anything.
-    let ended = rig.run(&["--profile", "usermanager", "credential-process", "admni"]);
-    ended.exits(3).says(&["Profile 'admni' not found"]);
+    // A tool, or a line in a script, that asks with a wrong name must not make anything.
+    rig.account.user("other");
+    for form in [&["credential-process", "other"][..], &["--eval", "other"]] {
+        let ended = rig.run(&[&["--profile", "usermanager"], form].concat());
+        ended.exits(3).says(&["Profile 'other' not found"]);
+    }
 }
 
 #[test]
@@ -203,4 +206,16 @@ fn a_renewed_set_lives_for_an_hour_at_least() {
         .unwrap()
         .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "json"));
     assert_eq!(results.count(), 0, "what is in the profile is kept nowhere else");
+}
+
+#[test]
+fn serve_credentials_renews_too() {
+    let rig = with_kept_key();
+    let old = rig.creds("admin");
+    expires_in(&rig, "admin", -1);
+    let aws = testkit::venv_bin("aws").display().to_string();
+    let ended = rig.run(&["serve-credentials", "admin", "--", &aws, "sts", "get-caller-identity"]).ok();
+    assert!(ended.out.contains(":user/admin"), "{}", ended.out);
+    assert_ne!(rig.creds("admin"), old);
+    assert_eq!(rig.proxy.count("GetSessionToken"), 1);
 }
