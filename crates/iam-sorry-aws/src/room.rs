@@ -18,6 +18,7 @@ pub(crate) async fn room_for_a_key(issuer: &Issuer<'_>, user: &UserName) -> Resu
     let start = Instant::now();
     let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(4));
     loop {
+        let mut entries = issuer.journal.pending()?.entries;
         let keys = keys_of(aws, manager, user).await?;
         if keys.len() < 2 {
             return Ok(keys);
@@ -29,7 +30,9 @@ pub(crate) async fn room_for_a_key(issuer: &Issuer<'_>, user: &UserName) -> Resu
             let here = key_id.as_ref().is_none_or(|id| keys.iter().any(|key| key.id == *id));
             passing && here && intent.user == user.as_str()
         };
-        let passing = issuer.journal.pending()?.entries.iter().any(in_the_way);
+        // As it was before the list and after: a key is deleted, and its entry gone, a moment after it was listed.
+        entries.extend(issuer.journal.pending()?.entries);
+        let passing = entries.iter().any(in_the_way);
         if !passing || start.elapsed() > issuer.patience.new_key {
             let keys = key_facts(aws, manager, &keys).await;
             return Err(AwsError::KeyLimit { user: user.to_string(), keys });

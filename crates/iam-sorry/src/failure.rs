@@ -78,6 +78,15 @@ impl Failure {
         self.text.push_str(line.as_ref());
         self
     }
+
+    /// Adds what went wrong where the work was taken back because of this.
+    #[must_use]
+    pub fn unless_undone(self, undone: std::result::Result<(), iam_sorry_aws::AwsError>) -> Self {
+        match undone {
+            Ok(()) => self,
+            Err(left) => self.hint(left.to_string()),
+        }
+    }
 }
 
 impl fmt::Display for Failure {

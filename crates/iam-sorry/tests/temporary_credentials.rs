@@ -246,6 +246,28 @@ fn a_kept_key_that_aws_no_longer_knows_falls_back_on_the_manager() {
     rig.assert_clean("admin");
 }
 
+/// AWS says the same of a key that is inactive for now, or of another account, so it is not lost.
+#[test]
+fn a_permanent_key_that_aws_refuses_is_kept_all_the_same() {
+    for seal in [false, true] {
+        let rig = Rig::new();
+        let own = rig.account.key("admin");
+        rig.home.write_credentials(rig.home.credentials() + &own.section("admin"));
+        if seal {
+            rig.run(&["encrypt", "admin"]).ok();
+        }
+        rig.proxy.fault_once("GetSessionToken", Fault::Status(403, "InvalidClientTokenId"));
+        rig.refresh("admin").ok().says(&[&own.key, "asking the manager"]);
+        assert_eq!(rig.acts_as("admin"), "admin");
+        assert!(!rig.home.credentials().contains(&own.secret), "kept sealed");
+
+        rig.proxy.clear_calls();
+        rig.run(&["refresh", "admin"]).ok();
+        assert_eq!(rig.proxy.actions(), TWO_CALLS);
+        assert_eq!(rig.proxy.calls()[0].access_key, own.key);
+    }
+}
+
 #[test]
 fn two_keys_in_the_way_are_shown_and_not_touched() {
     let rig = Rig::new();

@@ -209,13 +209,11 @@ impl Plan {
         match stopped.and_then(|()| write(app, &self.target, kept.key(), &user.name, namespace)) {
             Ok(()) => {
                 let id = kept.key().id.clone();
-                kept.kept()?;
+                // The profile holds it, which is what the next run finds out where the journal could not be cleared.
+                kept.kept().unwrap_or_else(|e| app.out.warn(e.to_string()));
                 Ok(id)
             }
-            Err(failure) => {
-                kept.discard(&issuer).await?;
-                Err(failure)
-            }
+            Err(failure) => Err(failure.unless_undone(kept.discard(&issuer).await)),
         }
     }
 

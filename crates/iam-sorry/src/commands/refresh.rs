@@ -439,8 +439,7 @@ async fn with_own_key(
             )
             .hint("The account's root user gets no temporary credentials here: use an IAM user")
         })?;
-        let keep = if job.own_to_seal { Some(own) } else { None };
-        let written = deliver(app, job, &credentials, user.as_str(), keep)?;
+        let written = deliver(app, job, &credentials, user.as_str())?;
         Ok(Ok(done(credentials, written, user.as_str(), mfa.is_none())))
     };
     match work.await {
@@ -483,13 +482,11 @@ async fn with_manager(
     let user = issued.user.name.as_str();
     let mut written = true;
     match issued.kept {
-        None => written = deliver(app, job, &issued.credentials, user, None)?,
+        None => written = deliver(app, job, &issued.credentials, user)?,
         Some(kept) => match write(app, job, &issued.credentials, user, Some(kept.key())) {
-            Ok(()) => kept.kept()?,
-            Err(failure) => {
-                kept.discard(&issuer).await?;
-                return Err(failure);
-            }
+            // The profile holds it, which is what the next run finds out where the journal could not be cleared.
+            Ok(()) => kept.kept().unwrap_or_else(|e| app.out.warn(e.to_string())),
+            Err(failure) => return Err(failure.unless_undone(kept.discard(&issuer).await)),
         },
     }
     Ok(done(issued.credentials, written, user, false))
@@ -520,14 +517,8 @@ fn done(credentials: Credentials, written: bool, user: &str, session_of_own_key:
 }
 
 /// Writes the credentials down; false where that failed and they are wanted all the same.
-fn deliver(
-    app: &App,
-    job: &Job,
-    credentials: &Credentials,
-    user: &str,
-    keep: Option<&AccessKey>,
-) -> Result<bool> {
-    match write(app, job, credentials, user, keep) {
+fn deliver(app: &App, job: &Job, credentials: &Credentials, user: &str) -> Result<bool> {
+    match write(app, job, credentials, user, None) {
         Err(failure) if job.hand_out_unwritten => {
             app.out.warn(format!("The renewed credentials of '{}' are not written: {failure}", job.name));
             Ok(false)
@@ -536,15 +527,11 @@ fn deliver(
     }
 }
 
-/// Puts the credentials into the profile; `keep` goes in sealed beside them.
-fn write(
-    app: &App,
-    job: &Job,
-    credentials: &Credentials,
-    user: &str,
-    keep: Option<&AccessKey>,
-) -> Result<()> {
+/// Puts the credentials into the profile. A permanent key goes in sealed beside them: a new one, or the user's own that
+/// lay in their place. Also one that AWS did not accept: it may be inactive for now, or of another account.
+fn write(app: &App, job: &Job, credentials: &Credentials, user: &str, new: Option<&AccessKey>) -> Result<()> {
     let name = &job.name;
+    let keep = new.or(job.own.as_ref().filter(|_| job.own_to_seal));
     let mut to_seal: Vec<(&'static str, SecretString)> = Vec::new();
     if let Some(key) = keep {
         to_seal.extend([(KEPT_ID, key.id.as_str().into()), (KEPT_SECRET, key.secret.clone())]);
@@ -585,12 +572,17 @@ fn write(
 fn report(app: &App, jobs: &[Job], results: Vec<Result<Done>>) -> Result<()> {
     let total = results.len();
     let mut failures = Vec::new();
+    // A reader of stdout that went away must not hide what failed.
+    let mut told = Ok(());
     for (job, result) in jobs.iter().zip(results) {
         match result {
             Ok(done) => {
-                app.out.done(format!("Successfully updated profile '{}'", job.name))?;
-                app.out.done(format!("IAM user: {}", done.user))?;
-                app.out.done(format!("Credentials expire at: {}", done.expires))?;
+                let lines = [
+                    format!("Successfully updated profile '{}'", job.name),
+                    format!("IAM user: {}", done.user),
+                    format!("Credentials expire at: {}", done.expires),
+                ];
+                told = told.and_then(|()| lines.iter().try_for_each(|line| app.out.done(line)));
                 if done.session_of_own_key {
                     app.out.progress(
                         "Made without MFA, so these credentials can't call IAM (AWS's rule for sessions)",
@@ -605,7 +597,7 @@ fn report(app: &App, jobs: &[Job], results: Vec<Result<Done>>) -> Result<()> {
             }
         }
     }
-    let Some(last) = failures.pop() else { return Ok(()) };
+    let Some(last) = failures.pop() else { return told };
     if total == 1 {
         return Err(last);
     }

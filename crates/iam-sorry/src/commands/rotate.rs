@@ -280,10 +280,7 @@ async fn store(
     let written = job.values(app, new).and_then(|values| job.store(app, &values));
     match (job.is_stored(app, new), written) {
         (Some(true), _) => Ok(rotation),
-        (Some(false), Err(failure)) => {
-            rotation.discard(issuer).await?;
-            Err(failure)
-        }
+        (Some(false), Err(failure)) => Err(failure.unless_undone(rotation.discard(issuer).await)),
         // Left to the journal, which asks the file again.
         (_, Err(failure)) => Err(failure),
         (_, Ok(())) => Err(Failure::new(

@@ -1,5 +1,5 @@
 //! One piece of work at a time, and one result for all who asked meanwhile: hundreds of jobs of a batch system that start
-//! in the same second make one request (cli.md; ByteNess/aws-vault#291, aws-sso-cli#1084).
+//! in the same second make one request (ByteNess/aws-vault#291, aws-sso-cli#1084).
 //!
 //! A failure is shared too: the holder leaves a note, and those who were waiting take it for their own instead of asking a
 //! service in trouble, or a person, again, one after the other. Who comes later tries anew.

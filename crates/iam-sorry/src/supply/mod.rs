@@ -1,5 +1,4 @@
-//! Credentials of a profile, whatever it takes: as they lie there, renewed, a role's, a session's (cli.md,
-//! "credential-process and encrypted profiles").
+//! Credentials of a profile, whatever it takes: as they lie there, renewed, a role's, a session's.
 //!
 //! What is there and valid is handed out at once, with no runtime, TLS or SDK. Everything else is one request to AWS for
 //! all who ask at the same time (`flight`), and an expired set is never handed out.

@@ -1,5 +1,5 @@
-//! Role profiles: `role_arn` with `source_profile` or `credential_source = Environment` (temporary-credentials.md,
-//! "Roles"). A chain of them is assumed from its far end, each link cached on its own.
+//! Role profiles: `role_arn` with `source_profile` or `credential_source = Environment`. A chain of them is assumed from
+//! its far end, each link cached on its own.
 
 use iam_sorry_aws::issue::{RoleRequest, assume_role};
 use iam_sorry_core::credentials::Credentials;
