@@ -418,3 +418,39 @@ fn a_profile_that_refers_to_itself_stops() {
     assert_ne!(outcome.code, 0, "{outcome}");
     outcome.says(&["'loop'", "loop -> loop"]);
 }
+
+#[test]
+fn a_settings_file_that_cannot_be_used_is_named() {
+    let person = Person::with_plain_manager();
+    let list = |code: i32| person.run_changing_nothing(|| person.run(&["list"])).fails(code);
+    for (text, what) in [
+        ("duratoin = 2\n", "unknown field `duratoin`"),
+        ("duration = [1]\n", "It knows: profile, ssh_key, duration"),
+        ("duration = \n", "can't be understood"),
+        ("just words\n", "can't be understood"),
+    ] {
+        person.home.write_mode(".config/iam-sorry/config.toml", text, 0o600);
+        list(2).says(&["iam-sorry/config.toml", what]);
+    }
+    let file = person.home.write_mode(".config/iam-sorry/config.toml", b"\xff\xfe\x00", 0o600);
+    list(1).says(&["iam-sorry/config.toml", "can't be read"]);
+    std::fs::remove_file(&file).expect("there");
+    // Reading a pipe would wait for ever.
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().expect("mkfifo runs").success());
+    Outcome::of(&mut person.command_without_terminal(&["list"])).fails(1).says(&["not a regular file"]);
+}
+
+#[test]
+fn a_duration_in_the_settings_file_is_held_to_the_same_bounds() {
+    let person = Person::with_plain_manager();
+    for (text, what) in [
+        ("duration = 37\n", "cannot exceed 36 hours"),
+        ("duration = 0\n", "at least 1 hour"),
+        ("duration = -1\n", "is not a duration"),
+        ("duration = \"2161m\"\n", "cannot exceed 36 hours"),
+    ] {
+        person.home.write_mode(".config/iam-sorry/config.toml", text, 0o600);
+        let refused = person.run_changing_nothing(|| person.run(&["--profile", "usermanager", "admin"]));
+        refused.fails(2).says(&[what]);
+    }
+}
