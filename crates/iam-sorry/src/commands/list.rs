@@ -94,7 +94,8 @@ fn table(rows: &[Row], now: Timestamp) -> String {
     let cells: Vec<[String; 5]> = rows
         .iter()
         .map(|row| {
-            let user = row.user.clone().unwrap_or_else(|| "-".into());
+            // What another program wrote there must not steer the terminal.
+            let user = row.user.as_deref().unwrap_or("-").replace(char::is_control, "?");
             [row.name.clone(), row.kind.as_str().into(), user, row.time_left(now), row.notes.join(", ")]
         })
         .collect();

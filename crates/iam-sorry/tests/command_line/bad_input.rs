@@ -454,3 +454,26 @@ fn a_duration_in_the_settings_file_is_held_to_the_same_bounds() {
         refused.fails(2).says(&[what]);
     }
 }
+
+#[test]
+fn what_stands_in_a_file_does_not_steer_the_terminal() {
+    let person = Person::with_plain_manager();
+    let text = person.home.credentials() + "credentials_owner = \u{1b}[2J\u{1b}]0;pwned\u{7}\n";
+    person.home.write_credentials(&text);
+    let list = person.run(&["list"]).ok().prints(&["?[2J?]0;pwned?"]);
+    assert!(!list.stdout.contains('\u{1b}'), "{list:?}");
+    let refused = person.run(&["refresh", "usermanager"]);
+    assert!(!refused.stderr.contains('\u{1b}'), "{refused:?}");
+}
+
+#[test]
+fn half_a_fingerprint_is_not_taken_for_a_file() {
+    let person = Person::with_sealed_manager();
+    let whole = person.home.fingerprint(&person.key);
+    for verb in ["add", "remove"] {
+        for wrong in ["SHA256:", "SHA256:abc", &whole[..whole.len() - 1], &format!("{whole}x")] {
+            let run = || person.run(&["recipients", verb, "usermanager", wrong]);
+            person.run_changing_nothing(run).fails(5).says(&[wrong, "is no fingerprint", "ssh-add -l"]);
+        }
+    }
+}
