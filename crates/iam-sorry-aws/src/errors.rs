@@ -364,6 +364,9 @@ fn refusal_hint(action: &str, code: &str) -> &'static str {
         "iam:CreateUser" | "iam:PutUserPolicy" | "iam:DeleteUser" | "iam:DeleteUserPolicy" if denied => {
             "\nMaking a manager is an administrator's work: name a profile that may, with --profile ADMIN."
         }
+        "iam:UpdateAccessKey" if denied => {
+            "\nTo rotate keys it takes that permission too: iam-sorry policy --rotate"
+        }
         _ if denied => {
             "\nThe manager lacks that permission. `iam-sorry policy` prints the least policy it needs, ready to attach."
         }

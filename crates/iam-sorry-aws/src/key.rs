@@ -127,6 +127,8 @@ impl fmt::Display for Progress {
 pub struct KeptKey {
     pub(crate) key: AccessKey,
     pub(crate) user: UserName,
+    /// The user already holds the key that the manager signs with.
+    pub(crate) of_manager: bool,
     entry: OpenEntry,
 }
 
@@ -208,11 +210,12 @@ async fn make_once(
         aws_ahead: issuer.aws.clock_offset().unwrap_or(0),
         keys_before: before.into_iter().map(|key| key.id).collect(),
     };
+    let of_manager = intent.keys_before.contains(&issuer.manager.access_key_id);
     let entry = issuer.journal.begin(intent)?;
     match create(issuer, &user.name, &entry).await {
         Ok(key) => {
             let noted = entry.note(&Fact::KeyId(key.id.clone()));
-            let made = KeptKey { key, user: user.name.clone(), entry };
+            let made = KeptKey { key, user: user.name.clone(), of_manager, entry };
             if let Err(error) = noted {
                 // The journal can't take the ID, so it can't be trusted with the key: away with it.
                 return Err(undo(issuer, made, error).await);

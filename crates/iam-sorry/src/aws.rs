@@ -8,6 +8,7 @@ use iam_sorry_aws::{Aws, Cancel, Settings};
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::profile::Profile;
+use crate::settings::read_regular;
 
 /// STS and IAM as `profile` reaches them.
 pub fn connect(app: &App, profile: Option<&Profile>) -> Result<Aws> {
@@ -15,13 +16,8 @@ pub fn connect(app: &App, profile: Option<&Profile>) -> Result<Aws> {
     let setting = |key: &str| profile.and_then(|p| p.setting(key));
     let region = app.global.region.as_deref().or(env.region.as_deref()).or_else(|| setting("region"));
     let mut settings = Settings::new(region.unwrap_or("us-east-1"));
-    if !env.ignore_endpoints {
-        let of_profile = || setting("endpoint_url").map(str::to_owned);
-        let endpoint =
-            |own: &Option<String>| own.clone().or_else(|| env.endpoint.clone()).or_else(of_profile);
-        settings.endpoint_sts = endpoint(&env.endpoint_sts);
-        settings.endpoint_iam = endpoint(&env.endpoint_iam);
-    }
+    settings.endpoint_sts = endpoint(app, profile, "sts").map(str::to_owned);
+    settings.endpoint_iam = endpoint(app, profile, "iam").map(str::to_owned);
     let truth = |key| setting(key).map(|value| value.eq_ignore_ascii_case("true"));
     settings.use_fips = env.use_fips.or_else(|| truth("use_fips_endpoint")).unwrap_or(false);
     settings.use_dualstack = env.use_dualstack.or_else(|| truth("use_dualstack_endpoint")).unwrap_or(false);
@@ -30,7 +26,7 @@ pub fn connect(app: &App, profile: Option<&Profile>) -> Result<Aws> {
     settings.app_name = Some(format!("iam-sorry-{}", env!("CARGO_PKG_VERSION")));
     let bundle = env.ca_bundle.clone().or_else(|| setting("ca_bundle").map(Into::into));
     if let Some(path) = bundle {
-        let pem = std::fs::read(&path).map_err(|e| {
+        let pem = read_regular(&path).map_err(|e| {
             Failure::usage(format!("The CA bundle {} can't be read: {e}", path.display()))
                 .hint("Set AWS_CA_BUNDLE to a PEM file, or unset it")
         })?;
@@ -53,11 +49,25 @@ pub fn connect(app: &App, profile: Option<&Profile>) -> Result<Aws> {
     Ok(Aws::new(&settings)?)
 }
 
+/// The service's own variable, the one for all, the profile's `services` section, its `endpoint_url`: in this order (AWS
+/// SDKs and Tools Reference Guide, "Service-specific endpoints").
+fn endpoint<'a>(app: &'a App, profile: Option<&'a Profile>, service: &str) -> Option<&'a str> {
+    let env = &app.settings;
+    if env.ignore_endpoints {
+        return None;
+    }
+    let own = if service == "sts" { &env.endpoint_sts } else { &env.endpoint_iam };
+    own.as_deref().or(env.endpoint.as_deref()).or_else(|| {
+        let wanted = |p: &&Profile| {
+            !p.setting("ignore_configured_endpoint_urls").is_some_and(|v| v.eq_ignore_ascii_case("true"))
+        };
+        profile.filter(wanted).and_then(|p| p.service_endpoint(service).or_else(|| p.setting("endpoint_url")))
+    })
+}
+
 /// Endpoint and region of STS as [`connect`] finds them: what keeps one emulator's or partition's sessions from another's.
 pub fn address(app: &App, profile: &Profile) -> (String, String) {
-    let env = &app.settings;
-    let endpoints = [env.endpoint_sts.as_deref(), env.endpoint.as_deref(), profile.setting("endpoint_url")];
-    let endpoint = endpoints.into_iter().flatten().next().filter(|_| !env.ignore_endpoints);
+    let endpoint = endpoint(app, Some(profile), "sts");
     (endpoint.unwrap_or_default().to_owned(), app.region_of(profile).unwrap_or_default().to_owned())
 }
 

@@ -42,7 +42,7 @@ impl Output {
     /// `✓ text`: something was done.
     pub fn done(&self, text: impl AsRef<str>) -> Result<()> {
         let tick = if self.color_out { "\x1b[32m✓\x1b[0m" } else { "✓" };
-        self.line(format!("{tick} {}", text.as_ref()))
+        self.line(format!("{tick} {}", printable(text.as_ref())))
     }
 
     /// Something worth knowing that does not stop the work.
@@ -89,6 +89,6 @@ fn indent(text: &str) -> String {
 }
 
 /// Names come from files and command lines: nothing in them may reach the terminal as an escape sequence.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }

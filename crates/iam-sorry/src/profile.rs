@@ -81,6 +81,8 @@ pub struct Profile {
     pub name: String,
     credentials: Vec<(String, String)>,
     config: Vec<(String, String)>,
+    /// Service and address, from the `services` section that it points to.
+    endpoints: Vec<(&'static str, String)>,
 }
 
 impl Profile {
@@ -91,7 +93,23 @@ impl Profile {
         }
         let copy =
             |d: &Document| d.entries(name).into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        Some(Self { name: name.to_owned(), credentials: copy(credentials), config: copy(config) })
+        let services = config.value(name, "services");
+        let endpoint_of = |service| {
+            let url = config.service_value(services?, service, "endpoint_url")?;
+            Some((service, url.to_owned()))
+        };
+        Some(Self {
+            name: name.to_owned(),
+            credentials: copy(credentials),
+            config: copy(config),
+            endpoints: ["sts", "iam"].into_iter().filter_map(endpoint_of).collect(),
+        })
+    }
+
+    /// The address that its `services` section gives for `sts` or `iam`.
+    pub fn service_endpoint(&self, service: &str) -> Option<&str> {
+        let found = self.endpoints.iter().find(|(of, url)| *of == service && !url.is_empty());
+        found.map(|(_, url)| url.as_str())
     }
 
     /// A field of the credentials section.

@@ -2,6 +2,8 @@
 //! Flag beats variable beats file.
 
 use std::env;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use iam_sorry_core::credentials::Credentials;
@@ -73,10 +75,28 @@ pub const UNDER_WAY: &str = "IAM_SORRY_PROCESS";
 struct SettingsFile {
     profile: Option<String>,
     ssh_key: Option<PathBuf>,
-    duration: Option<String>,
+    duration: Option<Hours>,
     lock_dir: Option<PathBuf>,
     #[serde(default)]
     refuse_legacy: bool,
+}
+
+/// `duration = 12`, or `duration = "90m"`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Hours {
+    Number(i64),
+    Text(String),
+}
+
+impl Hours {
+    /// As `--duration` would have it.
+    fn into_text(self) -> String {
+        match self {
+            Self::Number(hours) => hours.to_string(),
+            Self::Text(text) => text,
+        }
+    }
 }
 
 /// Where things are and how AWS is reached, before any profile is looked at.
@@ -156,7 +176,7 @@ impl Settings {
             runtime_dirs: path("XDG_RUNTIME_DIR").into_iter().chain([env::temp_dir()]).collect(),
             runtime_dir: path("XDG_RUNTIME_DIR"),
             under_way: text(UNDER_WAY).map(|v| v.lines().map(str::to_owned).collect()).unwrap_or_default(),
-            duration: file.duration,
+            duration: file.duration.map(Hours::into_text),
             login: text("USER").or_else(|| text("LOGNAME")),
             handed_over: handed_over(),
             keys: KeyringOptions {
@@ -192,9 +212,10 @@ fn handed_over() -> Option<Credentials> {
 }
 
 fn read_settings_file(path: &Path) -> Result<SettingsFile> {
-    let text = match std::fs::read_to_string(path) {
+    let bytes = read_regular(path);
+    let text = match bytes.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other)) {
         Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(SettingsFile::default()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(SettingsFile::default()),
         Err(e) => {
             return Err(Failure::other(format!("The settings file {} can't be read: {e}", path.display())));
         }
@@ -206,6 +227,27 @@ fn read_settings_file(path: &Path) -> Result<SettingsFile> {
             e.message()
         ))
     })
+}
+
+/// A file that somebody named. A pipe in its place must not hang us, nor a device fill the memory.
+pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    const MOST: u64 = 16 << 20;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0));
+    }
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    if file.take(MOST + 1).read_to_end(&mut bytes)? as u64 > MOST {
+        return Err(io::Error::other("larger than 16 MiB"));
+    }
+    Ok(bytes)
 }
 
 /// `~/` in a path that no shell has seen.

@@ -305,6 +305,38 @@ fn sts_and_iam_have_endpoints_of_their_own() {
 }
 
 #[test]
+fn endpoints_come_from_the_config_file_in_the_order_of_the_sdks() {
+    let rig = Rig::new();
+    let (sts, iam) = (FaultProxy::start(&rig.account), FaultProxy::start(&rig.account));
+    let profile = format!("[profile usermanager]\nendpoint_url = {}\n", iam.endpoint());
+    let services = format!("services = mine\n[services mine]\nsts =\n  endpoint_url = {}\n", sts.endpoint());
+    let ours = |more: &str| {
+        rig.home.write_config(format!("{profile}{more}"));
+        let mut command = rig.command(&["--profile", "usermanager", "admin"]);
+        command.env_remove("AWS_ENDPOINT_URL").env("AWS_MAX_ATTEMPTS", "1");
+        command
+    };
+    rig.end(ours(&services).output().unwrap()).ok();
+    assert_eq!(sts.actions(), ["GetSessionToken", "GetCallerIdentity"], "the services section comes first");
+    assert_eq!(iam.actions(), ["GetUser", "ListAccessKeys", "CreateAccessKey", "DeleteAccessKey"]);
+
+    // The profile's own word, and the variable's, against them all. No request may leave the machine, hence the proxy.
+    let nowhere = |command: &mut std::process::Command| {
+        let output = command.env("HTTPS_PROXY", "http://127.0.0.1:9").output().unwrap();
+        rig.end(output).exits(4).says(&["https://iam.amazonaws.com"]);
+    };
+    nowhere(&mut ours("ignore_configured_endpoint_urls = true\n"));
+    nowhere(ours(&services).env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"));
+    nowhere(
+        ours("").env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "TRUE").env("AWS_ENDPOINT_URL", iam.endpoint()),
+    );
+    // A variable beats the file.
+    rig.end(ours(&services).env("AWS_ENDPOINT_URL", rig.proxy.endpoint()).output().unwrap()).ok();
+    assert_eq!(rig.proxy.actions().len(), 6);
+    assert_eq!((sts.actions().len(), iam.actions().len()), (2, 4), "and nothing went there since");
+}
+
+#[test]
 fn a_proxy_is_not_used_for_this_machine() {
     let rig = Rig::new();
     let mut command = rig.command(&["--profile", "usermanager", "admin"]);
@@ -329,7 +361,11 @@ fn a_proxy_that_is_down_is_named_without_its_password() {
 fn a_ca_bundle_that_cannot_be_used_is_named() {
     let rig = Rig::new();
     let empty = rig.home.write_mode("empty.pem", "", 0o644);
-    for (path, code) in [("/nonexistent/ca.pem".to_owned(), 2), (empty.display().to_string(), 4)] {
+    // Reading a pipe would wait for ever.
+    let pipe = rig.home.path().join("pipe.pem");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = pipe.display().to_string();
+    for (path, code) in [("/nonexistent/ca.pem".to_owned(), 2), (pipe, 2), (empty.display().to_string(), 4)] {
         let mut command = rig.command(&["--profile", "usermanager", "admin"]);
         let ended = rig.end(command.env("AWS_CA_BUNDLE", &path).output().unwrap());
         ended.exits(code).says(&["CA"]);

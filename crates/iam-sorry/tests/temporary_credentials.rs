@@ -429,9 +429,20 @@ fn all_refreshes_what_we_made_and_nothing_else() {
 fn the_managers_own_profile_is_never_overwritten() {
     let rig = Rig::new();
     let before = rig.home.credentials();
-    rig.refresh("usermanager").exits(2).says(&["'usermanager'", "never overwritten"]);
+    rig.refresh("usermanager").exits(2).says(&["'usermanager'", "never overwritten", "without MFA"]);
     assert_eq!(rig.home.credentials(), before);
     assert!(rig.proxy.calls().is_empty());
+}
+
+#[test]
+fn a_session_of_the_manager_itself_is_told_not_to_reach_iam() {
+    let rig = Rig::new();
+    let cannot = "without MFA, so these credentials can't call IAM";
+    assert!(!rig.refresh("admin").ok().err.contains(cannot), "of nobody else it is said");
+    // The manager's user, under another profile's name.
+    rig.home.write_credentials(rig.home.credentials() + "[mine]\ncredentials_owner = usermanager\n");
+    rig.refresh("mine").ok().says(&[cannot]);
+    assert_eq!(rig.acts_as("mine"), "usermanager");
 }
 
 #[test]

@@ -165,7 +165,23 @@ impl Document {
         merged
     }
 
-    fn views(&self) -> impl Iterator<Item = View<'_>> {
+    /// A setting of one service in `[services NAME]`, which profiles of the config file refer to with `services = NAME`
+    /// (AWS SDKs and Tools Reference Guide, "Service-specific endpoints"); the last one wins, keys ignore case.
+    pub fn service_value(&self, services: &str, service: &str, key: &str) -> Option<&str> {
+        self.views()
+            .filter(|view| self.kind == FileKind::Config && view.is_services(services))
+            .rev()
+            .find_map(|view| {
+                let mut entries = view.entries.iter().rev();
+                let block = entries.find(|e| e.valid && e.key_in(view.text) == service)?.value_in(view.text);
+                // A nested block begins with a line break.
+                let mut pairs =
+                    block.strip_prefix('\n')?.lines().rev().filter_map(|line| line.split_once('='));
+                pairs.find(|(k, _)| k.trim().eq_ignore_ascii_case(key)).map(|(_, value)| value.trim())
+            })
+    }
+
+    fn views(&self) -> impl DoubleEndedIterator<Item = View<'_>> {
         (0..self.sections.len()).map(|index| self.view(index))
     }
 
@@ -207,6 +223,14 @@ impl fmt::Debug for Document {
 impl<'a> View<'a> {
     fn name(self) -> Option<&'a str> {
         name_of(self.scanned, self.text)
+    }
+
+    fn is_services(self, name: &str) -> bool {
+        let inside = slice(self.text, &self.scanned.brackets).trim_matches(['[', ']', ' ', '\t']);
+        matches!(self.scanned.role, Role::Other)
+            && inside
+                .split_once([' ', '\t'])
+                .is_some_and(|(what, said)| what == "services" && said.trim() == name)
     }
 }
 

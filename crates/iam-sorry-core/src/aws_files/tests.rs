@@ -436,3 +436,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn endpoints_of_services_are_read_where_the_profile_points() {
+    let text = "[profile a]\nservices = mine\n[services mine]\nsts =\n  endpoint_url = http://old\n  \
+                Endpoint_URL = http://sts=1\niam = flat\n[services  other]\nsts =\n  endpoint_url = http://other\n";
+    let config = Document::parse(text.as_bytes(), FileKind::Config).unwrap();
+    assert_eq!(
+        config.service_value("mine", "sts", "endpoint_url"),
+        Some("http://sts=1"),
+        "the last one wins"
+    );
+    assert_eq!(config.service_value("other", "sts", "endpoint_url"), Some("http://other"));
+    for (services, service, key) in [
+        ("mine", "iam", "endpoint_url"),
+        ("mine", "s3", "endpoint_url"),
+        ("mine", "sts", "region"),
+        ("a", "sts", "endpoint_url"),
+        ("", "sts", "endpoint_url"),
+    ] {
+        assert_eq!(config.service_value(services, service, key), None, "{services} {service} {key}");
+    }
+    let credentials = Document::parse(text.as_bytes(), FileKind::Credentials).unwrap();
+    assert_eq!(credentials.service_value("mine", "sts", "endpoint_url"), None, "config's alone");
+}

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::failure::Result;
+use crate::output::printable;
 use crate::profile::{Kind, Profile, SEALABLE};
 
 /// One row.
@@ -94,8 +95,9 @@ fn table(rows: &[Row], now: Timestamp) -> String {
     let cells: Vec<[String; 5]> = rows
         .iter()
         .map(|row| {
-            let user = row.user.clone().unwrap_or_else(|| "-".into());
-            [row.name.clone(), row.kind.as_str().into(), user, row.time_left(now), row.notes.join(", ")]
+            // What another program wrote there must not steer the terminal.
+            let user = row.user.as_deref().unwrap_or("-").replace(char::is_control, "?");
+            [printable(&row.name), row.kind.as_str().into(), user, row.time_left(now), row.notes.join(", ")]
         })
         .collect();
     let header = ["PROFILE", "KIND", "IAM USER", "TIME LEFT", ""].map(str::to_owned);

@@ -196,7 +196,10 @@ impl Job {
             return Err(Failure::usage(format!(
                 "'{name}' is the manager profile; it is never overwritten with temporary credentials"
             ))
-            .hint(format!("Name another profile or user: iam-sorry --profile {name} NAME")));
+            .hint(format!("Name another profile or user: iam-sorry --profile {name} NAME"))
+            .hint(
+                "A session made without MFA can't call IAM, so the manager itself would have no use for one",
+            ));
         }
         // A name that could not be written must not cost a key.
         credentials.clone().set(name, OWNER, "x")?;
@@ -372,7 +375,7 @@ struct Done {
     written: bool,
     user: String,
     expires: String,
-    session_of_own_key: bool,
+    without_mfa: bool,
 }
 
 async fn refresh_one(
@@ -489,7 +492,7 @@ async fn with_manager(
             Err(failure) => return Err(failure.unless_undone(kept.discard(&issuer).await)),
         },
     }
-    Ok(done(issued.credentials, written, user, false))
+    Ok(done(issued.credentials, written, user, issued.of_manager))
 }
 
 /// The recorded owner, else whose the key in the profile is, else the name itself.
@@ -511,9 +514,9 @@ async fn user_behind(
     cancel.unless(user_of_key(aws, manager, &id)).await.map_err(|e| undetermined(app, &job.name, e))
 }
 
-fn done(credentials: Credentials, written: bool, user: &str, session_of_own_key: bool) -> Done {
+fn done(credentials: Credentials, written: bool, user: &str, without_mfa: bool) -> Done {
     let expires = credentials.expiration.map_or_else(|| "unknown".into(), |at| at.to_string());
-    Done { credentials, written, user: user.to_owned(), expires, session_of_own_key }
+    Done { credentials, written, user: user.to_owned(), expires, without_mfa }
 }
 
 /// Writes the credentials down; false where that failed and they are wanted all the same.
@@ -583,7 +586,7 @@ fn report(app: &App, jobs: &[Job], results: Vec<Result<Done>>) -> Result<()> {
                     format!("Credentials expire at: {}", done.expires),
                 ];
                 told = told.and_then(|()| lines.iter().try_for_each(|line| app.out.done(line)));
-                if done.session_of_own_key {
+                if done.without_mfa {
                     app.out.progress(
                         "Made without MFA, so these credentials can't call IAM (AWS's rule for sessions)",
                     );

@@ -50,6 +50,11 @@ pub enum KeyError {
         /// Where they were looked for, and what was there.
         tried: Vec<String>,
     },
+    /// `SHA256:` and then something else.
+    #[error(
+        "'{0}' is no fingerprint of an SSH key: SHA256: and 43 letters, digits, + or / are\nSee a key's: ssh-keygen -lf FILE    the agent's: ssh-add -l"
+    )]
+    NotAFingerprint(String),
     /// Two signatures over the same message differ.
     #[error(
         "the SSH agent's signatures with {0} are not deterministic: credentials sealed with them could never be opened again\nTake the key out of that agent (ssh-add -d) so that the key file is used, or use OpenSSH's ssh-agent"

@@ -12,7 +12,7 @@ impl Keyring<'_> {
     /// agent or in `~/.ssh`.
     ///
     /// # Errors
-    /// [`KeyError::NoRecipientKey`] for a fingerprint that is nowhere; what is wrong with the file.
+    /// [`KeyError::NotAFingerprint`]; [`KeyError::NoRecipientKey`] for a fingerprint that is nowhere; what is wrong with the file.
     pub fn find_key(&mut self, named: &str) -> Result<PublicKey, KeyError> {
         if let Some(id) = KeyId::parse(named) {
             return self.signer.public_key_of(&id).ok_or_else(|| KeyError::NoRecipientKey {
@@ -22,6 +22,9 @@ impl Keyring<'_> {
             });
         }
         let path = PathBuf::from(named);
+        if named.starts_with("SHA256:") && !path.exists() {
+            return Err(KeyError::NotAFingerprint(named.to_owned()));
+        }
         Ok(match key_file::read_configured(&path)? {
             Configured::Private(file) => {
                 self.signer.options.more_keys.push(path);

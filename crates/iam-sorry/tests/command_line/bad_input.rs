@@ -418,3 +418,62 @@ fn a_profile_that_refers_to_itself_stops() {
     assert_ne!(outcome.code, 0, "{outcome}");
     outcome.says(&["'loop'", "loop -> loop"]);
 }
+
+#[test]
+fn a_settings_file_that_cannot_be_used_is_named() {
+    let person = Person::with_plain_manager();
+    let list = |code: i32| person.run_changing_nothing(|| person.run(&["list"])).fails(code);
+    for (text, what) in [
+        ("duratoin = 2\n", "unknown field `duratoin`"),
+        ("duration = [1]\n", "It knows: profile, ssh_key, duration"),
+        ("duration = \n", "can't be understood"),
+        ("just words\n", "can't be understood"),
+    ] {
+        person.home.write_mode(".config/iam-sorry/config.toml", text, 0o600);
+        list(2).says(&["iam-sorry/config.toml", what]);
+    }
+    let file = person.home.write_mode(".config/iam-sorry/config.toml", b"\xff\xfe\x00", 0o600);
+    list(1).says(&["iam-sorry/config.toml", "can't be read"]);
+    std::fs::remove_file(&file).expect("there");
+    // Reading a pipe would wait for ever.
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().expect("mkfifo runs").success());
+    Outcome::of(&mut person.command_without_terminal(&["list"])).fails(1).says(&["not a regular file"]);
+}
+
+#[test]
+fn a_duration_in_the_settings_file_is_held_to_the_same_bounds() {
+    let person = Person::with_plain_manager();
+    for (text, what) in [
+        ("duration = 37\n", "cannot exceed 36 hours"),
+        ("duration = 0\n", "at least 1 hour"),
+        ("duration = -1\n", "is not a duration"),
+        ("duration = \"2161m\"\n", "cannot exceed 36 hours"),
+    ] {
+        person.home.write_mode(".config/iam-sorry/config.toml", text, 0o600);
+        let refused = person.run_changing_nothing(|| person.run(&["--profile", "usermanager", "admin"]));
+        refused.fails(2).says(&[what]);
+    }
+}
+
+#[test]
+fn what_stands_in_a_file_does_not_steer_the_terminal() {
+    let person = Person::with_plain_manager();
+    let text = person.home.credentials() + "credentials_owner = \u{1b}[2J\u{1b}]0;pwned\u{7}\n";
+    person.home.write_credentials(&text);
+    let list = person.run(&["list"]).ok().prints(&["?[2J?]0;pwned?"]);
+    assert!(!list.stdout.contains('\u{1b}'), "{list:?}");
+    let refused = person.run(&["refresh", "usermanager"]);
+    assert!(!refused.stderr.contains('\u{1b}'), "{refused:?}");
+}
+
+#[test]
+fn half_a_fingerprint_is_not_taken_for_a_file() {
+    let person = Person::with_sealed_manager();
+    let whole = person.home.fingerprint(&person.key);
+    for verb in ["add", "remove"] {
+        for wrong in ["SHA256:", "SHA256:abc", &whole[..whole.len() - 1], &format!("{whole}x")] {
+            let run = || person.run(&["recipients", verb, "usermanager", wrong]);
+            person.run_changing_nothing(run).fails(5).says(&[wrong, "is no fingerprint", "ssh-add -l"]);
+        }
+    }
+}

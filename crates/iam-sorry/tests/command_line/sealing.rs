@@ -249,6 +249,52 @@ fn keys_that_cannot_seal_are_refused_by_name() {
 }
 
 #[test]
+fn a_key_file_that_nobody_here_can_unlock_is_told_before_anybody_is_asked() {
+    let person = Person::with_sealed_manager();
+    let askpass = AskPass::answering(PASSPHRASE);
+    let refused = |hints: &[&str]| {
+        person.run_changing_nothing(|| person.run_asking(&askpass, &OPEN)).fails(5).says(hints);
+    };
+    let again = |options: &[&str]| {
+        let mut command = person.home.command("ssh-keygen");
+        command
+            .args(["-q", "-p", "-P", PASSPHRASE, "-N", PASSPHRASE])
+            .args(options)
+            .arg("-f")
+            .arg(&person.key);
+        assert!(command.stdout(std::process::Stdio::null()).status().expect("ssh-keygen runs").success());
+    };
+    again(&["-a", "1", "-Z", "3des-cbc"]);
+    refused(&["the cipher 3des-cbc, which is not supported", "ssh-keygen -p -Z aes256-ctr -f"]);
+    // To make a key of so many rounds takes a minute; that the number is there is enough.
+    again(&["-a", "1", "-Z", "aes256-ctr"]);
+    let text = std::fs::read_to_string(&person.key).expect("the key");
+    // "openssh-key-v1" NUL, str("aes256-ctr"), str("bcrypt"), u32 length of the options, str(salt[16]), u32 rounds.
+    const ROUNDS_AT: usize = 15 + 14 + 10 + 4 + 20;
+    let lines: Vec<&str> = text.lines().skip(1).take(2).collect();
+    let changed = with_bytes_changed(&lines.concat(), ROUNDS_AT + 2, &[0x10, 0x01]);
+    let changed = text.replace(&lines.join("\n"), &changed);
+    person.home.write_mode(".ssh/id_ed25519", changed, 0o600);
+    refused(&["asks for 4097 bcrypt rounds, more than the 4096", "ssh-keygen -p -a"]);
+    assert_eq!(askpass.calls(), 0, "nobody is asked for a passphrase in vain");
+    // The agent can use it all the same.
+    opened(person.run(&OPEN));
+}
+
+/// Base64 with some of its bytes replaced.
+fn with_bytes_changed(text: &str, at: usize, bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |c: u8| DIGITS.iter().position(|d| *d == c).expect("base64") as u8;
+    let mut bits: Vec<bool> =
+        text.bytes().flat_map(|c| (0..6).rev().map(move |bit| digit(c) >> bit & 1 == 1)).collect();
+    for (i, bit) in bytes.iter().flat_map(|b| (0..8).rev().map(move |bit| b >> bit & 1 == 1)).enumerate() {
+        bits[at * 8 + i] = bit;
+    }
+    let value = |six: &[bool]| six.iter().fold(0, |n, bit| n << 1 | usize::from(*bit));
+    bits.chunks(6).map(|six| char::from(DIGITS[value(six)])).collect()
+}
+
+#[test]
 fn a_key_file_that_others_can_read_is_refused_with_the_way_to_close_it() {
     let person = Person::with_sealed_manager();
     person.home.set_mode(".ssh/id_ed25519", 0o644);

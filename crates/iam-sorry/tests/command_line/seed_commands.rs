@@ -75,7 +75,18 @@ fn duration_is_in_hours_and_36_by_default() {
     account.user("admin");
     let person = Person::at(&account);
     // AWS's clock and ours are the same here; a busy machine may take its time.
-    for (args, hours) in [(&["--duration", "12"][..], 12), (&["--duration", "1"], 1), (&[], 36)] {
+    let settings = |line: &str| person.home.write_mode(".config/iam-sorry/config.toml", line, 0o600);
+    for (file, args, hours) in [
+        ("", &["--duration", "12"][..], 12),
+        ("", &["--duration", "1"], 1),
+        ("", &["--duration", "120m"], 2),
+        ("", &[], 36),
+        // The settings file's, which the flag beats.
+        ("duration = 3\n", &[], 3),
+        ("duration = \"4h\"\n", &[], 4),
+        ("duration = 3\n", &["--duration", "5h"], 5),
+    ] {
+        settings(file);
         person.run(&[&["--profile", "usermanager"], args, &["admin"]].concat()).ok();
         let list = person.run(&["list", "--json"]).ok();
         let rows: serde_json::Value = serde_json::from_str(&list.stdout).expect("JSON");
