@@ -1,27 +1,30 @@
 //! `refresh NAME...`, and the original's form `iam-sorry NAME`: temporary credentials of IAM users into their profiles.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+mod job;
+mod manager;
+
+use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, stream};
-use iam_sorry_aws::issue::{Issuer, Mfa, Progress, Session, issue_for_user, session_from_key};
+use iam_sorry_aws::issue::{Issuer, Progress, Session, issue_for_user, session_from_key};
 use iam_sorry_aws::lookup::user_of_key;
 use iam_sorry_aws::{Aws, AwsError, Cancel, Patience};
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
-use iam_sorry_core::names::{Namespace, SessionDuration, UserName};
-use iam_sorry_core::timestamp::human_duration;
+use iam_sorry_core::names::{SessionDuration, UserName};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::OnceCell;
 
 use crate::app::App;
 use crate::aws;
 use crate::commands::encrypt::{seal_under, store, unchanged};
 use crate::commands::leftovers::{self, Effort, journal};
 use crate::failure::{Failure, Kind, Result};
-use crate::profile::{self, EXPIRATION, ID, KEPT_ID, KEPT_SECRET, NAMESPACE, OWNER, Profile, SECRET, TOKEN};
+use crate::profile::{EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, SECRET, TOKEN};
 use crate::progress::Bars;
 use crate::terminal;
+
+use job::Job;
+pub use manager::{Manager, mfa, no_manager};
 
 /// Refreshes under way at the same time; IAM's rate limits are per account, so more would only be throttled.
 const AT_ONCE: usize = 8;
@@ -141,11 +144,6 @@ pub fn default_profile(app: &App) -> Result<()> {
     run(app, &Plan { names: vec!["default".into()], ..Plan::default() })
 }
 
-pub fn no_manager() -> Failure {
-    Failure::usage("No manager profile specified. Use --profile or set AWS_PROFILE environment variable")
-        .hint("iam-sorry --profile usermanager NAME")
-}
-
 fn undetermined(app: &App, name: &str, cause: AwsError) -> Failure {
     let why = match &cause {
         // The key's, not the manager's, which would be refused with another code.
@@ -168,205 +166,6 @@ fn made_by_us(credentials: &Document) -> Vec<String> {
     let ours =
         |name: &&str| credentials.value(name, OWNER).is_some() && credentials.value(name, TOKEN).is_some();
     credentials.profiles().into_iter().filter(ours).map(str::to_owned).collect()
-}
-
-/// One profile to refresh, and what is known of it before AWS is asked.
-struct Job {
-    name: String,
-    /// As it is in the files; `None` where it will be new.
-    profile: Option<Profile>,
-    /// The user's own permanent key, opened.
-    own: Option<AccessKey>,
-    /// It lies where the temporary credentials will, or as plain text, and shall be kept, sealed, beside them.
-    own_to_seal: bool,
-    /// Somebody waits for the credentials themselves: a profile that can't be written is no failure.
-    hand_out_unwritten: bool,
-}
-
-impl Job {
-    /// `manager` is the profile that must not be overwritten.
-    fn plan(
-        app: &App,
-        name: &str,
-        manager: Option<&str>,
-        (credentials, config): (&Document, &Document),
-        keep_key: bool,
-    ) -> Result<Self> {
-        if manager == Some(name) {
-            return Err(Failure::usage(format!(
-                "'{name}' is the manager profile; it is never overwritten with temporary credentials"
-            ))
-            .hint(format!("Name another profile or user: iam-sorry --profile {name} NAME"))
-            .hint(
-                "A session made without MFA can't call IAM, so the manager itself would have no use for one",
-            ));
-        }
-        // A name that could not be written must not cost a key.
-        credentials.clone().set(name, OWNER, "x")?;
-        let profile = Profile::find(name, credentials, config);
-        if let Some(profile) = &profile {
-            use profile::Kind::{Process, Role, Sso};
-            if let kind @ (Role | Sso | Process) = profile.kind() {
-                return Err(Failure::profile(format!(
-                    "Profile '{name}' is a {} profile: AWS tools get its credentials by themselves",
-                    kind.as_str()
-                ))
-                .hint(format!("Use it: aws --profile {name} ...")));
-            }
-            if profile.kept_key().is_some() && profile.active_key().is_none() {
-                return Err(Failure::profile(format!(
-                    "Profile '{name}' serves its permanent keys through credential_process; they are not overwritten"
-                ))
-                .hint(format!("Use it: iam-sorry exec {name} -- COMMAND")));
-            }
-        }
-        let own_key = profile.as_ref().and_then(Profile::permanent_key);
-        let own_to_seal = own_key.is_some_and(|key| !key.is_sealed() || key.id.0 != KEPT_ID);
-        let own = match (&profile, own_key) {
-            (Some(profile), Some(key)) => {
-                let opened = app.open(profile, key)?;
-                Some(AccessKey { id: opened.access_key_id, secret: opened.secret_access_key })
-            }
-            _ => None,
-        };
-        let job = Self { name: name.to_owned(), profile, own, own_to_seal, hand_out_unwritten: false };
-        // Sealing may need a passphrase or be impossible: found out before a key is made, not after.
-        if job.own_to_seal || keep_key {
-            // A trial: it finds and unlocks the key, which then stays unlocked.
-            seal_under(app, name, job.profile.as_ref(), &[(KEPT_ID, SecretString::from("trial"))])?;
-        }
-        Ok(job)
-    }
-
-    /// Where nothing else says whose it is, the name is the user's, so it must be one.
-    fn check_name(&self) -> Result<()> {
-        match &self.profile {
-            Some(profile) if profile.owner().is_some() || profile.active_key().is_some() => Ok(()),
-            _ => UserName::parse(&self.name).map(drop).map_err(|e| Failure::usage(e.to_string())),
-        }
-    }
-
-    /// The user, where AWS need not be asked.
-    fn known_user(&self) -> Option<UserName> {
-        let name = match &self.profile {
-            Some(profile) if profile.owner().is_some() => profile.owner()?,
-            Some(profile) if profile.active_key().is_some() => return None,
-            _ => &self.name,
-        };
-        UserName::parse(name).ok()
-    }
-
-    /// "its credentials are valid for another 3 h", for an error.
-    fn what_stays(&self, app: &App) -> Option<String> {
-        let profile = self.profile.as_ref()?;
-        let name = &self.name;
-        Some(match profile.expiration().map(|at| at.seconds_after(app.now())) {
-            Some(left) if left > 0 => {
-                format!(
-                    "Profile '{name}' was left as it was; its credentials are valid for another {}",
-                    human_duration(left)
-                )
-            }
-            Some(left) => {
-                format!(
-                    "Profile '{name}' was left as it was; its credentials expired {} ago",
-                    human_duration(-left)
-                )
-            }
-            None => format!("Profile '{name}' was left as it was"),
-        })
-    }
-}
-
-/// The manager's way to AWS, opened when it is first needed.
-pub(super) struct Manager<'a> {
-    app: &'a App,
-    name: Option<&'a str>,
-    profile: Option<Profile>,
-    opened: OnceCell<(Aws, Credentials)>,
-    turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-impl<'a> Manager<'a> {
-    pub(super) fn new(
-        app: &'a App,
-        name: Option<&'a str>,
-        config: &Document,
-        credentials: &Document,
-    ) -> Self {
-        let profile = name.and_then(|name| Profile::find(name, credentials, config));
-        Self { app, name, profile, opened: OnceCell::new(), turns: Mutex::default() }
-    }
-
-    pub(super) fn name(&self) -> Result<&str> {
-        let name = self.name.ok_or_else(no_manager)?;
-        match &self.profile {
-            Some(profile) if profile.usable_key().is_some() => Ok(name),
-            Some(_) => {
-                Err(Failure::profile(format!("Manager profile '{name}' missing access key or secret key"))
-                    .hint(format!(
-                        "Put them into [{name}] in {}",
-                        self.app.settings.credentials_file.display()
-                    )))
-            }
-            None => Err(self
-                .app
-                .not_found("Manager profile", name)
-                .hint(format!("[{name}]\naws_access_key_id = AKIA...\naws_secret_access_key = ..."))),
-        }
-    }
-
-    /// A namespace that is written down with the manager is kept to before AWS is asked. What it may do is decided by
-    /// its policy in IAM; this only says no sooner, and why.
-    fn check_namespace(&self, user: &UserName) -> Result<()> {
-        let Some(profile) = &self.profile else { return Ok(()) };
-        let Some(written) = profile.field(NAMESPACE) else { return Ok(()) };
-        let namespace = Namespace::parse(written)?;
-        if namespace.contains(user) {
-            return Ok(());
-        }
-        let (name, file) = (&profile.name, self.app.settings.credentials_file.display());
-        Err(Failure::usage(format!(
-            "Manager profile '{name}' is for the users '{namespace}' and '{namespace}-*', and '{user}' is not one of them"
-        ))
-        .hint("Name that user's manager: --profile MANAGER")
-        .hint(format!("Where its policy allows more than that, take {NAMESPACE} out of [{name}] in {file}")))
-    }
-
-    /// Opens its keys; with an mfa_serial, IAM is asked with an MFA session of theirs.
-    pub(super) async fn open(&self, cancel: &Cancel) -> Result<&(Aws, Credentials)> {
-        self.opened.get_or_try_init(|| self.open_anew(cancel)).await
-    }
-
-    /// Profiles of one user take turns: IAM allows two keys, and of two that appear at once neither could be told from
-    /// the other after a lost answer.
-    fn turn_of(&self, user: &UserName) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.entry(user.as_str().to_lowercase()).or_default().clone()
-    }
-
-    async fn open_anew(&self, cancel: &Cancel) -> Result<(Aws, Credentials)> {
-        let name = self.name()?;
-        let profile = self.profile.as_ref().ok_or_else(no_manager)?;
-        let credentials = self.app.usable_credentials(profile)?;
-        let aws = aws::connect(self.app, Some(profile))?;
-        if !credentials.is_permanent() {
-            return Ok((aws, credentials));
-        }
-        let Some(mfa) = mfa(self.app, profile)? else { return Ok((aws, credentials)) };
-        self.app.out.progress(format!("Opening a session of '{name}' with MFA..."));
-        let key = AccessKey { id: credentials.access_key_id, secret: credentials.secret_access_key };
-        let asked = session_from_key(&aws, &key, SessionDuration::HOUR, Some(&mfa), None);
-        let session = cancel.unless(asked).await?;
-        Ok((aws, session.credentials))
-    }
-}
-
-/// The MFA device of a profile, with a code from the command line or the keyboard.
-pub fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
-    let Some(serial) = profile.setting("mfa_serial") else { return Ok(None) };
-    let code = terminal::mfa_code(app, serial)?;
-    Ok(Some(Mfa { serial: serial.to_owned(), code: code.into() }))
 }
 
 /// What one refresh came to.
