@@ -119,7 +119,13 @@ impl<'n> Signer<'n> {
                 if !file.key.is_protected() {
                     (self.notices)(&KeyError::NotProtected { path: file.path.clone() }.to_string());
                 }
-                let key = self.unlock(file, &why_not_the_agent)?;
+                let key = match (self.unlock(file, &why_not_the_agent), failure) {
+                    // A good signature has shown that the value is bad; that nobody could be asked is not what is wrong.
+                    (Err(KeyError::Locked { .. }), Some(error @ SealError::UnwrapFailed(_))) => {
+                        return Err(wrap(error));
+                    }
+                    (key, _) => key?,
+                };
                 let signature = key.sign(&to_be_signed(&key.public_key().key_id()));
                 use_signature(key.public_key(), &signature).map_err(wrap)
             }

@@ -150,6 +150,27 @@ fn truncated_and_strange_values_ask_nobody_for_a_passphrase() {
 }
 
 #[test]
+fn a_wrap_that_was_changed_is_told_however_it_is_opened() {
+    let person = Person::with_sealed_manager();
+    let key = person.field("usermanager", KEY).expect("there");
+    let body = key.strip_prefix("__encrypted__:v2.").expect("v2");
+    // suite, n, salt[32], type, len[2], keyid[32]: the wrap begins at byte 68. All fields share the header.
+    let at = 68 * 4 / 3 + 2;
+    let other = if body.as_bytes()[at] == b'A' { "B" } else { "A" };
+    person.edit(|text| text.replace(&body[..=at], &format!("{}{other}", &body[..at])));
+    let text = ["'usermanager'", "signs correctly, but its signature does not unlock the value"];
+    let headline = |outcome: Outcome| {
+        let error = outcome.stderr.lines().find(|line| line.starts_with("Error: ")).expect("an error");
+        assert!(text.iter().all(|part| error.contains(part)), "{outcome}");
+    };
+    let askpass = AskPass::answering(PASSPHRASE);
+    headline(person.run_changing_nothing(|| person.run_asking(&askpass, &OPEN)).fails(5));
+    // With the agent, the key file might still do; but there is nobody to ask for its passphrase.
+    let by_agent = || Outcome::of(&mut person.command_without_terminal(&OPEN));
+    headline(person.run_changing_nothing(by_agent).fails(5));
+}
+
+#[test]
 fn no_changed_character_is_accepted() {
     let person = Person::with_sealed_manager();
     let sealed = person.home.credentials();
