@@ -109,7 +109,7 @@ impl App {
         Ok(value)
     }
 
-    fn show_notices(&self, notices: &[crate::files::Notice]) {
+    pub fn show_notices(&self, notices: &[crate::files::Notice]) {
         for notice in notices {
             self.out.warn(notice.to_string());
         }
@@ -117,7 +117,9 @@ impl App {
 
     /// A profile that must be there.
     pub fn profile(&self, name: &str) -> Result<Profile> {
-        let (credentials, config) = self.documents()?;
+        let credentials = self.credentials.load_for(name)?;
+        self.show_notices(&credentials.notices);
+        let (credentials, config) = (credentials.document, self.load(&self.config)?);
         Profile::find(name, &credentials, &config).ok_or_else(|| self.not_found("Profile", name))
     }
 

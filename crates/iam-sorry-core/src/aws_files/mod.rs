@@ -8,6 +8,7 @@
 mod edit;
 mod error;
 mod header;
+mod only;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -94,6 +95,20 @@ impl Document {
             line_ending: if text[..first_line_end].ends_with('\r') { "\r\n" } else { "\n" },
             read: Arc::new(Read { text: Zeroizing::new(text.to_owned()), entries: scan.entries }),
         })
+    }
+
+    /// Reads a file's bytes for the sake of one profile: what it says of the others is checked but not kept. Not for
+    /// editing.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    pub fn parse_for(bytes: &[u8], kind: FileKind, profile: &str) -> Result<Self, ParseError> {
+        let part = std::str::from_utf8(bytes).ok().and_then(|text| only::sections_about(text, profile));
+        match part.map(|part| Self::parse(part.as_bytes(), kind)) {
+            Some(Ok(document)) => Ok(document),
+            // Also after an error in the part: only the whole knows the number of its line.
+            Some(Err(_)) | None => Self::parse(bytes, kind),
+        }
     }
 
     /// A file that doesn't exist yet.

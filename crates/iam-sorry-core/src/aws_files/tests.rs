@@ -319,9 +319,12 @@ fn any_file() -> impl Strategy<Value = (FileKind, String)> {
     ]
 }
 
+fn own(pairs: Vec<(&str, &str)>) -> Vec<(String, String)> {
+    pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+}
+
 /// Everything that is read, by profile.
 fn all(document: &Document) -> Vec<(String, Vec<(String, String)>)> {
-    let own = |pairs: Vec<(&str, &str)>| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     document.profiles().iter().map(|name| (name.to_string(), own(document.entries(name)))).collect()
 }
 
@@ -336,6 +339,31 @@ fn read_anew(document: &Document) -> Document {
     let anew = Document::parse(&document.render(), document.kind()).unwrap();
     assert_eq!(all(&anew), all(document));
     anew
+}
+
+/// Lines in any order: many of these the SDK refuses.
+fn any_lines() -> impl Strategy<Value = (FileKind, String)> {
+    prop_oneof![Just(FileKind::Credentials), Just(FileKind::Config)].prop_flat_map(|kind| {
+        let ending = prop_oneof![4 => Just("\n"), 1 => Just("\r\n"), 1 => Just(" \n")];
+        let broken = prop_oneof![9 => line(kind), 1 => "[a-c\\[\\]= #\"]{0,6}"];
+        proptest::collection::vec((broken, ending), 0..14)
+            .prop_map(move |lines| (kind, lines.into_iter().map(|(line, ending)| line + ending).collect()))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reading_for_one_profile_reads_and_refuses_the_same(
+        (kind, text) in any_lines(),
+        name in prop_oneof![3 => name(), 1 => "[a-c]{1,2}|default"],
+    ) {
+        let whole = Document::parse(text.as_bytes(), kind);
+        let one = Document::parse_for(text.as_bytes(), kind, &name);
+        let told = |d: &Document| (d.contains(&name), own(d.entries(&name)));
+        prop_assert_eq!(whole.as_ref().map(told), one.as_ref().map(told));
+    }
 }
 
 proptest! {

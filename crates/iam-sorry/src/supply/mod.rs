@@ -47,10 +47,9 @@ pub struct Supplied {
 /// Kind `Profile` where there are none and no way to get them; `Aws` where AWS was asked in vain; `Key` where a sealed
 /// value could not be opened.
 pub fn credentials(app: &App, name: &str, want: Want) -> Result<Supplied> {
-    let (credentials, config) = app.documents()?;
-    let supply = Supply { app, credentials, config };
+    let supply = Supply { app, config: app.load(&app.config)? };
     let trail = Trail(app.settings.under_way.clone());
-    let Some(profile) = supply.find(name) else {
+    let Some(profile) = supply.find_first(name)? else {
         let manager = app.global.profile.as_deref().filter(|manager| want.make && *manager != name);
         let Some(manager) = manager else { return Err(app.not_found("Profile", name)) };
         let credentials = supply.make(name, manager)?;
@@ -60,16 +59,24 @@ pub fn credentials(app: &App, name: &str, want: Want) -> Result<Supplied> {
     Ok(Supplied { profile, credentials })
 }
 
-/// The files as they were when the work began.
+/// The config file as it was when the work began; of the credentials file, only the profiles that come up are read.
 struct Supply<'a> {
     app: &'a App,
-    credentials: Document,
     config: Document,
 }
 
 impl Supply<'_> {
+    /// The profile that was asked for; what is wrong with the file is told here.
+    fn find_first(&self, name: &str) -> Result<Option<Profile>> {
+        let loaded = self.app.credentials.load_for(name)?;
+        self.app.show_notices(&loaded.notices);
+        Ok(Profile::find(name, &loaded.document, &self.config))
+    }
+
+    /// One that another leads to.
     fn find(&self, name: &str) -> Option<Profile> {
-        Profile::find(name, &self.credentials, &self.config)
+        let loaded = self.app.credentials.load_for(name).ok()?;
+        Profile::find(name, &loaded.document, &self.config)
     }
 
     /// As AWS tools do: a role is assumed even where the profile has keys too (they may be its source).
