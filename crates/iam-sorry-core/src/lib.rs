@@ -5,8 +5,11 @@
 //! of `~/.aws/credentials` may touch) can be tested without a machine around it, and serves a command line and a
 //! server alike.
 
+pub mod api;
+pub mod audit;
 pub mod aws_files;
 pub mod credentials;
+pub mod identity;
 pub mod names;
 pub mod seal;
 pub mod shells;

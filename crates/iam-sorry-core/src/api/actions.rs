@@ -1,0 +1,209 @@
+//! The IAM actions that the service does on a person's behalf, and what they give.
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// `POST /users`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CreateUser {
+    /// The IAM user's name; its namespace is the one that holds it.
+    pub name: String,
+    /// Managed policies to attach at once, by ARN.
+    #[serde(default)]
+    pub policies: Vec<String>,
+    /// Decide and check, but change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// An IAM user that the service made or adopted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UserInfo {
+    /// As IAM spells it.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Who made or adopted it (`issuer/subject`).
+    pub owner: String,
+    /// When, RFC 3339.
+    pub created_at: String,
+    /// Whether it was there before the service.
+    pub adopted: bool,
+}
+
+/// `GET /users/{name}`: what IAM says now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UserDetails {
+    /// The user.
+    pub user: UserInfo,
+    /// ARNs of the attached managed policies.
+    pub policies: Vec<String>,
+    /// Its access keys.
+    pub keys: Vec<KeyInfo>,
+    /// The permissions boundary, where it has one.
+    pub permissions_boundary: Option<String>,
+}
+
+/// An access key, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct KeyInfo {
+    /// `AKIA...`.
+    pub access_key_id: String,
+    /// `Active` or `Inactive`.
+    pub status: String,
+    /// When it was made, RFC 3339.
+    pub created_at: Option<String>,
+    /// When AWS last saw it, RFC 3339; none where it never did.
+    pub last_used_at: Option<String>,
+}
+
+/// `POST /users/{name}/policies`; also the query of `DELETE /users/{name}/policies`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+pub struct PolicyChange {
+    /// The managed policy's ARN; it must be on the configuration's allow-list.
+    pub policy_arn: String,
+    /// Decide and check, but change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The query of requests that have no body.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+pub struct Options {
+    /// Decide and check, but change nothing.
+    pub dry_run: bool,
+}
+
+/// What was done, or would be. The answer to every action that gives no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Done {
+    /// The operation's id: in the audit trail, and as a tag on what was made.
+    pub operation: String,
+    /// Such as `create-user`.
+    pub action: String,
+    /// The user or role.
+    pub resource: String,
+    /// Nothing was changed: it was a dry run, or the same request was done before.
+    pub changed: bool,
+    /// What happened, a line each: what was taken away, what was there already.
+    pub notes: Vec<String>,
+    /// The rules that allowed it.
+    pub reasons: Vec<String>,
+}
+
+/// `POST /users/{name}/keys` and `POST /users/{name}/keys/{id}/rotate`: a new permanent key, shown once.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewKey {
+    /// The operation.
+    pub done: Done,
+    /// `AKIA...`.
+    pub access_key_id: String,
+    /// The secret, this once.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub secret_access_key: SecretString,
+}
+
+/// `POST /credentials`: temporary credentials of an IAM user, or of a role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CredentialsRequest {
+    /// An IAM user of the service's; exactly one of `user` and `role`.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The ARN of a role that the configuration names.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Seconds, from 900; the longest that the rules allow where absent.
+    #[serde(default)]
+    pub duration_seconds: Option<u32>,
+    /// Decide and check, but issue nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Temporary credentials, shown once.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IssuedCredentials {
+    /// The operation; its notes say so where the duration was cut.
+    pub done: Done,
+    /// Whose they are: what sts:GetCallerIdentity answers to them.
+    pub arn: String,
+    /// `ASIA...`.
+    pub access_key_id: String,
+    /// The secret access key.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub secret_access_key: SecretString,
+    /// The session token.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub session_token: SecretString,
+    /// When they end, RFC 3339.
+    pub expiration: String,
+    /// Seconds that they were issued for.
+    pub duration_seconds: u32,
+}
+
+/// `GET /credentials`: what was issued, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GrantInfo {
+    /// The operation that issued it.
+    pub operation: String,
+    /// Who asked (`issuer/subject`).
+    pub person: String,
+    /// `session`, `role` or `access-key`.
+    pub kind: String,
+    /// The user's name or the role's ARN.
+    pub resource: String,
+    /// The access key ID.
+    pub access_key_id: String,
+    /// When, RFC 3339.
+    pub issued_at: String,
+    /// Until when, RFC 3339; none for permanent keys.
+    pub expires_at: Option<String>,
+    /// `active`, `expired`, `deleted`.
+    pub state: String,
+}
+
+/// `POST /explain`: may I, and why? Decides and records nothing but that it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExplainRequest {
+    /// Such as `create-user`.
+    pub action: String,
+    /// The user's name or the role's ARN.
+    pub resource: String,
+    /// For attach-policy and detach-policy.
+    #[serde(default)]
+    pub policy_arn: Option<String>,
+    /// For credentials.
+    #[serde(default)]
+    pub duration_seconds: Option<u32>,
+}
+
+/// The decision and who decided it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Explanation {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The rules or guardrails that decided, in words; or that no rule allows it.
+    pub reasons: Vec<String>,
+    /// For credentials: the longest duration that is allowed, seconds.
+    pub longest_seconds: Option<u32>,
+}

@@ -1,0 +1,158 @@
+//! Signing in, sessions, and the SSH keys that may sign in.
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{Identity, Method};
+
+/// `GET /service`: what anybody may know before signing in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServiceInfo {
+    /// The department's name for it.
+    pub name: String,
+    /// The version of `iam-sorryd`.
+    pub version: String,
+    /// `https://host[:port]`, exactly as sign-in signatures are bound to it.
+    pub origin: String,
+    /// The ways to sign in that are configured.
+    pub methods: Vec<Method>,
+    /// The service's time, RFC 3339.
+    pub time: String,
+}
+
+/// `POST /login/ssh/challenge`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SshChallengeRequest {
+    /// The public key, as in `~/.ssh/id_ed25519.pub` (`ssh-ed25519 AAAA...`); a comment is ignored.
+    pub public_key: String,
+}
+
+/// The answer: what to sign (`core::ssh::login`), once, within 60 seconds. The same for known and unknown keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SshChallenge {
+    /// 32 random bytes, base64url without padding.
+    pub nonce: String,
+    /// The service's fingerprint of this request (`SHA256:...`): key and address it came from.
+    pub request: String,
+    /// The service's time, RFC 3339; part of what is signed.
+    pub time: String,
+    /// When the nonce stops being accepted, RFC 3339.
+    pub expires_at: String,
+}
+
+/// `POST /login/ssh`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SshLogin {
+    /// From the challenge.
+    pub nonce: String,
+    /// The same key as in the challenge.
+    pub public_key: String,
+    /// The Ed25519 signature over the SSHSIG blob (PROTOCOL.sshsig), 64 bytes, base64url without padding.
+    pub signature: String,
+}
+
+/// `POST /login/ldap`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LdapLogin {
+    /// The login name.
+    pub username: String,
+    /// The password; goes to the directory and nowhere else.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub password: SecretString,
+}
+
+/// The answer to every sign-in that was accepted.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SignedIn {
+    /// The session token, for `Authorization: Bearer`. Shown once; the service keeps its hash only.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub token: SecretString,
+    /// When the session ends at the latest, RFC 3339.
+    pub expires_at: String,
+    /// How long it may lie idle, seconds.
+    pub idle_seconds: u32,
+    /// Who signed in.
+    pub identity: Identity,
+}
+
+/// `GET /me`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Me {
+    /// Who is signed in.
+    pub identity: Identity,
+    /// The session in use.
+    pub session: SessionInfo,
+    /// The namespaces that the person, or one of their groups, owns.
+    pub namespaces: Vec<NamespaceInfo>,
+    /// The roles that they may assume.
+    pub roles: Vec<String>,
+    /// Whether they may read everybody's audit records.
+    pub auditor: bool,
+}
+
+/// A namespace: who may be called what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NamespaceInfo {
+    /// Its name, which is also its prefix: `dirk` holds `dirk` and `dirk-*`.
+    pub name: String,
+    /// The IAM path of the users that are made in it.
+    pub path: String,
+    /// The people (`person:NAME`) and groups (`group:NAME`) that own it.
+    pub owners: Vec<String>,
+}
+
+/// A session, without its token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionInfo {
+    /// Names the session; no secret.
+    pub id: String,
+    /// Whose it is (`issuer/subject`).
+    pub person: String,
+    /// Their login name.
+    pub name: String,
+    /// How they signed in.
+    pub method: Method,
+    /// When, RFC 3339.
+    pub signed_in_at: String,
+    /// Last used, RFC 3339, to the minute.
+    pub last_used_at: String,
+    /// When it ends at the latest, RFC 3339.
+    pub expires_at: String,
+    /// The address it was opened from.
+    pub address: String,
+    /// Whether it is the one that asks.
+    pub current: bool,
+}
+
+/// `POST /ssh-keys`: a signed-in person registers a key to sign in with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RegisterSshKey {
+    /// The public key line.
+    pub public_key: String,
+}
+
+/// A key that may sign in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SshKeyInfo {
+    /// `SHA256:...`, as `ssh-keygen -l` shows it.
+    pub fingerprint: String,
+    /// The comment it came with.
+    pub comment: String,
+    /// When it was registered, RFC 3339.
+    pub registered_at: String,
+}

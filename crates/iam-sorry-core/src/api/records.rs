@@ -1,0 +1,51 @@
+//! Pages of lists, and the audit trail as the interface shows it.
+
+use serde::{Deserialize, Serialize};
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Ask for the next page with `?cursor=`; none on the last.
+    pub next: Option<String>,
+}
+
+/// The query of every list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+pub struct PageQuery {
+    /// From the page before.
+    pub cursor: Option<String>,
+    /// 1 to 500 (default 100).
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 500), param(minimum = 1, maximum = 500))]
+    pub limit: Option<u32>,
+    /// Everybody's, for those who may; mine otherwise.
+    pub all: bool,
+}
+
+/// The query of `GET /audit` and `GET /audit/export`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+pub struct AuditQuery {
+    /// From the page before.
+    pub cursor: Option<String>,
+    /// 1 to 500 (default 100).
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 500), param(minimum = 1, maximum = 500))]
+    pub limit: Option<u32>,
+    /// Everybody's, for auditors; mine otherwise.
+    pub all: bool,
+    /// Only this person's (`issuer/subject` or login name); for auditors.
+    pub person: Option<String>,
+    /// Only this action.
+    pub action: Option<String>,
+    /// Only this user or role.
+    pub resource: Option<String>,
+    /// From this time on, RFC 3339.
+    pub from: Option<String>,
+    /// Before this time, RFC 3339.
+    pub to: Option<String>,
+}

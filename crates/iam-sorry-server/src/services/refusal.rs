@@ -1,0 +1,25 @@
+//! The one error that leaves the services: a fixed code, a text for the person, and the rules that decided.
+
+use iam_sorry_core::api::ProblemCode;
+
+/// Why something was not done. `detail` is what the person reads: what happened and what to do next, never a secret and
+/// never the text of an internal error (that goes to the log under the request's id).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refusal {
+    /// The fixed public code.
+    pub code: ProblemCode,
+    /// For the person.
+    pub detail: String,
+    /// The rules or guardrails that decided.
+    pub reasons: Vec<String>,
+    /// Seconds after which it may work.
+    pub retry_after: Option<u32>,
+}
+
+impl Refusal {
+    /// Without reasons.
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), reasons: Vec::new(), retry_after: None }
+    }
+}

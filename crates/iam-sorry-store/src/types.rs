@@ -1,0 +1,248 @@
+//! What goes into the store and comes out.
+
+use iam_sorry_core::audit::Event;
+use iam_sorry_core::identity::{Identity, Method};
+
+/// Why the store could not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database can't be reached, is locked, or went away in the middle; the write may or may not be there.
+    #[error("The database can't be reached: {0}")]
+    Unavailable(String),
+    /// The disk is full or can't be written. Nothing was written.
+    #[error(
+        "The database can't be written: {0}\nMake room on its disk; nothing is done until it can be written."
+    )]
+    Full(String),
+    /// The schema is older or newer than this program.
+    #[error("{0}")]
+    Schema(String),
+    /// Another instance holds what only one may hold.
+    #[error("{0}")]
+    Taken(String),
+    /// The operation was taken over by another instance: stop.
+    #[error("operation {0} was taken over by another instance")]
+    Fenced(String),
+    /// What is stored makes no sense: damaged, or not ours.
+    #[error("The database holds something unexpected: {0}")]
+    Corrupt(String),
+}
+
+/// An operation, as it begins. Nothing in it is a secret.
+#[derive(Clone, Debug)]
+pub struct NewOperation {
+    /// Unique; also a tag on what is made in AWS.
+    pub id: String,
+    /// `issuer/subject`.
+    pub person: String,
+    /// The person's idempotency key; unique together with the person.
+    pub idempotency_key: String,
+    /// Such as `create-user`.
+    pub action: String,
+    /// The IAM user or role, case-folded: at most one open operation that changes a user exists at a time.
+    pub resource: String,
+    /// Whether it holds the resource for itself while it is open (not for AssumeRole).
+    pub exclusive: bool,
+    /// A digest of the request, to notice the same key used for something else.
+    pub request_hash: String,
+    /// What the reconciler needs to finish or undo it: JSON of the service's own.
+    pub plan: String,
+}
+
+/// What [`crate::Store::begin`] found.
+#[derive(Clone, Debug)]
+pub enum Begun {
+    /// The intent is on disk: act.
+    New,
+    /// This idempotency key was used before; nothing was written.
+    Seen(Operation),
+    /// Another open operation holds the resource; nothing was written.
+    Busy(String),
+}
+
+/// Where an operation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationState {
+    /// Intent written, outcome not.
+    Open,
+    /// Finished as asked.
+    Done,
+    /// Failed, with nothing left behind.
+    Failed,
+    /// Taken back by the reconciler.
+    Undone,
+}
+
+/// An operation, read back.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// As it was begun.
+    pub new: NewOperation,
+    /// Where it stands.
+    pub state: OperationState,
+    /// Which instance is at work on it.
+    pub instance: String,
+    /// When it began, milliseconds since 1970.
+    pub begun_ms: i64,
+    /// What became known on the way ([`crate::Store::note`]), JSON, oldest first.
+    pub notes: Vec<String>,
+    /// What was answered, JSON without secrets.
+    pub result: Option<String>,
+    /// Who asked, as in the intent's record, for the outcome's.
+    pub event: Event,
+}
+
+/// What becomes of an operation, all in one transaction with its audit record.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// The operation.
+    pub operation: String,
+    /// Done, Failed or Undone.
+    pub state: OperationState,
+    /// What is answered, JSON without secrets.
+    pub result: String,
+    /// The outcome's record.
+    pub event: Event,
+    /// What was handed out.
+    pub grants: Vec<NewGrant>,
+    /// Access keys that no longer exist: their grants become `deleted`.
+    pub deleted_keys: Vec<String>,
+    /// A user that was made or adopted.
+    pub user: Option<ManagedUser>,
+    /// A user that is gone (case-folded name): its row goes, its grants become `deleted`.
+    pub deleted_user: Option<String>,
+}
+
+/// Credentials that were handed out, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewGrant {
+    /// `session`, `role` or `access-key`.
+    pub kind: String,
+    /// User name or role ARN.
+    pub resource: String,
+    /// The access key ID.
+    pub access_key_id: String,
+    /// Milliseconds since 1970.
+    pub issued_ms: i64,
+    /// Milliseconds since 1970; none for permanent keys.
+    pub expires_ms: Option<i64>,
+}
+
+/// A grant, read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The grant.
+    pub new: NewGrant,
+    /// The operation that made it.
+    pub operation: String,
+    /// Whose (`issuer/subject`).
+    pub person: String,
+    /// Whether what it handed out was deleted since.
+    pub deleted: bool,
+}
+
+/// An IAM user that the service made or adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagedUser {
+    /// As IAM spells it.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// Its namespace's name.
+    pub namespace: String,
+    /// `issuer/subject` of who made or adopted it.
+    pub owner: String,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
+    /// Whether it was there before the service.
+    pub adopted: bool,
+}
+
+/// A session. The token itself is never stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Names it; no secret.
+    pub id: String,
+    /// SHA-256 of the token.
+    pub token_hash: [u8; 32],
+    /// SHA-256 of the secret that forms carry (web sessions).
+    pub form_hash: Option<[u8; 32]>,
+    /// Whose it is.
+    pub identity: Identity,
+    /// How it was opened.
+    pub method: Method,
+    /// Milliseconds since 1970.
+    pub signed_in_ms: i64,
+    /// Milliseconds since 1970; written at most once a minute.
+    pub last_used_ms: i64,
+    /// Milliseconds since 1970.
+    pub expires_ms: i64,
+    /// Where it was opened from.
+    pub address: String,
+}
+
+/// An SSH key that may sign in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshKey {
+    /// `SHA256:...`; unique.
+    pub fingerprint: String,
+    /// The public key line without comment.
+    pub public_key: String,
+    /// Its comment.
+    pub comment: String,
+    /// Who it signs in, as they were when they registered it.
+    pub identity: Identity,
+    /// Milliseconds since 1970.
+    pub registered_ms: i64,
+}
+
+/// A nonce that may be signed once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// The nonce, base64url.
+    pub nonce: String,
+    /// The fingerprint of the key that asked.
+    pub fingerprint: String,
+    /// The service's fingerprint of the request.
+    pub request: String,
+    /// The time that is signed, RFC 3339.
+    pub time: String,
+    /// Milliseconds since 1970.
+    pub expires_ms: i64,
+}
+
+/// Which part of a list: after `cursor`, at most `limit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// From the page before.
+    pub cursor: Option<String>,
+    /// How many.
+    pub limit: u32,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageOf<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next one begins; none on the last.
+    pub next: Option<String>,
+}
+
+/// Which audit records, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// `issuer/subject`.
+    pub person: Option<String>,
+    /// Login name.
+    pub name: Option<String>,
+    /// Such as `create-user`.
+    pub action: Option<String>,
+    /// User or role, case-folded.
+    pub resource: Option<String>,
+    /// Milliseconds since 1970, inclusive.
+    pub from_ms: Option<i64>,
+    /// Milliseconds since 1970, exclusive.
+    pub to_ms: Option<i64>,
+}
