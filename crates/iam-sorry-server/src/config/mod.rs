@@ -1,0 +1,6 @@
+//! The one configuration file (TOML), read and checked once at start. Every concern has a settings struct of its own
+//! next to its code; here they become one file. Secrets are never in it: a [`SecretRef`] says where they are.
+
+mod secret_ref;
+
+pub use secret_ref::{SecretRef, SecretRefError};
