@@ -114,7 +114,7 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
         // Our own, whose answer was lost on the way: nothing was done on it yet.
         let ours =
             seen.new.id == new.id && seen.instance == tx.instance && seen.state == OperationState::Open;
-        return Ok(if ours { Begun::New } else { Begun::Seen(seen) });
+        return Ok(if ours { Begun::New } else { Begun::Seen(Box::new(seen)) });
     }
     if new.exclusive
         && let Some(mut holder) = tx.first(

@@ -58,7 +58,6 @@ pub struct NewOperation {
 
 /// What [`crate::Store::begin`] found.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "made once a request and taken apart at once")]
 pub enum Begun {
     /// The intent is on disk: act.
     New,
