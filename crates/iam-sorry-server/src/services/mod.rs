@@ -5,6 +5,8 @@
 
 mod refusal;
 mod seam;
+mod sessions;
+mod sign_in;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use iam_sorry_core::api::Done;
 use iam_sorry_core::identity::Identity;
 
 pub use refusal::Refusal;
+pub use sessions::form_secret;
+pub use sign_in::NewSession;
 
 /// Where a request came from.
 #[derive(Clone, Debug)]
