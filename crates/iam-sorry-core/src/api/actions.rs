@@ -85,6 +85,17 @@ pub struct Options {
     pub dry_run: bool,
 }
 
+/// The query of `DELETE /users/{name}/keys/{id}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+pub struct DeleteKey {
+    /// Decide and check, but change nothing.
+    pub dry_run: bool,
+    /// Delete it although it was used within the last hour (as configured): whoever uses it will fail.
+    pub force: bool,
+}
+
 /// What was done, or would be. The answer to every action that gives no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
