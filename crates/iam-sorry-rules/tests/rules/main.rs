@@ -1,5 +1,7 @@
 //! The rules as the service asks them: whole rule sets in, decisions out.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod cases;
 mod decisions;
 mod guardrails;
