@@ -20,7 +20,7 @@ use crate::slices::Slices;
 #[derive(Debug)]
 pub struct RuleSet {
     settings: Settings,
-    pub(crate) words: Vocabulary,
+    words: &'static Vocabulary,
     pub(crate) rules: Vec<Rule>,
     slices: Slices,
     /// Place in `settings.namespaces` by folded name.
@@ -71,9 +71,9 @@ impl RuleSet {
         if let Err(problems) = settings.check() {
             return Err(problems.into_iter().map(of_settings).collect());
         }
-        let words = Vocabulary::new().map_err(|e| vec![of_settings(e.to_string())])?;
-        let loaded = load::load(files, &settings, &words)?;
-        let slices = Slices::new(loaded.policies, &words).map_err(|e| vec![of_settings(e)])?;
+        let words = Vocabulary::shared().map_err(|e| vec![of_settings(e)])?;
+        let loaded = load::load(files, &settings, words)?;
+        let slices = Slices::new(loaded.policies, words).map_err(|e| vec![of_settings(e)])?;
         let mut namespaces = HashMap::new();
         let mut owned: HashMap<Owner, Vec<EntityUid>> = HashMap::new();
         for (place, namespace) in settings.namespaces.iter().enumerate() {
@@ -199,7 +199,7 @@ impl RuleSet {
 
     /// Puts a question into Cedar's terms.
     pub(crate) fn prepare(&self, question: &Question<'_>) -> Result<Prepared<'_>, Untranslatable> {
-        let words = &self.words;
+        let words = self.words;
         let person = cedar::person(words, question.identity, self.owns(question.identity))?;
         let action =
             words.action(question.action).ok_or_else(|| Untranslatable("unknown action".to_owned()))?;

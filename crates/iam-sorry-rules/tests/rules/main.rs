@@ -6,4 +6,5 @@ mod cases;
 mod decisions;
 mod guardrails;
 mod loading;
+mod properties;
 mod scene;
