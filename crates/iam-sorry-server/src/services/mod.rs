@@ -4,6 +4,7 @@
 //! [`lifecycle`] keeps an instance allowed to act, [`reconcile`] finishes or takes back what a dead one left.
 
 mod refusal;
+pub mod rules;
 mod seam;
 mod sessions;
 mod sign_in;
