@@ -11,6 +11,7 @@ pub mod aws_files;
 pub mod credentials;
 pub mod identity;
 pub mod names;
+pub mod process_json;
 pub mod seal;
 pub mod shells;
 pub mod ssh;

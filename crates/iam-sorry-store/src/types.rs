@@ -56,7 +56,7 @@ pub enum Begun {
     /// The intent is on disk: act.
     New,
     /// This idempotency key was used before; nothing was written.
-    Seen(Operation),
+    Seen(Box<Operation>),
     /// Another open operation holds the resource; nothing was written.
     Busy(String),
 }

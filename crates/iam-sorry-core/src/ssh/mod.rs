@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod key_file;
+pub mod login;
 pub mod public_key;
 pub mod sshsig;
 pub(crate) mod wire;

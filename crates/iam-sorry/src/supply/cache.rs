@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::process_json;
 use iam_sorry_core::timestamp::Timestamp;
 use zeroize::Zeroizing;
 
+use super::MARGIN;
 use super::place::Place;
-use super::{MARGIN, json};
 use crate::files::{self, FileError, replace_atomically};
 
 /// Longer than any session lives (36 h).
@@ -86,7 +87,7 @@ impl Cache {
     fn read(&self) -> Option<Kept> {
         let bytes = Zeroizing::new(std::fs::read(&self.path).ok()?);
         let split = bytes.iter().position(|byte| *byte == b'\n')?;
-        let credentials = json::read(&bytes[..split]).ok()?;
+        let credentials = process_json::read(&bytes[..split]).ok()?;
         let issued = Timestamp::parse(std::str::from_utf8(&bytes[split + 1..]).ok()?).ok()?;
         Some(Kept { issued, expires: credentials.expiration?, credentials })
     }

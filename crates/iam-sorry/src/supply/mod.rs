@@ -5,7 +5,6 @@
 
 mod cache;
 mod flight;
-mod json;
 mod place;
 mod process;
 mod renew;

@@ -4,10 +4,11 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::process_json;
 use iam_sorry_core::timestamp::human_duration;
 use zeroize::Zeroizing;
 
-use super::{Trail, json};
+use super::Trail;
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::profile::Profile;
@@ -50,7 +51,7 @@ pub fn run(app: &App, profile: &Profile, line: &str, trail: &Trail) -> Result<Cr
     if let Some(Err(e)) = read {
         return Err(failed(e.to_string()));
     }
-    let credentials = json::read(&output).map_err(|e| failed(e.to_string()))?;
+    let credentials = process_json::read(&output).map_err(|e| failed(e.to_string()))?;
     match credentials.seconds_left(app.now()) {
         Some(left) if left <= 0 => Err(failed(format!("they expired {} ago", human_duration(-left)))),
         _ => Ok(credentials),

@@ -1,8 +1,9 @@
 //! The JSON of a credential_process, Version 1, as other programs print it and as we keep it.
 
-use iam_sorry_core::credentials::Credentials;
-use iam_sorry_core::timestamp::Timestamp;
 use serde::Deserialize;
+
+use crate::credentials::Credentials;
+use crate::timestamp::Timestamp;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -17,17 +18,29 @@ struct Answer {
 /// What is wrong with it, in words that hold nothing of it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum JsonError {
+    /// Not JSON, or without a field that it needs.
     #[error("it is not the JSON of a credential_process (line {line}, column {column})")]
-    Json { line: usize, column: usize },
+    Json {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
+    /// Another version of the format.
     #[error("its Version is {0}, not 1")]
     Version(u32),
+    /// An empty access key.
     #[error("it has no access key")]
     NoKey,
+    /// An Expiration that can't be read.
     #[error("its Expiration is no ISO 8601 date and time")]
     Expiration,
 }
 
 /// Reads it (AWS SDKs and Tools Reference Guide, "Process credential provider").
+///
+/// # Errors
+/// [`JsonError`], which shows nothing of the text.
 pub fn read(text: &[u8]) -> Result<Credentials, JsonError> {
     let answer: Answer =
         serde_json::from_slice(text).map_err(|e| JsonError::Json { line: e.line(), column: e.column() })?;
