@@ -54,15 +54,15 @@ tokio::task_local! {
     static REQUEST_IDS: RefCell<Vec<String>>;
 }
 
-/// The work, and AWS's ids of the requests that it made (`x-amzn-requestid`), in order: what CloudTrail and AWS's
-/// support know them by. Requests that the work leaves to other tasks are not among them.
-pub async fn with_request_ids<T>(work: impl Future<Output = T>) -> (T, Vec<String>) {
-    REQUEST_IDS
-        .scope(RefCell::default(), async {
-            let result = work.await;
-            (result, REQUEST_IDS.with(RefCell::take))
-        })
-        .await
+/// Runs the work so that AWS's ids of the requests that it makes (`x-amzn-requestid`) are kept: what CloudTrail and AWS's
+/// support know them by. [`take_request_ids`] gives them, within the work.
+pub async fn keeping_request_ids<T>(work: impl Future<Output = T>) -> T {
+    REQUEST_IDS.scope(RefCell::default(), work).await
+}
+
+/// The ids since the work began or they were last taken, in order; none outside of [`keeping_request_ids`].
+pub fn take_request_ids() -> Vec<String> {
+    REQUEST_IDS.try_with(RefCell::take).unwrap_or_default()
 }
 
 /// This machine's clock, whole seconds.
@@ -106,7 +106,7 @@ impl Intercept for Listen {
         // RFC 9110, section 6.6.1; a response from a cache (Age) would tell an old time.
         let headers = context.response().headers();
         if let Some(id) = headers.get("x-amzn-requestid") {
-            // Outside of `with_request_ids` nobody asks for them.
+            // Outside of `keeping_request_ids` nobody asks for them.
             let _ = REQUEST_IDS.try_with(|ids| ids.borrow_mut().push(crate::asked::clean(id)));
         }
         if headers.get("age").is_none()

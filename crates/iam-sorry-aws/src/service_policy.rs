@@ -27,8 +27,7 @@ pub struct ServicePolicy {
 }
 
 /// On the service's users, without a condition.
-const ON_USERS: [(&str, &str); 21] = [
-    ("iam:GetUser", "is it ours: its tags and path"),
+const ON_USERS: [(&str, &str); 20] = [
     ("iam:TagUser", "owner and operation, by which a user is known again"),
     ("iam:DeleteUser", "delete-user, and taking back what failed half-way"),
     ("iam:CreateAccessKey", "keys, and the key that STS is asked with"),
@@ -51,6 +50,10 @@ const ON_USERS: [(&str, &str); 21] = [
     ("iam:DeleteServiceSpecificCredential", "delete-user"),
 ];
 
+/// On any user, but it only looks: a user that was deleted or moved behind the service's back is outside every path of its
+/// own, where AWS would answer AccessDenied and not NoSuchEntity.
+const LOOK: &str = "iam:GetUser";
+
 /// Only with the configured boundary.
 const WITH_BOUNDARY: [&str; 2] = ["iam:CreateUser", "iam:PutUserPermissionsBoundary"];
 
@@ -58,8 +61,7 @@ const WITH_BOUNDARY: [&str; 2] = ["iam:CreateUser", "iam:PutUserPermissionsBound
 const ON_ROLES: [&str; 3] = ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"];
 
 /// To look at a user elsewhere and to bring it under the service's path.
-const ADOPT: [&str; 6] = [
-    "iam:GetUser",
+const ADOPT: [&str; 5] = [
     "iam:TagUser",
     "iam:UpdateUser",
     "iam:ListAttachedUserPolicies",
@@ -76,6 +78,7 @@ impl ServicePolicy {
         let mut actions: Vec<&str> = ON_USERS.iter().map(|(action, _)| *action).collect();
         actions.extend(WITH_BOUNDARY);
         actions.extend([
+            LOOK,
             "iam:AttachUserPolicy",
             "iam:RemoveUserFromGroup",
             "iam:DeleteVirtualMFADevice",
@@ -95,6 +98,7 @@ impl ServicePolicy {
         let arn = |kind: &str, name: &str| format!("arn:{}:iam::{account}:{kind}/{name}", self.partition);
         let users = self.user_patterns(&arn)?;
         let mut statements = vec![statement("Users", &ON_USERS.map(|(action, _)| action), &users)];
+        statements.push(statement("IsItOurs", &[LOOK], &[arn("user", "*")]));
         let mut with_boundary = statement("UsersWithBoundary", &WITH_BOUNDARY, &users);
         if let Some(boundary) = &self.boundary {
             let boundary = checked_arn(boundary)?;
@@ -221,7 +225,7 @@ mod tests {
             json!(["arn:aws:iam::123456789012:user/iam-sorry/*", "arn:aws:iam::123456789012:user/other/*"]);
         for statement in policy["Statement"].as_array().unwrap() {
             let actions = statement["Action"].to_string();
-            if actions.contains("User\"") && !actions.contains("Group") {
+            if actions.contains("User\"") && !actions.contains("Group") && !actions.contains(LOOK) {
                 assert_eq!(statement["Resource"], users, "{statement}");
             }
             let open = statement["Resource"].to_string() == "[\"*\"]";
