@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{Event, InvalidRecord, Record};
+
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -48,4 +50,24 @@ pub struct AuditQuery {
     pub from: Option<String>,
     /// Before this time, RFC 3339.
     pub to: Option<String>,
+}
+
+/// An item of `GET /audit`: one record of the trail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditRecord {
+    /// Its place in the trail, from 1.
+    pub seq: u64,
+    /// Its hash, 64 hexadecimal digits: what the next record carries.
+    pub hash: String,
+    /// What happened.
+    pub event: Event,
+}
+
+impl TryFrom<&Record> for AuditRecord {
+    type Error = InvalidRecord;
+
+    fn try_from(record: &Record) -> Result<Self, InvalidRecord> {
+        Ok(Self { seq: record.seq, hash: record.hash_hex(), event: record.event()? })
+    }
 }
