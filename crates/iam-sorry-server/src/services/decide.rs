@@ -81,6 +81,16 @@ impl Service {
             Some(name) => self.store().user(name.as_str()).await?,
             None => None,
         };
+        self.allow_with(caller, ask, row).await
+    }
+
+    /// The same, of a user whose row is at hand.
+    pub(super) async fn allow_with(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        row: Option<ManagedUser>,
+    ) -> Result<Allowed, Refusal> {
         let (decision, seconds) = self.judge(caller, ask, row.as_ref());
         if decision.allowed {
             return Ok(Allowed { decision, row, seconds });

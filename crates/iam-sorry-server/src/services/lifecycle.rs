@@ -28,7 +28,7 @@ pub const AWS_TIME: Duration = Duration::from_secs(10);
 pub(super) const TAKEOVER: Duration = Duration::from_secs(20);
 
 /// How often the reconciler looks.
-const RECONCILE: Duration = Duration::from_secs(5);
+const RECONCILE: Duration = Duration::from_secs(2);
 
 pub(super) struct Life {
     /// When the last beat that the database confirmed was sent.

@@ -3,6 +3,7 @@
 //! Every action goes the same way (`operation`): decide by the rules, write the intent, act, write the outcome.
 //! `lifecycle` keeps an instance allowed to act, `reconcile` finishes or takes back what a dead one left.
 
+mod adopt;
 mod aws;
 mod clock;
 mod credentials;
@@ -73,6 +74,8 @@ pub struct Parts {
     pub clock: Clock,
     /// This instance's name: random, new at each start.
     pub instance: String,
+    /// Whether other instances may work on the same database (PostgreSQL). Where not, every other one is dead.
+    pub other_instances: bool,
 }
 
 /// The service: cheap to clone, shared by all faces.

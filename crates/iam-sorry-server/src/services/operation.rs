@@ -121,6 +121,32 @@ impl Service {
         })))
     }
 
+    /// The answer of the same request, where it was done before under the same key: for what can't be decided any more once
+    /// it is done. Nothing that the person was not told then.
+    pub(super) async fn done_before(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        ask: &Ask,
+        request: &impl Serialize,
+    ) -> Result<Option<Done>, Refusal> {
+        let Some(key) = key else { return Ok(None) };
+        let hash = digest(ask.action.as_str(), &ask.folded(), &json(request));
+        let mut name = key.as_str().to_owned();
+        let mut tries = 0_u32;
+        while let Some(seen) = self.store().operation_by_key(&caller.identity.id(), &name).await? {
+            if seen.new.request_hash != hash || seen.state == OperationState::Open {
+                return Ok(None);
+            }
+            if let Some(done) = replayed(&seen)? {
+                return Ok(Some(done));
+            }
+            tries += 1;
+            name = format!("{}~{tries}", key.as_str());
+        }
+        Ok(None)
+    }
+
     /// `Some`: done before.
     async fn write_intent(
         &self,
@@ -139,7 +165,7 @@ impl Service {
                         Err(refusal) => Err(self.never_begun(&new, event, refusal).await),
                     };
                 }
-                Begun::Seen(seen) => match self.answer_seen(&seen, &new)? {
+                Begun::Seen(seen) => match answer_seen(&seen, &new)? {
                     Some(done) => return Ok(Some(done)),
                     None => {
                         // `~` is in no key that a client can send, so these names are ours alone.
@@ -172,36 +198,40 @@ impl Service {
         }
         refusal
     }
+}
 
-    /// The same idempotency key was used before. `None`: for an attempt that left nothing, so this is a new one.
-    fn answer_seen(&self, seen: &Operation, new: &NewOperation) -> Result<Option<Done>, Refusal> {
-        if seen.new.request_hash != new.request_hash {
-            return Err(Refusal::new(
-                ProblemCode::IdempotencyMismatch,
-                "This Idempotency-Key was used for another request.\nUse a new key for each new request.",
-            ));
-        }
-        match seen.state {
-            OperationState::Failed | OperationState::Undone => Ok(None),
-            OperationState::Open => Err(Refusal {
-                retry_after: Some(5),
-                ..Refusal::new(
-                    ProblemCode::Busy,
-                    "This very request is still under way, or being settled after a failure.\nAsk again with the same \
-                     Idempotency-Key in a few seconds.",
-                )
-            }),
-            OperationState::Done => {
-                let done = seen.result.as_deref().and_then(|text| serde_json::from_str::<Done>(text).ok());
-                let mut done = done.ok_or_else(|| {
-                    tracing::error!(operation = seen.new.id, "its stored answer can't be read");
-                    Refusal::new(ProblemCode::Internal, "The stored answer can't be read.")
-                })?;
-                done.changed = false;
-                Ok(Some(done))
-            }
-        }
+/// The same idempotency key was used before. `None`: for an attempt that left nothing, so this is a new one.
+fn answer_seen(seen: &Operation, new: &NewOperation) -> Result<Option<Done>, Refusal> {
+    if seen.new.request_hash != new.request_hash {
+        return Err(Refusal::new(
+            ProblemCode::IdempotencyMismatch,
+            "This Idempotency-Key was used for another request.\nUse a new key for each new request.",
+        ));
     }
+    if seen.state == OperationState::Open {
+        return Err(Refusal {
+            retry_after: Some(5),
+            ..Refusal::new(
+                ProblemCode::Busy,
+                "This very request is still under way, or being settled after a failure.\nAsk again with the same \
+                 Idempotency-Key in a few seconds.",
+            )
+        });
+    }
+    replayed(seen)
+}
+
+/// The answer of what was done; none where it failed or was taken back.
+fn replayed(seen: &Operation) -> Result<Option<Done>, Refusal> {
+    if seen.state != OperationState::Done {
+        return Ok(None);
+    }
+    let done = seen.result.as_deref().and_then(|text| serde_json::from_str::<Done>(text).ok());
+    let done = done.ok_or_else(|| {
+        tracing::error!(operation = seen.new.id, "its stored answer can't be read");
+        Refusal::new(ProblemCode::Internal, "The stored answer can't be read.")
+    })?;
+    Ok(Some(Done { changed: false, ..done }))
 }
 
 impl Running {
