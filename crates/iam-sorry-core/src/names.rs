@@ -198,7 +198,9 @@ impl SessionDuration {
         if (900..=36 * 3600).contains(&seconds) {
             return Ok(Self { seconds });
         }
-        Err(InvalidName(format!("{seconds} seconds can't be a session's duration: 900 to 129600 are allowed")))
+        Err(InvalidName(format!(
+            "{seconds} seconds can't be a session's duration: 900 to 129600 are allowed"
+        )))
     }
 
     /// In seconds, as STS wants it: 900 to 129,600.

@@ -167,7 +167,7 @@ impl RuleSet {
         }
     }
 
-    /// Decides and says more about it.
+    /// Decides as a request is decided, durations being cut rather than refused, and says more about it.
     pub fn explain(&self, question: &Question<'_>) -> Explanation {
         let considered = self.prepare(question).map_or(0, |p| {
             let slices = p.slices.iter();
@@ -175,7 +175,8 @@ impl RuleSet {
         });
         let considered = (considered, self.rules.len());
         if question.action.has_duration() {
-            let asked = question.duration_seconds.unwrap_or(u32::MAX);
+            let most = self.most_seconds(question.action, question.resource);
+            let asked = question.duration_seconds.unwrap_or(most);
             if let Some((seconds, decision)) = self.longest(question, asked, SHORTEST_SECONDS) {
                 return Explanation { decision, longest_seconds: Some(seconds), considered };
             }

@@ -48,7 +48,10 @@ impl Service {
         if allowed.row.is_some() {
             return Err(Refusal::new(
                 ProblemCode::Conflict,
-                format!("{} is the service's already.\nSee it: iam-sorry users show {}", ask.resource, ask.resource),
+                format!(
+                    "{} is the service's already.\nSee it: iam-sorry users show {}",
+                    ask.resource, ask.resource
+                ),
             ));
         }
         let name = user_name(&ask.resource.to_string())?;

@@ -52,10 +52,8 @@ impl Service {
 /// identity and endpoints.
 pub(super) fn refused(error: &AwsError) -> Refusal {
     tracing::warn!(%error, "AWS");
-    let again = |detail: &str| Refusal {
-        retry_after: Some(5),
-        ..Refusal::new(ProblemCode::AwsUnavailable, detail)
-    };
+    let again =
+        |detail: &str| Refusal { retry_after: Some(5), ..Refusal::new(ProblemCode::AwsUnavailable, detail) };
     match error {
         AwsError::Throttled { .. } => {
             again("AWS asks the service to slow down, so this was not done.\nTry again in a few seconds.")
@@ -75,17 +73,23 @@ pub(super) fn refused(error: &AwsError) -> Refusal {
                  the service needs."
             ),
         ),
-        AwsError::Refused { action, code, .. } if code == "LimitExceeded" => {
-            Refusal::new(ProblemCode::Conflict, format!("IAM's quota for {action} is used up (LimitExceeded)."))
-        }
+        AwsError::Refused { action, code, .. } if code == "LimitExceeded" => Refusal::new(
+            ProblemCode::Conflict,
+            format!("IAM's quota for {action} is used up (LimitExceeded)."),
+        ),
         AwsError::Refused { action, code, .. } => {
             Refusal::new(ProblemCode::AwsRefused, format!("AWS refused {action} ({code})."))
         }
         AwsError::InvalidKey { action, .. } => Refusal::new(
             ProblemCode::AwsRefused,
-            format!("AWS does not accept the credentials for {action}.\nTry again in a minute; if it stays, tell the operator."),
+            format!(
+                "AWS does not accept the credentials for {action}.\nTry again in a minute; if it stays, tell the operator."
+            ),
         ),
-        _ => Refusal::new(ProblemCode::AwsRefused, "AWS answered with something unexpected.\nThe service's log says what."),
+        _ => Refusal::new(
+            ProblemCode::AwsRefused,
+            "AWS answered with something unexpected.\nThe service's log says what.",
+        ),
     }
 }
 
@@ -93,7 +97,10 @@ pub(super) fn refused(error: &AwsError) -> Refusal {
 pub(super) fn is_final(error: &AwsError) -> bool {
     !matches!(
         error,
-        AwsError::Unreachable { .. } | AwsError::BadAnswer { .. } | AwsError::Interrupted | AwsError::Throttled { .. }
+        AwsError::Unreachable { .. }
+            | AwsError::BadAnswer { .. }
+            | AwsError::Interrupted
+            | AwsError::Throttled { .. }
     )
 }
 
@@ -101,7 +108,9 @@ pub(super) fn is_final(error: &AwsError) -> bool {
 pub(super) fn may_be_gone(error: &AwsError) -> bool {
     match error {
         AwsError::NoSuchUser { .. } => true,
-        AwsError::Refused { code, .. } => code.starts_with("NoSuchEntity") || code.starts_with("AccessDenied"),
+        AwsError::Refused { code, .. } => {
+            code.starts_with("NoSuchEntity") || code.starts_with("AccessDenied")
+        }
         _ => false,
     }
 }
@@ -118,7 +127,11 @@ fn key_limit(user: &str, keys: &[iam_sorry_aws::errors::KeyFacts]) -> String {
 }
 
 /// When a key was last used, in words, and whether that counts as in use.
-pub(super) fn in_use(used: &LastUsed, now: iam_sorry_core::timestamp::Timestamp, minutes: u32) -> Option<String> {
+pub(super) fn in_use(
+    used: &LastUsed,
+    now: iam_sorry_core::timestamp::Timestamp,
+    minutes: u32,
+) -> Option<String> {
     match used {
         LastUsed::Never => None,
         LastUsed::At(at, service) if now.seconds_after(*at) < i64::from(minutes) * 60 => {

@@ -97,8 +97,8 @@ impl Service {
         notes: Vec<String>,
     ) -> Result<IssuedCredentials, Refusal> {
         let (row, name) = Self::row_and_name(allowed)?;
-        let duration = SessionDuration::from_seconds(seconds)
-            .map_err(|e| Refusal::new(ProblemCode::BadRequest, e.0))?;
+        let duration =
+            SessionDuration::from_seconds(seconds).map_err(|e| Refusal::new(ProblemCode::BadRequest, e.0))?;
         let made = self.make_key(run, way, &row).await?;
         let patience = self.actions().patience();
         let session = steps::session_of_new_key(&way.aws, &made, duration, &patience);
@@ -117,7 +117,10 @@ impl Service {
         let arn = match steps::identity(&way.aws, &session).await {
             Ok(arn) if arn == row.arn => arn,
             Ok(arn) => {
-                let text = format!("AWS says that the credentials are {arn}'s, not {}'s. They were thrown away.", row.arn);
+                let text = format!(
+                    "AWS says that the credentials are {arn}'s, not {}'s. They were thrown away.",
+                    row.arn
+                );
                 let refusal = Refusal::new(ProblemCode::AwsRefused, text);
                 return Err(run.failed(refusal, Changes::default()).await);
             }
@@ -231,7 +234,10 @@ impl Service {
         let page = PageRequest { cursor: query.cursor, limit: super::trail::limit(query.limit)? };
         let found = self.store().list_grants((!query.all).then_some(person.as_str()), page).await?;
         let now = self.clock().now_ms();
-        Ok(Page { items: found.items.into_iter().map(|grant| grant_info(grant, now)).collect(), next: found.next })
+        Ok(Page {
+            items: found.items.into_iter().map(|grant| grant_info(grant, now)).collect(),
+            next: found.next,
+        })
     }
 }
 

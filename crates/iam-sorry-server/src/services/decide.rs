@@ -178,10 +178,8 @@ impl Service {
         caller: &Caller,
         request: api::ExplainRequest,
     ) -> Result<api::Explanation, Refusal> {
-        let action: Action = request
-            .action
-            .parse()
-            .map_err(|e: InvalidName| Refusal::new(ProblemCode::BadRequest, e.0))?;
+        let action: Action =
+            request.action.parse().map_err(|e: InvalidName| Refusal::new(ProblemCode::BadRequest, e.0))?;
         let ask = Ask {
             action,
             resource: Resource::parse(action, &request.resource).map_err(invalid)?,

@@ -179,7 +179,8 @@ impl Service {
         old: &str,
     ) -> (Vec<String>, Vec<String>) {
         let later = format!("delete it when nobody needs it any more: iam-sorry keys delete {name} {old}");
-        let kept = |why: &str| (vec![format!("the old key {old} stays active: {why}"), later.clone()], Vec::new());
+        let kept =
+            |why: &str| (vec![format!("the old key {old} stays active: {why}"), later.clone()], Vec::new());
         // Asked again, after the new key is proved: that may have taken a minute.
         if let Some(how) = self.use_of(way, old).await {
             return kept(&how);

@@ -16,7 +16,9 @@ mod policies;
 mod queue;
 mod reconcile;
 mod refusal;
+mod sessions;
 mod settings;
+mod sign_in;
 mod trail;
 mod users;
 
@@ -33,10 +35,12 @@ pub use aws::Way;
 pub use clock::Clock;
 pub use lifecycle::AWS_TIME;
 pub use refusal::Refusal;
+pub use sessions::form_secret;
 pub use settings::ActionSettings;
+pub use sign_in::NewSession;
 pub use trail::AuditExport;
 
-use crate::config::ServiceIdentity;
+use crate::config::identity::ServiceIdentity;
 
 /// Where a request came from.
 #[derive(Clone, Debug)]

@@ -60,8 +60,11 @@ impl Service {
             self.ours(&way, &row, &name).await?;
             return Ok(dry_run(&ask, &allowed, Vec::new()));
         }
-        let plan =
-            if attach { Plan::AttachPolicy { user, arn: arn.clone() } } else { Plan::DetachPolicy { user, arn: arn.clone() } };
+        let plan = if attach {
+            Plan::AttachPolicy { user, arn: arn.clone() }
+        } else {
+            Plan::DetachPolicy { user, arn: arn.clone() }
+        };
         let run = match self.begin(caller, key, &ask, &allowed, &arn, plan).await? {
             Start::Replay(done) => return Ok(done),
             Start::Fresh(run) => run,

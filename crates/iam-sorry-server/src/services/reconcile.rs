@@ -100,7 +100,8 @@ impl Service {
     async fn settle_what_is_left(&self) -> Result<(), Later> {
         let open = self.store().open_operations().await?;
         self.inner.settling.forget_all_but(&open);
-        let (mine, others): (Vec<_>, Vec<_>) = open.into_iter().partition(|op| op.instance == self.instance());
+        let (mine, others): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|op| op.instance == self.instance());
         for operation in mine.iter().filter(|op| !self.life().is_active(&op.new.id)) {
             self.settle(operation, false).await;
         }
@@ -143,11 +144,7 @@ impl Service {
         }
     }
 
-    async fn what_became(
-        &self,
-        operation: &Operation,
-        fresh: bool,
-    ) -> Result<(Settled, Vec<String>), Later> {
+    async fn what_became(&self, operation: &Operation, fresh: bool) -> Result<(Settled, Vec<String>), Later> {
         // The notes may have grown since the list was made.
         let operation = self.store().operation(&operation.new.id).await?.unwrap_or_else(|| operation.clone());
         let plan: Plan = serde_json::from_str(&operation.new.plan)?;
@@ -293,7 +290,9 @@ impl Case<'_> {
         let now = self.service.clock().now_ms();
         match adopt::complete_adoption(self.way, name, plan, &new.person, &new.id, now).await {
             Ok(Some((notes, changes))) => Ok(Settled::Done(notes, changes)),
-            Ok(None) => Ok(Settled::Undone("the user is gone, or another one by now".into(), Changes::default())),
+            Ok(None) => {
+                Ok(Settled::Undone("the user is gone, or another one by now".into(), Changes::default()))
+            }
             Err(error) if is_final(&error) => {
                 Ok(Settled::Undone("AWS refused a step of it".into(), Changes::default()))
             }
@@ -320,7 +319,9 @@ impl Case<'_> {
         };
         match done {
             Ok(note) => Ok(Settled::Done(vec![note], Changes::default())),
-            Err(error) if is_final(&error) => Ok(Settled::Undone("AWS refused it".into(), Changes::default())),
+            Err(error) if is_final(&error) => {
+                Ok(Settled::Undone("AWS refused it".into(), Changes::default()))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -406,7 +407,9 @@ impl Case<'_> {
 fn undone_keys(deleted: &[String], gone: Vec<String>) -> Settled {
     let mut text = match deleted {
         [] => "no access key was made".to_owned(),
-        keys => format!("the access key {} was deleted again, since its secret reached nobody", keys.join(" ")),
+        keys => {
+            format!("the access key {} was deleted again, since its secret reached nobody", keys.join(" "))
+        }
     };
     if !gone.is_empty() {
         text.push_str(&format!("; the old key {} had been deleted", gone.join(" ")));

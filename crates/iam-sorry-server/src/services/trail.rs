@@ -68,7 +68,8 @@ impl Service {
                 None => {}
             }
         } else {
-            if query.person.as_ref().is_some_and(|p| *p != caller.identity.id() && *p != caller.identity.name) {
+            if query.person.as_ref().is_some_and(|p| *p != caller.identity.id() && *p != caller.identity.name)
+            {
                 return Err(Refusal::new(
                     ProblemCode::BadRequest,
                     "Somebody else's records are seen by auditors only, who ask with all=true.",

@@ -195,8 +195,7 @@ impl Service {
         let name = user_name(&row.name)?;
         let way = self.way().await?;
         let facts = self.ours(&way, row, &name).await?;
-        let policies =
-            managed::attached(&way.aws, &way.credentials, &name).await.map_err(|e| refused(&e))?;
+        let policies = managed::attached(&way.aws, &way.credentials, &name).await.map_err(|e| refused(&e))?;
         let keys = self.keys(&way, &name).await?;
         Ok(api::UserDetails { user: info(row), policies, keys, permissions_boundary: facts.boundary })
     }
@@ -260,12 +259,7 @@ impl Service {
     }
 
     /// The user's facts, for what only looks.
-    pub(super) async fn ours(
-        &self,
-        way: &Way,
-        row: &ManagedUser,
-        name: &UserName,
-    ) -> Result<Facts, Refusal> {
+    pub(super) async fn ours(&self, way: &Way, row: &ManagedUser, name: &UserName) -> Result<Facts, Refusal> {
         match self.standing(way, row, name).await? {
             Standing::Ours(facts) => Ok(facts),
             Standing::Gone => Err(gone(name)),
@@ -295,8 +289,7 @@ impl Service {
 
     /// The user's keys with their last use.
     pub(super) async fn keys(&self, way: &Way, name: &UserName) -> Result<Vec<api::KeyInfo>, Refusal> {
-        let listed =
-            lookup::keys_of(&way.aws, &way.credentials, name).await.map_err(|e| refused(&e))?;
+        let listed = lookup::keys_of(&way.aws, &way.credentials, name).await.map_err(|e| refused(&e))?;
         let facts = lookup::key_facts(&way.aws, &way.credentials, &listed).await;
         Ok(facts
             .into_iter()
@@ -327,7 +320,9 @@ async fn make_user(run: &Running, way: &Way, plan: &Plan) -> Result<Done, Refusa
     };
     let facts = match managed::create(&way.aws, &way.credentials, &new).await {
         Ok(facts) => facts,
-        Err(NotMade::Certainly(AwsError::Refused { code, .. })) if code.starts_with("EntityAlreadyExists") => {
+        Err(NotMade::Certainly(AwsError::Refused { code, .. }))
+            if code.starts_with("EntityAlreadyExists") =>
+        {
             return Err(run.failed(exists(&name), Changes::default()).await);
         }
         Err(NotMade::Certainly(error)) => {
@@ -342,9 +337,7 @@ async fn make_user(run: &Running, way: &Way, plan: &Plan) -> Result<Done, Refusa
         }
     };
     match complete_user(run.service.clone(), way, &facts, plan, run.person()).await {
-        Ok((notes, row)) => {
-            run.done(notes, Changes { user: Some(row), ..Changes::default() }).await
-        }
+        Ok((notes, row)) => run.done(notes, Changes { user: Some(row), ..Changes::default() }).await,
         Err(error) => {
             let refusal = refused(&error);
             if let Err(error) = run.note(&Note::TakingBack).await {
@@ -354,7 +347,9 @@ async fn make_user(run: &Running, way: &Way, plan: &Plan) -> Result<Done, Refusa
                 Ok(_) => Err(run.failed(refusal, Changes::default()).await),
                 Err(error) => {
                     tracing::warn!(%error, operation = run.id, "taking back");
-                    Err(run.left_open("The user was made, but not finished, and can't be taken back at the moment"))
+                    Err(run.left_open(
+                        "The user was made, but not finished, and can't be taken back at the moment",
+                    ))
                 }
             }
         }
@@ -462,7 +457,10 @@ fn compare(facts: Facts, row: &ManagedUser) -> Standing {
         return Standing::NotOurs(format!("in IAM {} is now {}, not {}", row.name, facts.arn, row.arn));
     }
     if facts.tags.get(MANAGED_BY.0).is_none_or(|value| value != MANAGED_BY.1) {
-        return Standing::NotOurs(format!("in IAM {} does not bear the tag {} any more", row.name, MANAGED_BY.0));
+        return Standing::NotOurs(format!(
+            "in IAM {} does not bear the tag {} any more",
+            row.name, MANAGED_BY.0
+        ));
     }
     Standing::Ours(facts)
 }
@@ -529,7 +527,9 @@ fn gone_text(name: &UserName) -> String {
 
 pub(super) fn not_ours(why: &str) -> Refusal {
     Refusal {
-        reasons: vec!["guardrail managed-users: only users that the service made or adopted are touched".into()],
+        reasons: vec![
+            "guardrail managed-users: only users that the service made or adopted are touched".into(),
+        ],
         ..Refusal::new(
             ProblemCode::Guardrail,
             format!("This user is no longer the service's: {why}.\nAsk the operator what happened to it."),
