@@ -1,1 +1,30 @@
-//! (being built)
+//! Who may do what: rules over people, groups, namespaces and IAM actions, with guardrails under them that no rule lifts.
+//!
+//! Pure: rule texts, the question and the time come in, a decision with its reasons goes out. Cedar decides inside (its
+//! authorization semantics: any `forbid` denies; else any `permit` allows; else denied); outside nothing of it is seen but
+//! text. The order of a decision: guardrails that depend on the configuration alone, the rules, then guardrails that
+//! depend on what exists, so that somebody whom no rule allows anything can't find out what exists.
+
+mod cases;
+mod cedar;
+mod decide;
+mod decision;
+mod guardrails;
+mod literals;
+mod load;
+mod longest;
+mod names;
+mod question;
+mod settings;
+mod slices;
+
+pub use cases::{CaseProblem, CaseResult, run_cases};
+pub use decide::RuleSet;
+pub use decision::{Decision, Explanation, Reason, ReasonKind};
+pub use load::RuleProblem;
+pub use names::{fold, fold_user};
+pub use question::{Action, Question, Resource, SHORTEST_SECONDS};
+pub use settings::{Guardrails, NamespaceSettings, RoleSettings, Settings};
+
+/// The schema that every rule is validated against, in Cedar's own notation.
+pub const SCHEMA: &str = include_str!("schema.cedarschema");

@@ -122,9 +122,11 @@ fn status(fields: &mut Map<String, Value>, event: &Event) {
         (Some(Outcome::Success), _) => (1, "Success"),
         (Some(Outcome::Failure), _) | (None, Some(Decision::Deny)) => (2, "Failure"),
         (Some(Outcome::Reconciled), _) => (99, "Reconciled"),
-        (None, _) if event.phase == Phase::Intent => (0, "Intent"),
         (None, _) => (0, "Unknown"),
     };
+    if event.phase == Phase::Intent {
+        fields.insert("status_detail".into(), json!("written before it was begun"));
+    }
     fields.insert("status_id".into(), json!(id));
     fields.insert("status".into(), json!(text));
     if let Some(code) = event.details.get("error").or_else(|| event.details.get("code")) {

@@ -4,7 +4,10 @@
 //! [`lifecycle`] keeps an instance allowed to act, [`reconcile`] finishes or takes back what a dead one left.
 
 mod refusal;
+pub mod rules;
 mod seam;
+mod sessions;
+mod sign_in;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +16,8 @@ use iam_sorry_core::api::Done;
 use iam_sorry_core::identity::Identity;
 
 pub use refusal::Refusal;
+pub use sessions::form_secret;
+pub use sign_in::NewSession;
 
 /// Where a request came from.
 #[derive(Clone, Debug)]

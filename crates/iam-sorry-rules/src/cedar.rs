@@ -1,0 +1,196 @@
+//! Our things as Cedar's: entity types and ids, the entities of one request, its context.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use cedar_policy::{
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression as Value, Schema,
+    Validator,
+};
+use iam_sorry_core::identity::Identity;
+
+use crate::names::fold;
+use crate::question::{Action, Question};
+
+/// The entity types of the schema, and its actions with the groups that they are in: parsed once.
+#[derive(Debug)]
+pub(crate) struct Vocabulary {
+    pub(crate) validator: Validator,
+    pub(crate) person: EntityTypeName,
+    pub(crate) group: EntityTypeName,
+    pub(crate) owners: EntityTypeName,
+    pub(crate) namespace: EntityTypeName,
+    pub(crate) user: EntityTypeName,
+    pub(crate) role: EntityTypeName,
+    pub(crate) audit: EntityTypeName,
+    pub(crate) sessions: EntityTypeName,
+    actions: HashMap<Action, Entity>,
+    /// The actions and which actions and groups of actions each is in, itself included.
+    above: Vec<(Action, HashSet<EntityUid>)>,
+}
+
+/// What a piece of our own schema or vocabulary could fail with; it never does for the schema that is built in.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Vocabularies(String);
+
+/// One for the program: it is a constant, only written in text.
+static VOCABULARY: LazyLock<Result<Vocabulary, String>> =
+    LazyLock::new(|| Vocabulary::new().map_err(|problem| problem.to_string()));
+
+impl Vocabulary {
+    /// # Errors
+    /// What is wrong with our own schema: never, as tests see to.
+    pub(crate) fn shared() -> Result<&'static Self, String> {
+        VOCABULARY.as_ref().map_err(Clone::clone)
+    }
+
+    fn new() -> Result<Self, Vocabularies> {
+        let schema = Schema::from_str(crate::SCHEMA)
+            .map_err(|e| Vocabularies(format!("{:?}", miette::Report::new(e))))?;
+        let entities = schema.action_entities().map_err(|e| Vocabularies(e.to_string()))?;
+        let (mut actions, mut above) = (HashMap::new(), Vec::new());
+        for action in Action::ALL {
+            let uid = uid(&type_name("Action")?, action.cedar_id());
+            let entity = entities.get(&uid).ok_or_else(|| Vocabularies(format!("the schema lacks {uid}")))?;
+            above.push((
+                action,
+                entities.ancestors(&uid).into_iter().flatten().cloned().chain([uid.clone()]).collect(),
+            ));
+            actions.insert(action, entity.clone());
+        }
+        Ok(Self {
+            person: type_name("Person")?,
+            group: type_name("Group")?,
+            owners: type_name("Owners")?,
+            namespace: type_name("Namespace")?,
+            user: type_name("User")?,
+            role: type_name("Role")?,
+            audit: type_name("Audit")?,
+            sessions: type_name("Sessions")?,
+            validator: Validator::new(schema),
+            actions,
+            above,
+        })
+    }
+
+    pub(crate) fn action(&self, action: Action) -> Option<&Entity> {
+        self.actions.get(&action)
+    }
+
+    /// The actions that are this one or in this group.
+    pub(crate) fn members<'a>(&'a self, uid: &'a EntityUid) -> impl Iterator<Item = Action> + 'a {
+        self.above.iter().filter(move |(_, above)| above.contains(uid)).map(|(action, _)| *action)
+    }
+}
+
+fn type_name(name: &str) -> Result<EntityTypeName, Vocabularies> {
+    format!("IamSorry::{name}").parse().map_err(|e| Vocabularies(format!("{e}")))
+}
+
+pub(crate) fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+}
+
+/// Why a request could not be put into Cedar's terms: nothing that a caller can give does it, so it counts as refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Untranslatable(pub(crate) String);
+
+/// The entity of the person; `owners` are the namespaces that they or their groups own.
+pub(crate) fn person<'a>(
+    words: &Vocabulary,
+    identity: &Identity,
+    owners: impl Iterator<Item = &'a EntityUid>,
+) -> Result<Entity, Untranslatable> {
+    let attributes = HashMap::from([
+        ("issuer".to_owned(), Value::new_string(identity.issuer.clone())),
+        ("subject".to_owned(), Value::new_string(identity.subject.clone())),
+        ("name".to_owned(), Value::new_string(fold(&identity.name))),
+    ]);
+    let groups = identity.groups.iter().map(|group| uid(&words.group, &fold(group)));
+    let parents = groups.chain(owners.cloned()).collect();
+    entity(uid(&words.person, &identity.id()), attributes, parents)
+}
+
+/// The entity of a namespace.
+pub(crate) fn namespace(words: &Vocabulary, name: &str) -> Result<Entity, Untranslatable> {
+    let attributes = HashMap::from([
+        ("name".to_owned(), Value::new_string(name.to_owned())),
+        ("owners".to_owned(), Value::new_entity_uid(uid(&words.owners, name))),
+    ]);
+    entity(uid(&words.namespace, name), attributes, HashSet::new())
+}
+
+/// The entity of an IAM user, whose name is folded.
+pub(crate) fn user(
+    words: &Vocabulary,
+    name: &str,
+    namespace: &str,
+    owner: Option<&str>,
+) -> Result<Entity, Untranslatable> {
+    let inside = uid(&words.namespace, namespace);
+    let mut attributes = HashMap::from([
+        ("name".to_owned(), Value::new_string(name.to_owned())),
+        ("namespace".to_owned(), Value::new_entity_uid(inside.clone())),
+        ("owners".to_owned(), Value::new_entity_uid(uid(&words.owners, namespace))),
+    ]);
+    if let Some(owner) = owner {
+        attributes.insert("owner".to_owned(), Value::new_entity_uid(uid(&words.person, owner)));
+    }
+    entity(uid(&words.user, name), attributes, HashSet::from([inside]))
+}
+
+/// The entity of a role.
+pub(crate) fn role(words: &Vocabulary, arn: &str) -> Result<Entity, Untranslatable> {
+    let (account, name) = crate::settings::role_parts(arn).unwrap_or_default();
+    let attributes = HashMap::from([
+        ("arn".to_owned(), Value::new_string(arn.to_owned())),
+        ("name".to_owned(), Value::new_string(name.to_owned())),
+        ("account".to_owned(), Value::new_string(account.to_owned())),
+    ]);
+    entity(uid(&words.role, arn), attributes, HashSet::new())
+}
+
+fn entity(
+    uid: EntityUid,
+    attributes: HashMap<String, Value>,
+    parents: HashSet<EntityUid>,
+) -> Result<Entity, Untranslatable> {
+    Entity::new(uid, attributes, parents).map_err(|e| Untranslatable(e.to_string()))
+}
+
+pub(crate) fn entities(all: Vec<Entity>) -> Result<Entities, Untranslatable> {
+    Entities::from_entities(all, None).map_err(|e| Untranslatable(e.to_string()))
+}
+
+/// The context of a question; `seconds` is the duration that is being tried.
+pub(crate) fn context(question: &Question<'_>, seconds: u32) -> Result<Context, Untranslatable> {
+    let now = question.now.unix();
+    let hour = now.rem_euclid(86_400) / 3600;
+    // 1970-01-01 was a Thursday, 4 in ISO 8601.
+    let weekday = (now.div_euclid(86_400) + 3).rem_euclid(7) + 1;
+    let age = i64::try_from(question.sign_in_age_seconds).unwrap_or(i64::MAX);
+    let mut pairs = vec![
+        ("method".to_owned(), Value::new_string(question.identity.method.as_str().to_owned())),
+        ("signInAge".to_owned(), Value::new_long(age)),
+        ("address".to_owned(), Value::new_ip(canonical(question.address).to_string())),
+        ("hour".to_owned(), Value::new_long(hour)),
+        ("weekday".to_owned(), Value::new_long(weekday)),
+    ];
+    if question.action.has_policy() {
+        let arn = question.policy_arn.unwrap_or_default();
+        pairs.push(("policyArn".to_owned(), Value::new_string(arn.to_owned())));
+    }
+    if question.action.has_duration() {
+        pairs.push(("duration".to_owned(), Value::new_long(i64::from(seconds))));
+    }
+    Context::from_pairs(pairs).map_err(|e| Untranslatable(e.to_string()))
+}
+
+/// An IPv4 address that came in over an IPv6 socket is the IPv4 address: a rule about 10.0.0.0/8 must see it as that.
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}

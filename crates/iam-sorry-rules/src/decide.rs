@@ -1,0 +1,350 @@
+//! A loaded set of rules, and how it decides.
+
+use std::collections::HashMap;
+
+use cedar_policy::{Authorizer, Effect, Entities, EntityUid, PolicySet, Request};
+use iam_sorry_core::identity::Identity;
+use iam_sorry_core::names::UserName;
+
+use crate::cedar::{self, Untranslatable, Vocabulary, uid};
+use crate::decision::{Decision, Explanation, Reason, ReasonKind};
+use crate::guardrails::{self, ProtectedSet, guardrail};
+use crate::load::{self, RuleProblem};
+use crate::names::{fold, fold_namespace, fold_user};
+use crate::question::{Action, Question, Resource, SHORTEST_SECONDS};
+use crate::settings::{NamespaceSettings, Owner, Settings};
+use crate::slices::Slices;
+
+/// Rules that were parsed, validated and sliced, with the namespaces and guardrails they work on. Immutable: a changed
+/// file makes a new one.
+#[derive(Debug)]
+pub struct RuleSet {
+    settings: Settings,
+    words: &'static Vocabulary,
+    pub(crate) rules: Vec<Rule>,
+    slices: Slices,
+    /// Place in `settings.namespaces` by folded name.
+    namespaces: HashMap<String, usize>,
+    /// What each owner owns, as the entities that stand for owning it.
+    owned: HashMap<Owner, Vec<EntityUid>>,
+    pub(crate) protected: ProtectedSet,
+    warnings: Vec<RuleProblem>,
+    authorizer: Authorizer,
+}
+
+/// What is told of a rule; its place in the list is its id inside.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) name: String,
+    pub(crate) file: String,
+    pub(crate) reason: String,
+    pub(crate) effect: Effect,
+    /// Whole numbers that it mentions: where its answer can change with the duration.
+    pub(crate) numbers: Vec<i64>,
+}
+
+/// A question in Cedar's terms, to be asked for one or more durations.
+pub(crate) struct Prepared<'a> {
+    principal: EntityUid,
+    action: EntityUid,
+    resource: EntityUid,
+    entities: Entities,
+    slices: Vec<&'a PolicySet>,
+}
+
+/// Which rules were satisfied, by their place in the list.
+#[derive(Default)]
+struct Outcome {
+    permits: Vec<usize>,
+    forbids: Vec<usize>,
+    /// `forbid` rules that could not be evaluated, with why.
+    broken: Vec<(usize, String)>,
+}
+
+impl RuleSet {
+    /// Parses, validates (strictly, against [`crate::SCHEMA`]) and slices the rules.
+    ///
+    /// # Errors
+    /// Every mistake in the files and settings, with its place. A set with one is never returned.
+    pub fn load(files: &[(String, String)], settings: Settings) -> Result<Self, Vec<RuleProblem>> {
+        let of_settings = |text| RuleProblem::of_settings(text);
+        if let Err(problems) = settings.check() {
+            return Err(problems.into_iter().map(of_settings).collect());
+        }
+        let words = Vocabulary::shared().map_err(|e| vec![of_settings(e)])?;
+        let loaded = load::load(files, &settings, words)?;
+        let slices = Slices::new(loaded.policies, words).map_err(|e| vec![of_settings(e)])?;
+        let mut namespaces = HashMap::new();
+        let mut owned: HashMap<Owner, Vec<EntityUid>> = HashMap::new();
+        for (place, namespace) in settings.namespaces.iter().enumerate() {
+            let name = namespace.name.to_ascii_lowercase();
+            for owner in namespace.owners.iter().filter_map(|owner| Owner::parse(owner)) {
+                owned.entry(owner).or_default().push(uid(&words.owners, &name));
+            }
+            namespaces.insert(name, place);
+        }
+        Ok(Self {
+            protected: ProtectedSet::new(&settings),
+            settings,
+            words,
+            rules: loaded.rules,
+            slices,
+            namespaces,
+            owned,
+            warnings: loaded.warnings,
+            authorizer: Authorizer::new(),
+        })
+    }
+
+    /// The namespaces and guardrails.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How many rules there are.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there is no rule, so that nothing is allowed.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// What looks like a mistake but harms nothing.
+    pub fn warnings(&self) -> &[RuleProblem] {
+        &self.warnings
+    }
+
+    /// The namespace of this name, in any case.
+    pub fn namespace(&self, name: &str) -> Option<&NamespaceSettings> {
+        let place = *self.namespaces.get(&fold_namespace(name).ok()?)?;
+        self.settings.namespaces.get(place)
+    }
+
+    /// The namespace that a user is in: of those that fit, the longest. None where the name is not allowed.
+    pub fn namespace_of(&self, user: &UserName) -> Option<&NamespaceSettings> {
+        let folded = fold_user(user).ok()?;
+        let mut prefix = folded.as_str();
+        loop {
+            if let Some(place) = self.namespaces.get(prefix) {
+                return self.settings.namespaces.get(*place);
+            }
+            prefix = prefix.rsplit_once('-')?.0;
+        }
+    }
+
+    /// The namespaces that the person, or one of their groups, owns.
+    pub fn namespaces_of(&self, identity: &Identity) -> Vec<&NamespaceSettings> {
+        let owned: Vec<_> = self.owns(identity).collect();
+        let is_owned =
+            |n: &&NamespaceSettings| owned.contains(&&uid(&self.words.owners, &n.name.to_ascii_lowercase()));
+        self.settings.namespaces.iter().filter(is_owned).collect()
+    }
+
+    /// The longest duration that the guardrails leave for this, seconds.
+    pub fn most_seconds(&self, action: Action, resource: &Resource) -> u32 {
+        let guardrails = &self.settings.guardrails;
+        match (action, resource) {
+            (Action::AssumeRole, Resource::Role(arn)) => {
+                let own = guardrails.role(arn).and_then(|role| role.max_seconds);
+                guardrails.max_role_seconds.min(own.unwrap_or(u32::MAX))
+            }
+            _ => guardrails.max_user_seconds,
+        }
+    }
+
+    /// Decides. Without a duration, credentials are asked for the shortest: whether they are allowed at all.
+    pub fn decide(&self, question: &Question<'_>) -> Decision {
+        let refusals = guardrails::before(self, question);
+        if !refusals.is_empty() {
+            return Decision { allowed: false, reasons: refusals };
+        }
+        let seconds = question.duration_seconds.unwrap_or(SHORTEST_SECONDS);
+        let most = self.most_seconds(question.action, question.resource);
+        let asked = self.prepare(question).and_then(|p| self.ask(&p, question, seconds.min(most)));
+        match asked {
+            Ok(decision) => with_guardrails_after(question, seconds, most, decision),
+            Err(problem) => refused_untranslatable(&problem),
+        }
+    }
+
+    /// Decides as a request is decided, durations being cut rather than refused, and says more about it.
+    pub fn explain(&self, question: &Question<'_>) -> Explanation {
+        let considered = self.prepare(question).map_or(0, |p| {
+            let slices = p.slices.iter();
+            slices.map(|slice| slice.num_of_policies()).sum()
+        });
+        let considered = (considered, self.rules.len());
+        let (decision, longest_seconds) = self.decide_request(question);
+        Explanation { decision, longest_seconds, considered }
+    }
+
+    /// Decides as a request is decided: durations are cut rather than refused, and where there is none, it is the longest
+    /// that is allowed. The seconds are those of credentials that may be issued. A refusal of credentials says why not even
+    /// the shortest are allowed.
+    pub fn decide_request(&self, question: &Question<'_>) -> (Decision, Option<u32>) {
+        if !question.action.has_duration() {
+            return (self.decide(question), None);
+        }
+        let asked = question.duration_seconds.unwrap_or(u32::MAX);
+        match self.longest(question, asked, SHORTEST_SECONDS) {
+            Some((seconds, decision)) => (decision, Some(seconds)),
+            None => {
+                let duration_seconds = Some(asked.min(SHORTEST_SECONDS));
+                (self.decide(&Question { duration_seconds, ..*question }), None)
+            }
+        }
+    }
+
+    /// Puts a question into Cedar's terms.
+    pub(crate) fn prepare(&self, question: &Question<'_>) -> Result<Prepared<'_>, Untranslatable> {
+        let words = self.words;
+        let person = cedar::person(words, question.identity, self.owns(question.identity))?;
+        let action =
+            words.action(question.action).ok_or_else(|| Untranslatable("unknown action".to_owned()))?;
+        let mut all = vec![action.clone()];
+        let resource = match question.resource {
+            Resource::User(name) => {
+                let namespace = self.namespace_of(name).map(|n| n.name.to_ascii_lowercase());
+                let (Ok(folded), Some(namespace)) = (fold_user(name), namespace) else {
+                    return Err(Untranslatable(format!("{name} is in no namespace")));
+                };
+                all.push(cedar::namespace(words, &namespace)?);
+                cedar::user(words, &folded, &namespace, question.owner)?
+            }
+            Resource::Namespace(name) => cedar::namespace(words, &name.to_ascii_lowercase())?,
+            Resource::Role(arn) => cedar::role(words, arn)?,
+            Resource::Audit => cedar_policy::Entity::with_uid(uid(&words.audit, "all")),
+            Resource::Sessions => cedar_policy::Entity::with_uid(uid(&words.sessions, "all")),
+        };
+        let (principal, action, resource_uid) = (person.uid(), action.uid(), resource.uid());
+        all.extend([person, resource]);
+        let entities = cedar::entities(all)?;
+        let above = |uid: &EntityUid| -> Vec<EntityUid> {
+            let ancestors = entities.ancestors(uid).into_iter().flatten().cloned();
+            ancestors.chain([uid.clone()]).collect()
+        };
+        let (principals, resources) = (above(&principal), above(&resource_uid));
+        let slices = self.slices.that_can_apply(question.action, &principals, &resources);
+        Ok(Prepared { principal, action, resource: resource_uid, entities, slices })
+    }
+
+    /// Asks the rules alone, for this duration.
+    pub(crate) fn ask(
+        &self,
+        prepared: &Prepared<'_>,
+        question: &Question<'_>,
+        seconds: u32,
+    ) -> Result<Decision, Untranslatable> {
+        let outcome = self.evaluate(prepared, question, seconds)?;
+        let told = |kind, ids: &[usize]| -> Vec<Reason> {
+            ids.iter().filter_map(|id| self.rules.get(*id)).map(|rule| rule.reason(kind)).collect()
+        };
+        let mut reasons = told(ReasonKind::Forbid, &outcome.forbids);
+        // Cedar would skip a rule that can't be evaluated. A forbid must not lose its force by an overflow.
+        reasons.extend(outcome.broken.iter().filter_map(|(id, why)| {
+            let reason = self.rules.get(*id)?.reason(ReasonKind::Error);
+            Some(Reason { text: why.clone(), ..reason })
+        }));
+        if !reasons.is_empty() {
+            return Ok(Decision { allowed: false, reasons });
+        }
+        if outcome.permits.is_empty() {
+            return Ok(Decision { allowed: false, reasons: vec![no_rule(question)] });
+        }
+        Ok(Decision { allowed: true, reasons: told(ReasonKind::Permit, &outcome.permits) })
+    }
+
+    fn evaluate(
+        &self,
+        prepared: &Prepared<'_>,
+        question: &Question<'_>,
+        seconds: u32,
+    ) -> Result<Outcome, Untranslatable> {
+        let request = Request::new(
+            prepared.principal.clone(),
+            prepared.action.clone(),
+            prepared.resource.clone(),
+            cedar::context(question, seconds)?,
+            None,
+        )
+        .map_err(|e| Untranslatable(e.to_string()))?;
+        let mut outcome = Outcome::default();
+        for slice in &prepared.slices {
+            let response = self.authorizer.is_authorized(&request, slice, &prepared.entities);
+            for id in response.diagnostics().reason() {
+                let Some((id, rule)) = self.rule(id) else { continue };
+                match rule.effect {
+                    Effect::Permit => outcome.permits.push(id),
+                    Effect::Forbid => outcome.forbids.push(id),
+                }
+            }
+            for error in response.diagnostics().errors() {
+                let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
+                if let Some((id, Rule { effect: Effect::Forbid, .. })) = self.rule(error.policy_id()) {
+                    outcome.broken.push((id, error.inner().to_string()));
+                }
+            }
+        }
+        outcome.permits.sort_unstable();
+        outcome.forbids.sort_unstable();
+        Ok(outcome)
+    }
+
+    fn rule(&self, id: &cedar_policy::PolicyId) -> Option<(usize, &Rule)> {
+        let place: usize = AsRef::<str>::as_ref(id).parse().ok()?;
+        Some((place, self.rules.get(place)?))
+    }
+
+    /// The whole numbers that the rules mention which can apply.
+    pub(crate) fn numbers_in<'a>(&'a self, prepared: &'a Prepared<'a>) -> impl Iterator<Item = i64> + 'a {
+        let policies = prepared.slices.iter().flat_map(|slice| slice.policies());
+        policies
+            .filter_map(|policy| self.rule(policy.id()))
+            .flat_map(|(_, rule)| rule.numbers.iter().copied())
+    }
+
+    /// The entities that stand for owning a namespace, of all that the person or one of their groups owns.
+    fn owns(&self, identity: &Identity) -> impl Iterator<Item = &EntityUid> {
+        let people = [Owner::Name(fold(&identity.name)), Owner::Person(identity.id())];
+        let groups = identity.groups.iter().map(|group| Owner::Group(fold(group)));
+        people.into_iter().chain(groups).filter_map(|owner| self.owned.get(&owner)).flatten()
+    }
+}
+
+impl Rule {
+    fn reason(&self, kind: ReasonKind) -> Reason {
+        Reason { kind, rule: self.name.clone(), file: self.file.clone(), text: self.reason.clone() }
+    }
+}
+
+/// The guardrails that come after the rules have allowed it.
+pub(crate) fn with_guardrails_after(
+    question: &Question<'_>,
+    seconds: u32,
+    most: u32,
+    decision: Decision,
+) -> Decision {
+    if !decision.allowed {
+        return decision;
+    }
+    let reasons = guardrails::after(question, seconds, most);
+    if reasons.is_empty() { decision } else { Decision { allowed: false, reasons } }
+}
+
+fn refused_untranslatable(problem: &Untranslatable) -> Decision {
+    Decision { allowed: false, reasons: vec![guardrail("request", problem.0.clone())] }
+}
+
+fn no_rule(question: &Question<'_>) -> Reason {
+    Reason {
+        kind: ReasonKind::NoRule,
+        rule: String::new(),
+        file: String::new(),
+        text: format!(
+            "no rule allows {} on {}: a rule must permit it (deny is the default)",
+            question.action, question.resource
+        ),
+    }
+}

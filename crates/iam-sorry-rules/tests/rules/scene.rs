@@ -1,0 +1,88 @@
+//! A small department to ask questions in.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_core::names::UserName;
+use iam_sorry_core::timestamp::Timestamp;
+use iam_sorry_rules::{Action, Decision, Question, Resource, RuleSet, Settings};
+
+pub const READ_ONLY: &str = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+pub const S3: &str = "arn:aws:iam::aws:policy/AmazonS3FullAccess";
+pub const ROLE: &str = "arn:aws:iam::123456789012:role/science/Analysis";
+pub const SERVICE_ROLE: &str = "arn:aws:iam::123456789012:role/Service";
+
+/// Two namespaces, one inside the other by name, two policies, two roles.
+pub fn settings() -> Settings {
+    let text = r#"
+        [[namespace]]
+        name = "dirk"
+        owners = ["group:Lab-Dirk", "person:erin"]
+        [[namespace]]
+        name = "dirk-vault"
+        owners = ["person:corp/7"]
+        [[namespace]]
+        name = "class"
+        owners = ["group:teachers"]
+        [guardrails]
+        permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
+        policies = ["arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/AmazonS3FullAccess"]
+        max_user_seconds = 43200
+        max_role_seconds = 7200
+        protected = ["dirk-root"]
+        [[guardrails.role]]
+        arn = "arn:aws:iam::123456789012:role/science/Analysis"
+        [[guardrails.role]]
+        arn = "arn:aws:iam::123456789012:role/Service"
+    "#;
+    let mut settings: Settings = toml::from_str(text).unwrap();
+    settings.protect("arn:aws:sts::123456789012:assumed-role/Service/i-0abc");
+    settings
+}
+
+/// Loads one file, `lab.cedar`.
+pub fn rules(text: &str) -> RuleSet {
+    load(text).unwrap_or_else(|problems| panic!("{}", problems.join("\n")))
+}
+
+/// Loads one file; the problems as they are shown.
+pub fn load(text: &str) -> Result<RuleSet, Vec<String>> {
+    RuleSet::load(&[("lab.cedar".to_owned(), text.to_owned())], settings())
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+pub fn person(name: &str, groups: &[&str]) -> Identity {
+    Identity {
+        issuer: "corp".to_owned(),
+        subject: name.len().to_string(),
+        name: name.to_owned(),
+        groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+        method: Method::SshKey,
+    }
+}
+
+pub fn user(name: &str) -> Resource {
+    Resource::User(UserName::parse(name).unwrap())
+}
+
+/// A managed user, an hour's credentials, a weekday noon, an address of the department.
+pub fn question<'a>(identity: &'a Identity, action: Action, resource: &'a Resource) -> Question<'a> {
+    Question {
+        identity,
+        action,
+        resource,
+        policy_arn: action.has_policy().then_some(READ_ONLY),
+        duration_seconds: action.has_duration().then_some(3600),
+        sign_in_age_seconds: 60,
+        address: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
+        // A Monday.
+        now: Timestamp::parse("2026-11-23T12:00:00Z").unwrap(),
+        managed: true,
+        owner: None,
+    }
+}
+
+pub fn decide(rules: &RuleSet, identity: &Identity, action: Action, name: &str) -> Decision {
+    let resource = Resource::parse(action, name).unwrap();
+    rules.decide(&question(identity, action, &resource))
+}
