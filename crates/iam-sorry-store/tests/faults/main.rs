@@ -1,4 +1,5 @@
 //! What goes wrong around the store: kill -9, a full disk, a database that goes away, a wire that is cut.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "../conformance/rig.rs"]
 #[expect(dead_code, reason = "the conformance suite uses all of it")]
