@@ -63,10 +63,10 @@ impl Postgres {
             .enable_all()
             .build()
             .map_err(|error| DbError::Lost(error.to_string()))?;
-        let local = is_local(&config);
+        let plain = is_local(&config) && config.get_ssl_mode() != SslMode::Require;
         let client = runtime.block_on(async {
             within(connecting, async {
-                if local {
+                if plain {
                     let (client, connection) = config.connect(NoTls).await?;
                     tokio::spawn(connection);
                     Ok(client)

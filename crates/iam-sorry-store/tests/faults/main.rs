@@ -9,6 +9,7 @@ mod cut_off;
 mod disk_full;
 mod killed;
 mod server_gone;
+mod tls;
 
 use std::process::{Command, Stdio};
 
