@@ -4,7 +4,154 @@
 //! transaction, so that a hundred requests cost one flush; none is answered before its transaction is on disk.
 //! The audit chain is made inside that transaction. The store knows neither HTTP nor AWS, and no secret reaches it
 //! but hashes.
+//!
+//! `engine/` is the small door to the two databases, `writer` and `readers` the threads, `chain` the audit chain; then
+//! one file for each concern, with statements that run on both engines.
 
+mod audit;
+mod chain;
+mod challenges;
+mod cursor;
+mod engine;
+mod grants;
+mod instances;
+mod operations;
+mod readers;
+mod schema;
+mod sessions;
+mod settings;
+mod ssh_keys;
+mod thread;
 mod types;
+mod writer;
 
+use std::sync::Arc;
+
+use iam_sorry_core::audit::ChainId;
+
+use crate::chain::Head;
+use crate::engine::{Connection, InstanceLock};
+use crate::readers::Readers;
+use crate::writer::{Fault, Tx, Writer};
+
+pub use challenges::ChallengeCaps;
+pub use iam_sorry_core::audit::{Checkpoint, Record};
+pub use schema::MigrateReport;
+pub use settings::{Engine, InvalidSettings, Settings, StoreSection};
 pub use types::*;
+
+/// The store of one instance. Clones share its threads.
+///
+/// Every method gives [`StoreError::Unavailable`] after at most [`Settings::timeout`]; a write may then be there or not,
+/// and reading back tells.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    writer: Writer,
+    readers: Readers,
+    instance: String,
+    chain: ChainId,
+}
+
+impl Store {
+    /// Brings the schema up to this program's. Safe to run again, and by several at once on PostgreSQL.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] while an instance runs on the same SQLite file, [`StoreError::Schema`] for a newer schema.
+    pub fn migrate(settings: &Settings) -> Result<MigrateReport, StoreError> {
+        thread::apart(|| schema::migrate(settings))
+    }
+
+    /// Opens it for an instance of the service, whose id must be new. On SQLite no second one may run.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] for a schema that isn't this program's, [`StoreError::Taken`], [`StoreError::Corrupt`] where
+    /// the audit trail's head and its last record disagree.
+    pub fn open(settings: &Settings, instance: &str) -> Result<Self, StoreError> {
+        let lock = match &settings.engine {
+            Engine::Sqlite { path } => Some(InstanceLock::take(path)?),
+            Engine::Postgres { .. } => None,
+        };
+        Self::start(settings, instance, lock, true)
+    }
+
+    /// Opens it beside a running service, for a command such as `audit export`: no instance of its own, no operations.
+    ///
+    /// # Errors
+    /// As [`Store::open`], without `Taken`.
+    pub fn open_beside(settings: &Settings, name: &str) -> Result<Self, StoreError> {
+        Self::start(settings, name, None, false)
+    }
+
+    fn start(
+        settings: &Settings,
+        instance: &str,
+        lock: Option<InstanceLock>,
+        announce: bool,
+    ) -> Result<Self, StoreError> {
+        if let Engine::Sqlite { path } = &settings.engine
+            && !path.exists()
+        {
+            return Err(StoreError::Schema(format!(
+                "There is no database at {}.\nRun: iam-sorryd migrate --config FILE",
+                path.display()
+            )));
+        }
+        let (connection, head) = thread::apart(|| {
+            let mut connection = engine::connect(settings, true)?;
+            schema::check(connection.as_mut())?;
+            let head = Head::check(connection.as_mut())?;
+            if announce {
+                instances::announce(connection.as_mut(), instance)?;
+            }
+            Ok((connection, head))
+        })?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                readers: Readers::start(settings)?,
+                writer: Writer::start(settings.clone(), instance.to_owned(), Some(connection), lock)?,
+                instance: instance.to_owned(),
+                chain: head.chain,
+            }),
+        })
+    }
+
+    /// Finishes what waits and ends the writing thread. What is asked afterwards, of this clone or another, is refused.
+    pub async fn close(&self) {
+        self.inner.readers.close();
+        if let Some(thread) = self.inner.writer.close() {
+            // A writer that panicked has nothing left to finish.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// The id that it was opened with.
+    pub fn instance(&self) -> &str {
+        &self.inner.instance
+    }
+
+    /// Names the audit trail.
+    pub fn chain_id(&self) -> ChainId {
+        self.inner.chain
+    }
+
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.inner.writer.run(work).await
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut dyn Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        self.inner.readers.run(work).await
+    }
+}

@@ -4,7 +4,7 @@ use iam_sorry_core::audit::Event;
 use iam_sorry_core::identity::{Identity, Method};
 
 /// Why the store could not.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The database can't be reached, is locked, or went away in the middle; the write may or may not be there.
@@ -27,6 +27,12 @@ pub enum StoreError {
     /// What is stored makes no sense: damaged, or not ours.
     #[error("The database holds something unexpected: {0}")]
     Corrupt(String),
+    /// A cursor that is none of ours, or of another list.
+    #[error("The cursor is none that this list gave out.\nBegin again without one.")]
+    BadCursor,
+    /// One person or address already has as many as it may have of something.
+    #[error("{0}")]
+    TooMany(String),
 }
 
 /// An operation, as it begins. Nothing in it is a secret.
@@ -245,4 +251,15 @@ pub struct AuditFilter {
     pub from_ms: Option<i64>,
     /// Milliseconds since 1970, exclusive.
     pub to_ms: Option<i64>,
+}
+
+/// How often something happened on a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditCount {
+    /// Midnight UTC at which the day began, milliseconds since 1970.
+    pub day_ms: i64,
+    /// Such as `create-user`.
+    pub action: String,
+    /// How often.
+    pub count: u64,
 }

@@ -1,4 +1,5 @@
-//! Test-only rigs: a hermetic home, SSH agents good and bad, AWS emulators, a fault proxy, a pseudo-terminal.
+//! Test-only rigs: a hermetic home, SSH agents good and bad, AWS emulators, a fault proxy, a pseudo-terminal; for the
+//! department service two directories, a browser, certificates, and the service itself.
 //!
 //! Everything here starts real programs on loopback or in temporary folders, on free ports, and takes them away
 //! again: on drop, and also when the test process is killed. Nothing but tests may depend on this crate.
@@ -6,23 +7,40 @@
 #![expect(clippy::expect_used, reason = "a rig that cannot start fails the test that asked")]
 
 mod aws;
+mod browser;
 mod emulators;
 mod fake_agent;
 mod home;
+mod http;
+mod ldif;
+mod ports;
+mod postgres;
 mod process;
 mod proxy;
 mod pty;
+mod samba;
+mod service;
+mod slapd;
 mod ssh;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
 pub use aws::{Aws, AwsError, Creds};
+pub use browser::{Browser, Element};
 pub use emulators::{Account, Ministack, Moto};
 pub use fake_agent::{AgentFault, FakeAgent, Stage};
 pub use home::{Home, KeyKind};
+pub use http::{Answer, request};
+pub use ports::free_port;
+pub use postgres::{Cutter, Postgres};
 pub use proxy::{Call, Fault, FaultProxy, Hook};
 pub use pty::Pty;
+pub use samba::SambaAd;
+pub use service::{Service, service_program};
+pub use slapd::{Slapd, SlapdOptions};
 pub use ssh::{AskPass, GpgAgent, SshAgent};
+pub use tls::{Certificate, TestCa};
 
 /// The root of the source tree.
 pub fn workspace() -> PathBuf {

@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// `$1` is the server's own folder (removed at the end), the rest is the command line.
 const GUARD: &str = r#"
 dir=$1; shift
 { "$@" >"$dir/log" 2>&1 & echo $! >"$dir/pid"; wait $!; echo "$?" >"$dir/status"; } &
 read -r _
-kill -9 "$(cat "$dir/pid")" 2>/dev/null
+[ -e "$dir/status" ] || kill -9 "$(cat "$dir/pid")" 2>/dev/null || kill -9 0
 wait
 rm -rf "$dir"
 kill -9 0
@@ -96,6 +98,35 @@ impl Server {
             .unwrap_or_default()
     }
 
+    /// Whether the server itself (not its guard) is still running.
+    pub(crate) fn running(&self) -> bool {
+        !self.dir.join("status").exists()
+    }
+
+    /// Sends a signal to the server alone, not to what it started.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
+        let _ = kill_process(pid, signal); // it may have ended by itself
+    }
+
+    /// Waits for the server to end by itself; its exit status as a shell gives it (128 + N after signal N).
+    pub(crate) fn wait(&self) -> i32 {
+        let start = Instant::now();
+        loop {
+            let status = fs::read_to_string(self.dir.join("status")).unwrap_or_default();
+            if let (true, Ok(status)) = (status.ends_with('\n'), status.trim().parse()) {
+                return status;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{} still runs after {PATIENCE:?}:\n{}",
+                self.name,
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The server's own process id.
     pub(crate) fn pid(&self) -> u32 {
         self.wait_for("process id", |_| fs::read_to_string(self.dir.join("pid")).ok()?.trim().parse().ok())
@@ -105,6 +136,45 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.guard.stdin.take()); // the guard sees the end of its input, as it does when this process dies
+        let _ = self.guard.wait();
+    }
+}
+
+/// A private folder that outlives the servers started in it, and goes away like them: on drop, and when the test process
+/// dies in any way.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    dir: PathBuf,
+    guard: Child,
+}
+
+impl Folder {
+    /// Empty, with a path short enough for Unix sockets.
+    pub(crate) fn new() -> Folder {
+        let dir = crate::short_temp_dir().keep();
+        // A server that is being killed may still write into it: try until it is gone.
+        let guard = Command::new("/bin/sh")
+            .args(["-c", r#"read -r _; until rm -rf "$1"; do sleep 0.1; done"#, "folder"])
+            .arg(&dir)
+            .env_clear()
+            .env("PATH", system_path())
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("/bin/sh starts");
+        Folder { dir, guard }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
         let _ = self.guard.wait();
     }
 }

@@ -9,6 +9,7 @@ mod actions;
 mod login;
 mod problem;
 mod records;
+mod shown_once;
 
 pub use actions::*;
 pub use login::*;

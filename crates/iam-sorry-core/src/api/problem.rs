@@ -78,6 +78,84 @@ impl ProblemCode {
             | Self::Stopping => 503,
         }
     }
+
+    /// As it is written in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad-request",
+            Self::InvalidName => "invalid-name",
+            Self::SignInNeeded => "sign-in-needed",
+            Self::SignInRefused => "sign-in-refused",
+            Self::NotAllowed => "not-allowed",
+            Self::Guardrail => "guardrail",
+            Self::CrossSite => "cross-site",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::Conflict => "conflict",
+            Self::IdempotencyMismatch => "idempotency-mismatch",
+            Self::AlreadyDone => "already-done",
+            Self::Busy => "busy",
+            Self::TooLarge => "too-large",
+            Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::TooManyRequests => "too-many-requests",
+            Self::Internal => "internal",
+            Self::AwsRefused => "aws-refused",
+            Self::AwsUnavailable => "aws-unavailable",
+            Self::AuditUnavailable => "audit-unavailable",
+            Self::StoreUnavailable => "store-unavailable",
+            Self::DirectoryUnavailable => "directory-unavailable",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// The problem's title: a short sentence, the same for every problem of this code (RFC 9457, section 3.1.3).
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::BadRequest => "The request is not of its form",
+            Self::InvalidName => "The name can't be used",
+            Self::SignInNeeded => "Nobody is signed in",
+            Self::SignInRefused => "The sign-in was refused",
+            Self::NotAllowed => "The rules don't allow it",
+            Self::Guardrail => "A guardrail forbids it",
+            Self::CrossSite => "The form came from elsewhere",
+            Self::NotFound => "There is no such thing",
+            Self::MethodNotAllowed => "This address has no such method",
+            Self::Conflict => "It does not fit what is there",
+            Self::IdempotencyMismatch => "The idempotency key was used for something else",
+            Self::AlreadyDone => "It was done before, and its secret was shown then",
+            Self::Busy => "Another request is at work on it",
+            Self::TooLarge => "The request is too large",
+            Self::UnsupportedMediaType => "The request's content type is not understood",
+            Self::TooManyRequests => "Too many requests",
+            Self::Internal => "The service made a mistake",
+            Self::AwsRefused => "AWS refused the service",
+            Self::AwsUnavailable => "AWS can't be reached",
+            Self::AuditUnavailable => "It could not be written down, so it is not done",
+            Self::StoreUnavailable => "The database can't be reached",
+            Self::DirectoryUnavailable => "The directory can't be reached",
+            Self::Stopping => "The service is stopping",
+        }
+    }
+}
+
+impl Problem {
+    /// With everything that follows from the code.
+    pub fn new(
+        code: ProblemCode,
+        detail: impl Into<String>,
+        reasons: Vec<String>,
+        request_id: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind: format!("urn:iam-sorry:problem:{}", code.as_str()),
+            code,
+            title: code.title().to_owned(),
+            status: code.status(),
+            detail: detail.into(),
+            reasons,
+            request_id: request_id.into(),
+        }
+    }
 }
 
 /// A problem as it is sent (`application/problem+json`).
@@ -100,4 +178,25 @@ pub struct Problem {
     pub reasons: Vec<String>,
     /// The request's id, as in the audit trail and the service's log.
     pub request_id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_s_name_is_the_one_in_json() {
+        for code in
+            [ProblemCode::BadRequest, ProblemCode::UnsupportedMediaType, ProblemCode::AuditUnavailable]
+        {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+            let read: ProblemCode = serde_json::from_value(code.as_str().into()).unwrap();
+            assert_eq!(read, code);
+        }
+        let problem = Problem::new(ProblemCode::TooManyRequests, "Wait.", Vec::new(), "1");
+        let json = serde_json::to_value(&problem).unwrap();
+        assert_eq!(json["type"], "urn:iam-sorry:problem:too-many-requests");
+        assert_eq!(json["status"], 429);
+        assert_eq!(json["code"], "too-many-requests");
+    }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{Event, InvalidRecord, Record};
+
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -48,4 +50,50 @@ pub struct AuditQuery {
     pub from: Option<String>,
     /// Before this time, RFC 3339.
     pub to: Option<String>,
+}
+
+/// An item of `GET /audit`: one record of the trail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditRecord {
+    /// Its place in the trail, from 1.
+    pub seq: u64,
+    /// Its hash, 64 hexadecimal digits: what the next record carries.
+    pub hash: String,
+    /// What happened.
+    pub event: Event,
+}
+
+impl TryFrom<&Record> for AuditRecord {
+    type Error = InvalidRecord;
+
+    fn try_from(record: &Record) -> Result<Self, InvalidRecord> {
+        Ok(Self { seq: record.seq, hash: record.hash_hex(), event: record.event()? })
+    }
+}
+
+/// The query of `GET /audit/export`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+pub struct ExportQuery {
+    /// From this time on, RFC 3339: from the first record of that time on, all of them in their order.
+    pub from: Option<String>,
+    /// Before this time, RFC 3339: up to the last record of the time before.
+    pub to: Option<String>,
+    /// The form of each line.
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub format: ExportFormat,
+}
+
+/// The form of an export.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ExportFormat {
+    /// Records and checkpoints as they are chained and signed: `audit verify` reads it.
+    #[default]
+    Jsonl,
+    /// OCSF events, for security tools. Can't be verified.
+    Ocsf,
 }

@@ -19,6 +19,17 @@ pub enum Phase {
     Event,
 }
 
+impl Phase {
+    /// The name in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Outcome => "outcome",
+            Self::Event => "event",
+        }
+    }
+}
+
 /// What the rules said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -28,6 +39,16 @@ pub enum Decision {
     Allow,
     /// A rule or guardrail forbade it, or none allowed it.
     Deny,
+}
+
+impl Decision {
+    /// The name in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
 }
 
 /// How it ended.
@@ -41,6 +62,17 @@ pub enum Outcome {
     Failure,
     /// Begun by an instance that died; finished or taken back by the reconciler, as `details` says.
     Reconciled,
+}
+
+impl Outcome {
+    /// The name in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Reconciled => "reconciled",
+        }
+    }
 }
 
 /// The person behind it.

@@ -1,0 +1,275 @@
+//! Every way to tamper with a trail, and what the verification says.
+
+use iam_sorry_core::audit::{
+    ChainId, CheckpointSigner, Expected, Finding, Record, export_header, new_key_pem,
+};
+use proptest::prelude::*;
+use zeroize::Zeroizing;
+
+use crate::support::{chain, chained, event, export, report, sealed, signer, verify};
+
+fn findings(lines: &[String]) -> Vec<Finding> {
+    report(lines).findings
+}
+
+/// Ten records with checkpoints behind 4 and 10; line 0 is the header.
+fn lines() -> Vec<String> {
+    export(&sealed(10), &[4, 10])
+}
+
+fn line_of(lines: &[String], seq: u64) -> usize {
+    lines
+        .iter()
+        .position(|line| line.contains("\"record\"") && line.contains(&format!("\"seq\":{seq},")))
+        .unwrap()
+}
+
+#[test]
+fn a_changed_field_is_found() {
+    let mut lines = lines();
+    let at = line_of(&lines, 6);
+    lines[at] = lines[at].replace("alice", "mallory");
+    assert_eq!(findings(&lines), [Finding::Changed { seq: 6 }]);
+}
+
+#[test]
+fn a_changed_field_with_a_new_hash_is_found_at_the_next_record() {
+    let mut records = sealed(10);
+    let line = records[5].line.replace("alice", "mallory");
+    records[5] = Record::parse(&line).unwrap();
+    assert_eq!(findings(&export(&records, &[4, 10])), [Finding::Unlinked { seq: 7 }]);
+}
+
+#[test]
+fn a_removed_record_is_found() {
+    let mut removed = lines();
+    removed.remove(line_of(&lines(), 6));
+    assert_eq!(findings(&removed), [Finding::Missing { from: 6, to: 6 }]);
+    let mut removed = lines();
+    removed.remove(1);
+    assert_eq!(findings(&removed), [Finding::Missing { from: 1, to: 1 }]);
+}
+
+#[test]
+fn a_swapped_pair_is_found() {
+    let mut lines = lines();
+    let at = line_of(&lines, 6);
+    lines.swap(at, at + 1);
+    assert_eq!(findings(&lines), [Finding::OutOfOrder { seq: 6 }]);
+}
+
+#[test]
+fn a_cut_tail_is_found_where_a_later_state_is_known() {
+    let records = sealed(10);
+    // A checkpoint that a sink kept.
+    let mut cut = export(&records[..7], &[4]);
+    assert!(report(&cut).is_sound(), "nothing in it tells of more");
+    cut.push(signer().sign(chain(), 10, records[9].hash, 1, 4).export_line());
+    assert_eq!(findings(&cut), [Finding::CutTail { last: 7, known: 10 }]);
+    // A note of the last verification.
+    let noted = Expected::parse(&format!("10:{}", records[9].hash_hex())).unwrap();
+    let mut verifier = verify(&[signer().public_key().clone()]).expect([noted]);
+    for line in export(&records[..7], &[4]) {
+        verifier.line(&line);
+    }
+    assert_eq!(verifier.finish().findings, [Finding::CutTail { last: 7, known: 10 }]);
+    for text in ["", "10", "0:00", "10:xyz", &format!("0:{}", "0".repeat(64))] {
+        assert_eq!(Expected::parse(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_rebuilt_chain_is_found_by_its_checkpoints() {
+    let honest = export(&sealed(10), &[4, 10]);
+    let mut events: Vec<_> = (1..=10).map(event).collect();
+    events[2].person.name = "mallory".into();
+    let forged = chained(events);
+    // All hashes fit; the signed ones do not.
+    let mut lines = export(&forged, &[]);
+    lines.insert(5, honest[5].clone());
+    lines.push(honest[12].clone());
+    assert_eq!(findings(&lines), [Finding::Rebuilt { seq: 4 }, Finding::Rebuilt { seq: 10 }]);
+    // Without its checkpoints it is all unsigned.
+    assert_eq!(findings(&export(&forged, &[])), [Finding::Unsigned { from: 1, to: 10 }]);
+    // With one of another key.
+    let other = CheckpointSigner::from_pem(&new_key_pem(&Zeroizing::new([6; 32]))).unwrap();
+    let mut lines = export(&forged, &[]);
+    lines.push(other.sign(chain(), 10, forged[9].hash, 1, 0).export_line());
+    let key_id = other.public_key().id();
+    assert_eq!(
+        findings(&lines),
+        [Finding::UnknownKey { seq: 10, key_id }, Finding::Unsigned { from: 1, to: 10 }]
+    );
+    // With one that says it is of ours.
+    let mut forgery = other.sign(chain(), 10, forged[9].hash, 1, 0);
+    forgery.key_id = signer().public_key().id();
+    let mut lines = export(&forged, &[]);
+    lines.push(forgery.export_line());
+    assert_eq!(findings(&lines), [Finding::BadSignature { seq: 10 }, Finding::Unsigned { from: 1, to: 10 }]);
+    // Against a note.
+    let noted = Expected { seq: 10, hash: sealed(10)[9].hash };
+    let mut verifier = verify(&[]).expect([noted]);
+    export(&forged, &[]).iter().for_each(|line| verifier.line(line));
+    assert_eq!(verifier.finish().findings, [Finding::Rebuilt { seq: 10 }]);
+}
+
+#[test]
+fn a_rebuilt_tail_behind_the_last_checkpoint_is_bounded() {
+    let lines = export(&sealed(10), &[4]);
+    let run = |most| {
+        let mut verifier = verify(&[signer().public_key().clone()]).longest_unsigned(most);
+        lines.iter().for_each(|line| verifier.line(line));
+        verifier.finish().findings
+    };
+    assert_eq!(run(6), []);
+    assert_eq!(run(5), [Finding::Unsigned { from: 5, to: 10 }]);
+}
+
+#[test]
+fn a_checkpoint_that_was_taken_away_is_missed() {
+    let mut lines = export(&sealed(12), &[4, 8, 12]);
+    lines.retain(|line| !(line.contains("checkpoint") && line.contains("\"seq\":8,")));
+    assert_eq!(findings(&lines), [Finding::MissingCheckpoint { seq: 8 }]);
+}
+
+#[test]
+fn an_inserted_record_is_found() {
+    let records = sealed(10);
+    // With the number of one that is there.
+    let mut lines = lines();
+    lines.insert(8, Record::seal(6, records[4].hash, &event(99)).export_line());
+    assert_eq!(findings(&lines), [Finding::Again { seq: 6, same: false }]);
+    // With a number of its own, and all behind it renumbered by hand.
+    let mut forged = records.clone();
+    forged.insert(5, Record::seal(6, records[4].hash, &event(99)));
+    for record in &mut forged[6..] {
+        let seq = record.seq;
+        let line = record.line.replace(&format!("\"seq\":{seq},"), &format!("\"seq\":{},", seq + 1));
+        *record = Record::parse(&line).unwrap();
+    }
+    assert!(findings(&export(&forged, &[4])).contains(&Finding::Unlinked { seq: 7 }));
+}
+
+#[test]
+fn a_record_twice_is_found() {
+    let mut lines = lines();
+    let at = line_of(&lines, 6);
+    lines.insert(at, lines[at].clone());
+    assert_eq!(findings(&lines), [Finding::Again { seq: 6, same: true }]);
+}
+
+#[test]
+fn another_trail_is_noticed() {
+    let other = ChainId::from_random([4; 16]);
+    let mut lines = lines();
+    lines[0] = export_header(other, false);
+    assert_eq!(
+        findings(&lines),
+        [
+            Finding::TwoChains { line: 6 },
+            Finding::TwoChains { line: 13 },
+            Finding::OtherGenesis,
+            Finding::Unsigned { from: 1, to: 10 }
+        ]
+    );
+}
+
+#[test]
+fn a_part_is_verified_as_the_part_it_is_meant_to_be() {
+    let records = sealed(10);
+    let mut lines = vec![export_header(chain(), false)];
+    lines.push(signer().sign(chain(), 4, records[3].hash, 1, 0).export_line());
+    lines.extend(records[4..].iter().map(Record::export_line));
+    assert_eq!(findings(&lines), [Finding::Missing { from: 1, to: 4 }]);
+    let run = |lines: &[String]| {
+        let mut verifier = verify(&[signer().public_key().clone()]).begins_at(5);
+        lines.iter().for_each(|line| verifier.line(line));
+        verifier.finish().findings
+    };
+    assert_eq!(run(&lines), []);
+    // The checkpoint before it vouches for its beginning.
+    lines[1] = signer().sign(chain(), 4, [1; 32], 1, 0).export_line();
+    assert_eq!(run(&lines), [Finding::Rebuilt { seq: 4 }]);
+}
+
+#[test]
+fn a_filtered_export_says_that_it_proves_nothing() {
+    let records = sealed(10);
+    let mut lines = vec![export_header(chain(), true)];
+    lines.extend(records.iter().step_by(2).map(Record::export_line));
+    assert!(findings(&lines).contains(&Finding::Filtered));
+    // A changed record is found all the same.
+    lines[2] = lines[2].replace("alice", "mallory");
+    assert!(findings(&lines).contains(&Finding::Changed { seq: 3 }));
+}
+
+#[test]
+fn unknown_versions_and_garbage_are_said() {
+    let mut lines = lines();
+    lines[2] = lines[2].replace("\"v\":1", "\"v\":2");
+    assert!(findings(&lines).contains(&Finding::Version { line: 3, version: 2 }));
+    lines[2] = "Killed".into();
+    assert!(matches!(&findings(&lines)[0], Finding::Garbage { line: 3, .. }));
+    assert_eq!(findings(&[]), [Finding::Empty]);
+}
+
+#[test]
+fn a_file_of_something_else_fills_no_memory() {
+    let mut verifier = verify(&[]);
+    for _ in 0..5000 {
+        verifier.line("{}");
+    }
+    let report = verifier.finish();
+    assert_eq!((report.findings.len(), report.count), (1000, 5001));
+}
+
+proptest! {
+    /// Every single character of an export, replaced by any other, is found.
+    #[test]
+    fn every_changed_character_is_found(line in 0_usize..13, at in any::<proptest::sample::Index>(), new in any::<char>()) {
+        let mut lines = lines();
+        let mut characters: Vec<char> = lines[line].chars().collect();
+        let at = at.index(characters.len());
+        prop_assume!(characters[at] != new);
+        characters[at] = new;
+        lines[line] = characters.into_iter().collect();
+        prop_assert!(!report(&lines).is_sound(), "{}", lines[line]);
+    }
+
+    /// Any set of records taken away, whatever stays, is found, as long as a later state is known.
+    #[test]
+    fn every_removal_is_found(keep in proptest::collection::vec(any::<bool>(), 10)) {
+        prop_assume!(keep.contains(&false));
+        let mut index = 0;
+        let mut left = lines();
+        left.retain(|line| {
+            if !line.contains("\"record\"") { return true; }
+            index += 1;
+            keep[index - 1]
+        });
+        prop_assert!(!report(&left).is_sound());
+    }
+
+    /// Any other order is found.
+    #[test]
+    fn every_other_order_is_found(order in Just((0_usize..10).collect::<Vec<_>>()).prop_shuffle()) {
+        let sorted: Vec<usize> = (0..10).collect();
+        prop_assume!(order != sorted);
+        let records = sealed(10);
+        let mut lines = vec![export_header(chain(), false)];
+        lines.extend(order.iter().map(|at| records[*at].export_line()));
+        lines.push(signer().sign(chain(), 10, records[9].hash, 1, 0).export_line());
+        prop_assert!(!report(&lines).is_sound());
+    }
+
+    /// A record from anywhere put in anywhere is found.
+    #[test]
+    fn every_insertion_is_found(at in 1_usize..13, seq in 1_u64..30, previous in 0_usize..10) {
+        // Behind the end it is no insertion: only the next checkpoint could tell.
+        prop_assume!((seq, previous) != (11, 9));
+        let mut lines = lines();
+        let record = Record::seal(seq, sealed(10)[previous].hash, &event(77));
+        lines.insert(at, record.export_line());
+        prop_assert!(!report(&lines).is_sound());
+    }
+}

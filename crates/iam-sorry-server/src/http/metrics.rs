@@ -1,0 +1,108 @@
+//! `/metrics` in Prometheus's text format. No label names a person, an address, a user or a key: only routes, codes and
+//! the operator's own names.
+
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use http::header::CONTENT_TYPE;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// What is counted.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    seconds: Family<Route, Histogram>,
+    under_way: Gauge,
+    limited: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    method: &'static str,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+impl Metrics {
+    /// With everything at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("iam_sorry");
+        let (requests, under_way, limited) =
+            (Family::default(), Gauge::<i64, AtomicI64>::default(), Counter::default());
+        // 0.5 ms to 65 s.
+        let seconds = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(0.0005, 2.0, 18))) as fn() -> _,
+        );
+        registry.register("http_requests", "Requests answered", Family::clone(&requests));
+        registry.register("http_request_seconds", "Time to the answer's head", Family::clone(&seconds));
+        registry.register("http_requests_under_way", "Requests that are being worked on", under_way.clone());
+        registry.register("http_requests_limited", "Requests refused as too many", limited.clone());
+        Self { registry, requests, seconds, under_way, limited }
+    }
+
+    /// For what other parts count; before the metrics are served.
+    pub fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    pub(super) fn answered(&self, method: &http::Method, route: &str, status: u16, took: Duration) {
+        let method = match method.as_str() {
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "POST" => "POST",
+            "DELETE" => "DELETE",
+            _ => "other",
+        };
+        self.requests.get_or_create(&Request { method, route: route.to_owned(), status }).inc();
+        self.seconds.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
+        if status == 429 {
+            self.limited.inc();
+        }
+    }
+
+    pub(super) fn under_way(&self) -> &Gauge {
+        &self.under_way
+    }
+
+    fn text(&self) -> Option<String> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).ok()?;
+        Some(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `GET /metrics`, for a listener of its own.
+pub fn router(boundary: std::sync::Arc<super::boundary::Boundary>) -> Router {
+    Router::new().route(
+        "/metrics",
+        get(move || async move {
+            match boundary.metrics().text() {
+                Some(text) => {
+                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                    ([(CONTENT_TYPE, kind)], text).into_response()
+                }
+                None => http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            }
+        }),
+    )
+}

@@ -1,0 +1,315 @@
+//! Connections to the directory: TLS that is never given up, fail-over, one shared connection that searches, and a new
+//! one for each password, so that no answer of one person's bind can be taken for another's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchEntry, SearchOptions, StdStream};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+use super::settings::{LdapSettings, Server, Transport};
+use crate::login::SettingsError;
+
+/// LDAP result codes (RFC 4511, appendix A) that a refused bind comes with; any other is a fault of the directory.
+const CONSTRAINT_VIOLATION: u32 = 19;
+const NO_SUCH_OBJECT: u32 = 32;
+const INVALID_DN: u32 = 34;
+const INAPPROPRIATE_AUTHENTICATION: u32 = 48;
+const INVALID_CREDENTIALS: u32 = 49;
+const INSUFFICIENT_ACCESS: u32 = 50;
+const UNWILLING: u32 = 53;
+/// More entries match than were asked for.
+const SIZE_LIMIT: u32 = 4;
+
+/// What the directory said to a name and a password.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Bind {
+    /// They are right.
+    Accepted,
+    /// They are not, with the code and text for the log.
+    Refused { code: u32, text: String },
+}
+
+/// Why the directory gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// No server could be reached, or the connection broke.
+    #[error("{0}")]
+    Connection(String),
+    /// More entries than were asked for.
+    #[error("more entries match than were asked for")]
+    TooMany,
+    /// It answered, but not with what was asked for.
+    #[error("{0}")]
+    Answer(String),
+}
+
+/// The entries and attributes to look for.
+#[derive(Clone, Debug)]
+pub(super) struct Query<'a> {
+    pub base: &'a str,
+    pub scope: Scope,
+    pub filter: String,
+    pub attributes: Vec<String>,
+    /// More than this are [`Failure::TooMany`].
+    pub limit: i32,
+}
+
+pub(super) struct Connections {
+    servers: Vec<Server>,
+    /// The one that answered last.
+    preferred: AtomicUsize,
+    tls: Arc<ClientConfig>,
+    timeout: Duration,
+    searcher: Option<(String, SecretString)>,
+    shared: Mutex<Option<Ldap>>,
+}
+
+impl Connections {
+    pub fn new(settings: &LdapSettings, password: Option<SecretString>) -> Result<Self, SettingsError> {
+        let searcher = match (&settings.bind_dn, password) {
+            (Some(dn), Some(password)) => Some((dn.clone(), password)),
+            _ => None,
+        };
+        Ok(Self {
+            servers: settings.servers()?,
+            preferred: AtomicUsize::new(0),
+            tls: Arc::new(tls(settings)?),
+            timeout: settings.timeout(),
+            searcher,
+            shared: Mutex::new(None),
+        })
+    }
+
+    /// Searches as the service's own account. A connection that broke meanwhile (a directory that was restarted) is made
+    /// anew once.
+    pub async fn search(&self, query: &Query<'_>) -> Result<Vec<SearchEntry>, Failure> {
+        for last in [false, true] {
+            let mut ldap = self.searching().await?;
+            let searched =
+                tokio::time::timeout(self.timeout * 2, search(&mut ldap, query, self.timeout)).await;
+            match searched {
+                Ok(Err(LdapError::LdapResult { result })) if result.rc == SIZE_LIMIT => {
+                    return Err(Failure::TooMany);
+                }
+                // An entry that is gone. Where the base of all entries is, nobody would have any groups: that is a fault.
+                Ok(Err(LdapError::LdapResult { result }))
+                    if result.rc == NO_SUCH_OBJECT && query.scope == Scope::Base =>
+                {
+                    return Ok(Vec::new());
+                }
+                Ok(Err(LdapError::LdapResult { result })) => {
+                    return Err(Failure::Answer(format!("the search was refused: {result}")));
+                }
+                Ok(Ok(entries)) => return Ok(entries),
+                Ok(Err(error)) => {
+                    *self.shared.lock().await = None;
+                    if last {
+                        return Err(Failure::Connection(error.to_string()));
+                    }
+                }
+                // Not tried again: whoever waits has waited long enough.
+                Err(_) => {
+                    *self.shared.lock().await = None;
+                    return Err(Failure::Connection("the directory took too long".to_owned()));
+                }
+            }
+        }
+        Err(Failure::Connection("the connection broke twice".to_owned()))
+    }
+
+    /// Every entry that matches, in pages (RFC 2696).
+    pub async fn search_all(&self, query: &Query<'_>) -> Result<Vec<SearchEntry>, Failure> {
+        let mut ldap = self.searching().await?;
+        let paged: Vec<Box<dyn Adapter<'_, String, Vec<String>>>> =
+            vec![Box::new(EntriesOnly::new()), Box::new(PagedResults::new(500))];
+        let all = async {
+            let mut stream = ldap
+                .with_timeout(self.timeout)
+                .streaming_search_with(
+                    paged,
+                    query.base,
+                    query.scope,
+                    &query.filter,
+                    query.attributes.clone(),
+                )
+                .await?;
+            let mut entries = Vec::new();
+            while let Some(entry) = stream.next().await? {
+                entries.push(SearchEntry::construct(entry));
+                if entries.len() > usize::try_from(query.limit).unwrap_or(0) {
+                    return Ok(None);
+                }
+            }
+            stream.finish().await.success()?;
+            Ok::<_, LdapError>(Some(entries))
+        };
+        match tokio::time::timeout(self.timeout * 6, all).await {
+            Ok(Ok(Some(entries))) => Ok(entries),
+            Ok(Ok(None)) => Err(Failure::TooMany),
+            Ok(Err(LdapError::LdapResult { result })) => Err(Failure::Answer(result.to_string())),
+            Ok(Err(error)) => {
+                *self.shared.lock().await = None;
+                Err(Failure::Connection(error.to_string()))
+            }
+            Err(_) => Err(Failure::Connection("the directory took too long".to_owned())),
+        }
+    }
+
+    /// Tries a password on a connection of its own. An empty one never reaches the server: to many it is an anonymous
+    /// bind, which succeeds (RFC 4513, section 5.1.2); nor does one with NUL, where some servers stop reading.
+    pub async fn bind(&self, dn: &str, password: &SecretString) -> Result<Bind, Failure> {
+        let secret = password.expose_secret();
+        if dn.trim().is_empty() || secret.is_empty() || secret.contains('\0') {
+            return Ok(Bind::Refused { code: UNWILLING, text: "not sent".to_owned() });
+        }
+        let mut ldap = self.open().await?;
+        let bound = bind(&mut ldap, dn, secret, self.timeout).await;
+        // The answer is there already; a directory that doesn't say goodbye changes nothing.
+        let _ = ldap.with_timeout(self.timeout).unbind().await;
+        bound
+    }
+
+    /// The connection that searches, bound as the service's account.
+    async fn searching(&self) -> Result<Ldap, Failure> {
+        let mut shared = self.shared.lock().await;
+        if let Some(ldap) = shared.as_mut()
+            && !ldap.is_closed()
+        {
+            return Ok(ldap.clone());
+        }
+        let mut ldap = self.open().await?;
+        if let Some((dn, password)) = &self.searcher {
+            match bind(&mut ldap, dn, password.expose_secret(), self.timeout).await? {
+                Bind::Accepted => {}
+                Bind::Refused { code, text } => {
+                    return Err(Failure::Answer(format!(
+                        "the directory refuses the service's own account {dn} (code {code}: {text})"
+                    )));
+                }
+            }
+        }
+        *shared = Some(ldap.clone());
+        Ok(ldap)
+    }
+
+    /// A connection to the first server that answers, beginning with the one that did last time.
+    async fn open(&self) -> Result<Ldap, Failure> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut failures = Vec::new();
+        for step in 0..self.servers.len() {
+            let index = (first + step) % self.servers.len();
+            let Some(server) = self.servers.get(index) else { continue };
+            match tokio::time::timeout(self.timeout, self.connect(server)).await {
+                Ok(Ok(ldap)) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(ldap);
+                }
+                Ok(Err(error)) => failures.push(format!("{}:{}: {error}", server.host, server.port)),
+                Err(_) => failures.push(format!("{}:{}: no answer", server.host, server.port)),
+            }
+        }
+        Err(Failure::Connection(failures.join("; ")))
+    }
+
+    async fn connect(&self, server: &Server) -> Result<Ldap, LdapError> {
+        let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
+        // The configuration allows plain connections to loopback by name; here is what the name really meant.
+        if server.transport == Transport::Plain && !stream.peer_addr()?.ip().is_loopback() {
+            return Err(LdapError::from(std::io::Error::other(
+                "is not this machine: without TLS no password is sent there",
+            )));
+        }
+        let host = match server.host.contains(':') {
+            true => format!("[{}]", server.host),
+            false => server.host.clone(),
+        };
+        let (scheme, start_tls) = match server.transport {
+            Transport::Ldaps => ("ldaps", false),
+            Transport::StartTls => ("ldap", true),
+            Transport::Plain => ("ldap", false),
+        };
+        let settings = LdapConnSettings::new()
+            .set_config(self.tls.clone())
+            .set_starttls(start_tls)
+            .set_std_stream(StdStream::Tcp(stream.into_std()?));
+        let url = format!("{scheme}://{host}:{}", server.port);
+        let (connection, ldap) = LdapConnAsync::with_settings(settings, &url).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.drive().await {
+                tracing::debug!(%error, "a connection to the directory ended");
+            }
+        });
+        Ok(ldap)
+    }
+}
+
+async fn search(
+    ldap: &mut Ldap,
+    query: &Query<'_>,
+    timeout: Duration,
+) -> Result<Vec<SearchEntry>, LdapError> {
+    let seconds = i32::try_from(timeout.as_secs()).unwrap_or(5);
+    let options = SearchOptions::new().sizelimit(query.limit).timelimit(seconds);
+    let (entries, _) = ldap
+        .with_search_options(options)
+        .with_timeout(timeout)
+        .search(query.base, query.scope, &query.filter, query.attributes.clone())
+        .await?
+        .success()?;
+    // References to other servers are not followed: they would be sent our search, and asked for their word.
+    let entries = entries.into_iter().filter(|entry| !entry.is_ref() && !entry.is_intermediate());
+    Ok(entries.map(SearchEntry::construct).collect())
+}
+
+async fn bind(ldap: &mut Ldap, dn: &str, password: &str, timeout: Duration) -> Result<Bind, Failure> {
+    let answer = ldap
+        .with_timeout(timeout)
+        .simple_bind(dn, password)
+        .await
+        .map_err(|error| Failure::Connection(error.to_string()))?;
+    match answer.rc {
+        0 => Ok(Bind::Accepted),
+        CONSTRAINT_VIOLATION
+        | NO_SUCH_OBJECT
+        | INVALID_DN
+        | INAPPROPRIATE_AUTHENTICATION
+        | INVALID_CREDENTIALS
+        | INSUFFICIENT_ACCESS
+        | UNWILLING => Ok(Bind::Refused { code: answer.rc, text: answer.text }),
+        _ => Err(Failure::Answer(format!("the bind was not answered: {answer}"))),
+    }
+}
+
+fn tls(settings: &LdapSettings) -> Result<ClientConfig, SettingsError> {
+    let wrong = |what: String| SettingsError::new("login.ldap.ca_file", &what);
+    let mut roots = RootCertStore::empty();
+    if let Some(file) = &settings.ca_file {
+        let shown = file.display();
+        let certificates = CertificateDer::pem_file_iter(file)
+            .map_err(|error| wrong(format!("{shown} can't be read: {error}")))?;
+        for certificate in certificates {
+            let certificate =
+                certificate.map_err(|error| wrong(format!("{shown} is no PEM file: {error}")))?;
+            roots.add(certificate).map_err(|error| wrong(format!("{shown}: {error}")))?;
+        }
+        if roots.is_empty() {
+            return Err(wrong(format!("{shown} holds no certificate")));
+        }
+    } else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}

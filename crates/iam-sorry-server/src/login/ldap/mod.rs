@@ -1,0 +1,263 @@
+//! Sign-in by a directory: search for the person, then bind as them; and the directory's word on whose key is whose.
+//!
+//! An unknown name costs the same operations as a known one with a wrong password: one search and one bind (CVE-2025-6011).
+//! What may go wrong is settled before: an empty password never reaches the server, names are escaped, more than one
+//! match is none, references are not followed, and nothing but result code 0 is a success.
+
+mod account;
+mod connection;
+mod escape;
+mod groups;
+mod keys;
+mod settings;
+
+use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_core::ssh::PublicKey;
+use iam_sorry_core::timestamp::Timestamp;
+use ldap3::{Scope, SearchEntry};
+use secrecy::SecretString;
+
+pub use settings::{Kind, LdapSettings};
+
+use super::{LoginError, SettingsError, Why};
+use account::Account;
+use connection::{Bind, Connections, Failure, Query};
+use escape::{LoginName, fold, in_filter};
+
+/// The directory.
+pub struct Directory {
+    settings: LdapSettings,
+    connections: Connections,
+    keys: keys::KeyIndex,
+}
+
+/// Whom a name may be. Whether there is such a person can't be seen from outside.
+#[derive(Debug)]
+pub struct Candidate {
+    found: Result<String, Why>,
+    counted_as: String,
+}
+
+impl Candidate {
+    /// What failures are counted under: the same for all spellings of a name that the directory takes for one.
+    pub fn counted_as(&self) -> &str {
+        &self.counted_as
+    }
+}
+
+impl Directory {
+    /// From checked settings. Reads the password and the CA file; connects when it is needed.
+    ///
+    /// # Errors
+    /// [`SettingsError`] where these can't be read.
+    pub fn new(settings: LdapSettings) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let password = match &settings.bind_password {
+            None => None,
+            Some(reference) => Some(
+                reference
+                    .read()
+                    .map_err(|error| SettingsError::new("login.ldap.bind_password", &error.to_string()))?,
+            ),
+        };
+        let connections = Connections::new(&settings, password)?;
+        Ok(Self { settings, connections, keys: keys::KeyIndex::default() })
+    }
+
+    /// The issuer of the identities that it gives.
+    pub fn issuer(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Looks for the person of a login name: one search.
+    ///
+    /// # Errors
+    /// [`LoginError::Unavailable`]; and [`Why::ImpossibleName`] for what no person can be called, without a search.
+    pub async fn find(&self, typed: &str) -> Result<Candidate, LoginError> {
+        let name = LoginName::parse(typed).ok_or(LoginError::Refused(Why::ImpossibleName))?;
+        let filter = self.user_filter(self.settings.name_attribute(), &in_filter(name.as_str()));
+        let found = self.one(&filter, vec!["1.1".to_owned()]).await?.map(|entry| entry.dn);
+        let counted_as = match &found {
+            Ok(dn) => fold(dn),
+            Err(_) => fold(name.as_str()),
+        };
+        Ok(Candidate { found, counted_as })
+    }
+
+    /// Proves a password: one bind, and where it is right, what the directory says of the account and its groups.
+    ///
+    /// # Errors
+    /// [`LoginError`]
+    pub async fn prove(
+        &self,
+        candidate: &Candidate,
+        password: &SecretString,
+        now: Timestamp,
+    ) -> Result<Identity, LoginError> {
+        let decoy = || match &self.settings.decoy_dn {
+            Some(dn) => dn.clone(),
+            None => {
+                format!("{}=iam-sorry-nobody,{}", self.settings.name_attribute(), self.settings.users_base)
+            }
+        };
+        let dn = candidate.found.clone().unwrap_or_else(|_| decoy());
+        let bound = self.connections.bind(&dn, password).await?;
+        candidate.found.as_ref().map_err(|why| LoginError::Refused(*why))?;
+        match bound {
+            Bind::Accepted => {}
+            Bind::Refused { code, text } => {
+                tracing::debug!(%dn, code, text, "the directory refuses a password");
+                return Err(LoginError::Refused(reason(&text)));
+            }
+        }
+        // Read again: what has changed by the bind (a lock that ran out), and what the search was not asked for.
+        let account = self.account(&dn, now).await?;
+        self.person_of(account, Method::Ldap).await
+    }
+
+    /// Whose SSH key it is, as the directory says now.
+    ///
+    /// # Errors
+    /// [`LoginError`]; [`Why::UnknownKey`] where it is nobody's, [`Why::SeveralPeople`] where it is not one person's.
+    pub async fn person_of_key(&self, key: &PublicKey, now: Timestamp) -> Result<Identity, LoginError> {
+        let account = self.account_of_key(key, now).await?;
+        self.person_of(account, Method::SshKey).await
+    }
+
+    /// The person of a subject, as they are now.
+    ///
+    /// # Errors
+    /// [`LoginError`]; [`Why::UnknownPerson`] where there is none any more.
+    pub async fn person(
+        &self,
+        subject: &str,
+        method: Method,
+        now: Timestamp,
+    ) -> Result<Identity, LoginError> {
+        let attribute = self.settings.subject_attribute();
+        let value = match account::guid_bytes(subject) {
+            Some(bytes) if attribute.eq_ignore_ascii_case("objectGUID") => escape::bytes_in_filter(&bytes),
+            _ => in_filter(subject),
+        };
+        let filter = self.user_filter(attribute, &value);
+        let entry =
+            self.one(&filter, account::attributes(&self.settings)).await?.map_err(LoginError::Refused)?;
+        let account = self.read(&entry, now)?;
+        if account.subject != subject {
+            return Err(LoginError::Broken(format!("{} was found under another's subject", account.dn)));
+        }
+        self.person_of(account, method).await
+    }
+
+    /// Tries the connection, the service's own account and the bases (`check-config --online`).
+    ///
+    /// # Errors
+    /// [`LoginError`] with what the directory said.
+    pub async fn try_out(&self) -> Result<(), LoginError> {
+        let bases = [Some(&self.settings.users_base), self.settings.groups_base.as_ref()];
+        for base in bases.into_iter().flatten() {
+            let query = Query {
+                base,
+                scope: Scope::Base,
+                filter: "(objectClass=*)".to_owned(),
+                attributes: vec!["1.1".to_owned()],
+                limit: 1,
+            };
+            if self.connections.search(&query).await?.is_empty() {
+                return Err(LoginError::Broken(format!(
+                    "{base} is not there, or the account that searches may not see it"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    async fn account(&self, dn: &str, now: Timestamp) -> Result<Account, LoginError> {
+        let query = Query {
+            base: dn,
+            scope: Scope::Base,
+            filter: self.settings.user_filter().to_owned(),
+            attributes: account::attributes(&self.settings),
+            limit: 1,
+        };
+        match self.connections.search(&query).await?.as_slice() {
+            [entry] => self.read(entry, now),
+            _ => Err(LoginError::Refused(Why::UnknownPerson)),
+        }
+    }
+
+    fn read(&self, entry: &SearchEntry, now: Timestamp) -> Result<Account, LoginError> {
+        Account::read(&self.settings, entry, now).map_err(LoginError::Broken)
+    }
+
+    async fn person_of(&self, account: Account, method: Method) -> Result<Identity, LoginError> {
+        if let Some(why) = account.barred {
+            return Err(LoginError::Refused(why));
+        }
+        let groups = self.groups_of(&account).await?;
+        Ok(super::identity(&self.settings.name, &account.subject, &account.name, groups, method))
+    }
+
+    fn user_filter(&self, attribute: &str, escaped: &str) -> String {
+        format!("(&{}({attribute}={escaped}))", self.settings.user_filter())
+    }
+
+    /// The one entry under `users_base` that matches; none and several are told apart for the audit trail only.
+    async fn one(
+        &self,
+        filter: &str,
+        attributes: Vec<String>,
+    ) -> Result<Result<SearchEntry, Why>, LoginError> {
+        let query = Query {
+            base: &self.settings.users_base,
+            scope: Scope::Subtree,
+            filter: filter.to_owned(),
+            attributes,
+            limit: 2,
+        };
+        let mut entries = match self.connections.search(&query).await {
+            Err(Failure::TooMany) => return Ok(Err(Why::SeveralPeople)),
+            other => other?,
+        };
+        Ok(match (entries.pop(), entries.pop()) {
+            (Some(entry), None) => Ok(entry),
+            (Some(_), Some(_)) => Err(Why::SeveralPeople),
+            (None, _) => Err(Why::UnknownPerson),
+        })
+    }
+}
+
+impl From<Failure> for LoginError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Connection(what) | Failure::Answer(what) => Self::Unavailable(what),
+            Failure::TooMany => Self::Unavailable(failure.to_string()),
+        }
+    }
+}
+
+/// What Active Directory means by a refused bind: the text has `data`, a Windows error in hexadecimal (MS-ERREF).
+fn reason(text: &str) -> Why {
+    let data = text.split("data ").nth(1).map(|rest| rest.split([',', ' ']).next().unwrap_or(""));
+    match data {
+        Some("533") => Why::Disabled,
+        Some("701") => Why::Expired,
+        Some("775") => Why::Locked,
+        Some("532" | "773") => Why::PasswordExpired,
+        _ => Why::WrongPassword,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_active_directory_means() {
+        let of = |data: &str| {
+            reason(&format!("80090308: LdapErr: DSID-0C090400, comment: error, data {data}, v1db1"))
+        };
+        assert_eq!([of("52e"), of("533"), of("775")], [Why::WrongPassword, Why::Disabled, Why::Locked]);
+        assert_eq!(reason(""), Why::WrongPassword);
+    }
+}

@@ -1,0 +1,160 @@
+//! The audit chain inside the writing transaction: its head, and records put behind it.
+
+use iam_sorry_core::audit::{ChainId, Event, Hash, Phase, Record};
+
+use crate::StoreError;
+use crate::engine::{Connection, DbError, Row, params};
+use crate::writer::{Fault, Tx};
+
+/// How much of a text goes into an indexed column: PostgreSQL takes no index entry over 2,704 bytes, and a name that was
+/// tried at a sign-in may be of any length. The record itself keeps all of it.
+const INDEXED: usize = 256;
+
+/// The end of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) chain: ChainId,
+    /// The last record; 0 where there is none.
+    pub(crate) seq: u64,
+    /// Its hash; the chain's genesis where there is none.
+    pub(crate) hash: Hash,
+}
+
+const READ: &str = "SELECT chain, seq, hash FROM audit_head WHERE one = 1";
+
+impl Head {
+    /// Reads it, and on PostgreSQL keeps every other writer out until the transaction ends.
+    pub(crate) fn lock(connection: &mut dyn Connection) -> Result<Self, DbError> {
+        let rows = connection.query(&format!("{READ} @LOCK"), &[])?;
+        Self::from_rows(rows)
+    }
+
+    pub(crate) fn read(connection: &mut dyn Connection) -> Result<Self, DbError> {
+        let rows = connection.query(READ, &[])?;
+        Self::from_rows(rows)
+    }
+
+    pub(crate) fn write(&self, connection: &mut dyn Connection) -> Result<(), DbError> {
+        connection.execute(
+            "UPDATE audit_head SET seq = ?1, hash = ?2 WHERE one = 1",
+            params![number(self.seq), &self.hash],
+        )?;
+        Ok(())
+    }
+
+    /// Writes the first head of a new chain.
+    pub(crate) fn create(connection: &mut dyn Connection) -> Result<(), DbError> {
+        let mut row = connection
+            .query("SELECT @RANDOM", &[])?
+            .into_iter()
+            .next()
+            .ok_or_else(|| DbError::Other("the database gave no random number".into()))?;
+        let chain = chain_id(&row.text(0)?)?;
+        connection.execute(
+            "INSERT INTO audit_head (one, chain, seq, hash) VALUES (1, ?1, 0, ?2)",
+            params![&chain.to_string(), &chain.genesis()],
+        )?;
+        Ok(())
+    }
+
+    fn from_rows(rows: Vec<Row>) -> Result<Self, DbError> {
+        let mut row =
+            rows.into_iter().next().ok_or_else(|| DbError::Other("the audit trail has no head".into()))?;
+        Ok(Self { chain: chain_id(&row.text(0)?)?, seq: row.seq(1)?, hash: row.hash(2)? })
+    }
+
+    /// Compares the head with the last record, by the record's own bytes. Reads two rows, whatever the trail's length.
+    pub(crate) fn check(connection: &mut dyn Connection) -> Result<Self, StoreError> {
+        let head = Self::read(connection)?;
+        let last = connection
+            .query("SELECT seq, hash, line FROM audit ORDER BY seq DESC LIMIT 1", &[])?
+            .into_iter()
+            .next();
+        let (seq, hash) = match last {
+            None => (0, head.chain.genesis()),
+            Some(row) => {
+                let stored = row.seq(0)?;
+                let record = record(row)?;
+                let parsed = Record::parse(&record.line)
+                    .map_err(|error| StoreError::Corrupt(format!("audit record {stored}: {error}")))?;
+                if parsed.seq != stored || parsed.hash != record.hash {
+                    return Err(StoreError::Corrupt(format!("audit record {stored} was changed")));
+                }
+                (parsed.seq, parsed.hash)
+            }
+        };
+        if (head.seq, head.hash) != (seq, hash) {
+            return Err(StoreError::Corrupt(format!(
+                "the audit trail ends at record {seq}, but its head says {}.\n\
+                 Nothing is done on a trail that was cut or changed. Verify an export: iam-sorryd audit verify FILE",
+                head.seq
+            )));
+        }
+        Ok(head)
+    }
+}
+
+impl Tx<'_> {
+    /// Puts an event behind the head; gives its place.
+    pub(crate) fn append(&mut self, event: &Event) -> Result<u64, Fault> {
+        let record = Record::seal(self.head.seq + 1, self.head.hash, event);
+        let phase = match event.phase {
+            Phase::Intent => 0,
+            Phase::Outcome => 1,
+            Phase::Event => 2,
+        };
+        self.execute(
+            "INSERT INTO audit (seq, hash, time_ms, phase, person, name, action, resource, line)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            params![
+                number(record.seq),
+                &record.hash,
+                event.time_ms,
+                phase,
+                indexed(&event.person.id),
+                indexed(&event.person.name),
+                indexed(&event.action),
+                indexed(&event.resource),
+                &record.line,
+            ],
+        )?;
+        self.head.seq = record.seq;
+        self.head.hash = record.hash;
+        Ok(record.seq)
+    }
+}
+
+/// A record as it is stored (`seq, hash, line`), also a damaged one: that is for `verify` to find, and an export shows it.
+pub(crate) fn record(mut row: Row) -> Result<Record, DbError> {
+    let (seq, hash, line) = (row.seq(0)?, row.hash(1)?, row.text(2)?);
+    let previous = Record::parse(&line).map_or([0; 32], |parsed| parsed.previous);
+    Ok(Record { seq, previous, hash, line })
+}
+
+/// The part of a text that its indexed column holds.
+pub(crate) fn indexed(text: &str) -> &str {
+    &text[..text.floor_char_boundary(INDEXED)]
+}
+
+/// A sequence number as a column holds it; both engines count to 2^63.
+pub(crate) fn number(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+fn chain_id(text: &str) -> Result<ChainId, DbError> {
+    ChainId::parse(text).ok_or_else(|| DbError::Other("the audit trail's id is none".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_between_characters() {
+        assert_eq!(indexed("alice"), "alice");
+        let long = "ä".repeat(1000);
+        assert_eq!(indexed(&long).len(), 256);
+        let odd = format!("a{long}");
+        assert_eq!(indexed(&odd).len(), 255);
+    }
+}

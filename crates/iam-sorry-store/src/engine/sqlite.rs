@@ -1,0 +1,225 @@
+//! SQLite: WAL, `synchronous=FULL`, one file of mode 0600, a small cache.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::ffi::{self, ErrorCode};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, OpenFlags, ToSql};
+
+use super::{Cell, Connection, DbError, Dialect, Param, Row};
+use crate::StoreError;
+
+/// How long a statement waits for another process (an export beside the service) to let go.
+const BUSY: Duration = Duration::from_secs(4);
+
+/// A connection to the file.
+pub(super) struct Sqlite {
+    connection: rusqlite::Connection,
+    /// Set after an error that leaves the page cache or the log in doubt.
+    broken: bool,
+}
+
+impl Sqlite {
+    pub(super) fn open(path: &Path, writes: bool) -> Result<Self, DbError> {
+        if writes {
+            // SQLite gives its -wal and -shm files the mode of the database, so the first opening decides.
+            private(path).map_err(|error| cannot_open(path, &error))?;
+        } else if !path.exists() {
+            return Err(DbError::Lost(format!("{} does not exist", path.display())));
+        }
+        let connection = rusqlite::Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )
+        .map_err(failed)?;
+        connection.busy_timeout(BUSY).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        // A reader's `query_only` is a belt over the braces: no read job holds a statement that writes.
+        // 4 MB of cache for the writer and 2 MB for a reader keep memory flat whatever the file's size.
+        // FULL: a commit is on disk when it returns (https://sqlite.org/pragma.html#pragma_synchronous).
+        connection
+            .execute_batch(&format!(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+                 PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
+                 PRAGMA journal_size_limit = 16777216; PRAGMA cache_size = {};
+                 PRAGMA query_only = {};",
+                if writes { -4096 } else { -2048 },
+                if writes { "OFF" } else { "ON" },
+            ))
+            .map_err(failed)?;
+        Ok(Self { connection, broken: false })
+    }
+
+    fn run<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        with: impl FnOnce(&mut CachedStatement<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, DbError> {
+        let sql = Dialect::Sqlite.translate(sql);
+        let run = || {
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            for (index, param) in params.iter().enumerate() {
+                statement.raw_bind_parameter(index + 1, param)?;
+            }
+            with(&mut statement)
+        };
+        let result = run();
+        result.map_err(|error| self.note(error))
+    }
+
+    fn note(&mut self, error: rusqlite::Error) -> DbError {
+        let error = failed(error);
+        self.broken |= matches!(error, DbError::Lost(_) | DbError::Unknown(_));
+        error
+    }
+}
+
+impl Connection for Sqlite {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
+        self.run(sql, params, |statement| statement.raw_execute().map(|count| count as u64))
+    }
+
+    fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
+        self.run(sql, params, |statement| {
+            let columns = statement.column_count();
+            let mut rows = statement.raw_query();
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let cells = (0..columns).map(|column| row.get_ref(column).map(cell));
+                all.push(Row(cells.collect::<Result<_, _>>()?));
+            }
+            Ok(all)
+        })
+    }
+
+    fn script(&mut self, sql: &str) -> Result<(), DbError> {
+        let result = self.connection.execute_batch(&Dialect::Sqlite.translate(sql));
+        result.map_err(|error| self.note(error))
+    }
+
+    fn begin(&mut self) -> Result<(), DbError> {
+        // IMMEDIATE: the write lock is waited for here, where the busy handler works, and not at the first write.
+        self.script("BEGIN IMMEDIATE")
+    }
+
+    fn commit(&mut self) -> Result<(), DbError> {
+        let result = self.connection.execute_batch("COMMIT");
+        result.map_err(|error| match self.note(error) {
+            DbError::Lost(text) => DbError::Unknown(text),
+            other => other,
+        })
+    }
+
+    fn rollback(&mut self) {
+        // After SQLITE_FULL or SQLITE_IOERR the transaction may be rolled back already (lang_transaction.html).
+        if !self.connection.is_autocommit() && self.connection.execute_batch("ROLLBACK").is_err() {
+            self.broken = true;
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken
+    }
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Param::Null => ValueRef::Null,
+            Param::Int(number) => ValueRef::Integer(*number),
+            Param::Text(text) => ValueRef::Text(text.as_bytes()),
+            Param::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn cell(value: ValueRef<'_>) -> Cell {
+    match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(number) => Cell::Int(number),
+        // No column is REAL; a sum that became one is a mistake that the row's accessor reports.
+        ValueRef::Real(number) => Cell::Text(number.to_string()),
+        ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Cell::Blob(bytes.to_vec()),
+    }
+}
+
+fn failed(error: rusqlite::Error) -> DbError {
+    let text = error.to_string();
+    let rusqlite::Error::SqliteFailure(failure, _) = error else { return DbError::Other(text) };
+    match failure.code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => DbError::Busy(text),
+        ErrorCode::DiskFull | ErrorCode::ReadOnly => DbError::Full(text),
+        ErrorCode::SystemIoFailure => match failure.extended_code {
+            // A failed flush says nothing about what reached the disk: the connection is dropped and the log read anew.
+            ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC | ffi::SQLITE_IOERR_CLOSE => {
+                DbError::Lost(text)
+            }
+            ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ => DbError::Lost(text),
+            _ => DbError::Full(text),
+        },
+        ErrorCode::CannotOpen | ErrorCode::PermissionDenied => DbError::Lost(text),
+        ErrorCode::ConstraintViolation
+            if matches!(
+                failure.extended_code,
+                ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+            ) =>
+        {
+            DbError::Duplicate(text)
+        }
+        _ => DbError::Other(text),
+    }
+}
+
+/// Makes the file where there is none, readable by its owner alone.
+fn private(path: &Path) -> io::Result<()> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+}
+
+fn cannot_open(path: &Path, error: &io::Error) -> DbError {
+    let text = format!("{}: {error}", path.display());
+    if error.kind() == io::ErrorKind::StorageFull { DbError::Full(text) } else { DbError::Lost(text) }
+}
+
+/// That this process is the only instance on the file: flock on a file beside it, which the kernel lets go when the
+/// process ends in whatever way.
+#[derive(Debug)]
+pub(crate) struct InstanceLock {
+    _file: File,
+}
+
+impl InstanceLock {
+    /// Takes it, or says who is in the way.
+    pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let lock = PathBuf::from(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock)
+            .map_err(|error| StoreError::from(cannot_open(&lock, &error)))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Taken(format!(
+                "Another iam-sorryd is running on {}.\nStop it first; several instances need PostgreSQL.",
+                path.display()
+            ))),
+            Err(TryLockError::Error(error)) => {
+                Err(StoreError::Unavailable(format!("{}: {error}", lock.display())))
+            }
+        }
+    }
+}

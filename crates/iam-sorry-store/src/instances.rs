@@ -1,0 +1,121 @@
+//! Which instances live, and who may do what only one may do. All by the database's own clock.
+
+use std::time::Duration;
+
+use crate::engine::{Connection, DbError, params};
+use crate::{Store, StoreError};
+
+const BEAT: &str = "INSERT INTO instances (id, started_ms, beat_ms) VALUES (?1, @NOW, @NOW)
+     ON CONFLICT (id) DO UPDATE SET beat_ms = excluded.beat_ms";
+
+/// The first beat, before anything else is done.
+pub(crate) fn announce(connection: &mut dyn Connection, instance: &str) -> Result<(), DbError> {
+    connection.execute(BEAT, params![instance])?;
+    Ok(())
+}
+
+impl Store {
+    /// Says that this instance lives. It went through the same writer and disk as any operation, so a success also says that
+    /// operations can be written.
+    ///
+    /// # Errors
+    /// [`StoreError`]: act on nothing until one succeeds again.
+    pub async fn beat(&self) -> Result<(), StoreError> {
+        let me = self.inner.instance.clone();
+        self.write(move |tx| {
+            tx.execute(BEAT, params![&me])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The instances with open operations that have not beaten for `timeout`, and those that ended without finishing theirs.
+    /// Zero means everybody but this one: on SQLite there can be no other.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn dead_instances(&self, timeout: Duration) -> Result<Vec<String>, StoreError> {
+        let (me, timeout) = (self.inner.instance.clone(), millis(timeout));
+        self.read(move |connection| {
+            let rows = connection.query(
+                "SELECT DISTINCT o.instance FROM operations o LEFT JOIN instances i ON i.id = o.instance
+                 WHERE o.state = 0 AND o.instance <> ?1 AND (i.id IS NULL OR i.beat_ms <= @NOW - ?2)
+                 ORDER BY o.instance LIMIT 1000",
+                params![&me, timeout],
+            )?;
+            Ok(rows.into_iter().map(|mut row| row.text(0)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The instances that have beaten within `timeout`, this one included.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn instances_alive(&self, timeout: Duration) -> Result<Vec<String>, StoreError> {
+        let timeout = millis(timeout);
+        self.read(move |connection| {
+            let rows = connection.query(
+                "SELECT id FROM instances WHERE beat_ms > @NOW - ?1 ORDER BY id LIMIT 1000",
+                params![timeout],
+            )?;
+            Ok(rows.into_iter().map(|mut row| row.text(0)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Forgets this instance: its last act. Open operations that it leaves are taken over at once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn leave(&self) -> Result<(), StoreError> {
+        let me = self.inner.instance.clone();
+        self.write(move |tx| {
+            tx.execute("DELETE FROM leases WHERE holder = ?1", params![&me])?;
+            tx.execute("DELETE FROM instances WHERE id = ?1", params![&me])?;
+            // Those that were killed leave a row behind; a day later nobody asks for it any more.
+            tx.execute(
+                "DELETE FROM instances WHERE beat_ms < @NOW - 86400000
+                 AND id NOT IN (SELECT instance FROM operations WHERE state = 0)",
+                &[],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes or prolongs what one instance at a time may hold (`reconciler`, `checkpointer`). False: another holds it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then it isn't held.
+    pub async fn lease(&self, name: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let (me, name, ttl) = (self.inner.instance.clone(), name.to_owned(), millis(ttl));
+        self.write(move |tx| {
+            let rows = tx.execute(
+                "INSERT INTO leases (name, holder, until_ms) VALUES (?1, ?2, @NOW + ?3)
+                 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms
+                 WHERE leases.holder = excluded.holder OR leases.until_ms <= @NOW",
+                params![&name, &me, ttl],
+            )?;
+            Ok(rows == 1)
+        })
+        .await
+    }
+
+    /// Gives a lease back, where this instance holds it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it ends by itself then.
+    pub async fn release(&self, name: &str) -> Result<(), StoreError> {
+        let (me, name) = (self.inner.instance.clone(), name.to_owned());
+        self.write(move |tx| {
+            tx.execute("DELETE FROM leases WHERE name = ?1 AND holder = ?2", params![&name, &me])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}

@@ -1,0 +1,229 @@
+//! Operations: the intent before, what became known on the way, the outcome; each step with its audit record in one
+//! transaction, and none by an instance that lost the operation to another.
+
+use iam_sorry_core::audit::{Event, Record};
+
+use crate::chain::number;
+use crate::engine::{Connection, DbError, Param, Row, params};
+use crate::grants;
+use crate::writer::{Fault, Tx};
+use crate::{Begun, Finish, NewOperation, Operation, OperationState, Store, StoreError};
+
+/// How many open operations are given at once: more than a service can have under way.
+const OPEN: i64 = 10_000;
+
+const SELECT: &str =
+    "SELECT o.id, o.person, o.idempotency_key, o.action, o.resource, o.exclusive, o.request_hash, o.plan,
+     o.state, o.instance, o.begun_ms, o.result, a.line FROM operations o JOIN audit a ON a.seq = o.intent";
+
+impl Store {
+    /// Writes an operation and its intent's audit record, unless the person used the idempotency key before or another open
+    /// operation holds the resource. [`Begun::New`]: it is on disk, act.
+    ///
+    /// After [`StoreError::Unavailable`] it may be there: call it again with the same id, and `New` means it is.
+    ///
+    /// # Errors
+    /// [`StoreError`]: don't act.
+    pub async fn begin(&self, new: NewOperation, intent: Event) -> Result<Begun, StoreError> {
+        self.write(move |tx| begin(tx, &new, &intent)).await
+    }
+
+    /// Writes down what became known, such as the id of a key that was just made. JSON of the service's own.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where the operation is no longer this instance's.
+    pub async fn note(&self, operation: &str, note: String) -> Result<(), StoreError> {
+        let id = operation.to_owned();
+        self.write(move |tx| {
+            own(tx, &id)?;
+            tx.execute(
+                "INSERT INTO notes (operation, n, note)
+                 SELECT ?1, count(*), ?2 FROM notes WHERE operation = ?1",
+                params![&id, &note],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Closes an operation: its state and result, grants, users and the outcome's audit record, all or nothing. Gives the
+    /// record's place in the trail. The same outcome a second time writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where the operation is no longer this instance's, or was closed in another way.
+    pub async fn finish(&self, finish: Finish) -> Result<u64, StoreError> {
+        self.write(move |tx| close(tx, &finish)).await
+    }
+
+    /// An operation with its notes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn operation(&self, id: &str) -> Result<Option<Operation>, StoreError> {
+        let id = id.to_owned();
+        self.read(move |connection| {
+            let rows = connection.query(&format!("{SELECT} WHERE o.id = ?1"), params![&id])?;
+            rows.into_iter().next().map(|row| operation(connection, row)).transpose()
+        })
+        .await
+    }
+
+    /// What a person began under an idempotency key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn operation_by_key(&self, person: &str, key: &str) -> Result<Option<Operation>, StoreError> {
+        let (person, key) = (person.to_owned(), key.to_owned());
+        self.read(move |connection| by_key(connection, &person, &key)).await
+    }
+
+    /// All that are open, of every instance, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_operations(&self) -> Result<Vec<Operation>, StoreError> {
+        self.read(|connection| {
+            let sql = format!("{SELECT} WHERE o.state = 0 ORDER BY o.begun_ms, o.id LIMIT ?1");
+            let rows = connection.query(&sql, params![OPEN])?;
+            rows.into_iter().map(|row| operation(connection, row)).collect()
+        })
+        .await
+    }
+
+    /// Takes an open operation over from a dead instance. True: it is this instance's now, and the other's `note` and `finish`
+    /// are fenced. False: it is closed, or somebody else was faster.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn claim(&self, operation: &str, from: &str) -> Result<bool, StoreError> {
+        let (id, from) = (operation.to_owned(), from.to_owned());
+        self.write(move |tx| {
+            let me = tx.instance;
+            let rows = tx.execute(
+                "UPDATE operations SET instance = ?1 WHERE id = ?2 AND instance = ?3 AND state = 0",
+                params![me, &id, &from],
+            )?;
+            Ok(rows == 1)
+        })
+        .await
+    }
+}
+
+fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, Fault> {
+    if let Some(seen) = by_key(tx.connection, &new.person, &new.idempotency_key)? {
+        // Our own, whose answer was lost on the way: nothing was done on it yet.
+        let ours =
+            seen.new.id == new.id && seen.instance == tx.instance && seen.state == OperationState::Open;
+        return Ok(if ours { Begun::New } else { Begun::Seen(Box::new(seen)) });
+    }
+    if new.exclusive
+        && let Some(mut holder) = tx.first(
+            "SELECT id FROM operations WHERE resource = ?1 AND state = 0 AND exclusive = 1",
+            params![&new.resource],
+        )?
+    {
+        return Ok(Begun::Busy(holder.text(0)?));
+    }
+    let seq = tx.append(intent)?;
+    let instance = tx.instance;
+    tx.execute(
+        "INSERT INTO operations (id, person, idempotency_key, action, resource, exclusive, request_hash, plan, state,
+             instance, begun_ms, intent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11)",
+        params![
+            &new.id,
+            &new.person,
+            &new.idempotency_key,
+            &new.action,
+            &new.resource,
+            new.exclusive,
+            &new.request_hash,
+            &new.plan,
+            instance,
+            intent.time_ms,
+            number(seq),
+        ],
+    )?;
+    Ok(Begun::New)
+}
+
+fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
+    let id = &finish.operation;
+    let mut row = standing(tx, id)?;
+    let (state, person) = (state(row.int(0)?)?, row.text(2)?);
+    if row.text(1)? != tx.instance {
+        return Err(StoreError::Fenced(id.clone()).into());
+    }
+    if state != OperationState::Open {
+        // Said before, and the answer was lost.
+        let same = state == finish.state && row.optional_text(3)?.as_ref() == Some(&finish.result);
+        return if same { Ok(tx.head.seq) } else { Err(StoreError::Fenced(id.clone()).into()) };
+    }
+    if finish.state == OperationState::Open {
+        return Err(StoreError::Corrupt(format!("operation {id} can't be finished as open")).into());
+    }
+    tx.execute(
+        "UPDATE operations SET state = ?1, result = ?2 WHERE id = ?3",
+        params![finish.state as i64, &finish.result, id],
+    )?;
+    grants::apply(tx, &person, finish)?;
+    tx.append(&finish.event)
+}
+
+/// That the operation is open and this instance's.
+fn own(tx: &mut Tx<'_>, id: &str) -> Result<(), Fault> {
+    let mut row = standing(tx, id)?;
+    if row.text(1)? != tx.instance || state(row.int(0)?)? != OperationState::Open {
+        return Err(StoreError::Fenced(id.to_owned()).into());
+    }
+    Ok(())
+}
+
+/// `state, instance, person, result`.
+fn standing(tx: &mut Tx<'_>, id: &str) -> Result<Row, Fault> {
+    tx.first("SELECT state, instance, person, result FROM operations WHERE id = ?1", params![id])?
+        .ok_or_else(|| StoreError::Corrupt(format!("there is no operation {id}")).into())
+}
+
+fn by_key(connection: &mut dyn Connection, person: &str, key: &str) -> Result<Option<Operation>, Fault> {
+    let sql = format!("{SELECT} WHERE o.person = ?1 AND o.idempotency_key = ?2");
+    let rows = connection.query(&sql, params![person, key])?;
+    rows.into_iter().next().map(|row| operation(connection, row)).transpose()
+}
+
+fn operation(connection: &mut dyn Connection, mut row: Row) -> Result<Operation, Fault> {
+    let id = row.text(0)?;
+    let notes = connection
+        .query("SELECT note FROM notes WHERE operation = ?1 ORDER BY n", &[Param::from(&id)])?
+        .into_iter()
+        .map(|mut note| note.text(0))
+        .collect::<Result<_, _>>()?;
+    let event = Record::parse(&row.text(12)?)
+        .and_then(|record| record.event())
+        .map_err(|error| StoreError::Corrupt(format!("the intent of operation {id}: {error}")))?;
+    Ok(Operation {
+        new: NewOperation {
+            id,
+            person: row.text(1)?,
+            idempotency_key: row.text(2)?,
+            action: row.text(3)?,
+            resource: row.text(4)?,
+            exclusive: row.bool(5)?,
+            request_hash: row.text(6)?,
+            plan: row.text(7)?,
+        },
+        state: state(row.int(8)?)?,
+        instance: row.text(9)?,
+        begun_ms: row.int(10)?,
+        notes,
+        result: row.optional_text(11)?,
+        event,
+    })
+}
+
+fn state(number: i64) -> Result<OperationState, DbError> {
+    use OperationState::{Done, Failed, Open, Undone};
+    [Open, Done, Failed, Undone]
+        .into_iter()
+        .find(|state| *state as i64 == number)
+        .ok_or_else(|| DbError::Other(format!("operation state {number}")))
+}

@@ -1,0 +1,113 @@
+//! SSH keys that people registered to sign in with.
+
+use iam_sorry_core::audit::Event;
+
+use crate::engine::{DbError, Row, params};
+use crate::sessions::{from_json, json};
+use crate::{SshKey, Store, StoreError};
+
+/// How many keys one person may have.
+const PER_PERSON: i64 = 50;
+
+const SELECT: &str = "SELECT fingerprint, public_key, comment, identity, registered_ms FROM ssh_keys";
+
+impl Store {
+    /// Registers a key, with its audit record. False, and no record: somebody (perhaps the same person) has registered it.
+    ///
+    /// # Errors
+    /// [`StoreError::TooMany`] beyond 50 keys of one person.
+    pub async fn add_ssh_key(&self, key: SshKey, event: Event) -> Result<bool, StoreError> {
+        let identity = json(&key.identity)?;
+        let person = key.identity.id();
+        self.write(move |tx| {
+            let count = tx
+                .first("SELECT count(*) FROM ssh_keys WHERE person = ?1", params![&person])?
+                .map_or(Ok(0), |row| row.int(0))?;
+            if count >= PER_PERSON {
+                let text = format!(
+                    "You have {PER_PERSON} SSH keys registered, which is the limit.\nRemove one first."
+                );
+                return Err(StoreError::TooMany(text).into());
+            }
+            let added = tx.execute(
+                "INSERT INTO ssh_keys (fingerprint, public_key, comment, person, identity, registered_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (fingerprint) DO NOTHING",
+                params![
+                    &key.fingerprint,
+                    &key.public_key,
+                    &key.comment,
+                    &person,
+                    &identity,
+                    key.registered_ms
+                ],
+            )? == 1;
+            if added {
+                tx.append(&event)?;
+            }
+            Ok(added)
+        })
+        .await
+    }
+
+    /// Removes a person's key, with its audit record. False, and no record: that person has none such.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_ssh_key(
+        &self,
+        person: &str,
+        fingerprint: &str,
+        event: Event,
+    ) -> Result<bool, StoreError> {
+        let (person, fingerprint) = (person.to_owned(), fingerprint.to_owned());
+        self.write(move |tx| {
+            let removed = tx.execute(
+                "DELETE FROM ssh_keys WHERE person = ?1 AND fingerprint = ?2",
+                params![&person, &fingerprint],
+            )? == 1;
+            if removed {
+                tx.append(&event)?;
+            }
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// A person's keys, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ssh_keys_of(&self, person: &str) -> Result<Vec<SshKey>, StoreError> {
+        let person = person.to_owned();
+        self.read(move |connection| {
+            let sql = format!("{SELECT} WHERE person = ?1 ORDER BY registered_ms, fingerprint LIMIT ?2");
+            let rows = connection.query(&sql, params![&person, PER_PERSON])?;
+            Ok(rows.into_iter().map(key).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// A key by its fingerprint.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ssh_key(&self, fingerprint: &str) -> Result<Option<SshKey>, StoreError> {
+        let fingerprint = fingerprint.to_owned();
+        self.read(move |connection| {
+            let rows =
+                connection.query(&format!("{SELECT} WHERE fingerprint = ?1"), params![&fingerprint])?;
+            Ok(rows.into_iter().next().map(key).transpose()?)
+        })
+        .await
+    }
+}
+
+fn key(mut row: Row) -> Result<SshKey, DbError> {
+    Ok(SshKey {
+        fingerprint: row.text(0)?,
+        public_key: row.text(1)?,
+        comment: row.text(2)?,
+        identity: from_json(&row.text(3)?)?,
+        registered_ms: row.int(4)?,
+    })
+}

@@ -1,0 +1,325 @@
+//! The one thread that writes. It takes all jobs that wait, runs them in one transaction, commits once, then answers.
+//!
+//! So a hundred requests cost one flush, and no answer leaves before its transaction is on disk. A job that fails costs
+//! the others nothing: the batch is run again with a savepoint around each. On PostgreSQL the transaction begins by
+//! locking the head of the audit chain, which puts the writers of all instances in a row: checks before a write can't
+//! race, and the chain has no gap.
+//!
+//! | what happens | what the callers get |
+//! | --- | --- |
+//! | a job refuses (fenced, bad data) | that caller its error, the others their answers |
+//! | no room | all of the batch `Full`, nothing written |
+//! | connection lost before COMMIT | the batch again on a new connection, while its time lasts |
+//! | connection lost in COMMIT | `Unavailable`: it may be written; `operation(id)` tells |
+//! | database away for longer | `Unavailable` at once, nothing written, until it is back |
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::chain::Head;
+use crate::engine::{self, Connection, DbError, InstanceLock, Param, Row};
+use crate::settings::Settings;
+use crate::{StoreError, thread};
+
+/// How many jobs go into one transaction: it bounds what a failure repeats, and how long other instances wait.
+const BATCH: usize = 128;
+/// How many jobs may wait.
+const QUEUE: usize = 1024;
+/// From when on an absent database is answered for at once instead of waited for.
+const PATIENCE: Duration = Duration::from_millis(1500);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a job could not: the database's doing, or the store's own refusal.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Db(DbError),
+    Refused(StoreError),
+}
+
+impl From<DbError> for Fault {
+    fn from(error: DbError) -> Self {
+        Self::Db(error)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Db(error) => error.into(),
+            Fault::Refused(error) => error,
+        }
+    }
+}
+
+/// What a write job works with: the open transaction.
+pub(crate) struct Tx<'a> {
+    pub(crate) connection: &'a mut dyn Connection,
+    pub(crate) head: &'a mut Head,
+    pub(crate) instance: &'a str,
+}
+
+impl Tx<'_> {
+    pub(crate) fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
+        self.connection.execute(sql, params)
+    }
+
+    /// The first row, where there is one.
+    pub(crate) fn first(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
+        Ok(self.connection.query(sql, params)?.into_iter().next())
+    }
+}
+
+/// A job with its type taken away. It may run more than once; only the last run is committed.
+trait Job: Send {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault>;
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
+    fn is_too_late(&self) -> bool;
+}
+
+struct Task<T, F> {
+    work: F,
+    value: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+    deadline: Instant,
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Tx<'_>) -> Result<T, Fault> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault> {
+        self.value = Some((self.work)(tx)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let answer = match (outcome, self.value) {
+            (Ok(()), Some(value)) => Ok(value),
+            (Ok(()), None) => Err(StoreError::Corrupt("a job was answered without having run".into())),
+            (Err(error), _) => Err(error),
+        };
+        // The caller may have stopped waiting.
+        let _ = self.reply.send(answer);
+    }
+
+    fn is_too_late(&self) -> bool {
+        self.reply.is_closed() || Instant::now() >= self.deadline
+    }
+}
+
+/// The way to the writing thread.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    jobs: std::sync::Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    timeout: Duration,
+}
+
+impl Writer {
+    pub(crate) fn start(
+        settings: Settings,
+        instance: String,
+        connection: Option<Box<dyn Connection>>,
+        lock: Option<InstanceLock>,
+    ) -> Result<Self, StoreError> {
+        let (jobs, waiting) = mpsc::channel(QUEUE);
+        let timeout = settings.timeout;
+        let line = Line { settings, instance, connection, down_since: None, _lock: lock };
+        let thread = thread::spawn("store-writer", move || line.work(waiting))?;
+        Ok(Self { jobs: Some(jobs).into(), thread: Some(thread).into(), timeout })
+    }
+
+    /// Runs `work` in a transaction; answers when that is on disk.
+    pub(crate) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        let closed = || StoreError::Unavailable("the store is closed".into());
+        let jobs = thread::locked(&self.jobs).clone().ok_or_else(closed)?;
+        let (reply, answer) = oneshot::channel();
+        let deadline = Instant::now() + self.timeout;
+        let job: Box<dyn Job> = Box::new(Task { work, value: None, reply, deadline });
+        tokio::time::timeout(self.timeout, async {
+            jobs.send(job).await.map_err(|_| closed())?;
+            drop(jobs);
+            answer.await.map_err(|_| closed())?
+        })
+        .await
+        .unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(format!("no answer within {} s", self.timeout.as_secs_f32())))
+        })
+    }
+
+    /// Takes no more jobs; gives the thread, which ends when those that wait are done.
+    pub(crate) fn close(&self) -> Option<JoinHandle<()>> {
+        thread::locked(&self.jobs).take();
+        thread::locked(&self.thread).take()
+    }
+}
+
+/// The thread's own state.
+struct Line {
+    settings: Settings,
+    instance: String,
+    connection: Option<Box<dyn Connection>>,
+    down_since: Option<Instant>,
+    /// Let go only when everything is written.
+    _lock: Option<InstanceLock>,
+}
+
+/// How a batch went.
+enum Went {
+    /// Committed; each job's own result.
+    Committed(Vec<Result<(), StoreError>>),
+    /// One job refused, and the transaction is rolled back: again, with savepoints.
+    Again,
+    /// Not committed, for all.
+    Failed(DbError),
+}
+
+impl Line {
+    fn work(mut self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
+        while let Some(first) = waiting.blocking_recv() {
+            let mut jobs = vec![first];
+            while jobs.len() < BATCH
+                && let Ok(job) = waiting.try_recv()
+            {
+                jobs.push(job);
+            }
+            self.batch(jobs);
+        }
+    }
+
+    fn batch(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        let mut savepoints = false;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let late;
+            (late, jobs) = jobs.into_iter().partition(|job| job.is_too_late());
+            fail(late, || StoreError::Unavailable("it waited too long".into()));
+            if jobs.is_empty() {
+                return;
+            }
+            let failure = match self.attempt(&mut jobs, savepoints) {
+                Went::Committed(results) => {
+                    jobs.into_iter().zip(results).for_each(|(job, result)| job.answer(result));
+                    return;
+                }
+                Went::Again => {
+                    savepoints = true;
+                    continue;
+                }
+                Went::Failed(failure) => failure,
+            };
+            let away = self.down_since.is_some_and(|since| since.elapsed() >= PATIENCE);
+            match failure {
+                DbError::Lost(_) | DbError::Busy(_) if !away => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                failure => {
+                    let error = StoreError::from(failure);
+                    fail(jobs, || error.clone());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn attempt(&mut self, jobs: &mut [Box<dyn Job>], savepoints: bool) -> Went {
+        let mut connection = match self.connection.take().filter(|connection| !connection.is_broken()) {
+            Some(connection) => connection,
+            None => match engine::connect(&self.settings, true) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    self.down_since.get_or_insert_with(Instant::now);
+                    return Went::Failed(error);
+                }
+            },
+        };
+        let went = transaction(connection.as_mut(), &self.instance, jobs, savepoints);
+        match &went {
+            Went::Failed(DbError::Lost(_) | DbError::Unknown(_)) => {
+                self.down_since.get_or_insert_with(Instant::now);
+            }
+            _ => self.down_since = None,
+        }
+        if !connection.is_broken() {
+            self.connection = Some(connection);
+        }
+        went
+    }
+}
+
+fn transaction(
+    connection: &mut dyn Connection,
+    instance: &str,
+    jobs: &mut [Box<dyn Job>],
+    savepoints: bool,
+) -> Went {
+    let failed = |connection: &mut dyn Connection, error| {
+        connection.rollback();
+        Went::Failed(error)
+    };
+    if let Err(error) = connection.begin() {
+        return failed(connection, error);
+    }
+    let mut head = match Head::lock(connection) {
+        Ok(head) => head,
+        Err(error) => return failed(connection, error),
+    };
+    let before = head.seq;
+    let alone = jobs.len() == 1;
+    let mut results = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let kept = head.clone();
+        if savepoints && let Err(error) = connection.script("SAVEPOINT job") {
+            return failed(connection, error);
+        }
+        match job.run(&mut Tx { connection, head: &mut head, instance }) {
+            Ok(()) => results.push(Ok(())),
+            Err(Fault::Db(
+                error @ (DbError::Lost(_) | DbError::Busy(_) | DbError::Full(_) | DbError::Unknown(_)),
+            )) => return failed(connection, error),
+            Err(fault) if alone => {
+                connection.rollback();
+                return Went::Committed(vec![Err(fault.into())]);
+            }
+            Err(_) if !savepoints => {
+                connection.rollback();
+                return Went::Again;
+            }
+            Err(fault) => {
+                head = kept;
+                if let Err(error) = connection.script("ROLLBACK TO SAVEPOINT job") {
+                    return failed(connection, error);
+                }
+                results.push(Err(fault.into()));
+            }
+        }
+    }
+    if head.seq != before
+        && let Err(error) = head.write(connection)
+    {
+        return failed(connection, error);
+    }
+    match connection.commit() {
+        Ok(()) => Went::Committed(results),
+        Err(error) => failed(connection, error),
+    }
+}
+
+fn fail(jobs: Vec<Box<dyn Job>>, error: impl Fn() -> StoreError) {
+    jobs.into_iter().for_each(|job| job.answer(Err(error())));
+}
