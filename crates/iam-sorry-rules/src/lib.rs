@@ -5,6 +5,7 @@
 //! text. The order of a decision: guardrails that depend on the configuration alone, the rules, then guardrails that
 //! depend on what exists, so that somebody whom no rule allows anything can't find out what exists.
 
+mod cases;
 mod cedar;
 mod decide;
 mod decision;
@@ -17,6 +18,7 @@ mod question;
 mod settings;
 mod slices;
 
+pub use cases::{CaseProblem, CaseResult, run_cases};
 pub use decide::RuleSet;
 pub use decision::{Decision, Explanation, Reason, ReasonKind};
 pub use load::RuleProblem;

@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn the_code_s_name_is_the_one_in_json() {
-        for code in [ProblemCode::BadRequest, ProblemCode::UnsupportedMediaType, ProblemCode::AuditUnavailable] {
+        for code in
+            [ProblemCode::BadRequest, ProblemCode::UnsupportedMediaType, ProblemCode::AuditUnavailable]
+        {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
             let read: ProblemCode = serde_json::from_value(code.as_str().into()).unwrap();
             assert_eq!(read, code);

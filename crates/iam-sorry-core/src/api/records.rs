@@ -71,3 +71,29 @@ impl TryFrom<&Record> for AuditRecord {
         Ok(Self { seq: record.seq, hash: record.hash_hex(), event: record.event()? })
     }
 }
+
+/// The query of `GET /audit/export`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+pub struct ExportQuery {
+    /// From this time on, RFC 3339: from the first record of that time on, all of them in their order.
+    pub from: Option<String>,
+    /// Before this time, RFC 3339: up to the last record of the time before.
+    pub to: Option<String>,
+    /// The form of each line.
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub format: ExportFormat,
+}
+
+/// The form of an export.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ExportFormat {
+    /// Records and checkpoints as they are chained and signed: `audit verify` reads it.
+    #[default]
+    Jsonl,
+    /// OCSF events, for security tools. Can't be verified.
+    Ocsf,
+}

@@ -1,7 +1,79 @@
-//! The pages: rendered on the server, no scripts, a strict Content-Security-Policy.
+//! The pages: rendered on the server, no scripts, a strict Content-Security-Policy. Everything goes through the same
+//! services as the API; a page knows no more than a program.
+//!
+//! `visit` is around every page (session, problems, headers), `forms` decides which forms are believed, `views` are the
+//! pages as data, the rest are their handlers.
 
+mod answers;
+mod assets;
+//mod audit;
 pub mod chart;
+mod cookies;
+mod credentials;
+mod forms;
 mod moments;
+mod notes;
+mod places;
 #[cfg(test)]
 mod preview;
+mod rules;
+mod sessions;
+mod sign_in;
+mod users;
 pub mod views;
+mod visit;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::{get, post};
+use iam_sorry_core::ssh::login::Origin;
+
+use crate::http::Pages;
+use crate::services::Service;
+use visit::{SignedIn, Site};
+
+/// All pages, for a service that people reach at `origin`; to be put behind [`crate::http::Boundary`].
+pub fn pages(service: Service, origin: Origin) -> Pages {
+    Pages { routes: routes(Site::new(service, origin)), draw_problem: answers::draw }
+}
+
+fn routes(site: Site) -> Router {
+    Router::new()
+        .route("/", get(home))
+        .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route("/sign-in/dev", get(sign_in::show_link).post(sign_in::use_link))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/signed-out", get(sign_in::signed_out))
+        .route("/credentials", get(credentials::show).post(credentials::issue))
+        .route("/namespace", get(users::list))
+        .route("/namespace/users", post(users::create))
+        .route("/namespace/users/{name}", get(users::show))
+        .route("/namespace/users/{name}/attach", post(users::attach))
+        .route("/namespace/users/{name}/detach", post(users::detach))
+        .route("/namespace/users/{name}/delete", get(users::confirm_delete).post(users::delete))
+        .route("/namespace/users/{name}/keys", post(users::create_key))
+        .route("/namespace/users/{name}/keys/{id}/rotate", post(users::rotate_key))
+        .route(
+            "/namespace/users/{name}/keys/{id}/delete",
+            get(users::confirm_delete_key).post(users::delete_key),
+        )
+        //        .route("/audit", get(audit::show))
+        //        .route("/audit/{seq}", get(audit::record))
+        .route("/rules", get(rules::show).post(rules::ask))
+        .route("/sessions", get(sessions::show))
+        .route("/sessions/end", post(sessions::end))
+        .route("/sessions/ssh-keys", post(sessions::register_key))
+        .route("/sessions/ssh-keys/remove", post(sessions::remove_key))
+        .layer(middleware::from_fn_with_state(site.clone(), visit::around))
+        .merge(assets::routes())
+        .with_state(site)
+}
+
+async fn home(_signed: SignedIn) -> answers::Answer {
+    Ok(answers::go(places::HOME))
+}
+
+/// The time by which "how long" is shown; nothing is decided by it.
+fn now_ms() -> i64 {
+    i64::try_from(time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}

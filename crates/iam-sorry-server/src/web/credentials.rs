@@ -1,0 +1,253 @@
+//! My credentials: issuing, once shown, and what was issued.
+
+use axum::extract::Query;
+use iam_sorry_core::api::{
+    CredentialsRequest, Done, GrantInfo, IssuedCredentials, NewKey, PageQuery, ProblemCode,
+};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::answers::{self, Answer};
+use super::forms::Sent;
+use super::places;
+use super::views::{Choice, ChoiceGroup, CredentialsPage, GrantRow, IssuedPage, Moment, Note, Section};
+use super::visit::{SignedIn, Visit};
+use super::{moments, now_ms};
+use crate::services::{Given, Refusal};
+
+/// As many users as a list of choices can hold; who has more asks for one by its page.
+const CHOICES: u32 = 500;
+
+/// The query of the page.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct CredentialsQuery {
+    cursor: Option<String>,
+    user: Option<String>,
+}
+
+/// `GET /credentials`.
+pub(super) async fn show(signed: SignedIn, Query(query): Query<CredentialsQuery>) -> Answer {
+    let (service, caller) = (signed.visit.service(), &signed.caller);
+    let me = service.me(caller).await?;
+    let users = PageQuery { limit: Some(CHOICES), ..PageQuery::default() };
+    let users = service.list_users(caller, users).await?.items;
+    let grants = PageQuery { cursor: query.cursor, limit: Some(50), all: false };
+    let grants = service.list_grants(caller, grants).await?;
+    let wanted = query.user.unwrap_or_default();
+    let mut names: Vec<String> = users.into_iter().map(|user| user.name).collect();
+    if !wanted.is_empty() && !names.contains(&wanted) {
+        names.insert(0, wanted.clone());
+    }
+    let group = |label, kind: &str, values: &[String]| {
+        let option = |value: &String| Choice {
+            value: format!("{kind}:{value}"),
+            label: value.clone(),
+            selected: *value == wanted,
+        };
+        ChoiceGroup { label, options: values.iter().map(option).collect() }
+    };
+    let targets = [group("IAM users", "user", &names), group("Roles", "role", &me.roles)];
+    answers::page(&CredentialsPage {
+        frame: signed.visit.frame("Credentials", Section::Credentials)?,
+        targets: targets.into_iter().filter(|group| !group.options.is_empty()).collect(),
+        has_namespace: !me.namespaces.is_empty(),
+        durations: durations(""),
+        grants: grants.items.into_iter().map(GrantRow::from).collect(),
+        everybody: false,
+        next: grants.next,
+    })
+}
+
+/// `POST /credentials`: shows the secrets in its answer, once. The same form again issues nothing.
+pub(super) async fn issue(signed: SignedIn, sent: Sent) -> Answer {
+    let key = sent.key("/credentials")?;
+    let mut request =
+        CredentialsRequest { user: None, role: None, duration_seconds: None, dry_run: sent.dry_run() };
+    match sent.text("target").split_once(':') {
+        Some(("user", name)) => request.user = Some(name.to_owned()),
+        Some(("role", arn)) => request.role = Some(arn.to_owned()),
+        _ => return Err(Refusal::new(ProblemCode::BadRequest, "Choose a user or a role.")),
+    }
+    request.duration_seconds = seconds(sent.text("duration"))?;
+    let resource = request.user.clone().or_else(|| request.role.clone()).unwrap_or_default();
+    match signed.visit.service().issue_credentials(&signed.caller, Some(&key), request).await? {
+        Given::New(issued) => answers::page(&issued_page(&signed.visit, resource, issued)?),
+        Given::DryRun(done) => Ok(checked(&signed.visit, places::HOME, done)),
+    }
+}
+
+/// The page of a new permanent key, which is shown in the same way.
+pub(super) fn key_page(visit: &Visit, name: &str, key: NewKey) -> Answer {
+    let NewKey { done, access_key_id, secret_access_key } = key;
+    let secret = secret_access_key.expose_secret();
+    answers::page(&IssuedPage {
+        frame: visit.frame(format!("New access key of {name}"), Section::Users)?,
+        resource: name.to_owned(),
+        environment: environment(&access_key_id, secret, None),
+        section: section(name, &access_key_id, secret, None),
+        secret_access_key: Zeroizing::new(secret.to_owned()),
+        session_token: None,
+        notes: done.notes,
+        reasons: done.reasons,
+        arn: done.resource,
+        expires: None,
+        left: String::new(),
+        operation: done.operation,
+        access_key_id,
+        back: places::user(name),
+    })
+}
+
+/// After a dry run of something secret.
+pub(super) fn checked(visit: &Visit, place: &str, done: Done) -> axum::response::Response {
+    answers::go_saying(visit, place, &Note::of(done, true, String::new()))
+}
+
+fn issued_page(visit: &Visit, resource: String, issued: IssuedCredentials) -> Result<IssuedPage, Refusal> {
+    let (id, secret) = (&issued.access_key_id, issued.secret_access_key.expose_secret());
+    let token = issued.session_token.expose_secret();
+    let profile = profile_name(&resource);
+    Ok(IssuedPage {
+        frame: visit.frame(format!("Credentials of {resource}"), Section::Credentials)?,
+        environment: environment(id, secret, Some(token)),
+        section: section(&profile, id, secret, Some(token)),
+        secret_access_key: Zeroizing::new(secret.to_owned()),
+        session_token: Some(Zeroizing::new(token.to_owned())),
+        notes: issued.done.notes.clone(),
+        reasons: issued.done.reasons.clone(),
+        arn: issued.arn.clone(),
+        expires: Some(Moment::parse(&issued.expiration)),
+        left: moments::left(Some(&issued.expiration), now_ms()),
+        operation: issued.done.operation.clone(),
+        access_key_id: id.clone(),
+        back: places::HOME.to_owned(),
+        resource,
+    })
+}
+
+/// `export` lines. IAM keys and tokens have no quote in them; one that had would not be printed as a statement.
+fn environment(id: &str, secret: &str, token: Option<&str>) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(2048));
+    let values = [
+        ("AWS_ACCESS_KEY_ID", Some(id)),
+        ("AWS_SECRET_ACCESS_KEY", Some(secret)),
+        ("AWS_SESSION_TOKEN", token),
+    ];
+    for (name, value) in values {
+        match value {
+            Some(value) if !value.contains(['\'', '\n', '\r']) => {
+                for part in ["export ", name, "='", value, "'\n"] {
+                    text.push_str(part);
+                }
+            }
+            _ => {
+                for part in ["unset ", name, "\n"] {
+                    text.push_str(part);
+                }
+            }
+        }
+    }
+    text.pop();
+    text
+}
+
+fn section(profile: &str, id: &str, secret: &str, token: Option<&str>) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(2048));
+    for part in ["[", profile, "]\naws_access_key_id = ", id, "\naws_secret_access_key = ", secret] {
+        text.push_str(part);
+    }
+    if let Some(token) = token {
+        for part in ["\naws_session_token = ", token] {
+            text.push_str(part);
+        }
+    }
+    text
+}
+
+/// A user's name, or the last part of a role's ARN.
+fn profile_name(resource: &str) -> String {
+    resource.rsplit('/').next().unwrap_or(resource).to_owned()
+}
+
+impl From<GrantInfo> for GrantRow {
+    fn from(grant: GrantInfo) -> Self {
+        Self {
+            resource: grant.resource,
+            person: grant.person,
+            kind: match grant.kind.as_str() {
+                "session" => "User session",
+                "role" => "Role session",
+                _ => "Access key",
+            },
+            access_key_id: grant.access_key_id,
+            issued: Moment::parse(&grant.issued_at),
+            tone: if grant.state == "active" { "good" } else { "" },
+            left: match grant.state.as_str() {
+                "active" => moments::left(grant.expires_at.as_deref(), now_ms()),
+                _ => String::new(),
+            },
+            state: grant.state,
+        }
+    }
+}
+
+/// The durations to choose from: what STS gives (900 s to 36 h), cut by the rules.
+pub(super) fn durations(chosen: &str) -> Vec<Choice> {
+    let choices = [
+        ("", "as long as the rules allow"),
+        ("900", "15 minutes"),
+        ("3600", "1 hour"),
+        ("14400", "4 hours"),
+        ("28800", "8 hours"),
+        ("43200", "12 hours"),
+        ("86400", "24 hours"),
+        ("129600", "36 hours"),
+    ];
+    let choice = |(value, label): (&str, &str)| Choice {
+        value: value.to_owned(),
+        label: label.to_owned(),
+        selected: value == chosen,
+    };
+    choices.into_iter().map(choice).collect()
+}
+
+/// A duration field: seconds or nothing.
+pub(super) fn seconds(text: &str) -> Result<Option<u32>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |_| Refusal::new(ProblemCode::BadRequest, "The duration is not a number of seconds.");
+    text.parse().map(Some).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_copied_is_what_a_shell_and_aws_read() {
+        let text = environment("ASIAX", "a/b+c=", Some("tok=="));
+        assert_eq!(
+            *text,
+            "export AWS_ACCESS_KEY_ID='ASIAX'\nexport AWS_SECRET_ACCESS_KEY='a/b+c='\nexport AWS_SESSION_TOKEN='tok=='"
+        );
+        // A permanent key must not be used together with the token of an older session.
+        assert!(environment("AKIAX", "s", None).ends_with("\nunset AWS_SESSION_TOKEN"));
+        assert!(!environment("ASIAX", "a'; rm -rf ~; '", None).contains("rm -rf"));
+        assert_eq!(
+            *section(&profile_name("arn:aws:iam::1:role/lab/analysis"), "ASIAX", "s", Some("t")),
+            "[analysis]\naws_access_key_id = ASIAX\naws_secret_access_key = s\naws_session_token = t"
+        );
+    }
+
+    #[test]
+    fn a_duration_is_seconds_or_nothing() {
+        assert_eq!(seconds("").unwrap(), None);
+        assert_eq!(seconds("900").unwrap(), Some(900));
+        for bad in ["-1", "1e9", "99999999999", " 900"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

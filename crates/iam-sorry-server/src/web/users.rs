@@ -1,0 +1,259 @@
+//! My namespaces: the IAM users in them, their policies and keys.
+
+use axum::extract::{Path, Query};
+use iam_sorry_core::api::{
+    CreateUser, DeleteKey, KeyInfo, Options, PageQuery, PolicyChange, ProblemCode, UserInfo,
+};
+use serde::Deserialize;
+
+use super::answers::{self, Answer};
+use super::credentials::{checked, key_page};
+use super::forms::Sent;
+use super::places;
+use super::views::{ConfirmPage, KeyRow, Moment, NamespacePage, Note, Policy, Section, UserPage, UserRow};
+use super::visit::SignedIn;
+use crate::services::{Given, Refusal};
+
+const DRY: Options = Options { dry_run: true };
+const REAL: Options = Options { dry_run: false };
+
+/// The query of the list.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ListQuery {
+    cursor: Option<String>,
+}
+
+/// The query of a key's deletion page.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DeleteKeyQuery {
+    force: bool,
+}
+
+/// `GET /namespace`.
+pub(super) async fn list(signed: SignedIn, Query(query): Query<ListQuery>) -> Answer {
+    let (service, caller) = (signed.visit.service(), &signed.caller);
+    let me = service.me(caller).await?;
+    let page = PageQuery { cursor: query.cursor, limit: Some(100), all: false };
+    let users = service.list_users(caller, page).await?;
+    let policies = match me.namespaces.is_empty() {
+        true => Vec::new(),
+        false => service.list_policies(caller).await?,
+    };
+    answers::page(&NamespacePage {
+        frame: signed.visit.frame("Users", Section::Users)?,
+        namespaces: me.namespaces,
+        users: users.items.into_iter().map(UserRow::from).collect(),
+        next: users.next,
+        policies: policies.into_iter().map(Policy::new).collect(),
+    })
+}
+
+/// `POST /namespace/users`.
+pub(super) async fn create(signed: SignedIn, sent: Sent) -> Answer {
+    let key = sent.key("/namespace/users")?;
+    let dry_run = sent.dry_run();
+    let name = sent.text("name").trim().to_owned();
+    let request = CreateUser { name: name.clone(), policies: sent.all("policy"), dry_run };
+    let done = signed.visit.service().create_user(&signed.caller, Some(&key), request).await?;
+    let place = if dry_run { "/namespace".to_owned() } else { places::user(&name) };
+    let note = Note::of(done, dry_run, format!("The IAM user {name} was created."));
+    Ok(answers::go_saying(&signed.visit, &place, &note))
+}
+
+/// `GET /namespace/users/{name}`.
+pub(super) async fn show(signed: SignedIn, Path(name): Path<String>) -> Answer {
+    let (service, caller) = (signed.visit.service(), &signed.caller);
+    let details = service.show_user(caller, &name).await?;
+    let attachable = service.list_policies(caller).await?;
+    let attachable = attachable.into_iter().filter(|arn| !details.policies.contains(arn));
+    let user = details.user;
+    answers::page(&UserPage {
+        frame: signed.visit.frame(user.name.clone(), Section::Users)?,
+        href: places::user(&user.name),
+        arn: user.arn,
+        namespace: user.namespace,
+        owner: user.owner,
+        adopted: user.adopted,
+        created: Moment::parse(&user.created_at),
+        boundary: details.permissions_boundary,
+        attachable: attachable.map(Policy::new).collect(),
+        policies: details.policies.into_iter().map(Policy::new).collect(),
+        keys: details.keys.into_iter().map(KeyRow::from).collect(),
+        name: user.name,
+    })
+}
+
+/// `POST /namespace/users/{name}/attach`.
+pub(super) async fn attach(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
+    let place = places::user(&name);
+    let key = sent.key(&format!("{place}/attach"))?;
+    let (change, policy) = change(&sent)?;
+    let dry_run = change.dry_run;
+    let done = signed.visit.service().attach_policy(&signed.caller, Some(&key), &name, change).await?;
+    let note = Note::of(done, dry_run, format!("{} was attached to {name}.", policy.name));
+    Ok(answers::go_saying(&signed.visit, &place, &note))
+}
+
+/// `POST /namespace/users/{name}/detach`.
+pub(super) async fn detach(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
+    let place = places::user(&name);
+    let key = sent.key(&format!("{place}/detach"))?;
+    let (change, policy) = change(&sent)?;
+    let dry_run = change.dry_run;
+    let done = signed.visit.service().detach_policy(&signed.caller, Some(&key), &name, change).await?;
+    let note = Note::of(done, dry_run, format!("{} was detached from {name}.", policy.name));
+    Ok(answers::go_saying(&signed.visit, &place, &note))
+}
+
+/// `POST /namespace/users/{name}/keys`: the secret is in the answer, once.
+pub(super) async fn create_key(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
+    let place = places::user(&name);
+    let key = sent.key(&format!("{place}/keys"))?;
+    let options = Options { dry_run: sent.dry_run() };
+    match signed.visit.service().create_access_key(&signed.caller, Some(&key), &name, options).await? {
+        Given::New(made) => key_page(&signed.visit, &name, made),
+        Given::DryRun(done) => Ok(checked(&signed.visit, &place, done)),
+    }
+}
+
+/// `POST /namespace/users/{name}/keys/{id}/rotate`: the same.
+pub(super) async fn rotate_key(
+    signed: SignedIn,
+    Path((name, id)): Path<(String, String)>,
+    sent: Sent,
+) -> Answer {
+    let place = places::user(&name);
+    let key = sent.key(&format!("{place}/keys/{id}/rotate"))?;
+    let options = Options { dry_run: sent.dry_run() };
+    match signed.visit.service().rotate_key(&signed.caller, Some(&key), &name, &id, options).await? {
+        Given::New(made) => key_page(&signed.visit, &name, made),
+        Given::DryRun(done) => Ok(checked(&signed.visit, &place, done)),
+    }
+}
+
+/// `GET /namespace/users/{name}/keys/{id}/delete`: shows what goes, by a dry run. A key that is in use wants a second
+/// yes.
+pub(super) async fn confirm_delete_key(
+    signed: SignedIn,
+    Path((name, id)): Path<(String, String)>,
+    Query(query): Query<DeleteKeyQuery>,
+) -> Answer {
+    let service = signed.visit.service();
+    let dry = DeleteKey { dry_run: true, force: query.force };
+    let (done, in_use) = match service.delete_access_key(&signed.caller, None, &name, &id, dry).await {
+        Err(refusal) if refusal.code == ProblemCode::Conflict && !query.force => {
+            let forced = DeleteKey { dry_run: true, force: true };
+            let done = service.delete_access_key(&signed.caller, None, &name, &id, forced).await?;
+            (done, Some(refusal))
+        }
+        other => (other?, None),
+    };
+    let place = places::user(&name);
+    let mut goes = vec![format!("access key {id} of {name}")];
+    goes.extend(done.notes);
+    let (explanation, suffix, button) = match in_use {
+        None => ("Whatever uses this key stops working.".to_owned(), "", format!("Delete {id}")),
+        Some(refusal) => {
+            (refusal.detail.replace('\n', " "), "?force=true", format!("Delete {id} although it is in use"))
+        }
+    };
+    answers::page(&ConfirmPage {
+        frame: signed.visit.frame(format!("Delete {id}?"), Section::Users)?,
+        question: format!("Delete the access key {id}?"),
+        explanation,
+        goes,
+        action: format!("{place}/keys/{}/delete{suffix}", places::encode(&id)),
+        button,
+        back: place,
+    })
+}
+
+/// `POST /namespace/users/{name}/keys/{id}/delete`.
+pub(super) async fn delete_key(
+    signed: SignedIn,
+    Path((name, id)): Path<(String, String)>,
+    Query(query): Query<DeleteKeyQuery>,
+    sent: Sent,
+) -> Answer {
+    let place = places::user(&name);
+    let key = sent.key(&format!("{place}/keys/{id}/delete/{}", query.force))?;
+    let options = DeleteKey { dry_run: false, force: query.force };
+    let done =
+        signed.visit.service().delete_access_key(&signed.caller, Some(&key), &name, &id, options).await?;
+    let note = Note::of(done, false, format!("The access key {id} was deleted."));
+    Ok(answers::go_saying(&signed.visit, &place, &note))
+}
+
+/// `GET /namespace/users/{name}/delete`: shows everything that goes with the user.
+pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -> Answer {
+    let (service, caller) = (signed.visit.service(), &signed.caller);
+    let dry_run = service.delete_user(caller, None, &name, DRY).await?;
+    let details = service.show_user(caller, &name).await?;
+    let name = details.user.name;
+    let mut goes = vec![format!("the IAM user {name}")];
+    goes.extend(details.keys.iter().map(|key| {
+        let used = match &key.last_used_at {
+            Some(at) => format!("last used {}", Moment::parse(at).text),
+            None => "never used".to_owned(),
+        };
+        format!("access key {} ({}, {used})", key.access_key_id, key.status)
+    }));
+    goes.extend(details.policies.iter().map(|arn| format!("the attachment of {arn}")));
+    goes.extend(dry_run.notes);
+    let place = places::user(&name);
+    answers::page(&ConfirmPage {
+        frame: signed.visit.frame(format!("Delete {name}?"), Section::Users)?,
+        question: format!("Delete {name}?"),
+        explanation: "The IAM user goes for good, with everything that hangs on it. Credentials that were issued for it \
+                      stop working."
+            .to_owned(),
+        goes,
+        action: format!("{place}/delete"),
+        button: format!("Delete {name} and all of this"),
+        back: place,
+    })
+}
+
+/// `POST /namespace/users/{name}/delete`.
+pub(super) async fn delete(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
+    let key = sent.key(&format!("{}/delete", places::user(&name)))?;
+    let done = signed.visit.service().delete_user(&signed.caller, Some(&key), &name, REAL).await?;
+    let note = Note::of(done, false, format!("The IAM user {name} was deleted."));
+    Ok(answers::go_saying(&signed.visit, "/namespace", &note))
+}
+
+fn change(sent: &Sent) -> Result<(PolicyChange, Policy), Refusal> {
+    let policy_arn = sent.text("policy_arn").to_owned();
+    if policy_arn.is_empty() {
+        return Err(Refusal::new(ProblemCode::BadRequest, "Choose a policy."));
+    }
+    let policy = Policy::new(policy_arn.clone());
+    Ok((PolicyChange { policy_arn, dry_run: sent.dry_run() }, policy))
+}
+
+impl From<UserInfo> for UserRow {
+    fn from(user: UserInfo) -> Self {
+        Self {
+            href: places::user(&user.name),
+            name: user.name,
+            namespace: user.namespace,
+            owner: user.owner,
+            adopted: user.adopted,
+            created: Moment::parse(&user.created_at),
+        }
+    }
+}
+
+impl From<KeyInfo> for KeyRow {
+    fn from(key: KeyInfo) -> Self {
+        Self {
+            tone: if key.status == "Active" { "good" } else { "" },
+            id: key.access_key_id,
+            status: key.status,
+            created: key.created_at.as_deref().map(Moment::parse),
+            last_used: key.last_used_at.as_deref().map(Moment::parse),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Intent, notes, outcome; idempotency; one at a time on a resource; fencing.
+
+use iam_sorry_core::audit::Phase;
+use iam_sorry_store::{Begun, ManagedUser, OperationState};
+
+use crate::on_both;
+use crate::rig::{Rig, assert_fenced, finish, grant, identity, operation, page, whole_chain};
+
+on_both! {
+    an_operation_comes_back_as_it_was_begun,
+    the_same_key_is_seen_and_nothing_is_written,
+    a_begin_whose_answer_was_lost_can_be_repeated,
+    a_resource_is_held_while_the_operation_is_open,
+    what_holds_nothing_waits_for_nobody,
+    an_outcome_goes_in_whole,
+    an_outcome_is_written_once,
+    a_refused_outcome_leaves_nothing,
+    an_operation_that_was_taken_over_is_fenced,
+    only_one_takes_over,
+    hostile_text_is_kept_as_it_is,
+}
+
+async fn an_operation_comes_back_as_it_was_begun(rig: &Rig) {
+    let store = rig.open("one");
+    let (new, intent) = operation("lab-anna");
+    assert!(matches!(store.begin(new.clone(), intent.clone()).await.unwrap(), Begun::New));
+    store.note(&new.id, r#"{"key":"AKIA1"}"#.into()).await.unwrap();
+    store.note(&new.id, r#"{"key":"AKIA2"}"#.into()).await.unwrap();
+
+    let read = store.operation(&new.id).await.unwrap().unwrap();
+    assert_eq!(read.new.plan, new.plan);
+    assert_eq!(read.new.person, new.person);
+    assert_eq!(read.new.request_hash, new.request_hash);
+    assert!(read.new.exclusive);
+    assert_eq!(read.state, OperationState::Open);
+    assert_eq!(read.instance, "one");
+    assert_eq!(read.begun_ms, intent.time_ms);
+    assert_eq!(read.notes, [r#"{"key":"AKIA1"}"#, r#"{"key":"AKIA2"}"#]);
+    assert_eq!(read.result, None);
+    assert_eq!(read.event, intent);
+
+    let open = store.open_operations().await.unwrap();
+    assert_eq!(open.iter().map(|open| open.new.id.as_str()).collect::<Vec<_>>(), [new.id.as_str()]);
+    let by_key = store.operation_by_key(&new.person, &new.idempotency_key).await.unwrap().unwrap();
+    assert_eq!(by_key.new.id, new.id);
+    assert!(store.operation("nothing").await.unwrap().is_none());
+    assert!(store.operation_by_key("corp/other", &new.idempotency_key).await.unwrap().is_none());
+
+    let chain = whole_chain(&store).await;
+    assert_eq!(chain.len(), 1);
+    assert_eq!(chain[0].event().unwrap(), intent);
+}
+
+async fn the_same_key_is_seen_and_nothing_is_written(rig: &Rig) {
+    let store = rig.open("one");
+    let (new, intent) = operation("lab-anna");
+    store.begin(new.clone(), intent).await.unwrap();
+    store.finish(finish(&new)).await.unwrap();
+
+    let (mut again, intent) = operation("lab-bert");
+    again.idempotency_key.clone_from(&new.idempotency_key);
+    let Begun::Seen(seen) = store.begin(again.clone(), intent.clone()).await.unwrap() else { panic!() };
+    assert_eq!(seen.new.id, new.id);
+    assert_eq!(seen.new.request_hash, new.request_hash);
+    assert_eq!(seen.result.as_deref(), Some(r#"{"done":true}"#));
+    assert_eq!(whole_chain(&store).await.len(), 2);
+    assert!(store.operation(&again.id).await.unwrap().is_none());
+
+    // Another person's key of the same text is another key.
+    again.person = identity("bert").id();
+    assert!(matches!(store.begin(again, intent).await.unwrap(), Begun::New));
+}
+
+async fn a_begin_whose_answer_was_lost_can_be_repeated(rig: &Rig) {
+    let store = rig.open("one");
+    let (new, intent) = operation("lab-anna");
+    assert!(matches!(store.begin(new.clone(), intent.clone()).await.unwrap(), Begun::New));
+    assert!(matches!(store.begin(new.clone(), intent.clone()).await.unwrap(), Begun::New));
+    assert_eq!(whole_chain(&store).await.len(), 1);
+    store.finish(finish(&new)).await.unwrap();
+    assert!(matches!(store.begin(new, intent).await.unwrap(), Begun::Seen(_)));
+}
+
+async fn a_resource_is_held_while_the_operation_is_open(rig: &Rig) {
+    let store = rig.open("one");
+    let (first, intent) = operation("lab-anna");
+    store.begin(first.clone(), intent).await.unwrap();
+
+    let (second, intent) = operation("lab-anna");
+    let Begun::Busy(holder) = store.begin(second.clone(), intent.clone()).await.unwrap() else { panic!() };
+    assert_eq!(holder, first.id);
+    assert!(store.operation(&second.id).await.unwrap().is_none());
+    let (other, elsewhere) = operation("lab-bert");
+    assert!(matches!(store.begin(other, elsewhere).await.unwrap(), Begun::New));
+
+    store.finish(finish(&first)).await.unwrap();
+    assert!(matches!(store.begin(second, intent).await.unwrap(), Begun::New));
+}
+
+async fn what_holds_nothing_waits_for_nobody(rig: &Rig) {
+    let store = rig.open("one");
+    for _ in 0..3 {
+        let (mut role, intent) = operation("arn:aws:iam::1:role/x");
+        role.exclusive = false;
+        assert!(matches!(store.begin(role, intent).await.unwrap(), Begun::New));
+    }
+}
+
+async fn an_outcome_goes_in_whole(rig: &Rig) {
+    let store = rig.open("one");
+    let (new, intent) = operation("lab-anna");
+    store.begin(new.clone(), intent).await.unwrap();
+    let mut end = finish(&new);
+    end.grants = vec![grant("ASIA1", 5), grant("ASIA2", 6)];
+    end.user = Some(ManagedUser {
+        name: "Lab-Anna".into(),
+        arn: "arn:aws:iam::1:user/iam-sorry/Lab-Anna".into(),
+        namespace: "lab".into(),
+        owner: new.person.clone(),
+        created_ms: 5,
+        adopted: false,
+    });
+    assert_eq!(store.finish(end.clone()).await.unwrap(), 2);
+
+    let read = store.operation(&new.id).await.unwrap().unwrap();
+    assert_eq!((read.state, read.result.as_deref()), (OperationState::Done, Some(end.result.as_str())));
+    assert_eq!(store.user("LAB-anna").await.unwrap(), end.user);
+    let grants = store.list_grants(Some(&new.person), page(None, 10)).await.unwrap().items;
+    assert_eq!(grants.iter().map(|grant| &grant.new).collect::<Vec<_>>(), [&end.grants[1], &end.grants[0]]);
+    assert!(grants.iter().all(|grant| grant.operation == new.id && grant.person == new.person));
+    assert!(store.open_operations().await.unwrap().is_empty());
+    let chain = whole_chain(&store).await;
+    assert_eq!(chain[1].event().unwrap(), end.event);
+}
+
+async fn an_outcome_is_written_once(rig: &Rig) {
+    let store = rig.open("one");
+    let (new, intent) = operation("lab-anna");
+    store.begin(new.clone(), intent).await.unwrap();
+    let end = finish(&new);
+    store.finish(end.clone()).await.unwrap();
+    // The same again, because the answer was lost: fine, and nothing is written.
+    store.finish(end.clone()).await.unwrap();
+    assert_eq!(whole_chain(&store).await.len(), 2);
+    // Another outcome is not.
+    let mut other = end;
+    other.state = OperationState::Failed;
+    assert_fenced(store.finish(other).await);
+    assert_fenced(store.note(&new.id, "{}".into()).await);
+    assert_eq!(whole_chain(&store).await.len(), 2);
+}
+
+async fn a_refused_outcome_leaves_nothing(rig: &Rig) {
+    let store = rig.open("one");
+    let (new, intent) = operation("lab-anna");
+    let mut end = finish(&new);
+    end.grants = vec![grant("ASIA1", 5)];
+    assert!(store.finish(end.clone()).await.is_err(), "it was never begun");
+    store.begin(new.clone(), intent).await.unwrap();
+    end.state = OperationState::Open;
+    assert!(store.finish(end).await.is_err());
+    assert!(store.list_grants(None, page(None, 10)).await.unwrap().items.is_empty());
+    assert_eq!(whole_chain(&store).await.len(), 1);
+}
+
+async fn an_operation_that_was_taken_over_is_fenced(rig: &Rig) {
+    // Two instances: on PostgreSQL at once; on SQLite the second comes when the first is dead.
+    let first = rig.open("first");
+    let (new, intent) = operation("lab-anna");
+    first.begin(new.clone(), intent).await.unwrap();
+    if !rig.is_postgres() {
+        first.close().await;
+    }
+    let second = rig.open("second");
+    assert!(second.claim(&new.id, "first").await.unwrap());
+    if rig.is_postgres() {
+        assert_fenced(first.note(&new.id, "{}".into()).await);
+        assert_fenced(first.finish(finish(&new)).await);
+    }
+    assert_eq!(second.operation(&new.id).await.unwrap().unwrap().instance, "second");
+    second.note(&new.id, r#"{"undone":true}"#.into()).await.unwrap();
+    let mut end = finish(&new);
+    end.state = OperationState::Undone;
+    second.finish(end).await.unwrap();
+    assert!(!second.claim(&new.id, "second").await.unwrap(), "what is closed can't be taken over");
+    assert_eq!(whole_chain(&second).await.len(), 2);
+}
+
+async fn only_one_takes_over(rig: &Rig) {
+    let store = rig.open("dead");
+    let (new, intent) = operation("lab-anna");
+    store.begin(new.clone(), intent).await.unwrap();
+    store.close().await;
+    let instances = if rig.is_postgres() { 4 } else { 1 };
+    let stores: Vec<_> = (0..instances).map(|number| rig.open(&format!("live-{number}"))).collect();
+    let claims = (0..8).map(|number| {
+        let (store, id) = (stores[number % instances].clone(), new.id.clone());
+        tokio::spawn(async move { store.claim(&id, "dead").await.unwrap() })
+    });
+    let mut won = 0;
+    for claim in claims.collect::<Vec<_>>() {
+        won += usize::from(claim.await.unwrap());
+    }
+    assert_eq!(won, 1);
+}
+
+async fn hostile_text_is_kept_as_it_is(rig: &Rig) {
+    let store = rig.open("one");
+    for text in ["'; DROP TABLE audit; --", "\u{1F4A5} ?1 $1 @NOW @INT", "\\x00 \" \r\n\t", "%_*"] {
+        let (mut new, mut intent) = operation(text);
+        new.plan = text.into();
+        intent.person.name = text.into();
+        intent.phase = Phase::Intent;
+        store.begin(new.clone(), intent.clone()).await.unwrap();
+        store.note(&new.id, text.into()).await.unwrap();
+        let read = store.operation(&new.id).await.unwrap().unwrap();
+        assert_eq!((read.new.plan.as_str(), read.notes[0].as_str()), (text, text));
+        assert_eq!(read.event, intent);
+    }
+    whole_chain(&store).await;
+}

@@ -1,0 +1,178 @@
+//! A fresh store for each test, and things to put into it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use iam_sorry_core::audit::{Event, Outcome, Person, Phase, Record};
+use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_store::{
+    Finish, NewGrant, NewOperation, OperationState, PageRequest, Session, Settings, Store, StoreError,
+};
+use testkit::Postgres;
+
+/// A database that was migrated and belongs to one test.
+pub struct Rig {
+    pub settings: Settings,
+    /// The PostgreSQL database's name.
+    pub database: Option<String>,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Rig {
+    pub fn sqlite() -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::sqlite(dir.path().join("store.db"));
+        Store::migrate(&settings).unwrap();
+        Rig { settings, database: None, _dir: Some(dir) }
+    }
+
+    pub fn postgres() -> Rig {
+        let url = Postgres::shared().database();
+        let database = url.rsplit('/').next().map(str::to_owned);
+        let settings = Settings::postgres(url.into(), None).unwrap();
+        Store::migrate(&settings).unwrap();
+        Rig { settings, database, _dir: None }
+    }
+
+    pub fn open(&self, instance: &str) -> Store {
+        Store::open(&self.settings, instance).unwrap()
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        self.database.is_some()
+    }
+}
+
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
+}
+
+/// A text that no other call gave.
+pub fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub fn identity(name: &str) -> Identity {
+    Identity {
+        issuer: "corp".into(),
+        subject: format!("uuid-{name}"),
+        name: name.into(),
+        groups: vec!["labs".into(), "staff".into()],
+        method: Method::Ldap,
+    }
+}
+
+pub fn event(phase: Phase, name: &str, action: &str, resource: &str) -> Event {
+    Event {
+        time_ms: 1_800_000_000_000,
+        instance: "i".into(),
+        phase,
+        operation: None,
+        person: Person::from(&identity(name)),
+        address: "192.0.2.7".into(),
+        request_id: unique("request"),
+        action: action.into(),
+        resource: resource.into(),
+        decision: None,
+        rules: vec!["labs-may".into()],
+        outcome: None,
+        aws_request_ids: Vec::new(),
+        details: BTreeMap::new(),
+    }
+}
+
+/// An operation of `alice` that holds `resource`.
+pub fn operation(resource: &str) -> (NewOperation, Event) {
+    let id = unique("op");
+    let new = NewOperation {
+        id: id.clone(),
+        person: identity("alice").id(),
+        idempotency_key: unique("key"),
+        action: "create-user".into(),
+        resource: resource.into(),
+        exclusive: true,
+        request_hash: "hash".into(),
+        plan: r#"{"name":"x"}"#.into(),
+    };
+    let mut intent = event(Phase::Intent, "alice", "create-user", resource);
+    intent.operation = Some(id);
+    (new, intent)
+}
+
+/// A good end without anything in it.
+pub fn finish(operation: &NewOperation) -> Finish {
+    let mut outcome = event(Phase::Outcome, "alice", &operation.action, &operation.resource);
+    outcome.operation = Some(operation.id.clone());
+    outcome.outcome = Some(Outcome::Success);
+    Finish {
+        operation: operation.id.clone(),
+        state: OperationState::Done,
+        result: r#"{"done":true}"#.into(),
+        event: outcome,
+        grants: Vec::new(),
+        deleted_keys: Vec::new(),
+        user: None,
+        deleted_user: None,
+    }
+}
+
+pub fn grant(key: &str, issued_ms: i64) -> NewGrant {
+    NewGrant {
+        kind: "session".into(),
+        resource: "lab-anna".into(),
+        access_key_id: key.into(),
+        issued_ms,
+        expires_ms: Some(issued_ms + 3_600_000),
+    }
+}
+
+pub fn session(name: &str, signed_in_ms: i64) -> Session {
+    let id = unique("session");
+    let mut token_hash = [0; 32];
+    for (to, from) in token_hash.iter_mut().zip(id.bytes()) {
+        *to = from;
+    }
+    Session {
+        id,
+        token_hash,
+        form_hash: Some([7; 32]),
+        identity: identity(name),
+        method: Method::SshKey,
+        signed_in_ms,
+        last_used_ms: signed_in_ms,
+        expires_ms: signed_in_ms + 1_000_000,
+        address: "192.0.2.7".into(),
+    }
+}
+
+pub fn page(cursor: Option<String>, limit: u32) -> PageRequest {
+    PageRequest { cursor, limit }
+}
+
+/// The whole trail, checked record by record: no gap, no duplicate, every hash right and carried by the next.
+pub async fn whole_chain(store: &Store) -> Vec<Record> {
+    let mut records: Vec<Record> = Vec::new();
+    let mut hash = store.chain_id().genesis();
+    loop {
+        let part = store.audit_range(records.len() as u64 + 1, 500).await.unwrap();
+        if part.is_empty() {
+            break;
+        }
+        for record in part {
+            assert_eq!(record.seq, records.len() as u64 + 1);
+            assert_eq!(record.previous, hash, "record {} carries its predecessor's hash", record.seq);
+            assert_eq!(Record::parse(&record.line).unwrap(), record);
+            hash = record.hash;
+            records.push(record);
+        }
+    }
+    assert_eq!(store.head().await.unwrap(), (records.len() as u64, hash));
+    records
+}
+
+#[track_caller]
+pub fn assert_fenced<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    assert!(matches!(result, Err(StoreError::Fenced(_))), "{result:?}");
+}
