@@ -7,10 +7,10 @@ use http::header::CONTENT_TYPE;
 use iam_sorry_core::api::{Done, IssuedCredentials, NewKey, Problem};
 use serde::Deserialize;
 use utoipa::openapi::header::Header;
-use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
 use super::api::{actions, credentials, login, people};
@@ -148,6 +148,7 @@ impl Modify for Common {
 }
 
 fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
+    operation.parameters.iter_mut().flatten().for_each(plain_parameter);
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
             response.headers.insert("x-request-id".to_owned(), RefOr::T(text_header(REQUEST_ID)));
@@ -202,6 +203,23 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
             let problem = problem(status, &format!("{description} (`code`: {codes})."));
             operation.responses.responses.insert(status.to_string(), RefOr::T(problem));
         }
+    }
+}
+
+/// A query or header has no null: what is optional is left out.
+fn plain_parameter(parameter: &mut Parameter) {
+    if parameter.parameter_in == ParameterIn::Path {
+        return;
+    }
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
+    let optional = match &schema.schema_type {
+        SchemaType::Array(types) => types.iter().find(|it| **it != Type::Null).cloned(),
+        SchemaType::Type(Type::Boolean) => Some(Type::Boolean),
+        _ => None,
+    };
+    if let Some(kind) = optional {
+        schema.schema_type = SchemaType::Type(kind);
+        parameter.required = Required::False;
     }
 }
 
