@@ -204,7 +204,7 @@ async fn a_key_is_one_persons(rig: &Rig) {
     assert!(!store.add_ssh_key(key.clone(), add()).await.unwrap());
     assert!(!store.add_ssh_key(ssh_key("mallory", "SHA256:1"), add()).await.unwrap());
     assert_eq!(store.ssh_key("SHA256:1").await.unwrap(), Some(key.clone()));
-    assert_eq!(store.ssh_keys_of(&key.identity.id()).await.unwrap(), [key.clone()]);
+    assert_eq!(store.ssh_keys_of(&key.identity.id()).await.unwrap(), std::slice::from_ref(&key));
     assert!(store.ssh_keys_of(&identity("mallory").id()).await.unwrap().is_empty());
 
     let remove = || event(Phase::Event, "mallory", "remove-ssh-key", "");
