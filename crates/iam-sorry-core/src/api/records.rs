@@ -95,6 +95,13 @@ pub struct ExportQuery {
     pub format: ExportFormat,
 }
 
+impl From<ExportQuery> for AuditQuery {
+    fn from(query: ExportQuery) -> Self {
+        let ExportQuery { all, person, action, resource, from, to, format: _ } = query;
+        Self { cursor: None, limit: None, all, person, action, resource, from, to }
+    }
+}
+
 /// The form of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -13,7 +13,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
-use super::api::{actions, credentials, login, people};
+use super::api::{actions, audit, credentials, login, people};
 
 /// The header that makes a request safe to send again.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -88,6 +88,7 @@ pub enum IssuedAnswer {
         actions::attach_policy, actions::detach_policy, actions::policies, actions::roles,
         actions::keys, actions::create_key, actions::rotate_key, actions::delete_key,
         credentials::grants, credentials::issue, credentials::explain,
+        audit::page, audit::export, audit::key,
     ),
     components(schemas(Problem)),
     tags(
@@ -148,7 +149,11 @@ impl Modify for Common {
 }
 
 fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
-    operation.parameters.iter_mut().flatten().for_each(plain_parameter);
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            plain_parameter(parameter);
+        }
+    }
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
             response.headers.insert("x-request-id".to_owned(), RefOr::T(text_header(REQUEST_ID)));

@@ -167,7 +167,8 @@ impl Checkpointer {
     }
 
     async fn many_unsigned(&self) -> bool {
-        let signed_to = self.store.last_checkpoint().await.ok().flatten().map_or(0, |checkpoint| checkpoint.seq);
+        let signed_to =
+            self.store.last_checkpoint().await.ok().flatten().map_or(0, |checkpoint| checkpoint.seq);
         self.store.head().await.is_ok_and(|(head, _)| head >= signed_to + self.every_records)
     }
 

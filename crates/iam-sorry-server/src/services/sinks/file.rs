@@ -172,7 +172,9 @@ impl Open {
             .append(true)
             .create(true)
             .mode(mode)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32 | rustix::fs::OFlags::CLOEXEC.bits() as i32)
+            .custom_flags(
+                rustix::fs::OFlags::NOFOLLOW.bits() as i32 | rustix::fs::OFlags::CLOEXEC.bits() as i32,
+            )
             .open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {

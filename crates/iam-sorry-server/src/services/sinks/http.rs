@@ -31,7 +31,12 @@ pub(super) struct HttpTarget {
 impl HttpTarget {
     pub(super) fn new(settings: &HttpSinkSettings) -> Result<Self, String> {
         let target = Target::parse(&settings.url)?;
-        let token = settings.token.as_ref().map(|token| token.read()).transpose().map_err(|error| error.to_string())?;
+        let token = settings
+            .token
+            .as_ref()
+            .map(|token| token.read())
+            .transpose()
+            .map_err(|error| error.to_string())?;
         let tls = target.https.then(|| connector(settings)).transpose()?;
         Ok(Self { target, token, tls })
     }
@@ -62,7 +67,8 @@ impl HttpTarget {
         let other = |error: hyper::Error| io::Error::other(error.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(other)?;
         let driver = tokio::spawn(connection);
-        let request = self.request(&batch, body).map_err(|_| SinkError::Refused("its URL can't be used".to_owned()))?;
+        let request =
+            self.request(&batch, body).map_err(|_| SinkError::Refused("its URL can't be used".to_owned()))?;
         let sent = sender.send_request(request).await.map_err(other);
         let outcome = match sent {
             Ok(mut answer) => {
@@ -109,7 +115,8 @@ fn connector(settings: &HttpSinkSettings) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
     match &settings.ca_file {
         Some(path) => {
-            let unreadable = |error: &dyn std::fmt::Display| format!("{} can't be read as PEM: {error}", path.display());
+            let unreadable =
+                |error: &dyn std::fmt::Display| format!("{} can't be read as PEM: {error}", path.display());
             for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))? {
                 let certificate = certificate.map_err(|error| unreadable(&error))?;
                 roots.add(certificate).map_err(|error| unreadable(&error))?;

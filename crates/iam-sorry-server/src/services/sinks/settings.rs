@@ -95,7 +95,8 @@ impl SinkSettings {
         if kinds.into_iter().filter(|given| *given).count() != 1 {
             return Err(format!("The audit sink {name} needs exactly one of file, syslog and http."));
         }
-        if self.file.as_ref().is_some_and(|file| !file.path.is_absolute() || file.path.file_name().is_none()) {
+        if self.file.as_ref().is_some_and(|file| !file.path.is_absolute() || file.path.file_name().is_none())
+        {
             return Err(format!("The audit sink {name} needs the absolute path of a file."));
         }
         if let Some(syslog) = &self.syslog {
@@ -144,7 +145,9 @@ impl Target {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let loopback = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         if !https && !loopback {
-            return Err(format!("{url:?} is plain http: a collector on another machine is reached over https only."));
+            return Err(format!(
+                "{url:?} is plain http: a collector on another machine is reached over https only."
+            ));
         }
         let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();

@@ -98,7 +98,7 @@ impl SyslogTarget {
             Line::Record(record) => (record.event().map_or(0, |event| event.time_ms), "record"),
             Line::Checkpoint(checkpoint) => (checkpoint.time_ms, "checkpoint"),
         };
-        let time = Timestamp::from_unix(time_ms.div_euclid(1_000)).to_string();
+        let time = Timestamp::from_unix(time_ms.div_euclid(1_000)).unwrap_or(Timestamp::EPOCH).to_string();
         let time = time.trim_end_matches('Z');
         let mut text = String::new();
         // Writing into a String can't fail.

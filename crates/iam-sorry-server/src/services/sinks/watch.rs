@@ -60,7 +60,9 @@ impl Watch {
     /// # Errors
     /// [`Refusal`] (audit-unavailable), naming the sink.
     pub fn check(&self) -> Result<(), Refusal> {
-        let Some(sink) = self.states().into_iter().find(|sink| sink.required && sink.too_far) else { return Ok(()) };
+        let Some(sink) = self.states().into_iter().find(|sink| sink.required && sink.too_far) else {
+            return Ok(());
+        };
         let mut refusal = Refusal::new(
             ProblemCode::AuditUnavailable,
             format!(
@@ -97,9 +99,15 @@ impl Watch {
     /// The words where it does.
     pub fn readiness(&self) -> Result<String, String> {
         let states = self.states();
-        let words = |sink: &SinkState| format!("{} is {} records behind for {} s", sink.name, sink.behind, sink.seconds);
+        let words = |sink: &SinkState| {
+            format!("{} is {} records behind for {} s", sink.name, sink.behind, sink.seconds)
+        };
         if let Some(sink) = states.iter().find(|sink| sink.too_far) {
-            return if sink.required { Err(words(sink)) } else { Ok(format!("{} (not required)", words(sink))) };
+            return if sink.required {
+                Err(words(sink))
+            } else {
+                Ok(format!("{} (not required)", words(sink)))
+            };
         }
         match states.iter().find(|sink| sink.failing) {
             Some(sink) => Ok(format!("{} does not take records at the moment", sink.name)),
@@ -158,7 +166,9 @@ mod tests {
     use super::*;
 
     fn sink(required: bool) -> SinkSettings {
-        let text = format!("name = \"x\"\nrequired = {required}\nmost_records_behind = 5\nfile = {{ path = \"/a\" }}");
+        let text = format!(
+            "name = \"x\"\nrequired = {required}\nmost_records_behind = 5\nfile = {{ path = \"/a\" }}"
+        );
         toml::from_str(&text).unwrap()
     }
 
