@@ -1,7 +1,9 @@
 //! The verbs of `iam-sorryd`. Only here are exit codes chosen and text printed.
 
+mod check_config;
 mod migrate;
 mod output;
+mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +34,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Runs the service until SIGTERM or Ctrl-C; what is under way is finished first
+    Serve(serve::Arguments),
+    /// Reads the configuration and all it names, and says what is wrong; shows no secret
+    CheckConfig(check_config::Arguments),
     /// Brings the database to this version's schema; makes it where there is none
     Migrate(migrate::Arguments),
 }
@@ -67,6 +73,8 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match arguments.verb {
+        Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Migrate(arguments) => migrate::run(&arguments),
     };
     match result {

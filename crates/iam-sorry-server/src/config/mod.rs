@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::http::{HttpSettings, LogSettings};
 use crate::login::LoginSettings;
+use crate::services::ActionSettings;
 use crate::services::rules::RuleFiles;
 use aws::AwsSettings;
 pub use identity::{IdentityError, ServiceIdentity};
@@ -34,6 +35,9 @@ pub struct Config {
     pub log: LogSettings,
     /// Where AWS is, and as whom the service acts.
     pub aws: AwsSettings,
+    /// How actions are done.
+    #[serde(default)]
+    pub actions: ActionSettings,
     /// How people sign in.
     pub login: LoginSettings,
     /// Who may do what.
@@ -96,6 +100,7 @@ impl Config {
         }
         gather(&mut problems, self.http.check());
         gather(&mut problems, self.store.check());
+        gather(&mut problems, self.actions.check());
         gather(&mut problems, self.login.check());
         if let Err(found) = self.rules_settings().check() {
             problems.extend(found.into_iter().map(|p| p.to_string()));
