@@ -166,6 +166,11 @@ pub struct AuditExport {
 }
 
 impl AuditExport {
+    /// Whose trail it is.
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// Whether it is a part of the trail only, which can't be verified as a chain.
     pub fn is_filtered(&self) -> bool {
         self.filter.is_some()
