@@ -48,6 +48,9 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// For one try, handshake included (default 20 s).
     pub attempt_timeout: Duration,
+    /// For a request with all its tries; none by default. A server that must know when a request can't have any effect
+    /// any more sets it.
+    pub operation_timeout: Option<Duration>,
     /// Allow plain-http endpoints on other machines.
     pub allow_http: bool,
     /// What to call ourselves in the User-Agent, for CloudTrail; at most 50 letters, digits and a few signs.
@@ -94,6 +97,7 @@ impl Settings {
             retry_mode: RetryMode::Standard,
             connect_timeout: Duration::from_secs(10),
             attempt_timeout: Duration::from_secs(20),
+            operation_timeout: None,
             allow_http: false,
             app_name: None,
         }
@@ -131,6 +135,25 @@ pub struct Aws {
     sts_http: SharedHttpClient,
     iam_http: SharedHttpClient,
     clock: Arc<ServerClock>,
+    kept: Option<Arc<Kept>>,
+}
+
+/// Clients that are made once: building one costs more than a request's own work.
+#[derive(Debug)]
+struct Kept {
+    credentials: Credentials,
+    sts: aws_sdk_sts::Client,
+    iam: aws_sdk_iam::Client,
+}
+
+impl Kept {
+    fn is_of(&self, other: &Credentials) -> bool {
+        let token = |c: &Credentials| c.session_token.as_ref().map(|t| t.expose_secret().to_owned());
+        let ours = &self.credentials;
+        ours.access_key_id == other.access_key_id
+            && ours.secret_access_key.expose_secret() == other.secret_access_key.expose_secret()
+            && token(ours) == token(other)
+    }
 }
 
 impl Aws {
@@ -180,11 +203,24 @@ impl Aws {
             iam_http: pick(&settings.endpoint_iam),
             settings: Arc::new(settings.clone()),
             clock: Arc::default(),
+            kept: None,
         })
+    }
+
+    /// The same way to AWS, with the clients for `credentials` made once: for a server, which signs every request with
+    /// the same ones. Clients for other credentials are made as before.
+    #[must_use]
+    pub fn keeping(&self, credentials: &Credentials) -> Self {
+        let kept =
+            Kept { credentials: credentials.clone(), sts: self.sts(credentials), iam: self.iam(credentials) };
+        Self { kept: Some(Arc::new(kept)), ..self.clone() }
     }
 
     /// An STS client that signs with `credentials`.
     pub fn sts(&self, credentials: &Credentials) -> aws_sdk_sts::Client {
+        if let Some(kept) = self.kept.as_ref().filter(|kept| kept.is_of(credentials)) {
+            return kept.sts.clone();
+        }
         let config =
             config_of!(aws_sdk_sts, self, credentials, "sts", &self.sts_http, &self.settings.endpoint_sts);
         aws_sdk_sts::Client::from_conf(config)
@@ -192,6 +228,9 @@ impl Aws {
 
     /// An IAM client that signs with `credentials`.
     pub fn iam(&self, credentials: &Credentials) -> aws_sdk_iam::Client {
+        if let Some(kept) = self.kept.as_ref().filter(|kept| kept.is_of(credentials)) {
+            return kept.iam.clone();
+        }
         let config =
             config_of!(aws_sdk_iam, self, credentials, "iam", &self.iam_http, &self.settings.endpoint_iam);
         aws_sdk_iam::Client::from_conf(config)
@@ -227,10 +266,11 @@ impl Aws {
     }
 
     fn timeouts(&self) -> TimeoutConfig {
-        TimeoutConfig::builder()
+        let mut timeouts = TimeoutConfig::builder()
             .connect_timeout(self.settings.connect_timeout)
-            .operation_attempt_timeout(self.settings.attempt_timeout)
-            .build()
+            .operation_attempt_timeout(self.settings.attempt_timeout);
+        timeouts.set_operation_timeout(self.settings.operation_timeout);
+        timeouts.build()
     }
 }
 

@@ -1,5 +1,7 @@
-//! AWS's clock against this machine's, learnt from the `Date` of every answer, and which hosts answered.
+//! What every answer tells on the side: AWS's clock against this machine's (`Date`), which hosts answered, and the
+//! request's id, for an audit trail.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,6 +50,21 @@ impl ServerClock {
     }
 }
 
+tokio::task_local! {
+    static REQUEST_IDS: RefCell<Vec<String>>;
+}
+
+/// Runs the work so that AWS's ids of the requests that it makes (`x-amzn-requestid`) are kept: what CloudTrail and AWS's
+/// support know them by. [`take_request_ids`] gives them, within the work.
+pub async fn keeping_request_ids<T>(work: impl Future<Output = T>) -> T {
+    REQUEST_IDS.scope(RefCell::default(), work).await
+}
+
+/// The ids since the work began or they were last taken, in order; none outside of [`keeping_request_ids`].
+pub fn take_request_ids() -> Vec<String> {
+    REQUEST_IDS.try_with(RefCell::take).unwrap_or_default()
+}
+
 /// This machine's clock, whole seconds.
 pub(crate) fn now() -> Timestamp {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -88,6 +105,10 @@ impl Intercept for Listen {
     ) -> Result<(), BoxError> {
         // RFC 9110, section 6.6.1; a response from a cache (Age) would tell an old time.
         let headers = context.response().headers();
+        if let Some(id) = headers.get("x-amzn-requestid") {
+            // Outside of `keeping_request_ids` nobody asks for them.
+            let _ = REQUEST_IDS.try_with(|ids| ids.borrow_mut().push(crate::asked::clean(id)));
+        }
         if headers.get("age").is_none()
             && let Some(date) = headers.get("date")
             && let Ok(date) = DateTime::from_str(date, Format::HttpDate)

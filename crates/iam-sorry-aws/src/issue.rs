@@ -112,7 +112,7 @@ async fn first_session(
     until_valid(issuer, key, || session_token(issuer.aws, key, duration, None)).await
 }
 
-async fn session_token(
+pub(crate) async fn session_token(
     aws: &Aws,
     key: &AccessKey,
     duration: SessionDuration,

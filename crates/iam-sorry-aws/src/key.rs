@@ -4,12 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_iam::config::retry::RetryConfig;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::UserName;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
+use crate::asked::Asked;
 use crate::client::Aws;
 use crate::errors::AwsError;
 use crate::journal::{Intent, Journal, OpenEntry, Purpose, now_ms};
@@ -231,19 +234,41 @@ async fn make_once(
     }
 }
 
-enum NotMade {
+/// Why nothing can be said to have been made.
+#[derive(Debug)]
+pub enum NotMade {
+    /// AWS did nothing.
     Certainly(AwsError),
+    /// The answer is lost: AWS may have done it.
     Perhaps(AwsError),
+}
+
+impl NotMade {
+    /// What AWS or the network said.
+    pub fn into_error(self) -> AwsError {
+        let (Self::Certainly(error) | Self::Perhaps(error)) = self;
+        error
+    }
+
+    /// The error of a request that was tried once: a retry would hide what became of the first try.
+    pub(crate) fn from_only_try<E>(asked: &Asked<'_>, error: SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let never_sent = never_sent(&error);
+        let server_side =
+            error.raw_response().is_none_or(|r| r.status().is_server_error() || r.status().is_success());
+        match asked.failed(error) {
+            error @ AwsError::Throttled { .. } => Self::Certainly(error),
+            error if never_sent || !server_side => Self::Certainly(error),
+            error => Self::Perhaps(error),
+        }
+    }
 }
 
 /// One try only: a retry after a lost answer would make a second key.
 async fn create(issuer: &Issuer<'_>, user: &UserName, entry: &OpenEntry) -> Result<AccessKey, NotMade> {
-    let Issuer { aws, manager, .. } = *issuer;
-    let asked = aws.asked("iam:CreateAccessKey", &manager.access_key_id, user.as_str());
-    let once = aws_sdk_iam::config::Builder::new().retry_config(RetryConfig::disabled());
-    let client = aws.iam(manager);
-    let request =
-        client.create_access_key().user_name(user.as_str()).customize().config_override(once).send();
+    let request = create_access_key(issuer.aws, issuer.manager, user);
     tokio::pin!(request);
     let mut beats: u32 = 0;
     let answer = loop {
@@ -258,24 +283,29 @@ async fn create(issuer: &Issuer<'_>, user: &UserName, entry: &OpenEntry) -> Resu
         }
     };
     drop(entry.heartbeat(false));
-    match answer {
+    answer
+}
+
+/// iam:CreateAccessKey, tried once. Whoever calls it has written down before that a key may come of it.
+///
+/// # Errors
+/// [`NotMade`], which tells a refusal from a lost answer.
+pub async fn create_access_key(
+    aws: &Aws,
+    manager: &Credentials,
+    user: &UserName,
+) -> Result<AccessKey, NotMade> {
+    let asked = aws.asked("iam:CreateAccessKey", &manager.access_key_id, user.as_str());
+    let once = aws_sdk_iam::config::Builder::new().retry_config(RetryConfig::disabled());
+    let request = aws.iam(manager).create_access_key().user_name(user.as_str());
+    match request.customize().config_override(once).send().await {
         Ok(output) => match output.access_key {
             Some(key) if UserName::parse(key.user_name()).as_ref() == Ok(user) => {
                 Ok(AccessKey { id: key.access_key_id, secret: SecretString::from(key.secret_access_key) })
             }
             _ => Err(NotMade::Perhaps(asked.bad_answer("no access key of that user"))),
         },
-        Err(error) => {
-            let never_sent = never_sent(&error);
-            let server_side =
-                error.raw_response().is_none_or(|r| r.status().is_server_error() || r.status().is_success());
-            let error = asked.failed(error);
-            match error {
-                AwsError::Throttled { .. } => Err(NotMade::Certainly(error)),
-                error if never_sent || !server_side => Err(NotMade::Certainly(error)),
-                error => Err(NotMade::Perhaps(error)),
-            }
-        }
+        Err(error) => Err(NotMade::from_only_try(&asked, error)),
     }
 }
 
@@ -350,20 +380,37 @@ pub(crate) async fn until_valid<T, F>(
 where
     F: Future<Output = Result<T, AwsError>>,
 {
-    let (start, limit) = (Instant::now(), issuer.patience.new_key);
+    let limit = issuer.patience.new_key;
+    let waiting = |waited| {
+        (issuer.progress)(&Progress::WaitingForKey { key_id: key.id.clone(), waited, limit });
+    };
+    while_unknown(limit, issuer.cancel, waiting, request).await
+}
+
+/// Repeats a request for as long as AWS does not know the new key that signs it, up to `limit`.
+pub(crate) async fn while_unknown<T, F>(
+    limit: Duration,
+    cancel: &Cancel,
+    waiting: impl Fn(Duration),
+    request: impl Fn() -> F,
+) -> Result<T, AwsError>
+where
+    F: Future<Output = Result<T, AwsError>>,
+{
+    let start = Instant::now();
     let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(4));
     loop {
         let answer = tokio::select! {
             answer = request() => answer,
-            () = issuer.cancel.cancelled() => return Err(AwsError::Interrupted),
+            () = cancel.cancelled() => return Err(AwsError::Interrupted),
         };
         match answer {
             Err(AwsError::InvalidKey { .. }) if start.elapsed() < limit => {}
             answer => return answer,
         }
-        let (key_id, waited) = (key.id.clone(), start.elapsed());
-        (issuer.progress)(&Progress::WaitingForKey { key_id, waited, limit });
-        if !issuer.cancel.sleep(backoff.delay().min(limit.saturating_sub(waited))).await {
+        let waited = start.elapsed();
+        waiting(waited);
+        if !cancel.sleep(backoff.delay().min(limit.saturating_sub(waited))).await {
             return Err(AwsError::Interrupted);
         }
     }

@@ -190,6 +190,19 @@ impl SessionDuration {
         Ok(Self { seconds: u32::try_from(seconds).unwrap_or(36 * 3600) })
     }
 
+    /// From seconds.
+    ///
+    /// # Errors
+    /// [`InvalidName`] under 15 minutes and over 36 hours.
+    pub fn from_seconds(seconds: u32) -> Result<Self, InvalidName> {
+        if (900..=36 * 3600).contains(&seconds) {
+            return Ok(Self { seconds });
+        }
+        Err(InvalidName(format!(
+            "{seconds} seconds can't be a session's duration: 900 to 129600 are allowed"
+        )))
+    }
+
     /// In seconds, as STS wants it: 900 to 129,600.
     pub fn seconds(self) -> u32 {
         self.seconds

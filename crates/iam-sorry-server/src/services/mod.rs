@@ -1,23 +1,53 @@
 //! What the service does, for any face: nothing here knows HTTP, and nobody else decides and acts.
 //!
-//! Every action goes the same way ([`operation`]): decide by the rules, write the intent, act, write the outcome.
-//! [`lifecycle`] keeps an instance allowed to act, [`reconcile`] finishes or takes back what a dead one left.
+//! Every action goes the same way (`operation`): decide by the rules, write the intent, act, write the outcome.
+//! `lifecycle` keeps an instance allowed to act, `reconcile` finishes or takes back what a dead one left.
 
+mod adopt;
+mod audit_out;
+mod aws;
+pub mod checkpoints;
+mod clock;
+mod credentials;
+mod decide;
+mod export;
+mod keys;
+mod lifecycle;
+mod operation;
+mod plan;
+mod policies;
+mod queue;
+mod reconcile;
 mod refusal;
 pub mod rules;
-mod seam;
 mod sessions;
+mod settings;
 mod sign_in;
+pub mod sinks;
+mod trail;
+mod users;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use iam_sorry_core::api::Done;
 use iam_sorry_core::identity::Identity;
+use iam_sorry_rules::RuleSet;
+use iam_sorry_store::Store;
 
+pub use audit_out::AuditTasks;
+pub use aws::Way;
+pub use clock::Clock;
+pub use export::ExportLines;
+pub use lifecycle::AWS_TIME;
 pub use refusal::Refusal;
 pub use sessions::form_secret;
+pub use settings::ActionSettings;
 pub use sign_in::NewSession;
+pub use trail::{ActionCount, AuditExport};
+
+use crate::config::identity::ServiceIdentity;
 
 /// Where a request came from.
 #[derive(Clone, Debug)]
@@ -39,11 +69,86 @@ pub struct Caller {
     pub origin: Origin,
 }
 
+/// What a [`Service`] is made of.
+pub struct Parts {
+    /// Opened under the name `instance`.
+    pub store: Store,
+    /// The rules in force, swapped whole when their files change.
+    pub rules: Arc<ArcSwap<RuleSet>>,
+    /// The way to AWS, whose requests end within [`AWS_TIME`].
+    pub aws: iam_sorry_aws::Aws,
+    /// Whose credentials the service acts with.
+    pub identity: ServiceIdentity,
+    /// How actions are done.
+    pub actions: ActionSettings,
+    /// The time.
+    pub clock: Clock,
+    /// This instance's name: random, new at each start.
+    pub instance: String,
+    /// Whether other instances may work on the same database (PostgreSQL). Where not, every other one is dead.
+    pub other_instances: bool,
+}
+
 /// The service: cheap to clone, shared by all faces.
 #[derive(Clone)]
 pub struct Service {
-    #[expect(dead_code, reason = "being built")]
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: Parts,
+    way: aws::KeptWay,
+    life: lifecycle::Life,
+    queues: queue::Queues,
+    settling: reconcile::Settling,
+    audit: audit_out::AuditOut,
+}
+
+impl Service {
+    /// Does nothing yet: [`Service::start`] does.
+    pub fn new(parts: Parts) -> Self {
+        let inner = Inner {
+            parts,
+            way: aws::KeptWay::default(),
+            life: lifecycle::Life::new(),
+            queues: queue::Queues::default(),
+            settling: reconcile::Settling::default(),
+            audit: audit_out::AuditOut::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.inner.parts.store
+    }
+
+    /// The rules in force now.
+    pub fn rules(&self) -> Arc<RuleSet> {
+        self.inner.parts.rules.load_full()
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.parts.clock
+    }
+
+    /// This instance's name.
+    pub fn instance(&self) -> &str {
+        &self.inner.parts.instance
+    }
+
+    fn actions(&self) -> &ActionSettings {
+        &self.inner.parts.actions
+    }
+
+    fn life(&self) -> &lifecycle::Life {
+        &self.inner.life
+    }
+
+    fn audit_out(&self) -> &audit_out::AuditOut {
+        &self.inner.audit
+    }
 }
 
 /// What makes a request safe to send again (`Idempotency-Key`): 8 to 64 letters, digits, `-` and `_`.

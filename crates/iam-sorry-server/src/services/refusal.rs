@@ -23,3 +23,30 @@ impl Refusal {
         Self { code, detail: detail.into(), reasons: Vec::new(), retry_after: None }
     }
 }
+
+impl From<iam_sorry_store::StoreError> for Refusal {
+    /// The store's own words go to the log.
+    fn from(error: iam_sorry_store::StoreError) -> Self {
+        use iam_sorry_store::StoreError;
+        if !matches!(error, StoreError::BadCursor | StoreError::TooMany(_)) {
+            tracing::error!(%error, "store");
+        }
+        let again = |code, detail: &str| Self { retry_after: Some(10), ..Self::new(code, detail) };
+        match error {
+            StoreError::Full(_) => again(
+                ProblemCode::AuditUnavailable,
+                "The service can't write down what it does, because its disk is full; so nothing was done.\nTell its operator.",
+            ),
+            StoreError::Unavailable(_) | StoreError::Taken(_) | StoreError::Fenced(_) => again(
+                ProblemCode::StoreUnavailable,
+                "The service's database can't be reached, so nothing was done.\nTry again in a few seconds.",
+            ),
+            StoreError::BadCursor => Self::new(ProblemCode::BadRequest, StoreError::BadCursor.to_string()),
+            StoreError::TooMany(text) => Self::new(ProblemCode::TooManyRequests, text),
+            _ => Self::new(
+                ProblemCode::Internal,
+                "The service's database holds something unexpected.\nTell its operator; the log says what.",
+            ),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Deleting a user for good: IAM refuses while any of nine kinds of things is attached (IAM API reference, DeleteUser),
+//! so each is listed page by page and taken away first, what gives access before all else.
+
+use aws_sdk_iam::error::ProvideErrorMetadata;
+use aws_sdk_iam::operation::RequestId;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::names::UserName;
+
+use crate::client::Aws;
+use crate::errors::AwsError;
+use crate::lookup::keys_of;
+
+/// How often the whole is repeated where DeleteUser still finds something: IAM is eventually consistent, and somebody may
+/// have attached something meanwhile.
+const ROUNDS: usize = 4;
+
+/// What was taken away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Access key IDs.
+    pub keys: Vec<String>,
+    /// A line for each thing, keys included: `access key AKIA...`, `login profile`, `group staff`.
+    pub lines: Vec<String>,
+    /// The user was not there (any more).
+    pub was_gone: bool,
+}
+
+/// Takes away everything that hangs on the user, then the user.
+///
+/// # Errors
+/// As any request; what was taken away until then stays away, and the next call goes on from there.
+pub async fn delete_completely(
+    aws: &Aws,
+    service: &Credentials,
+    user: &UserName,
+) -> Result<Removed, AwsError> {
+    let mut removed = Removed::default();
+    let mut round = 0;
+    loop {
+        round += 1;
+        let work = Work { aws, service, user };
+        match work.everything(&mut removed).await {
+            Ok(()) => {}
+            Err(error) if is_gone(&error) => {
+                removed.was_gone = removed.lines.is_empty();
+                return Ok(removed);
+            }
+            Err(error) => return Err(error),
+        }
+        let asked = aws.asked("iam:DeleteUser", &service.access_key_id, user.as_str());
+        let answer = aws.iam(service).delete_user().user_name(user.as_str()).send().await;
+        match answer.map_err(|e| asked.failed(e)) {
+            Err(AwsError::Refused { code, .. })
+                if round < ROUNDS && (code == "DeleteConflict" || code == "ConcurrentModification") =>
+            {
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+            answer => {
+                // A retry after a lost answer finds nobody: deleted all the same.
+                unless_gone(answer)?;
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+/// `false` where AWS knows no such thing (any more).
+pub(crate) fn unless_gone<T>(answer: Result<T, AwsError>) -> Result<bool, AwsError> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) if is_gone(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_gone(error: &AwsError) -> bool {
+    match error {
+        AwsError::NoSuchUser { .. } => true,
+        AwsError::Refused { code, .. } => code.starts_with("NoSuchEntity"),
+        _ => false,
+    }
+}
+
+struct Work<'a> {
+    aws: &'a Aws,
+    service: &'a Credentials,
+    user: &'a UserName,
+}
+
+/// One delete: done, or there was nothing, or an error.
+macro_rules! delete {
+    ($work:expr, $removed:expr, $action:literal, $line:expr, $request:expr) => {{
+        let asked = $work.aws.asked($action, &$work.service.access_key_id, $work.user.as_str());
+        let answer = $request.user_name($work.user.as_str()).send().await.map_err(|e| asked.failed(e));
+        if unless_gone(answer)? {
+            $removed.lines.push($line);
+        }
+    }};
+}
+
+/// One list, all pages.
+macro_rules! list {
+    ($work:expr, $action:literal, $request:expr) => {{
+        let asked = $work.aws.asked($action, &$work.service.access_key_id, $work.user.as_str());
+        let pages = $request.user_name($work.user.as_str()).into_paginator().items().send();
+        let all: Result<Vec<_>, _> = pages.collect::<Result<Vec<_>, _>>().await;
+        if_offered(&asked, all)?
+    }};
+}
+
+impl Work<'_> {
+    async fn everything(&self, removed: &mut Removed) -> Result<(), AwsError> {
+        let iam = self.aws.iam(self.service);
+        for key in keys_of(self.aws, self.service, self.user).await? {
+            let line = format!("access key {}", key.id);
+            let request = iam.delete_access_key().access_key_id(&key.id);
+            delete!(self, removed, "iam:DeleteAccessKey", line, request);
+            removed.keys.push(key.id);
+        }
+        delete!(self, removed, "iam:DeleteLoginProfile", "login profile".into(), iam.delete_login_profile());
+        self.second_factors(&iam, removed).await?;
+        self.other_credentials(&iam, removed).await?;
+        for name in list!(self, "iam:ListUserPolicies", iam.list_user_policies()) {
+            let line = format!("inline policy {name}");
+            let request = iam.delete_user_policy().policy_name(&name);
+            delete!(self, removed, "iam:DeleteUserPolicy", line, request);
+        }
+        for policy in list!(self, "iam:ListAttachedUserPolicies", iam.list_attached_user_policies()) {
+            let Some(arn) = policy.policy_arn else { continue };
+            let line = format!("attached policy {arn}");
+            let request = iam.detach_user_policy().policy_arn(&arn);
+            delete!(self, removed, "iam:DetachUserPolicy", line, request);
+        }
+        for group in list!(self, "iam:ListGroupsForUser", iam.list_groups_for_user()) {
+            let line = format!("group {}", group.group_name);
+            let request = iam.remove_user_from_group().group_name(&group.group_name);
+            delete!(self, removed, "iam:RemoveUserFromGroup", line, request);
+        }
+        Ok(())
+    }
+
+    async fn second_factors(&self, iam: &aws_sdk_iam::Client, removed: &mut Removed) -> Result<(), AwsError> {
+        for device in list!(self, "iam:ListMFADevices", iam.list_mfa_devices()) {
+            let serial = device.serial_number;
+            let line = format!("MFA device {serial}");
+            let request = iam.deactivate_mfa_device().serial_number(&serial);
+            delete!(self, removed, "iam:DeactivateMFADevice", line, request);
+            // Only virtual devices are things of their own, with an ARN; they would be left behind nameless.
+            if serial.contains(":mfa/") {
+                let action = "iam:DeleteVirtualMFADevice";
+                let asked = self.aws.asked(action, &self.service.access_key_id, self.user.as_str());
+                let answer = iam.delete_virtual_mfa_device().serial_number(&serial).send().await;
+                unless_gone(answer.map_err(|e| asked.failed(e)))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn other_credentials(
+        &self,
+        iam: &aws_sdk_iam::Client,
+        removed: &mut Removed,
+    ) -> Result<(), AwsError> {
+        for certificate in list!(self, "iam:ListSigningCertificates", iam.list_signing_certificates()) {
+            let id = certificate.certificate_id;
+            let request = iam.delete_signing_certificate().certificate_id(&id);
+            delete!(
+                self,
+                removed,
+                "iam:DeleteSigningCertificate",
+                format!("signing certificate {id}"),
+                request
+            );
+        }
+        for key in list!(self, "iam:ListSSHPublicKeys", iam.list_ssh_public_keys()) {
+            let id = key.ssh_public_key_id;
+            let request = iam.delete_ssh_public_key().ssh_public_key_id(&id);
+            delete!(self, removed, "iam:DeleteSSHPublicKey", format!("SSH public key {id}"), request);
+        }
+        for id in self.service_specific(iam).await? {
+            let request = iam.delete_service_specific_credential().service_specific_credential_id(&id);
+            let line = format!("service-specific credential {id}");
+            delete!(self, removed, "iam:DeleteServiceSpecificCredential", line, request);
+        }
+        Ok(())
+    }
+
+    /// The SDK has no paginator for this list.
+    async fn service_specific(&self, iam: &aws_sdk_iam::Client) -> Result<Vec<String>, AwsError> {
+        let action = "iam:ListServiceSpecificCredentials";
+        let asked = self.aws.asked(action, &self.service.access_key_id, self.user.as_str());
+        let (mut ids, mut marker) = (Vec::new(), None);
+        loop {
+            let request = iam.list_service_specific_credentials().user_name(self.user.as_str());
+            let answer = request.set_marker(marker.take()).send().await;
+            let Some(page) = if_offered(&asked, answer.map(|page| vec![page]))?.pop() else {
+                return Ok(ids);
+            };
+            let found = page.service_specific_credentials();
+            ids.extend(found.iter().map(|c| c.service_specific_credential_id().to_owned()));
+            match page.marker().filter(|_| page.is_truncated()) {
+                Some(next) => marker = Some(next.to_owned()),
+                None => return Ok(ids),
+            }
+        }
+    }
+}
+
+/// An endpoint that does not offer the kind at all (emulators; service-specific credentials outside the `aws` partition)
+/// answers `InvalidAction`: then there are none. Nothing else passes for "none", least of all a refusal.
+fn if_offered<T, E>(
+    asked: &crate::asked::Asked<'_>,
+    answer: Result<Vec<T>, SdkError<E, HttpResponse>>,
+) -> Result<Vec<T>, AwsError>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + RequestId + 'static,
+{
+    match answer {
+        Ok(all) => Ok(all),
+        Err(error) => match asked.failed(error) {
+            AwsError::Refused { code, .. } if code == "InvalidAction" => Ok(Vec::new()),
+            error => Err(error),
+        },
+    }
+}

@@ -1,0 +1,340 @@
+//! Temporary credentials: a user's own session, made through a key that exists for a moment; or a role's, with the person
+//! behind it in SourceIdentity and session tags, so that CloudTrail tells who. What a caller can't choose: any of those.
+
+use iam_sorry_aws::issue::{RoleRequest, Session, assume_role};
+use iam_sorry_aws::{AwsError, steps};
+use iam_sorry_core::api::{self, CredentialsRequest, GrantInfo, IssuedCredentials, Page, ProblemCode};
+use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::identity::Identity;
+use iam_sorry_core::names::SessionDuration;
+use iam_sorry_core::timestamp::human_duration;
+use iam_sorry_rules::{Action, Resource, SHORTEST_SECONDS};
+use iam_sorry_store::{Grant, NewGrant, PageRequest};
+
+use super::aws::{Way, is_final, refused};
+use super::clock::rfc3339;
+use super::decide::{Allowed, Ask};
+use super::keys::{noted, take_back};
+use super::operation::{Changes, Running, Start, already_done, dry_run};
+use super::plan::Plan;
+use super::users::{short_digest, tag_value};
+use super::{Caller, Given, IdempotencyKey, Refusal, Service};
+
+/// The most that STS gives where the service's own credentials are a role's (STS API reference, AssumeRole, "role
+/// chaining"), and the least that every role allows.
+const CHAINED_SECONDS: u32 = 3600;
+
+impl Service {
+    /// `POST /credentials`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not allowed; bad-request; already-done; or AWS.
+    pub async fn issue_credentials(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        request: CredentialsRequest,
+    ) -> Result<Given<IssuedCredentials>, Refusal> {
+        let (service, caller, key) = (self.clone(), caller.clone(), key.cloned());
+        self.detached(async move { service.issue(&caller, key.as_ref(), request).await }).await
+    }
+
+    async fn issue(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        request: CredentialsRequest,
+    ) -> Result<Given<IssuedCredentials>, Refusal> {
+        let bad = |text: &str| Refusal::new(ProblemCode::BadRequest, text);
+        if request.duration_seconds.is_some_and(|seconds| seconds < SHORTEST_SECONDS) {
+            return Err(bad("AWS gives no credentials for less than 900 seconds."));
+        }
+        let ask = match (&request.user, &request.role) {
+            (Some(user), None) => Ask::user(Action::IssueCredentials, user)?,
+            (None, Some(role)) => Ask::about(Action::AssumeRole, Resource::Role(role.clone())),
+            _ => return Err(bad("Name exactly one of user and role.")),
+        };
+        let ask = Ask { seconds: request.duration_seconds, ..ask };
+        let allowed = self.allow(caller, &ask).await?;
+        let seconds = allowed.seconds.unwrap_or(SHORTEST_SECONDS);
+        let mut notes = Vec::new();
+        if let Some(asked) = request.duration_seconds.filter(|asked| *asked > seconds) {
+            notes.push(format!(
+                "cut to {}: the rules allow no more, and {} was asked for",
+                human_duration(seconds.into()),
+                human_duration(asked.into())
+            ));
+        }
+        if request.dry_run {
+            notes.push(format!("would be issued for {}", human_duration(seconds.into())));
+            return Ok(Given::DryRun(dry_run(&ask, &allowed, notes)));
+        }
+        let way = self.way().await?;
+        let plan = match &ask.resource {
+            Resource::Role(role) => Plan::RoleSession { role: role.clone() },
+            _ => Plan::UserSession { user: allowed.managed()?.name.clone(), since: self.aws_now(&way) },
+        };
+        let run = match self.begin(caller, key, &ask, &allowed, &request.duration_seconds, plan).await? {
+            Start::Replay(done) => return Err(already_done(&done, "the credentials")),
+            Start::Fresh(run) => run,
+        };
+        match &ask.resource {
+            Resource::Role(role) => self.of_role(&run, &way, caller, role, seconds, notes).await,
+            _ => self.of_user(&run, &way, &allowed, seconds, notes).await,
+        }
+        .map(Given::New)
+    }
+
+    /// Four requests: CreateAccessKey, GetSessionToken, DeleteAccessKey, GetCallerIdentity. No GetUser: the ARN, path
+    /// included, that AWS says of the session is compared with the user's row, and a user elsewhere is outside the
+    /// service's policy. No ListAccessKeys: all keys that are known are in the store.
+    async fn of_user(
+        &self,
+        run: &Running,
+        way: &Way,
+        allowed: &Allowed,
+        seconds: u32,
+        notes: Vec<String>,
+    ) -> Result<IssuedCredentials, Refusal> {
+        let (row, name) = Self::row_and_name(allowed)?;
+        let duration =
+            SessionDuration::from_seconds(seconds).map_err(|e| Refusal::new(ProblemCode::BadRequest, e.0))?;
+        let made = self.make_key(run, way, &row).await?;
+        let patience = self.actions().patience();
+        let session = steps::session_of_new_key(&way.aws, &made, duration, &patience);
+        let (noted, session) = tokio::join!(noted(run, &made), session);
+        let session = match noted.and_then(|()| session.map_err(|e| refused(&e))) {
+            Ok(session) => session,
+            Err(refusal) => return Err(take_back(run, way, &name, &made.id, refusal, self).await),
+        };
+        if let Err(error) =
+            steps::delete_key_surely(&way.aws, &way.credentials, &name, &made.id, &patience).await
+        {
+            tracing::warn!(%error, operation = run.id, "deleting the key of a moment");
+            return Err(run.left_open("The access key that was made for a moment could not be deleted yet"));
+        }
+        // AWS documents that a session outlives the key that made it; what it says is believed, not the documents.
+        let arn = match steps::identity(&way.aws, &session).await {
+            Ok(arn) if arn == row.arn => arn,
+            Ok(arn) => {
+                let text = format!(
+                    "AWS says that the credentials are {arn}'s, not {}'s. They were thrown away.",
+                    row.arn
+                );
+                let refusal = Refusal::new(ProblemCode::AwsRefused, text);
+                return Err(run.failed(refusal, Changes::default()).await);
+            }
+            Err(error) => return Err(run.failed(refused(&error), Changes::default()).await),
+        };
+        self.given(run, "session", &row.name, arn, session, seconds, notes).await
+    }
+
+    async fn of_role(
+        &self,
+        run: &Running,
+        way: &Way,
+        caller: &Caller,
+        role: &str,
+        mut seconds: u32,
+        mut notes: Vec<String>,
+    ) -> Result<IssuedCredentials, Refusal> {
+        if let Err(refusal) = run.may_act() {
+            return Err(run.failed(refusal, Changes::default()).await);
+        }
+        let rules = self.rules();
+        let person = session_name(&caller.identity);
+        let mut request = RoleRequest {
+            role_arn: role.to_owned(),
+            session_name: person.clone(),
+            external_id: rules.settings().guardrails.role(role).and_then(|r| r.external_id.clone()),
+            seconds: Some(seconds),
+            mfa: None,
+            source_identity: Some(person),
+            tags: vec![
+                ("iam-sorry-person".into(), tag_value(&caller.identity.id())),
+                ("iam-sorry-name".into(), tag_value(&caller.identity.name)),
+                ("iam-sorry-operation".into(), run.id.clone()),
+            ],
+        };
+        let mut answer = assume_role(&way.aws, &way.credentials, &request).await;
+        if seconds > CHAINED_SECONDS && answer.as_ref().is_err_and(is_about_duration) {
+            seconds = CHAINED_SECONDS;
+            request.seconds = Some(seconds);
+            notes.push("cut to 1 h: the role's own maximum session duration in AWS is shorter than what was asked for".into());
+            answer = assume_role(&way.aws, &way.credentials, &request).await;
+        }
+        match answer {
+            Ok(Session { credentials, caller }) => {
+                let arn = caller_arn(&caller);
+                self.given(run, "role", role, arn, credentials, seconds, notes).await
+            }
+            // A session whose answer was lost is nobody's: AWS told its secret to us alone.
+            Err(error) => {
+                let refusal = role_refused(&error, role);
+                Err(run.failed(refusal, Changes::default()).await)
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a column of the grant or a field of the answer")]
+    async fn given(
+        &self,
+        run: &Running,
+        kind: &str,
+        resource: &str,
+        arn: String,
+        session: Credentials,
+        seconds: u32,
+        notes: Vec<String>,
+    ) -> Result<IssuedCredentials, Refusal> {
+        let (Some(token), Some(ends)) = (session.session_token, session.expiration) else {
+            let refusal = Refusal::new(ProblemCode::AwsRefused, "AWS gave credentials without an end.");
+            return Err(run.failed(refusal, Changes::default()).await);
+        };
+        let changes = Changes {
+            grants: vec![NewGrant {
+                kind: kind.to_owned(),
+                resource: resource.to_owned(),
+                access_key_id: session.access_key_id.clone(),
+                issued_ms: self.clock().now_ms(),
+                expires_ms: Some(ends.unix() * 1000),
+            }],
+            details: vec![
+                ("access-key-id", session.access_key_id.clone()),
+                ("duration-seconds", seconds.to_string()),
+                ("expires", ends.to_string()),
+            ],
+            ..Changes::default()
+        };
+        let done = run.done(notes, changes).await?;
+        Ok(IssuedCredentials {
+            done,
+            arn,
+            access_key_id: session.access_key_id,
+            secret_access_key: session.secret_access_key,
+            session_token: token,
+            expiration: ends.to_string(),
+            duration_seconds: seconds,
+        })
+    }
+
+    /// `GET /credentials`: what the caller was given; with `all`, everybody (who may read the audit trail).
+    ///
+    /// # Errors
+    /// [`Refusal`]: not allowed, bad cursor, store.
+    pub async fn list_grants(
+        &self,
+        caller: &Caller,
+        query: api::PageQuery,
+    ) -> Result<Page<GrantInfo>, Refusal> {
+        if query.all {
+            self.allow(caller, &Ask::about(Action::ReadAudit, Resource::Audit)).await?;
+        }
+        let person = caller.identity.id();
+        let page = PageRequest { cursor: query.cursor, limit: super::trail::limit(query.limit)? };
+        let found = self.store().list_grants((!query.all).then_some(person.as_str()), page).await?;
+        let now = self.clock().now_ms();
+        Ok(Page {
+            items: found.items.into_iter().map(|grant| grant_info(grant, now)).collect(),
+            next: found.next,
+        })
+    }
+}
+
+fn grant_info(grant: Grant, now_ms: i64) -> GrantInfo {
+    let state = match grant.new.expires_ms {
+        _ if grant.deleted => "deleted",
+        Some(ends) if ends <= now_ms => "expired",
+        _ => "active",
+    };
+    GrantInfo {
+        operation: grant.operation,
+        person: grant.person,
+        kind: grant.new.kind,
+        resource: grant.new.resource,
+        access_key_id: grant.new.access_key_id,
+        issued_at: rfc3339(grant.new.issued_ms),
+        expires_at: grant.new.expires_ms.map(rfc3339),
+        state: state.to_owned(),
+    }
+}
+
+/// The person as a role session's name and source identity: 2 to 64 of letters, digits and `_+=,.@-` (STS API reference,
+/// AssumeRole). The same person always gets the same, and two people never, as far as their names go.
+fn session_name(identity: &Identity) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+    let name = &identity.name;
+    // A source identity may not begin with "aws:"; the colon is not among the characters anyway.
+    if (2..=64).contains(&name.len()) && name.chars().all(fits) {
+        return name.clone();
+    }
+    let plain: String = name.chars().map(|c| if fits(c) { c } else { '-' }).take(48).collect();
+    format!("{plain}-{}", short_digest(&identity.id()))
+}
+
+/// STS has no code of its own for a duration beyond the role's maximum (`ValidationError`).
+fn is_about_duration(error: &AwsError) -> bool {
+    matches!(error, AwsError::Refused { code, message, .. }
+        if code == "ValidationError" && (message.contains("DurationSeconds") || message.contains("1 hour session limit")))
+}
+
+fn role_refused(error: &AwsError, role: &str) -> Refusal {
+    if matches!(error, AwsError::Refused { code, .. } if code.starts_with("AccessDenied")) {
+        tracing::warn!(%error, role, "AssumeRole");
+        return Refusal::new(
+            ProblemCode::AwsRefused,
+            format!(
+                "AWS does not let the service assume {role}.\nTell its operator: the role's trust policy must allow the service \
+                 sts:AssumeRole, sts:SetSourceIdentity and sts:TagSession."
+            ),
+        );
+    }
+    if is_final(error) {
+        return refused(error);
+    }
+    Refusal { code: ProblemCode::AwsUnavailable, retry_after: Some(5), ..refused(error) }
+}
+
+fn caller_arn(caller: &iam_sorry_core::names::CallerArn) -> String {
+    use iam_sorry_core::names::Principal;
+    match &caller.principal {
+        Principal::AssumedRole(role, session) => {
+            format!("arn:{}:sts::{}:assumed-role/{role}/{session}", caller.partition, caller.account)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iam_sorry_core::identity::Method;
+
+    use super::*;
+
+    fn person(name: &str) -> Identity {
+        Identity {
+            issuer: "corp".into(),
+            subject: format!("uuid-of-{name}"),
+            name: name.into(),
+            groups: Vec::new(),
+            method: Method::Ldap,
+        }
+    }
+
+    #[test]
+    fn session_names_are_stss_stable_and_apart() {
+        assert_eq!(session_name(&person("alice")), "alice");
+        assert_eq!(session_name(&person("alice@example.org")), "alice@example.org");
+        assert_ne!(session_name(&person("jörg")), session_name(&person("jürg")));
+        assert_eq!(session_name(&person("jörg")), session_name(&person("jörg")));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_name_gives_one_that_sts_takes(name in "\\PC{0,200}") {
+            let made = session_name(&person(&name));
+            let fits = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+            proptest::prop_assert!((2..=64).contains(&made.len()) && made.chars().all(fits), "{}", made);
+        }
+    }
+}

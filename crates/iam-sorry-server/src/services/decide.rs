@@ -1,0 +1,228 @@
+//! Asking the rules, and writing down refusals.
+
+use std::collections::BTreeMap;
+
+use iam_sorry_core::api::{self, ProblemCode};
+use iam_sorry_core::audit::{self, Event, Outcome, Person, Phase};
+use iam_sorry_core::names::{InvalidName, UserName};
+use iam_sorry_rules::{Action, Decision, Question, ReasonKind, Resource, SHORTEST_SECONDS};
+use iam_sorry_store::ManagedUser;
+
+use super::{Caller, Refusal, Service};
+
+/// What somebody wants to do.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub action: Action,
+    pub resource: Resource,
+    pub policy_arn: Option<String>,
+    pub seconds: Option<u32>,
+}
+
+impl Ask {
+    pub fn user(action: Action, name: &str) -> Result<Self, Refusal> {
+        let resource = Resource::User(user_name(name)?);
+        Ok(Self { action, resource, policy_arn: None, seconds: None })
+    }
+
+    pub fn about(action: Action, resource: Resource) -> Self {
+        Self { action, resource, policy_arn: None, seconds: None }
+    }
+
+    /// As records and operations name it: case-folded.
+    pub fn folded(&self) -> String {
+        match &self.resource {
+            Resource::Audit => "audit".to_owned(),
+            Resource::Sessions => "sessions".to_owned(),
+            other => other.to_string().to_ascii_lowercase(),
+        }
+    }
+
+    /// The user that it is about; the audit trail and the like have none.
+    pub fn name(&self) -> Option<&UserName> {
+        match &self.resource {
+            Resource::User(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// A decision in favour, with what was known of the user when it was made.
+#[derive(Clone, Debug)]
+pub(super) struct Allowed {
+    pub decision: Decision,
+    pub row: Option<ManagedUser>,
+    /// For credentials: for how long, seconds.
+    pub seconds: Option<u32>,
+}
+
+impl Allowed {
+    /// The user's row. Rules never allow without one what needs one.
+    pub fn managed(&self) -> Result<&ManagedUser, Refusal> {
+        self.row.as_ref().ok_or_else(|| Refusal::new(ProblemCode::NotFound, "There is no such user."))
+    }
+}
+
+pub(super) fn user_name(name: &str) -> Result<UserName, Refusal> {
+    UserName::parse(name).map_err(invalid)
+}
+
+fn invalid(error: InvalidName) -> Refusal {
+    Refusal::new(ProblemCode::InvalidName, error.0)
+}
+
+impl Service {
+    /// Asks the rules. A refusal is in the audit trail before it is answered.
+    ///
+    /// # Errors
+    /// not-allowed or guardrail with the reasons; store-unavailable.
+    pub(super) async fn allow(&self, caller: &Caller, ask: &Ask) -> Result<Allowed, Refusal> {
+        let row = match ask.name() {
+            Some(name) => self.store().user(name.as_str()).await?,
+            None => None,
+        };
+        self.allow_with(caller, ask, row).await
+    }
+
+    /// The same, of a user whose row is at hand.
+    pub(super) async fn allow_with(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        row: Option<ManagedUser>,
+    ) -> Result<Allowed, Refusal> {
+        let (decision, seconds) = self.judge(caller, ask, row.as_ref());
+        if decision.allowed {
+            return Ok(Allowed { decision, row, seconds });
+        }
+        let refusal = refusal_by(&decision, ask);
+        let mut event = self.event(caller, ask.action.as_str(), &ask.folded());
+        event.decision = Some(audit::Decision::Deny);
+        event.rules = names(&decision);
+        event.outcome = Some(Outcome::Failure);
+        if let Some(arn) = &ask.policy_arn {
+            event.details.insert("policy".into(), arn.clone());
+        }
+        self.store().record(vec![event]).await?;
+        Err(refusal)
+    }
+
+    /// The decision alone; nothing is written. For credentials also the longest duration that is allowed, of what was
+    /// asked.
+    pub(super) fn judge(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        row: Option<&ManagedUser>,
+    ) -> (Decision, Option<u32>) {
+        let rules = self.rules();
+        let question = self.question(caller, ask, row);
+        if ask.action.has_duration() {
+            let asked = ask.seconds.unwrap_or(u32::MAX);
+            return match rules.longest(&question, asked, SHORTEST_SECONDS) {
+                Some((seconds, decision)) => (decision, Some(seconds)),
+                None => (rules.decide(&question), None),
+            };
+        }
+        (rules.decide(&question), None)
+    }
+
+    /// The question to the rules.
+    pub(super) fn question<'a>(
+        &self,
+        caller: &'a Caller,
+        ask: &'a Ask,
+        row: Option<&'a ManagedUser>,
+    ) -> Question<'a> {
+        let now_ms = self.clock().now_ms();
+        Question {
+            identity: &caller.identity,
+            action: ask.action,
+            resource: &ask.resource,
+            policy_arn: ask.policy_arn.as_deref(),
+            duration_seconds: ask.seconds,
+            sign_in_age_seconds: u64::try_from((now_ms - caller.session.signed_in_ms) / 1000).unwrap_or(0),
+            address: caller.origin.address,
+            now: super::clock::timestamp(now_ms),
+            managed: row.is_some(),
+            owner: row.map(|row| row.owner.as_str()),
+        }
+    }
+
+    /// An event by the caller, now, that stands alone.
+    pub(super) fn event(&self, caller: &Caller, action: &str, resource: &str) -> Event {
+        Event {
+            time_ms: self.clock().now_ms(),
+            instance: self.instance().to_owned(),
+            phase: Phase::Event,
+            operation: None,
+            person: Person::from(&caller.identity),
+            address: caller.origin.address.to_string(),
+            request_id: caller.origin.request_id.clone(),
+            action: action.to_owned(),
+            resource: resource.to_owned(),
+            decision: None,
+            rules: Vec::new(),
+            outcome: None,
+            aws_request_ids: Vec::new(),
+            details: BTreeMap::new(),
+        }
+    }
+
+    /// `POST /explain`.
+    ///
+    /// # Errors
+    /// bad-request for an action that there is not; invalid-name.
+    pub async fn explain(
+        &self,
+        caller: &Caller,
+        request: api::ExplainRequest,
+    ) -> Result<api::Explanation, Refusal> {
+        let action: Action =
+            request.action.parse().map_err(|e: InvalidName| Refusal::new(ProblemCode::BadRequest, e.0))?;
+        let ask = Ask {
+            action,
+            resource: Resource::parse(action, &request.resource).map_err(invalid)?,
+            policy_arn: request.policy_arn,
+            seconds: request.duration_seconds,
+        };
+        let row = match ask.name() {
+            Some(name) => self.store().user(name.as_str()).await?,
+            None => None,
+        };
+        let explanation = self.rules().explain(&self.question(caller, &ask, row.as_ref()));
+        let mut event = self.event(caller, "explain", &ask.folded());
+        event.outcome = Some(Outcome::Success);
+        event.details.insert("asked".into(), action.as_str().to_owned());
+        self.store().record(vec![event]).await?;
+        Ok(api::Explanation {
+            allowed: explanation.decision.allowed,
+            reasons: explanation.decision.texts(),
+            longest_seconds: explanation.longest_seconds,
+        })
+    }
+}
+
+/// The names of the rules that decided, for the audit trail.
+pub(super) fn names(decision: &Decision) -> Vec<String> {
+    let named = decision.reasons.iter().filter(|reason| !reason.rule.is_empty());
+    named
+        .map(|reason| match reason.kind {
+            ReasonKind::Guardrail => format!("guardrail:{}", reason.rule),
+            _ => reason.rule.clone(),
+        })
+        .collect()
+}
+
+fn refusal_by(decision: &Decision, ask: &Ask) -> Refusal {
+    let (code, who) = if decision.by_guardrail() {
+        (ProblemCode::Guardrail, "This service never does that, whatever the rules say")
+    } else {
+        (ProblemCode::NotAllowed, "The rules do not allow you that")
+    };
+    let detail = format!(
+        "{who}: {} on {}.\nSee what decided: iam-sorry explain {} {}",
+        ask.action, ask.resource, ask.action, ask.resource
+    );
+    Refusal { reasons: decision.texts(), ..Refusal::new(code, detail) }
+}

@@ -1,0 +1,407 @@
+//! Permanent access keys: list, make, rotate, delete. A secret is shown once, in the answer, and kept nowhere.
+
+use iam_sorry_aws::steps::{self, NotMade};
+use iam_sorry_aws::{AwsError, lookup};
+use iam_sorry_core::api::{self, Done, KeyInfo, NewKey, ProblemCode};
+use iam_sorry_core::credentials::AccessKey;
+use iam_sorry_core::names::UserName;
+use iam_sorry_rules::Action;
+use iam_sorry_store::{ManagedUser, NewGrant};
+
+use super::aws::{Way, in_use, is_final, may_be_gone, refused};
+use super::decide::{Allowed, Ask, user_name};
+use super::operation::{Changes, Running, Start, already_done, dry_run};
+use super::plan::{Note, Plan};
+use super::{Caller, Given, IdempotencyKey, Refusal, Service};
+
+impl Service {
+    /// `GET /users/{name}/keys`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not allowed, not found, or AWS.
+    pub async fn list_keys(&self, caller: &Caller, name: &str) -> Result<Vec<KeyInfo>, Refusal> {
+        let allowed = self.allow(caller, &Ask::user(Action::ShowUser, name)?).await?;
+        let row = allowed.managed()?;
+        let name = user_name(&row.name)?;
+        let way = self.way().await?;
+        self.ours(&way, row, &name).await?;
+        self.keys(&way, &name).await
+    }
+
+    /// `POST /users/{name}/keys`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not allowed; conflict where the user has two keys; already-done; or AWS.
+    pub async fn create_access_key(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        name: &str,
+        options: api::Options,
+    ) -> Result<Given<NewKey>, Refusal> {
+        let ask = Ask::user(Action::CreateAccessKey, name)?;
+        let (service, caller, key) = (self.clone(), caller.clone(), key.cloned());
+        self.detached(async move { service.create_key(&caller, key.as_ref(), ask, options).await }).await
+    }
+
+    async fn create_key(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        ask: Ask,
+        options: api::Options,
+    ) -> Result<Given<NewKey>, Refusal> {
+        let allowed = self.allow(caller, &ask).await?;
+        let row = allowed.managed()?.clone();
+        let name = user_name(&row.name)?;
+        let way = self.way().await?;
+        if options.dry_run {
+            self.ours(&way, &row, &name).await?;
+            room(&way, &name).await.map_err(|e| refused(&e))?;
+            return Ok(Given::DryRun(dry_run(&ask, &allowed, Vec::new())));
+        }
+        let plan = Plan::CreateKey { user: row.name.clone(), since: self.aws_now(&way) };
+        let run = match self.begin(caller, key, &ask, &allowed, &(), plan).await? {
+            Start::Replay(done) => return Err(already_done(&done, "its secret")),
+            Start::Fresh(run) => run,
+        };
+        self.ours_or_end(&run, &way, &row, &name).await?;
+        if let Err(error) = room(&way, &name).await {
+            return Err(run.failed(refused(&error), Changes::default()).await);
+        }
+        let made = self.make_key(&run, &way, &row).await?;
+        if let Err(refusal) = noted(&run, &made).await {
+            return Err(take_back(&run, &way, &name, &made.id, refusal, self).await);
+        }
+        let done = run.done(Vec::new(), given(&row, &made, self.clock().now_ms())).await?;
+        Ok(Given::New(shown(done, made)))
+    }
+
+    /// `POST /users/{name}/keys/{id}/rotate`: a new key that works, then the old one inactive, then deleted. An old key
+    /// that is in use stays active, and the answer says so.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not allowed; not-found for a key that is not the user's; conflict where there is no room for a new
+    /// one; already-done; or AWS.
+    pub async fn rotate_key(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        name: &str,
+        access_key_id: &str,
+        options: api::Options,
+    ) -> Result<Given<NewKey>, Refusal> {
+        let ask = Ask::user(Action::RotateKey, name)?;
+        let old = key_id(access_key_id)?;
+        let (service, caller, key) = (self.clone(), caller.clone(), key.cloned());
+        self.detached(async move { service.rotate(&caller, key.as_ref(), ask, old, options).await }).await
+    }
+
+    async fn rotate(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        ask: Ask,
+        old: String,
+        options: api::Options,
+    ) -> Result<Given<NewKey>, Refusal> {
+        let allowed = self.allow(caller, &ask).await?;
+        let row = allowed.managed()?.clone();
+        let name = user_name(&row.name)?;
+        let way = self.way().await?;
+        if options.dry_run {
+            self.ours(&way, &row, &name).await?;
+            let active = self.key_of(&way, &name, &old).await?;
+            room(&way, &name).await.map_err(|e| refused(&e))?;
+            let note = match self.use_of(&way, &old).await {
+                Some(how) => format!("{old} would stay active: {how}"),
+                None if active => format!("{old} would be deactivated and deleted"),
+                None => format!("{old}, which is inactive, would be deleted"),
+            };
+            return Ok(Given::DryRun(dry_run(&ask, &allowed, vec![note])));
+        }
+        // The intent says how the old key was, so that it can be put back.
+        let active = match key.is_some() {
+            true => self.key_of(&way, &name, &old).await.unwrap_or(true),
+            false => self.key_of(&way, &name, &old).await?,
+        };
+        let plan = Plan::RotateKey {
+            user: row.name.clone(),
+            old: old.clone(),
+            old_was_active: active,
+            since: self.aws_now(&way),
+        };
+        let run = match self.begin(caller, key, &ask, &allowed, &old, plan).await? {
+            Start::Replay(done) => return Err(already_done(&done, "the new secret")),
+            Start::Fresh(run) => run,
+        };
+        self.ours_or_end(&run, &way, &row, &name).await?;
+        if let Err(refusal) = self.key_of(&way, &name, &old).await {
+            return Err(run.failed(refusal, Changes::default()).await);
+        }
+        if let Err(error) = room(&way, &name).await {
+            return Err(run.failed(refused(&error), Changes::default()).await);
+        }
+        let made = self.make_key(&run, &way, &row).await?;
+        if let Err(refusal) = noted(&run, &made).await {
+            return Err(take_back(&run, &way, &name, &made.id, refusal, self).await);
+        }
+        if let Err(refusal) = self.prove(&way, &made, &row).await {
+            return Err(take_back(&run, &way, &name, &made.id, refusal, self).await);
+        }
+        let (notes, deleted) = self.retire(&run, &way, &name, &old).await;
+        let mut changes = given(&row, &made, self.clock().now_ms());
+        changes.deleted_keys = deleted;
+        let done = run.done(notes, changes).await?;
+        Ok(Given::New(shown(done, made)))
+    }
+
+    /// The new key must be the user's, and work, before the old one is touched.
+    async fn prove(&self, way: &Way, made: &AccessKey, row: &ManagedUser) -> Result<(), Refusal> {
+        let patience = self.actions().patience();
+        let arn = steps::identity_of_new_key(&way.aws, made, &patience).await.map_err(|e| refused(&e))?;
+        if arn == row.arn {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            ProblemCode::AwsRefused,
+            format!("AWS says that the new key is {arn}'s, not {}'s. It was deleted.", row.arn),
+        ))
+    }
+
+    /// The old key inactive, then deleted, unless it is in use. What can't be done is said, and no failure: the new key
+    /// is there.
+    async fn retire(
+        &self,
+        run: &Running,
+        way: &Way,
+        name: &UserName,
+        old: &str,
+    ) -> (Vec<String>, Vec<String>) {
+        let later = format!("delete it when nobody needs it any more: iam-sorry keys delete {name} {old}");
+        let kept =
+            |why: &str| (vec![format!("the old key {old} stays active: {why}"), later.clone()], Vec::new());
+        // Asked again, after the new key is proved: that may have taken a minute.
+        if let Some(how) = self.use_of(way, old).await {
+            return kept(&how);
+        }
+        if run.may_act().is_err() {
+            return kept("the service lost touch with its database");
+        }
+        if let Err(error) = steps::set_key_active(&way.aws, &way.credentials, name, old, false).await {
+            tracing::warn!(%error, operation = run.id, "deactivating the old key");
+            return kept("AWS did not deactivate it");
+        }
+        if let Err(error) = run.note(&Note::OldKeyInactive).await {
+            tracing::warn!(%error, operation = run.id, "note");
+        }
+        let patience = self.actions().patience();
+        match steps::delete_key_surely(&way.aws, &way.credentials, name, old, &patience).await {
+            Ok(()) => (vec![format!("the old key {old} was deactivated and deleted")], vec![old.to_owned()]),
+            Err(error) => {
+                tracing::warn!(%error, operation = run.id, "deleting the old key");
+                (vec![format!("the old key {old} is inactive, but could not be deleted"), later], Vec::new())
+            }
+        }
+    }
+
+    /// `DELETE /users/{name}/keys/{id}`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not allowed; not-found for a key that is not the user's; conflict while it is in use, unless forced;
+    /// or AWS.
+    pub async fn delete_access_key(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        name: &str,
+        access_key_id: &str,
+        options: api::DeleteKey,
+    ) -> Result<Done, Refusal> {
+        let ask = Ask::user(Action::DeleteAccessKey, name)?;
+        let id = key_id(access_key_id)?;
+        let (service, caller, key) = (self.clone(), caller.clone(), key.cloned());
+        self.detached(async move { service.delete_key(&caller, key.as_ref(), ask, id, options).await }).await
+    }
+
+    async fn delete_key(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        ask: Ask,
+        id: String,
+        options: api::DeleteKey,
+    ) -> Result<Done, Refusal> {
+        let allowed = self.allow(caller, &ask).await?;
+        let row = allowed.managed()?.clone();
+        let name = user_name(&row.name)?;
+        let way = self.way().await?;
+        if options.dry_run {
+            self.ours(&way, &row, &name).await?;
+            self.may_delete(&way, &name, &id, options.force).await?;
+            return Ok(dry_run(&ask, &allowed, Vec::new()));
+        }
+        let plan = Plan::DeleteKey { user: row.name.clone(), key: id.clone() };
+        let request = (&id, options.force);
+        let run = match self.begin(caller, key, &ask, &allowed, &request, plan).await? {
+            Start::Replay(done) => return Ok(done),
+            Start::Fresh(run) => run,
+        };
+        self.ours_or_end(&run, &way, &row, &name).await?;
+        let may = self.may_delete(&way, &name, &id, options.force).await.and_then(|()| run.may_act());
+        if let Err(refusal) = may {
+            return Err(run.failed(refusal, Changes::default()).await);
+        }
+        let patience = self.actions().patience();
+        match steps::delete_key_surely(&way.aws, &way.credentials, &name, &id, &patience).await {
+            Ok(()) => {
+                let changes = Changes { deleted_keys: vec![id.clone()], ..Changes::default() };
+                run.done(vec![format!("deleted access key {id}")], changes).await
+            }
+            Err(error) if is_final(&error) => Err(run.failed(refused(&error), Changes::default()).await),
+            Err(error) => {
+                tracing::warn!(%error, operation = run.id, "delete-access-key");
+                Err(run.left_open("AWS did not answer, and may have deleted the key"))
+            }
+        }
+    }
+
+    async fn may_delete(&self, way: &Way, name: &UserName, id: &str, force: bool) -> Result<(), Refusal> {
+        self.key_of(way, name, id).await?;
+        match self.use_of(way, id).await {
+            Some(how) if !force => Err(Refusal::new(
+                ProblemCode::Conflict,
+                format!(
+                    "{id} is in use: {how}.\nWait until nobody uses it, or delete it all the same: iam-sorry keys delete \
+                     {name} {id} --force"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the user's key is active.
+    async fn key_of(&self, way: &Way, name: &UserName, id: &str) -> Result<bool, Refusal> {
+        let keys = lookup::keys_of(&way.aws, &way.credentials, name).await.map_err(|e| refused(&e))?;
+        keys.iter().find(|key| key.id == id).map(|key| key.active).ok_or_else(|| {
+            Refusal::new(
+                ProblemCode::NotFound,
+                format!("{name} has no access key {id}.\nSee its keys: iam-sorry keys list {name}"),
+            )
+        })
+    }
+
+    /// How the key is in use, where it is. AWS may tell of a use only after a while (IAM API reference,
+    /// GetAccessKeyLastUsed), so "not in use" is what AWS knows.
+    async fn use_of(&self, way: &Way, id: &str) -> Option<String> {
+        let used = lookup::last_used(&way.aws, &way.credentials, id).await;
+        let used = used.unwrap_or(iam_sorry_aws::errors::LastUsed::Unknown);
+        in_use(&used, self.clock().now(), self.actions().key_in_use_minutes)
+    }
+
+    /// Makes a key within an operation, which ends where none was made, and stays open where one may have been.
+    pub(super) async fn make_key(
+        &self,
+        run: &Running,
+        way: &Way,
+        row: &ManagedUser,
+    ) -> Result<AccessKey, Refusal> {
+        let name = user_name(&row.name)?;
+        if let Err(refusal) = run.may_act() {
+            return Err(run.failed(refusal, Changes::default()).await);
+        }
+        let error = match steps::create_access_key(&way.aws, &way.credentials, &name).await {
+            Ok(made) => return Ok(made),
+            Err(NotMade::Perhaps(error)) => {
+                tracing::warn!(%error, operation = run.id, "CreateAccessKey");
+                return Err(run.left_open("AWS did not answer, and may have made an access key"));
+            }
+            Err(NotMade::Certainly(error)) => error,
+        };
+        if matches!(&error, AwsError::Refused { code, .. } if code.starts_with("LimitExceeded"))
+            && let Err(limit) = room(way, &name).await
+        {
+            return Err(run.failed(refused(&limit), Changes::default()).await);
+        }
+        if may_be_gone(&error) {
+            // Ends the operation where the user is gone or another's; where it is ours, the error stands.
+            self.ours_or_end(run, way, row, &name).await?;
+        }
+        Err(run.failed(refused(&error), Changes::default()).await)
+    }
+
+    /// AWS's time, seconds since 1970.
+    pub(super) fn aws_now(&self, way: &Way) -> i64 {
+        self.clock().now().unix() + way.aws.clock_offset().unwrap_or(0)
+    }
+
+    /// What was allowed, for an action that has a user. A convenience for the others in this folder.
+    pub(super) fn row_and_name(allowed: &Allowed) -> Result<(ManagedUser, UserName), Refusal> {
+        let row = allowed.managed()?.clone();
+        let name = user_name(&row.name)?;
+        Ok((row, name))
+    }
+}
+
+/// The id of a key that was just made goes to disk; where it can't, the key must go.
+pub(super) async fn noted(run: &Running, made: &AccessKey) -> Result<(), Refusal> {
+    run.note(&Note::Key { id: made.id.clone() }).await.map_err(Refusal::from)
+}
+
+/// Deletes a key that this operation made, and ends the operation with what led here; where that fails, it stays open.
+pub(super) async fn take_back(
+    run: &Running,
+    way: &Way,
+    name: &UserName,
+    id: &str,
+    refusal: Refusal,
+    service: &Service,
+) -> Refusal {
+    let patience = service.actions().patience();
+    match steps::delete_key_surely(&way.aws, &way.credentials, name, id, &patience).await {
+        Ok(()) => run.failed(refusal, Changes::default()).await,
+        Err(error) => {
+            tracing::warn!(%error, operation = run.id, "taking a key back");
+            run.left_open("An access key was made that could not be deleted yet")
+        }
+    }
+}
+
+/// Room for one more key: IAM allows two.
+async fn room(way: &Way, name: &UserName) -> Result<(), AwsError> {
+    let keys = lookup::keys_of(&way.aws, &way.credentials, name).await?;
+    if keys.len() < 2 {
+        return Ok(());
+    }
+    let keys = lookup::key_facts(&way.aws, &way.credentials, &keys).await;
+    Err(AwsError::KeyLimit { user: name.to_string(), keys })
+}
+
+fn given(row: &ManagedUser, made: &AccessKey, now_ms: i64) -> Changes {
+    Changes {
+        grants: vec![NewGrant {
+            kind: "access-key".into(),
+            resource: row.name.clone(),
+            access_key_id: made.id.clone(),
+            issued_ms: now_ms,
+            expires_ms: None,
+        }],
+        details: vec![("access-key-id", made.id.clone())],
+        ..Changes::default()
+    }
+}
+
+fn shown(done: Done, made: AccessKey) -> NewKey {
+    NewKey { done, access_key_id: made.id, secret_access_key: made.secret }
+}
+
+/// An access key ID: 16 to 128 letters and digits (IAM API reference, AccessKey).
+fn key_id(text: &str) -> Result<String, Refusal> {
+    if (16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new(
+        ProblemCode::InvalidName,
+        "That can't be an access key ID: 16 to 128 letters and digits, such as AKIAIOSFODNN7EXAMPLE.",
+    ))
+}

@@ -1,0 +1,429 @@
+//! The one way that every action goes: allowed by the rules, the intent on disk, done at AWS, the outcome on disk.
+//!
+//! | what happens                              | in the store              | what the caller hears                        |
+//! |-------------------------------------------|---------------------------|----------------------------------------------|
+//! | the rules say no                          | an event                  | not-allowed or guardrail, with the reasons   |
+//! | a dry run                                 | nothing                   | what would be done                           |
+//! | the intent can't be written               | nothing                   | store- or audit-unavailable, nothing done    |
+//! | the same idempotency key, done before     | nothing new               | the same answer; already-done for a secret   |
+//! | the same key, failed or taken back before | a new operation           | as if for the first time                     |
+//! | AWS says no, nothing is left              | failed                    | why                                          |
+//! | AWS does not answer, or undoing fails     | open: the reconciler's    | aws-unavailable, being settled               |
+//! | done, and the outcome can't be written    | open: the reconciler's    | audit-unavailable; a secret is not shown     |
+//! | done                                      | done, grants, users, audit | the answer                                  |
+
+use std::time::Duration;
+
+use iam_sorry_core::api::{Done, ProblemCode};
+use iam_sorry_core::audit::{self, Event, Outcome, Phase};
+use iam_sorry_store::{
+    Begun, Finish, ManagedUser, NewGrant, NewOperation, Operation, OperationState, StoreError,
+};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::decide::{Allowed, Ask, names};
+use super::lifecycle::{Active, random_name};
+use super::plan::{Note, Plan, json};
+use super::queue::Turn;
+use super::{Caller, IdempotencyKey, Refusal, Service};
+
+/// How long an operation of another instance on the same user is waited for.
+const BUSY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an outcome is tried to be written.
+const WRITE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a request to act begins as.
+pub(super) enum Start {
+    /// The intent is on disk: act.
+    Fresh(Box<Running>),
+    /// The same request was done before: its answer.
+    Replay(Done),
+}
+
+/// An operation whose intent is on disk. It ends by [`Running::done`] or [`Running::failed`]; dropped without, it stays
+/// open and the reconciler settles it.
+pub(super) struct Running {
+    pub service: Service,
+    pub id: String,
+    event: Event,
+    action: &'static str,
+    /// The IAM user in its own spelling, or the role.
+    resource: String,
+    reasons: Vec<String>,
+    _active: Active,
+    _turn: Option<Turn>,
+}
+
+/// What becomes of an operation in the store, besides its state.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub grants: Vec<NewGrant>,
+    pub deleted_keys: Vec<String>,
+    pub user: Option<ManagedUser>,
+    pub deleted_user: Option<String>,
+    /// For the audit record.
+    pub details: Vec<(&'static str, String)>,
+}
+
+impl Service {
+    /// Writes the intent of what was allowed. `request` is what the idempotency key stands for.
+    pub(super) async fn begin(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        ask: &Ask,
+        allowed: &Allowed,
+        request: &impl Serialize,
+        plan: Plan,
+    ) -> Result<Start, Refusal> {
+        self.life().may_begin()?;
+        self.audit_out().check()?;
+        let exclusive = ask.name().is_some();
+        let resource = ask.folded();
+        let turn = if exclusive {
+            Some(self.inner.queues.turn(&resource).await.ok_or_else(|| busy(&resource))?)
+        } else {
+            None
+        };
+        let id = random_name()?;
+        let key = key.map_or_else(|| format!("~{id}"), |key| key.as_str().to_owned());
+        let new = NewOperation {
+            id: id.clone(),
+            person: caller.identity.id(),
+            idempotency_key: key.clone(),
+            action: ask.action.as_str().to_owned(),
+            resource: resource.clone(),
+            exclusive,
+            request_hash: digest(ask.action.as_str(), &resource, &json(request)),
+            plan: plan.to_json(),
+        };
+        let mut event = self.event(caller, ask.action.as_str(), &resource);
+        event.phase = Phase::Intent;
+        event.operation = Some(id.clone());
+        event.decision = Some(audit::Decision::Allow);
+        event.rules = names(&allowed.decision);
+        event.details.extend(details_of(&plan));
+        // Before the row is there, so that our own reconciler never sees it as nobody's.
+        let active = Active::new(self, &id);
+        if let Some(done) = self.write_intent(new, &event, &key).await? {
+            return Ok(Start::Replay(done));
+        }
+        Ok(Start::Fresh(Box::new(Running {
+            service: self.clone(),
+            id,
+            event,
+            action: ask.action.as_str(),
+            resource: allowed.row.as_ref().map_or_else(|| ask.resource.to_string(), |row| row.name.clone()),
+            reasons: allowed.decision.texts(),
+            _active: active,
+            _turn: turn,
+        })))
+    }
+
+    /// The answer of the same request, where it was done before under the same key: for what can't be decided any more once
+    /// it is done. Nothing that the person was not told then.
+    pub(super) async fn done_before(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        ask: &Ask,
+        request: &impl Serialize,
+    ) -> Result<Option<Done>, Refusal> {
+        let Some(key) = key else { return Ok(None) };
+        let hash = digest(ask.action.as_str(), &ask.folded(), &json(request));
+        let mut name = key.as_str().to_owned();
+        let mut tries = 0_u32;
+        while let Some(seen) = self.store().operation_by_key(&caller.identity.id(), &name).await? {
+            if seen.new.request_hash != hash || seen.state == OperationState::Open {
+                return Ok(None);
+            }
+            if let Some(done) = replayed(&seen)? {
+                return Ok(Some(done));
+            }
+            tries += 1;
+            name = format!("{}~{tries}", key.as_str());
+        }
+        Ok(None)
+    }
+
+    /// `Some`: done before.
+    async fn write_intent(
+        &self,
+        mut new: NewOperation,
+        event: &Event,
+        key: &str,
+    ) -> Result<Option<Done>, Refusal> {
+        let start = Instant::now();
+        let mut tries = 0_u32;
+        loop {
+            match self.store().begin(new.clone(), event.clone()).await? {
+                Begun::New => {
+                    // The database may have been away while it was written.
+                    return match self.life().may_ask_aws() {
+                        Ok(()) => Ok(None),
+                        Err(refusal) => Err(self.never_begun(&new, event, refusal).await),
+                    };
+                }
+                Begun::Seen(seen) => match answer_seen(&seen, &new)? {
+                    Some(done) => return Ok(Some(done)),
+                    None => {
+                        // `~` is in no key that a client can send, so these names are ours alone.
+                        tries += 1;
+                        new.idempotency_key = format!("{key}~{tries}");
+                    }
+                },
+                Begun::Busy(_) if start.elapsed() < BUSY_PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Begun::Busy(_) => return Err(busy(&new.resource)),
+            }
+        }
+    }
+
+    async fn never_begun(&self, new: &NewOperation, event: &Event, refusal: Refusal) -> Refusal {
+        let finish = Finish {
+            operation: new.id.clone(),
+            state: OperationState::Failed,
+            result: json(&refusal.detail),
+            event: outcome(event, Outcome::Failure, self.clock().now_ms()),
+            grants: Vec::new(),
+            deleted_keys: Vec::new(),
+            user: None,
+            deleted_user: None,
+        };
+        // Where even that can't be written, the reconciler finds an intent that nothing came of.
+        if let Err(error) = self.store().finish(finish).await {
+            tracing::warn!(%error, operation = new.id, "left to the reconciler");
+        }
+        refusal
+    }
+}
+
+/// The same idempotency key was used before. `None`: for an attempt that left nothing, so this is a new one.
+fn answer_seen(seen: &Operation, new: &NewOperation) -> Result<Option<Done>, Refusal> {
+    if seen.new.request_hash != new.request_hash {
+        return Err(Refusal::new(
+            ProblemCode::IdempotencyMismatch,
+            "This Idempotency-Key was used for another request.\nUse a new key for each new request.",
+        ));
+    }
+    if seen.state == OperationState::Open {
+        return Err(Refusal {
+            retry_after: Some(5),
+            ..Refusal::new(
+                ProblemCode::Busy,
+                "This very request is still under way, or being settled after a failure.\nAsk again with the same \
+                 Idempotency-Key in a few seconds.",
+            )
+        });
+    }
+    replayed(seen)
+}
+
+/// The answer of what was done; none where it failed or was taken back.
+fn replayed(seen: &Operation) -> Result<Option<Done>, Refusal> {
+    if seen.state != OperationState::Done {
+        return Ok(None);
+    }
+    let done = seen.result.as_deref().and_then(|text| serde_json::from_str::<Done>(text).ok());
+    let done = done.ok_or_else(|| {
+        tracing::error!(operation = seen.new.id, "its stored answer can't be read");
+        Refusal::new(ProblemCode::Internal, "The stored answer can't be read.")
+    })?;
+    Ok(Some(Done { changed: false, ..done }))
+}
+
+impl Running {
+    /// Whether AWS may be asked for something more.
+    pub fn may_act(&self) -> Result<(), Refusal> {
+        self.service.life().may_ask_aws()
+    }
+
+    /// Writes down what became known.
+    pub async fn note(&self, note: &Note) -> Result<(), StoreError> {
+        self.service.store().note(&self.id, note.to_json()).await
+    }
+
+    /// Done: everything that came of it goes to disk in one transaction.
+    ///
+    /// # Errors
+    /// It could not be written: the operation stays open, and nothing secret may be shown. The error says whether it was
+    /// certainly not written (the caller may undo) in its code, store-unavailable or audit-unavailable.
+    pub async fn done(&self, notes: Vec<String>, changes: Changes) -> Result<Done, Refusal> {
+        let done = self.answer(true, notes);
+        let mut event = outcome(&self.event, Outcome::Success, self.service.clock().now_ms());
+        self.fill(&mut event, &changes);
+        self.finish(OperationState::Done, json(&done), event, changes).await?;
+        Ok(done)
+    }
+
+    /// Failed, with nothing left at AWS but what `changes` says.
+    pub async fn failed(&self, refusal: Refusal, changes: Changes) -> Refusal {
+        let mut event = outcome(&self.event, Outcome::Failure, self.service.clock().now_ms());
+        self.fill(&mut event, &changes);
+        let code = serde_json::to_value(refusal.code).ok();
+        if let Some(code) = code.as_ref().and_then(|code| code.as_str()) {
+            event.details.insert("error".into(), code.to_owned());
+        }
+        match self.finish(OperationState::Failed, json(&refusal.detail), event, changes).await {
+            Ok(()) => refusal,
+            Err(unwritten) => unwritten,
+        }
+    }
+
+    /// What happened can't be told now: the operation stays open.
+    pub fn left_open(&self, what: &str) -> Refusal {
+        tracing::warn!(operation = self.id, what, "left to the reconciler");
+        Refusal {
+            retry_after: Some(20),
+            ..Refusal::new(
+                ProblemCode::AwsUnavailable,
+                format!(
+                    "{what}. The service is settling it (operation {}).\nAsk again with the same Idempotency-Key in half a \
+                     minute.",
+                    self.id
+                ),
+            )
+        }
+    }
+
+    /// The answer; `changed` where something was done.
+    pub fn answer(&self, changed: bool, notes: Vec<String>) -> Done {
+        Done {
+            operation: self.id.clone(),
+            action: self.action.to_owned(),
+            resource: self.resource.clone(),
+            changed,
+            notes,
+            reasons: self.reasons.clone(),
+        }
+    }
+
+    /// The person that it is done for (`issuer/subject`).
+    pub fn person(&self) -> &str {
+        &self.event.person.id
+    }
+
+    fn fill(&self, event: &mut Event, changes: &Changes) {
+        event.aws_request_ids = iam_sorry_aws::take_request_ids();
+        let details = changes.details.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        event.details.extend(details);
+    }
+
+    async fn finish(
+        &self,
+        state: OperationState,
+        result: String,
+        event: Event,
+        changes: Changes,
+    ) -> Result<(), Refusal> {
+        let finish = Finish {
+            operation: self.id.clone(),
+            state,
+            result,
+            event,
+            grants: changes.grants,
+            deleted_keys: changes.deleted_keys,
+            user: changes.user,
+            deleted_user: changes.deleted_user,
+        };
+        finish_surely(&self.service, finish).await.map_err(|error| {
+            tracing::error!(%error, operation = self.id, "the outcome can't be written");
+            let code = match error {
+                StoreError::Full(_) => ProblemCode::AuditUnavailable,
+                _ => ProblemCode::StoreUnavailable,
+            };
+            Refusal {
+                retry_after: Some(20),
+                ..Refusal::new(
+                    code,
+                    format!(
+                        "What was done can't be written down, so it is being settled (operation {}).\nAsk again with the same \
+                         Idempotency-Key in half a minute.",
+                        self.id
+                    ),
+                )
+            }
+        })
+    }
+}
+
+/// Tries for a while: the same outcome written twice is one.
+pub(super) async fn finish_surely(service: &Service, finish: Finish) -> Result<(), StoreError> {
+    let start = Instant::now();
+    loop {
+        match service.store().finish(finish.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(StoreError::Unavailable(_)) if start.elapsed() < WRITE_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The outcome's record, from the intent's.
+pub(super) fn outcome(intent: &Event, outcome: Outcome, time_ms: i64) -> Event {
+    Event { phase: Phase::Outcome, outcome: Some(outcome), time_ms, ..intent.clone() }
+}
+
+/// A dry run ends here: the same answer, without anything done.
+pub(super) fn dry_run(ask: &Ask, allowed: &Allowed, mut notes: Vec<String>) -> Done {
+    notes.insert(0, "A dry run: nothing was changed.".to_owned());
+    Done {
+        operation: String::new(),
+        action: ask.action.as_str().to_owned(),
+        resource: allowed.row.as_ref().map_or_else(|| ask.resource.to_string(), |row| row.name.clone()),
+        changed: false,
+        notes,
+        reasons: allowed.decision.texts(),
+    }
+}
+
+/// For a replay whose secret was shown then.
+pub(super) fn already_done(done: &Done, what: &str) -> Refusal {
+    Refusal::new(
+        ProblemCode::AlreadyDone,
+        format!(
+            "This was done before under the same Idempotency-Key (operation {}), and {what} was shown then; it is kept \
+             nowhere.\nAsk again with a new key.",
+            done.operation
+        ),
+    )
+}
+
+fn busy(resource: &str) -> Refusal {
+    Refusal {
+        retry_after: Some(5),
+        ..Refusal::new(
+            ProblemCode::Busy,
+            format!("Another request is at work on {resource}.\nTry again in a few seconds."),
+        )
+    }
+}
+
+/// What the intent's record says of the plan, so that an auditor needs no other source.
+fn details_of(plan: &Plan) -> Vec<(String, String)> {
+    let detail = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    match plan {
+        Plan::CreateUser { policies, .. } if !policies.is_empty() => {
+            vec![detail("policies", &policies.join(" "))]
+        }
+        Plan::AttachPolicy { arn, .. } | Plan::DetachPolicy { arn, .. } => vec![detail("policy", arn)],
+        Plan::RotateKey { old, .. } => vec![detail("old-access-key-id", old)],
+        Plan::DeleteKey { key, .. } => vec![detail("access-key-id", key)],
+        _ => Vec::new(),
+    }
+}
+
+/// SHA-256 over what was asked for, so that the same key for something else is noticed.
+fn digest(action: &str, resource: &str, request: &str) -> String {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in [action, resource, request] {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    context.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,218 @@
+//! Reading the audit trail: one's own without asking, everybody's where the rules allow it. Reading is itself recorded.
+
+use iam_sorry_core::api::{AuditQuery, AuditRecord, Page, ProblemCode};
+use iam_sorry_core::audit::{Outcome, Record};
+use iam_sorry_core::timestamp::Timestamp;
+use iam_sorry_rules::{Action, Resource};
+use iam_sorry_store::{AuditCount, AuditFilter, PageRequest};
+
+use super::decide::Ask;
+use super::{Caller, Refusal, Service};
+
+/// Records that are read from the database at once.
+const CHUNK: u32 = 500;
+
+/// How often something happened on a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionCount {
+    /// Midnight UTC at which the day began, milliseconds since 1970.
+    pub day_ms: i64,
+    /// Such as `create-user`.
+    pub action: String,
+    /// How often.
+    pub count: u64,
+}
+
+impl Service {
+    /// `GET /audit`, newest first.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not allowed; bad-request for a time or cursor that can't be read; store.
+    pub async fn read_audit(&self, caller: &Caller, query: AuditQuery) -> Result<Page<AuditRecord>, Refusal> {
+        let filter = self.may_read(caller, "read-audit", &query).await?;
+        let page = PageRequest { cursor: query.cursor, limit: limit(query.limit)? };
+        let found = self.store().audit_page(filter, page).await?;
+        let items = found.items.iter().map(readable_record).collect::<Result<_, _>>()?;
+        Ok(Page { items, next: found.next })
+    }
+
+    /// `GET /audit/export`, to be read chunk by chunk. Without filters, and for those who may read everything, it is the
+    /// chain itself, oldest first, which `audit verify` can verify; with one, what fits, newest first.
+    ///
+    /// # Errors
+    /// As [`Service::read_audit`].
+    pub async fn export_audit(&self, caller: &Caller, query: AuditQuery) -> Result<AuditExport, Refusal> {
+        let filter = self.may_read(caller, "export-audit", &query).await?;
+        let whole = query.all && filter == AuditFilter::default();
+        Ok(AuditExport {
+            service: self.clone(),
+            filter: (!whole).then_some(filter),
+            cursor: None,
+            next_seq: 1,
+            ended: false,
+        })
+    }
+
+    /// How often what happened, by day and action: of the records that the same query gives. Not recorded: whoever draws
+    /// this reads the records as well.
+    ///
+    /// # Errors
+    /// As [`Service::read_audit`].
+    pub async fn count_audit(
+        &self,
+        caller: &Caller,
+        query: &AuditQuery,
+    ) -> Result<Vec<ActionCount>, Refusal> {
+        let filter = self.readable(caller, query).await?;
+        let counts = self.store().audit_counts(filter).await?.into_iter();
+        Ok(counts.map(|AuditCount { day_ms, action, count }| ActionCount { day_ms, action, count }).collect())
+    }
+
+    /// One record by its number: one's own, or anybody's where the rules allow that.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not-found, also for what one may not see; store.
+    pub async fn audit_record(&self, caller: &Caller, seq: u64) -> Result<AuditRecord, Refusal> {
+        let missing =
+            || Refusal::new(ProblemCode::NotFound, "There is no such record, or none that you may read.");
+        let records = self.store().audit_range(seq, 1).await?;
+        let record = records.first().filter(|record| record.seq == seq).ok_or_else(missing)?;
+        let record = readable_record(record)?;
+        if record.event.person.id != caller.identity.id() {
+            let ask = Ask::about(Action::ReadAudit, Resource::Audit);
+            if !self.judge(caller, &ask, None).0.allowed {
+                return Err(missing());
+            }
+        }
+        let mut event = self.event(caller, "read-audit", "record");
+        event.outcome = Some(Outcome::Success);
+        event.details.insert("record".to_owned(), seq.to_string());
+        self.store().record(vec![event]).await?;
+        Ok(record)
+    }
+
+    async fn may_read(
+        &self,
+        caller: &Caller,
+        action: &str,
+        query: &AuditQuery,
+    ) -> Result<AuditFilter, Refusal> {
+        let filter = self.readable(caller, query).await?;
+        let mut event = self.event(caller, action, if query.all { "all" } else { "mine" });
+        event.outcome = Some(Outcome::Success);
+        let asked = [
+            ("person", &query.person),
+            ("action", &query.action),
+            ("resource", &query.resource),
+            ("from", &query.from),
+            ("to", &query.to),
+        ];
+        for (name, value) in asked {
+            if let Some(value) = value {
+                // A filter is free text: only so much of it goes into the trail.
+                event.details.insert(name.to_owned(), value.chars().take(200).collect());
+            }
+        }
+        self.store().record(vec![event]).await?;
+        Ok(filter)
+    }
+
+    /// What a query may see: all of it, where the rules allow that, or the caller's own.
+    async fn readable(&self, caller: &Caller, query: &AuditQuery) -> Result<AuditFilter, Refusal> {
+        let mut filter = AuditFilter {
+            action: query.action.clone(),
+            resource: query.resource.as_ref().map(|resource| resource.to_ascii_lowercase()),
+            from_ms: query.from.as_deref().map(time).transpose()?,
+            to_ms: query.to.as_deref().map(time).transpose()?,
+            ..AuditFilter::default()
+        };
+        if query.all {
+            self.allow(caller, &Ask::about(Action::ReadAudit, Resource::Audit)).await?;
+            match query.person.as_deref() {
+                // Issuers have no slash, and login names of directories none either.
+                Some(person) if person.contains('/') => filter.person = Some(person.to_owned()),
+                Some(name) => filter.name = Some(iam_sorry_rules::fold(name)),
+                None => {}
+            }
+        } else {
+            if query.person.as_ref().is_some_and(|p| *p != caller.identity.id() && *p != caller.identity.name)
+            {
+                return Err(Refusal::new(
+                    ProblemCode::BadRequest,
+                    "Somebody else's records are seen by auditors only, who ask with all=true.",
+                ));
+            }
+            filter.person = Some(caller.identity.id());
+        }
+        Ok(filter)
+    }
+}
+
+fn readable_record(record: &Record) -> Result<AuditRecord, Refusal> {
+    AuditRecord::try_from(record).map_err(|error| {
+        tracing::error!(%error, "an audit record can't be read");
+        Refusal::new(ProblemCode::Internal, "A record of the audit trail can't be read.")
+    })
+}
+
+/// An export under way.
+pub struct AuditExport {
+    service: Service,
+    /// None: the whole chain.
+    filter: Option<AuditFilter>,
+    cursor: Option<String>,
+    next_seq: u64,
+    ended: bool,
+}
+
+impl AuditExport {
+    /// Whose trail it is.
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Whether it is a part of the trail only, which can't be verified as a chain.
+    pub fn is_filtered(&self) -> bool {
+        self.filter.is_some()
+    }
+
+    /// The next records; none at the end.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn next(&mut self) -> Result<Option<Vec<Record>>, Refusal> {
+        if self.ended {
+            return Ok(None);
+        }
+        let store = self.service.store();
+        let records = match &self.filter {
+            None => {
+                let records = store.audit_range(self.next_seq, CHUNK).await?;
+                self.next_seq = records.last().map_or(self.next_seq, |record| record.seq + 1);
+                self.ended = records.len() < CHUNK as usize;
+                records
+            }
+            Some(filter) => {
+                let page = PageRequest { cursor: self.cursor.take(), limit: CHUNK };
+                let page = store.audit_page(filter.clone(), page).await?;
+                self.ended = page.next.is_none();
+                self.cursor = page.next;
+                page.items
+            }
+        };
+        Ok((!records.is_empty()).then_some(records))
+    }
+}
+
+/// The length of a page: 1 to 500, 100 where nothing is said.
+pub(super) fn limit(asked: Option<u32>) -> Result<u32, Refusal> {
+    match asked.unwrap_or(100) {
+        limit @ 1..=500 => Ok(limit),
+        _ => Err(Refusal::new(ProblemCode::BadRequest, "The limit of a page is 1 to 500.")),
+    }
+}
+
+fn time(text: &str) -> Result<i64, Refusal> {
+    let time = Timestamp::parse(text).map_err(|e| Refusal::new(ProblemCode::BadRequest, e.to_string()))?;
+    Ok(time.unix().saturating_mul(1000))
+}

@@ -1,0 +1,553 @@
+//! IAM users: make, delete, adopt, show, list.
+//!
+//! A user of the service's is known by three things that must agree: its row in the store, its ARN (path included), and
+//! its tags in IAM. One that was deleted, moved or made anew behind the service's back fits no longer and is not touched.
+
+use std::time::Duration;
+
+use iam_sorry_aws::errors::LastUsed;
+use iam_sorry_aws::managed::{self, Facts, NewUser};
+use iam_sorry_aws::steps::NotMade;
+use iam_sorry_aws::{AwsError, lookup, removal};
+use iam_sorry_core::api::{self, Done, Page, ProblemCode};
+use iam_sorry_core::names::UserName;
+use iam_sorry_rules::{Action, Resource};
+use iam_sorry_store::{ManagedUser, PageRequest};
+use tokio::time::Instant;
+
+use super::aws::{Way, is_final, refused};
+use super::clock::rfc3339;
+use super::decide::{Ask, user_name};
+use super::operation::{Changes, Running, Start, dry_run};
+use super::plan::{Note, Plan};
+use super::{Caller, IdempotencyKey, Refusal, Service};
+
+/// The tags by which a user is known again (IAM API reference, Tag).
+pub(super) const MANAGED_BY: (&str, &str) = ("managed-by", "iam-sorry");
+const OWNER: &str = "iam-sorry-owner";
+pub(super) const OPERATION: &str = "iam-sorry-operation";
+
+/// How long a user that was just made may be unknown to another part of IAM (IAM User Guide, "Changes that I make are not
+/// always immediately visible").
+const KNOWN_WITHIN: Duration = Duration::from_secs(6);
+
+/// No user that is younger is taken for deleted because IAM does not show it.
+const YOUNG_MS: i64 = 60_000;
+
+/// The most policies that one request attaches; IAM's own quota is 10 a user unless raised.
+const MOST_POLICIES: usize = 20;
+
+/// What IAM says of a user whose row we have.
+pub(super) enum Standing {
+    Ours(Facts),
+    Gone,
+    /// Another user of that name, or one that was moved or lost its tag: why.
+    NotOurs(String),
+}
+
+impl Service {
+    /// `POST /users`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not allowed, conflict, or AWS.
+    pub async fn create_user(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        request: api::CreateUser,
+    ) -> Result<Done, Refusal> {
+        let (service, caller, key) = (self.clone(), caller.clone(), key.cloned());
+        self.detached(async move { service.create(&caller, key.as_ref(), request).await }).await
+    }
+
+    async fn create(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        mut request: api::CreateUser,
+    ) -> Result<Done, Refusal> {
+        let name = user_name(&request.name)?;
+        let ask = Ask::user(Action::CreateUser, &request.name)?;
+        let allowed = self.allow(caller, &ask).await?;
+        request.policies.sort();
+        request.policies.dedup();
+        if request.policies.len() > MOST_POLICIES {
+            return Err(Refusal::new(
+                ProblemCode::BadRequest,
+                format!("At most {MOST_POLICIES} policies can be attached at once."),
+            ));
+        }
+        for arn in &request.policies {
+            self.allow_first_policy(caller, &name, arn).await?;
+        }
+        let rules = self.rules();
+        let namespace = rules.namespace_of(&name).ok_or_else(|| {
+            Refusal::new(ProblemCode::Guardrail, format!("{name} is in no namespace of this service."))
+        })?;
+        let way = self.way().await?;
+        if request.dry_run {
+            if allowed.row.is_some() {
+                return Err(exists(&name));
+            }
+            return match managed::facts(&way.aws, &way.credentials, &name).await {
+                Err(AwsError::NoSuchUser { .. }) => Ok(dry_run(&ask, &allowed, Vec::new())),
+                Ok(_) => Err(exists(&name)),
+                Err(error) => Err(refused(&error)),
+            };
+        }
+        let plan = Plan::CreateUser {
+            user: name.as_str().to_owned(),
+            namespace: namespace.name.clone(),
+            path: namespace.path(),
+            boundary: rules.settings().guardrails.boundary().map(str::to_owned),
+            policies: request.policies.clone(),
+        };
+        let run = match self.begin(caller, key, &ask, &allowed, &request.policies, plan.clone()).await? {
+            Start::Replay(done) => return Ok(done),
+            Start::Fresh(run) => run,
+        };
+        if allowed.row.is_some() {
+            return Err(run.failed(exists(&name), Changes::default()).await);
+        }
+        make_user(&run, &way, &plan).await
+    }
+
+    /// A policy that a new user gets at once is attached all the same: whoever may not attach it, may not give it so. The
+    /// user will be theirs, and managed, when it is.
+    async fn allow_first_policy(&self, caller: &Caller, name: &UserName, arn: &str) -> Result<(), Refusal> {
+        let ask = Ask {
+            policy_arn: Some(arn.to_owned()),
+            ..Ask::about(Action::AttachPolicy, Resource::User(name.clone()))
+        };
+        let to_be = ManagedUser {
+            name: name.as_str().to_owned(),
+            arn: String::new(),
+            namespace: String::new(),
+            owner: caller.identity.id(),
+            created_ms: 0,
+            adopted: false,
+        };
+        self.allow_with(caller, &ask, Some(to_be)).await.map(drop)
+    }
+
+    /// `DELETE /users/{name}`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not allowed, or AWS.
+    pub async fn delete_user(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        name: &str,
+        options: api::Options,
+    ) -> Result<Done, Refusal> {
+        let ask = Ask::user(Action::DeleteUser, name)?;
+        let (service, caller, key) = (self.clone(), caller.clone(), key.cloned());
+        self.detached(async move { service.delete(&caller, key.as_ref(), ask, options).await }).await
+    }
+
+    async fn delete(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        ask: Ask,
+        options: api::Options,
+    ) -> Result<Done, Refusal> {
+        // Done before under the same key: the row, which the rules want to see, is gone by now.
+        if let Some(done) = self.done_before(caller, key, &ask, &()).await? {
+            return Ok(done);
+        }
+        let allowed = self.allow(caller, &ask).await?;
+        let row = allowed.managed()?.clone();
+        let name = user_name(&row.name)?;
+        let way = self.way().await?;
+        if options.dry_run {
+            return match self.standing(&way, &row, &name).await? {
+                Standing::Ours(_) => {
+                    Ok(dry_run(&ask, &allowed, what_would_go(&way, &name).await.map_err(|e| refused(&e))?))
+                }
+                Standing::Gone => Ok(dry_run(&ask, &allowed, vec![gone_text(&name)])),
+                Standing::NotOurs(why) => Err(not_ours(&why)),
+            };
+        }
+        let plan = Plan::DeleteUser { user: row.name.clone() };
+        match self.begin(caller, key, &ask, &allowed, &(), plan).await? {
+            Start::Replay(done) => Ok(done),
+            Start::Fresh(run) => match self.standing(&way, &row, &name).await {
+                Ok(Standing::Ours(_)) => delete_user(&run, &way, &name).await,
+                Ok(Standing::Gone) => {
+                    let changes = Changes { deleted_user: Some(row.name.clone()), ..Changes::default() };
+                    run.done(vec![gone_text(&name)], changes).await
+                }
+                Ok(Standing::NotOurs(why)) => Err(run.failed(not_ours(&why), Changes::default()).await),
+                Err(refusal) => Err(run.failed(refusal, Changes::default()).await),
+            },
+        }
+    }
+
+    /// `GET /users/{name}`: what IAM says now.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not allowed, not found, or AWS.
+    pub async fn show_user(&self, caller: &Caller, name: &str) -> Result<api::UserDetails, Refusal> {
+        let allowed = self.allow(caller, &Ask::user(Action::ShowUser, name)?).await?;
+        let row = allowed.managed()?;
+        let name = user_name(&row.name)?;
+        let way = self.way().await?;
+        let facts = self.ours(&way, row, &name).await?;
+        let policies = managed::attached(&way.aws, &way.credentials, &name).await.map_err(|e| refused(&e))?;
+        let keys = self.keys(&way, &name).await?;
+        Ok(api::UserDetails { user: info(row), policies, keys, permissions_boundary: facts.boundary })
+    }
+
+    /// `GET /users`: of the namespaces that the caller owns; with `all`, of every one. Listed is what the rules let them
+    /// list *and* show, so that nobody learns by a list what they may not see (GHSA-xp3c).
+    ///
+    /// # Errors
+    /// [`Refusal`]: bad cursor, store.
+    pub async fn list_users(
+        &self,
+        caller: &Caller,
+        query: api::PageQuery,
+    ) -> Result<Page<api::UserInfo>, Refusal> {
+        let rules = self.rules();
+        let candidates = if query.all {
+            rules.settings().namespaces.iter().collect()
+        } else {
+            rules.namespaces_of(&caller.identity)
+        };
+        let mut namespaces = Vec::new();
+        for namespace in candidates {
+            let ask = Ask::about(Action::ListUsers, Resource::Namespace(namespace.name.clone()));
+            if self.judge(caller, &ask, None).0.allowed {
+                namespaces.push(namespace.name.clone());
+            }
+        }
+        let page = PageRequest { cursor: query.cursor, limit: super::trail::limit(query.limit)? };
+        let found = self.store().list_users(Some(&namespaces), page).await?;
+        let mut items = Vec::with_capacity(found.items.len());
+        for row in found.items {
+            let ask = Ask::user(Action::ShowUser, &row.name)?;
+            if self.judge(caller, &ask, Some(&row)).0.allowed {
+                items.push(info(&row));
+            }
+        }
+        Ok(Page { items, next: found.next })
+    }
+
+    /// What IAM says of a user whose row we have.
+    pub(super) async fn standing(
+        &self,
+        way: &Way,
+        row: &ManagedUser,
+        name: &UserName,
+    ) -> Result<Standing, Refusal> {
+        let start = Instant::now();
+        loop {
+            match managed::facts(&way.aws, &way.credentials, name).await {
+                Ok(facts) => return Ok(compare(facts, row)),
+                Err(AwsError::NoSuchUser { .. }) => {
+                    let young = self.clock().now_ms() - row.created_ms < YOUNG_MS;
+                    if !young || start.elapsed() > KNOWN_WITHIN {
+                        return Ok(Standing::Gone);
+                    }
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                Err(error) => return Err(refused(&error)),
+            }
+        }
+    }
+
+    /// The user's facts, for what only looks.
+    pub(super) async fn ours(&self, way: &Way, row: &ManagedUser, name: &UserName) -> Result<Facts, Refusal> {
+        match self.standing(way, row, name).await? {
+            Standing::Ours(facts) => Ok(facts),
+            Standing::Gone => Err(gone(name)),
+            Standing::NotOurs(why) => Err(not_ours(&why)),
+        }
+    }
+
+    /// The same within an operation, which ends where the user is not ours; the row of one that is gone goes too, so that
+    /// nothing is tried again for ever (vault#5190).
+    pub(super) async fn ours_or_end(
+        &self,
+        run: &Running,
+        way: &Way,
+        row: &ManagedUser,
+        name: &UserName,
+    ) -> Result<Facts, Refusal> {
+        match self.standing(way, row, name).await {
+            Ok(Standing::Ours(facts)) => Ok(facts),
+            Ok(Standing::Gone) => {
+                let changes = Changes { deleted_user: Some(row.name.clone()), ..Changes::default() };
+                Err(run.failed(gone(name), changes).await)
+            }
+            Ok(Standing::NotOurs(why)) => Err(run.failed(not_ours(&why), Changes::default()).await),
+            Err(refusal) => Err(run.failed(refusal, Changes::default()).await),
+        }
+    }
+
+    /// The user's keys with their last use.
+    pub(super) async fn keys(&self, way: &Way, name: &UserName) -> Result<Vec<api::KeyInfo>, Refusal> {
+        let listed = lookup::keys_of(&way.aws, &way.credentials, name).await.map_err(|e| refused(&e))?;
+        let facts = lookup::key_facts(&way.aws, &way.credentials, &listed).await;
+        Ok(facts
+            .into_iter()
+            .map(|key| api::KeyInfo {
+                access_key_id: key.id,
+                status: if key.active { "Active" } else { "Inactive" }.to_owned(),
+                created_at: key.created.map(|at| at.to_string()),
+                last_used_at: match key.last_used {
+                    LastUsed::At(at, _) => Some(at.to_string()),
+                    LastUsed::Never | LastUsed::Unknown => None,
+                },
+            })
+            .collect())
+    }
+}
+
+/// From the intent to the outcome.
+async fn make_user(run: &Running, way: &Way, plan: &Plan) -> Result<Done, Refusal> {
+    let Plan::CreateUser { user, path, boundary, .. } = plan else {
+        return Err(run.left_open("The plan of the operation is another's"));
+    };
+    let name = user_name(user)?;
+    let new = NewUser {
+        name: name.clone(),
+        path: path.clone(),
+        boundary: boundary.clone(),
+        tags: tags(run.person(), &run.id),
+    };
+    let facts = match managed::create(&way.aws, &way.credentials, &new).await {
+        Ok(facts) => facts,
+        Err(NotMade::Certainly(AwsError::Refused { code, .. }))
+            if code.starts_with("EntityAlreadyExists") =>
+        {
+            return Err(run.failed(exists(&name), Changes::default()).await);
+        }
+        Err(NotMade::Certainly(error)) => {
+            return Err(run.failed(refused(&error), Changes::default()).await);
+        }
+        Err(NotMade::Perhaps(error)) => {
+            tracing::warn!(%error, operation = run.id, "CreateUser");
+            match managed::facts(&way.aws, &way.credentials, &name).await {
+                Ok(facts) if is_of(&facts, &run.id) => facts,
+                _ => return Err(run.left_open("AWS did not answer, and may have made the user")),
+            }
+        }
+    };
+    match complete_user(run.service.clone(), way, &facts, plan, run.person()).await {
+        Ok((notes, row)) => run.done(notes, Changes { user: Some(row), ..Changes::default() }).await,
+        Err(error) => {
+            let refusal = refused(&error);
+            if let Err(error) = run.note(&Note::TakingBack).await {
+                tracing::warn!(%error, operation = run.id, "note");
+            }
+            match take_back_user(way, &name, &run.id).await {
+                Ok(_) => Err(run.failed(refusal, Changes::default()).await),
+                Err(error) => {
+                    tracing::warn!(%error, operation = run.id, "taking back");
+                    Err(run.left_open(
+                        "The user was made, but not finished, and can't be taken back at the moment",
+                    ))
+                }
+            }
+        }
+    }
+}
+
+/// Gives a user that was just made its policies. The reconciler goes on from here too.
+pub(super) async fn complete_user(
+    service: Service,
+    way: &Way,
+    facts: &Facts,
+    plan: &Plan,
+    owner: &str,
+) -> Result<(Vec<String>, ManagedUser), AwsError> {
+    let Plan::CreateUser { namespace, policies, .. } = plan else {
+        return Err(AwsError::Settings("not a plan to create a user".into()));
+    };
+    let mut notes = Vec::new();
+    for arn in policies {
+        while_unknown(|| managed::attach(&way.aws, &way.credentials, &facts.name, arn)).await?;
+        notes.push(format!("attached {arn}"));
+    }
+    let row = ManagedUser {
+        name: facts.name.as_str().to_owned(),
+        arn: facts.arn.clone(),
+        namespace: namespace.clone(),
+        owner: owner.to_owned(),
+        created_ms: service.clock().now_ms(),
+        adopted: false,
+    };
+    Ok((notes, row))
+}
+
+/// Deletes the user that this operation made, and no other. `false`: there was none.
+pub(super) async fn take_back_user(way: &Way, name: &UserName, operation: &str) -> Result<bool, AwsError> {
+    match managed::facts(&way.aws, &way.credentials, name).await {
+        Ok(facts) if is_of(&facts, operation) => {
+            removal::delete_completely(&way.aws, &way.credentials, name).await?;
+            Ok(true)
+        }
+        Ok(_) | Err(AwsError::NoSuchUser { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn delete_user(run: &Running, way: &Way, name: &UserName) -> Result<Done, Refusal> {
+    match removal::delete_completely(&way.aws, &way.credentials, name).await {
+        Ok(removed) => {
+            let changes = Changes {
+                deleted_user: Some(name.as_str().to_owned()),
+                deleted_keys: removed.keys,
+                details: vec![("removed", removed.lines.join(", "))],
+                ..Changes::default()
+            };
+            let notes = removed.lines.into_iter().map(|line| format!("took away {line}")).collect();
+            run.done(notes, changes).await
+        }
+        // What was taken away until then stays away, and the row stays: the same request again goes on from there.
+        Err(error) if is_final(&error) => Err(run.failed(refused(&error), Changes::default()).await),
+        Err(error) => {
+            tracing::warn!(%error, operation = run.id, "delete-user");
+            Err(run.left_open("AWS did not answer while the user was being deleted"))
+        }
+    }
+}
+
+async fn what_would_go(way: &Way, name: &UserName) -> Result<Vec<String>, AwsError> {
+    let (aws, credentials) = (&way.aws, &way.credentials);
+    let mut lines = Vec::new();
+    for key in lookup::keys_of(aws, credentials, name).await? {
+        lines.push(format!("would take away access key {}", key.id));
+    }
+    for policy in managed::inline(aws, credentials, name).await? {
+        lines.push(format!("would take away inline policy {policy}"));
+    }
+    for arn in managed::attached(aws, credentials, name).await? {
+        lines.push(format!("would take away attached policy {arn}"));
+    }
+    for group in managed::groups(aws, credentials, name).await? {
+        lines.push(format!("would take away group {group}"));
+    }
+    Ok(lines)
+}
+
+/// Repeats what fails because IAM does not know a user everywhere that it just made.
+pub(super) async fn while_unknown<T, F>(request: impl Fn() -> F) -> Result<T, AwsError>
+where
+    F: Future<Output = Result<T, AwsError>>,
+{
+    let start = Instant::now();
+    loop {
+        match request().await {
+            Err(AwsError::Refused { code, .. })
+                if code.starts_with("NoSuchEntity") && start.elapsed() < KNOWN_WITHIN =>
+            {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn compare(facts: Facts, row: &ManagedUser) -> Standing {
+    if facts.arn != row.arn {
+        return Standing::NotOurs(format!("in IAM {} is now {}, not {}", row.name, facts.arn, row.arn));
+    }
+    if facts.tags.get(MANAGED_BY.0).is_none_or(|value| value != MANAGED_BY.1) {
+        return Standing::NotOurs(format!(
+            "in IAM {} does not bear the tag {} any more",
+            row.name, MANAGED_BY.0
+        ));
+    }
+    Standing::Ours(facts)
+}
+
+/// Whether this operation made or adopted the user.
+pub(super) fn is_of(facts: &Facts, operation: &str) -> bool {
+    facts.tags.get(OPERATION).is_some_and(|value| value == operation)
+}
+
+/// The tags of a user that an operation makes or adopts.
+pub(super) fn tags(owner: &str, operation: &str) -> Vec<(String, String)> {
+    let pair = |key: &str, value: String| (key.to_owned(), value);
+    vec![
+        pair(MANAGED_BY.0, MANAGED_BY.1.to_owned()),
+        pair(OWNER, tag_value(owner)),
+        pair(OPERATION, operation.to_owned()),
+    ]
+}
+
+/// As a tag's value (IAM and STS API references, Tag): other characters become `-`, and a piece of the digest keeps two
+/// that differ only in them apart.
+pub(super) fn tag_value(text: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || " _.:/=+-@".contains(c);
+    if text.len() <= 256 && text.chars().all(fits) {
+        return text.to_owned();
+    }
+    let plain: String = text.chars().map(|c| if fits(c) { c } else { '-' }).take(240).collect();
+    format!("{plain}-{}", short_digest(text))
+}
+
+pub(super) fn short_digest(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().take(4).map(|b| format!("{b:02x}")).collect()
+}
+
+pub(super) fn info(row: &ManagedUser) -> api::UserInfo {
+    api::UserInfo {
+        name: row.name.clone(),
+        arn: row.arn.clone(),
+        namespace: row.namespace.clone(),
+        owner: row.owner.clone(),
+        created_at: rfc3339(row.created_ms),
+        adopted: row.adopted,
+    }
+}
+
+fn exists(name: &UserName) -> Refusal {
+    Refusal::new(
+        ProblemCode::Conflict,
+        format!(
+            "There is a user {name} already (IAM's names have no case).\nChoose another name; one that this service did not \
+             make can be adopted: iam-sorry users adopt {name}"
+        ),
+    )
+}
+
+fn gone(name: &UserName) -> Refusal {
+    Refusal::new(ProblemCode::NotFound, gone_text(name))
+}
+
+fn gone_text(name: &UserName) -> String {
+    format!("IAM knows no user {name} any more: it was deleted without this service.")
+}
+
+pub(super) fn not_ours(why: &str) -> Refusal {
+    Refusal {
+        reasons: vec![
+            "guardrail managed-users: only users that the service made or adopted are touched".into(),
+        ],
+        ..Refusal::new(
+            ProblemCode::Guardrail,
+            format!("This user is no longer the service's: {why}.\nAsk the operator what happened to it."),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tag_values_are_iams_and_stay_apart() {
+        assert_eq!(tag_value("corp/alice"), "corp/alice");
+        let (a, b) = (tag_value("corp/al*ce"), tag_value("corp/al,ce"));
+        assert_ne!(a, b);
+        for value in [a, b, tag_value(&"é".repeat(400))] {
+            assert!(value.len() <= 256 && !value.contains(['*', ',', 'é']), "{value}");
+        }
+    }
+}
