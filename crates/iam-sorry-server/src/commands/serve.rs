@@ -14,8 +14,9 @@ use super::{ConfigFile, Failure, notice};
 use crate::config::aws::AwsSettings;
 use crate::config::{Config, ServiceIdentity};
 use crate::http::{Health, Http, Metrics, start_logging};
+use crate::login::Ways;
 use crate::services::rules::{LOOK_EVERY, LiveRules, Reload};
-use crate::services::{AWS_TIME, Clock, Parts, Service};
+use crate::services::{AWS_TIME, Clock, Parts, Service, SignIn};
 use crate::{http, web};
 
 /// Its arguments.
@@ -52,6 +53,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let rules = LiveRules::open(config.rules.clone(), settings).map_err(found)?;
     let rules = Arc::new(rules);
 
+    let ways = Ways::new(&config.login).map_err(Failure::found)?;
+    let origin = config.http.origin.clone();
+    let sign_in = SignIn::new(&config.name, origin, ways, config.sessions, config.login.limits.clone());
+
     let store_settings = config.store_settings().map_err(Failure::found)?;
     let instance = random_name()?;
     let store = Store::open(&store_settings, &instance).map_err(Failure::new)?;
@@ -61,6 +66,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         aws,
         identity,
         actions: config.actions.clone(),
+        sign_in,
         clock,
         instance: instance.clone(),
         other_instances: matches!(store_settings.engine, Engine::Postgres { .. }),

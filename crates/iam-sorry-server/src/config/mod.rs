@@ -14,8 +14,8 @@ use serde::Deserialize;
 
 use crate::http::{HttpSettings, LogSettings};
 use crate::login::LoginSettings;
-use crate::services::ActionSettings;
 use crate::services::rules::RuleFiles;
+use crate::services::{ActionSettings, SessionSettings};
 use aws::AwsSettings;
 pub use identity::{IdentityError, ServiceIdentity};
 pub use secret_ref::{SecretRef, SecretRefError};
@@ -40,6 +40,9 @@ pub struct Config {
     pub actions: ActionSettings,
     /// How people sign in.
     pub login: LoginSettings,
+    /// How long they stay signed in.
+    #[serde(default)]
+    pub sessions: SessionSettings,
     /// Who may do what.
     pub rules: RuleFiles,
     /// Whose are which names.
@@ -102,6 +105,7 @@ impl Config {
         gather(&mut problems, self.store.check());
         gather(&mut problems, self.actions.check());
         gather(&mut problems, self.login.check());
+        gather(&mut problems, self.sessions.check());
         if let Err(found) = self.rules_settings().check() {
             problems.extend(found.into_iter().map(|p| p.to_string()));
         }
