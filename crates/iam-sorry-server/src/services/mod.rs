@@ -45,7 +45,7 @@ pub use refusal::Refusal;
 pub use sessions::form_secret;
 pub use settings::ActionSettings;
 pub use sign_in::NewSession;
-pub use trail::AuditExport;
+pub use trail::{ActionCount, AuditExport};
 
 use crate::config::identity::ServiceIdentity;
 
