@@ -1,5 +1,6 @@
 //! The verbs of `iam-sorryd`. Only here are exit codes chosen and text printed.
 
+mod audit;
 mod check_config;
 mod migrate;
 mod output;
@@ -40,6 +41,8 @@ enum Verb {
     CheckConfig(check_config::Arguments),
     /// Brings the database to this version's schema; makes it where there is none
     Migrate(migrate::Arguments),
+    /// Exports and verifies the audit trail; makes the key that signs it
+    Audit(audit::Arguments),
 }
 
 /// Where the configuration is.
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Migrate(arguments) => migrate::run(&arguments),
+        Verb::Audit(arguments) => audit::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,6 +19,9 @@ use crate::services::rules::{LOOK_EVERY, LiveRules, Reload};
 use crate::services::{AWS_TIME, Clock, Parts, Service, SignIn};
 use crate::{http, web};
 
+/// How long the end of the audit trail may take to be signed, and then to reach the sinks.
+const AUDIT_STOP: Duration = Duration::from_secs(5);
+
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -71,7 +74,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
         instance: instance.clone(),
         other_instances: matches!(store_settings.engine, Engine::Postgres { .. }),
     });
+    let signer = super::audit::signer(&config.audit).map_err(Failure::found)?;
     let background = service.start().await.map_err(Failure::new)?;
+    let audit = service.start_audit(&config.audit, signer).map_err(Failure::found)?;
     let watching = tokio::spawn(rules.clone().watch(LOOK_EVERY));
 
     let health = Arc::new(health(&service, &rules));
@@ -91,6 +96,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let patience = Duration::from_secs(config.http.stop_seconds.into());
     let left = service.stop(patience).await;
     let _ = serving.await;
+    // Last of all, so that everything is signed and sent.
+    audit.stop(AUDIT_STOP).await;
     drop(background);
     watching.abort();
     reloading.abort();
@@ -166,6 +173,7 @@ fn random_name() -> Result<String, Failure> {
 
 fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
     let (database, acting, rules) = (service.store().clone(), service.clone(), rules.clone());
+    let audit = service.clone();
     Health::default()
         .with("database", move || {
             let store = database.clone();
@@ -176,6 +184,10 @@ fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
         .with("actions", move || {
             let ready = acting.ready();
             async move { ready.map(|()| "possible".into()).map_err(|refusal| refusal.detail) }
+        })
+        .with("audit", move || {
+            let readiness = audit.audit_readiness();
+            async move { readiness }
         })
         .with("rules", move || {
             let status = rules.status();
