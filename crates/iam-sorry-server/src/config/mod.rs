@@ -2,6 +2,7 @@
 //! next to its code; here they become one file. Secrets are never in it: a [`SecretRef`] says where they are.
 
 pub mod aws;
+pub mod dev;
 pub mod identity;
 mod secret_ref;
 
