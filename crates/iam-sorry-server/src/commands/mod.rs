@@ -3,6 +3,7 @@
 mod check_config;
 mod migrate;
 mod output;
+mod rules;
 mod serve;
 
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ enum Verb {
     CheckConfig(check_config::Arguments),
     /// Brings the database to this version's schema; makes it where there is none
     Migrate(migrate::Arguments),
+    /// Checks, tries and explains rules, those in force or others
+    Rules(rules::Arguments),
 }
 
 /// Where the configuration is.
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Migrate(arguments) => migrate::run(&arguments),
+        Verb::Rules(arguments) => rules::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
