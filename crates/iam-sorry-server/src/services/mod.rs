@@ -33,7 +33,7 @@ use iam_sorry_store::Store;
 
 pub use aws::Way;
 pub use clock::Clock;
-pub use lifecycle::AWS_TIME;
+pub use lifecycle::{AWS_TIME, Background};
 pub use refusal::Refusal;
 pub use sessions::form_secret;
 pub use settings::ActionSettings;
