@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression as Value, Schema,
+    Validator,
 };
 use iam_sorry_core::identity::Identity;
 
@@ -15,7 +17,7 @@ use crate::question::{Action, Question};
 /// The entity types of the schema, and its actions with the groups that they are in: parsed once.
 #[derive(Debug)]
 pub(crate) struct Vocabulary {
-    pub(crate) schema: Schema,
+    pub(crate) validator: Validator,
     pub(crate) person: EntityTypeName,
     pub(crate) group: EntityTypeName,
     pub(crate) owners: EntityTypeName,
@@ -32,10 +34,20 @@ pub(crate) struct Vocabulary {
 /// What a piece of our own schema or vocabulary could fail with; it never does for the schema that is built in.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Vocabularies(String);
+struct Vocabularies(String);
+
+/// One for the program: it is a constant, only written in text.
+static VOCABULARY: LazyLock<Result<Vocabulary, String>> =
+    LazyLock::new(|| Vocabulary::new().map_err(|problem| problem.to_string()));
 
 impl Vocabulary {
-    pub(crate) fn new() -> Result<Self, Vocabularies> {
+    /// # Errors
+    /// What is wrong with our own schema: never, as tests see to.
+    pub(crate) fn shared() -> Result<&'static Self, String> {
+        VOCABULARY.as_ref().map_err(Clone::clone)
+    }
+
+    fn new() -> Result<Self, Vocabularies> {
         let schema = Schema::from_str(crate::SCHEMA)
             .map_err(|e| Vocabularies(format!("{:?}", miette::Report::new(e))))?;
         let entities = schema.action_entities().map_err(|e| Vocabularies(e.to_string()))?;
@@ -58,7 +70,7 @@ impl Vocabulary {
             role: type_name("Role")?,
             audit: type_name("Audit")?,
             sessions: type_name("Sessions")?,
-            schema,
+            validator: Validator::new(schema),
             actions,
             above,
         })

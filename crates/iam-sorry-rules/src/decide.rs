@@ -20,7 +20,7 @@ use crate::slices::Slices;
 #[derive(Debug)]
 pub struct RuleSet {
     settings: Settings,
-    pub(crate) words: Vocabulary,
+    words: &'static Vocabulary,
     pub(crate) rules: Vec<Rule>,
     slices: Slices,
     /// Place in `settings.namespaces` by folded name.
@@ -71,9 +71,9 @@ impl RuleSet {
         if let Err(problems) = settings.check() {
             return Err(problems.into_iter().map(of_settings).collect());
         }
-        let words = Vocabulary::new().map_err(|e| vec![of_settings(e.to_string())])?;
-        let loaded = load::load(files, &settings, &words)?;
-        let slices = Slices::new(loaded.policies, &words).map_err(|e| vec![of_settings(e)])?;
+        let words = Vocabulary::shared().map_err(|e| vec![of_settings(e)])?;
+        let loaded = load::load(files, &settings, words)?;
+        let slices = Slices::new(loaded.policies, words).map_err(|e| vec![of_settings(e)])?;
         let mut namespaces = HashMap::new();
         let mut owned: HashMap<Owner, Vec<EntityUid>> = HashMap::new();
         for (place, namespace) in settings.namespaces.iter().enumerate() {
@@ -156,13 +156,15 @@ impl RuleSet {
 
     /// Decides. Without a duration, credentials are asked for the shortest: whether they are allowed at all.
     pub fn decide(&self, question: &Question<'_>) -> Decision {
-        let seconds = question.duration_seconds.unwrap_or(SHORTEST_SECONDS);
-        let refusals = guardrails::before(self, question, seconds);
+        let refusals = guardrails::before(self, question);
         if !refusals.is_empty() {
             return Decision { allowed: false, reasons: refusals };
         }
-        match self.prepare(question).and_then(|prepared| self.ask(&prepared, question, seconds)) {
-            Ok(decision) => with_guardrails_after(question, decision),
+        let seconds = question.duration_seconds.unwrap_or(SHORTEST_SECONDS);
+        let most = self.most_seconds(question.action, question.resource);
+        let asked = self.prepare(question).and_then(|p| self.ask(&p, question, seconds.min(most)));
+        match asked {
+            Ok(decision) => with_guardrails_after(question, seconds, most, decision),
             Err(problem) => refused_untranslatable(&problem),
         }
     }
@@ -174,19 +176,30 @@ impl RuleSet {
             slices.map(|slice| slice.num_of_policies()).sum()
         });
         let considered = (considered, self.rules.len());
-        if question.action.has_duration() {
-            let most = self.most_seconds(question.action, question.resource);
-            let asked = question.duration_seconds.unwrap_or(most);
-            if let Some((seconds, decision)) = self.longest(question, asked, SHORTEST_SECONDS) {
-                return Explanation { decision, longest_seconds: Some(seconds), considered };
+        let (decision, longest_seconds) = self.decide_request(question);
+        Explanation { decision, longest_seconds, considered }
+    }
+
+    /// Decides as a request is decided: durations are cut rather than refused, and where there is none, it is the longest
+    /// that is allowed. The seconds are those of credentials that may be issued. A refusal of credentials says why not even
+    /// the shortest are allowed.
+    pub fn decide_request(&self, question: &Question<'_>) -> (Decision, Option<u32>) {
+        if !question.action.has_duration() {
+            return (self.decide(question), None);
+        }
+        let asked = question.duration_seconds.unwrap_or(u32::MAX);
+        match self.longest(question, asked, SHORTEST_SECONDS) {
+            Some((seconds, decision)) => (decision, Some(seconds)),
+            None => {
+                let duration_seconds = Some(asked.min(SHORTEST_SECONDS));
+                (self.decide(&Question { duration_seconds, ..*question }), None)
             }
         }
-        Explanation { decision: self.decide(question), longest_seconds: None, considered }
     }
 
     /// Puts a question into Cedar's terms.
     pub(crate) fn prepare(&self, question: &Question<'_>) -> Result<Prepared<'_>, Untranslatable> {
-        let words = &self.words;
+        let words = self.words;
         let person = cedar::person(words, question.identity, self.owns(question.identity))?;
         let action =
             words.action(question.action).ok_or_else(|| Untranslatable("unknown action".to_owned()))?;
@@ -307,11 +320,17 @@ impl Rule {
 }
 
 /// The guardrails that come after the rules have allowed it.
-pub(crate) fn with_guardrails_after(question: &Question<'_>, decision: Decision) -> Decision {
-    match guardrails::after(question) {
-        Some(reason) if decision.allowed => Decision { allowed: false, reasons: vec![reason] },
-        _ => decision,
+pub(crate) fn with_guardrails_after(
+    question: &Question<'_>,
+    seconds: u32,
+    most: u32,
+    decision: Decision,
+) -> Decision {
+    if !decision.allowed {
+        return decision;
     }
+    let reasons = guardrails::after(question, seconds, most);
+    if reasons.is_empty() { decision } else { Decision { allowed: false, reasons } }
 }
 
 fn refused_untranslatable(problem: &Untranslatable) -> Decision {

@@ -1,4 +1,4 @@
-//! What holds whatever the rules say. `before` needs only the configuration, `after` needs to know what exists.
+//! What holds whatever the rules say: `before` the rules are asked, by the configuration alone, and `after`.
 
 use std::collections::HashSet;
 
@@ -31,7 +31,7 @@ impl ProtectedSet {
 }
 
 /// Those that depend on the configuration and the question alone.
-pub(crate) fn before(rules: &RuleSet, question: &Question<'_>, seconds: u32) -> Vec<Reason> {
+pub(crate) fn before(rules: &RuleSet, question: &Question<'_>) -> Vec<Reason> {
     let mut refusals = Vec::new();
     if !fits(question.action, question.resource) {
         refusals.push(guardrail(
@@ -51,30 +51,30 @@ pub(crate) fn before(rules: &RuleSet, question: &Question<'_>, seconds: u32) -> 
     if question.action.has_policy() {
         policy(rules, question.policy_arn, &mut refusals);
     }
-    if question.action.has_duration() {
-        let most = rules.most_seconds(question.action, question.resource);
-        if seconds > most {
-            refusals.push(guardrail("duration", format!("at most {most} seconds, not {seconds}")));
-        }
-        if seconds < SHORTEST_SECONDS {
-            refusals.push(guardrail(
-                "duration",
-                format!("AWS gives no credentials for less than {SHORTEST_SECONDS} seconds"),
-            ));
-        }
-    }
     refusals
 }
 
-/// Those that depend on what exists: asked only where the rules allow the action, so that nobody else learns of it.
-pub(crate) fn after(question: &Question<'_>) -> Option<Reason> {
-    let Resource::User(name) = question.resource else { return None };
-    (question.action.needs_managed_user() && !question.managed).then(|| {
-        guardrail(
+/// Those that are asked only where the rules allow the action: what depends on what exists, so that nobody else learns of
+/// it, and the duration, which the rules may refuse for a better reason.
+pub(crate) fn after(question: &Question<'_>, seconds: u32, most: u32) -> Vec<Reason> {
+    let mut refusals = Vec::new();
+    if let Resource::User(name) = question.resource
+        && question.action.needs_managed_user()
+        && !question.managed
+    {
+        refusals.push(guardrail(
             "managed-users",
             format!("{name} was neither made nor adopted by this service, which touches no other users"),
-        )
-    })
+        ));
+    }
+    if question.action.has_duration() && seconds > most {
+        refusals.push(guardrail("duration", format!("at most {most} seconds, not {seconds}")));
+    }
+    if question.action.has_duration() && seconds < SHORTEST_SECONDS {
+        let text = format!("AWS gives no credentials for less than {SHORTEST_SECONDS} seconds");
+        refusals.push(guardrail("duration", text));
+    }
+    refusals
 }
 
 fn fits(action: Action, resource: &Resource) -> bool {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
-use cedar_policy::{Policy, PolicyId, PolicySet, ValidationMode, Validator};
+use cedar_policy::{Policy, PolicyId, PolicySet, ValidationMode};
 use miette::Diagnostic;
 
 use crate::cedar::Vocabulary;
@@ -147,7 +147,7 @@ fn validate(placed: &[Placed<'_>], words: &Vocabulary, problems: &mut Vec<RulePr
         Ok(set) => set,
         Err(error) => return problems.push(RuleProblem::of_settings(error.to_string())),
     };
-    let result = Validator::new(words.schema.clone()).validate(&set, ValidationMode::Strict);
+    let result = words.validator.validate(&set, ValidationMode::Strict);
     let of =
         |id: &PolicyId| AsRef::<str>::as_ref(id).parse::<usize>().ok().and_then(|place| placed.get(place));
     let errors = result.validation_errors().map(|e| (e.policy_id(), e as &dyn Diagnostic));

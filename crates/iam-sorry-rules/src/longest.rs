@@ -11,7 +11,8 @@ const MOST_TRIED: usize = 64;
 
 impl RuleSet {
     /// The longest duration in seconds, `at_least` to `asked`, that rules and guardrails allow, with the decision on it;
-    /// where it is shorter than asked, the decision says so and why. None where not even `at_least` is allowed, or
+    /// where it is shorter than asked, the decision says so and why (`u32::MAX` asks for the longest there is, which is
+    /// no cut). None where not even `at_least` is allowed, or
     /// where only durations between numbers that no rule mentions would be: then [`RuleSet::decide`] says why not.
     ///
     /// A rule that compares the duration with a number changes its answer at that number only, so the numbers that rules
@@ -20,13 +21,13 @@ impl RuleSet {
     pub fn longest(&self, question: &Question<'_>, asked: u32, at_least: u32) -> Option<(u32, Decision)> {
         let most = self.most_seconds(question.action, question.resource);
         let top = asked.min(most);
-        if top < at_least || !guardrails::before(self, question, top).is_empty() {
+        if top < at_least || !guardrails::before(self, question).is_empty() {
             return None;
         }
         let prepared = self.prepare(question).ok()?;
-        let mut search = Search { rules: self, prepared, question, shortest_refused: None };
+        let mut search = Search { rules: self, prepared, question, most, shortest_refused: None };
         let (seconds, mut decision) = search.run(top, at_least)?;
-        if seconds < asked {
+        if seconds < asked && asked != u32::MAX {
             let why = match search.shortest_refused {
                 Some((_, refusal)) => refusal.texts().join("; "),
                 None => format!("guardrail duration: at most {most} seconds"),
@@ -51,6 +52,7 @@ struct Search<'a> {
     rules: &'a RuleSet,
     prepared: Prepared<'a>,
     question: &'a Question<'a>,
+    most: u32,
     shortest_refused: Option<(u32, Decision)>,
 }
 
@@ -86,7 +88,7 @@ impl Search<'_> {
 
     fn allows(&mut self, seconds: u32) -> Option<Decision> {
         let decision = self.rules.ask(&self.prepared, self.question, seconds).ok()?;
-        let decision = with_guardrails_after(self.question, decision);
+        let decision = with_guardrails_after(self.question, seconds, self.most, decision);
         if decision.allowed {
             return Some(decision);
         }

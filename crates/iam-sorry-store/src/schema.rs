@@ -1,5 +1,7 @@
 //! The schema and its numbered migrations, each in one transaction.
 
+use std::time::Duration;
+
 use crate::StoreError;
 use crate::chain::Head;
 use crate::engine::{self, Connection, DbError, Dialect, InstanceLock, params};
@@ -45,11 +47,10 @@ pub(crate) fn migrate(settings: &Settings) -> Result<MigrateReport, StoreError> 
         Engine::Sqlite { path } => Some(InstanceLock::take(path)?),
         Engine::Postgres { .. } => None,
     };
-    let mut connection = engine::connect(settings, true)?;
+    // A step over a large table takes its time.
+    let settings = Settings { timeout: Duration::from_secs(600), ..settings.clone() };
+    let mut connection = engine::connect(&settings, true)?;
     let connection = connection.as_mut();
-    if connection.dialect() == Dialect::Postgres {
-        connection.script("SET statement_timeout = '10min'")?;
-    }
     connection.begin()?;
     let report = steps(connection).inspect_err(|_| connection.rollback())?;
     connection.commit()?;

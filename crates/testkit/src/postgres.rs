@@ -113,6 +113,14 @@ impl Postgres {
         }
     }
 
+    /// Puts a line before all others of pg_hba.conf, and has it read.
+    pub fn allow(&self, line: &str) {
+        let path = self.dir.join("data/pg_hba.conf");
+        let before = std::fs::read_to_string(&path).expect("initdb wrote it");
+        std::fs::write(&path, format!("{line}\n{before}")).expect("it can be written");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+    }
+
     /// A wire to a database that can be cut: it listens on loopback.
     pub fn cutter(&self) -> Cutter {
         Cutter::start(self.dir.join(".s.PGSQL.5432"))

@@ -269,7 +269,13 @@ impl Slapd {
         let config = folder.join("config").into_os_string();
         let arguments = ["-d".into(), "stats".into(), "-h".into(), urls.into(), "-F".into(), config];
         let server = Server::start(&folder.join("slapd"), &arguments, &[], crate::short_temp_dir().keep());
-        server.wait_for("slapd to listen", |log| log.contains("slapd starting").then_some(()));
+        // It says "slapd starting" before it listens (listen(2) comes in its main loop), so the ports are tried too.
+        let mut ports = vec![self.port];
+        ports.extend(self.tls.then_some(self.tls_port));
+        server.wait_for("slapd to listen", |log| {
+            let listens = |port: &u16| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok();
+            (log.contains("slapd starting") && ports.iter().all(listens)).then_some(())
+        });
         *self.server() = Some(server);
     }
 

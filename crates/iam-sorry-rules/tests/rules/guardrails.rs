@@ -148,10 +148,18 @@ fn durations_have_a_maximum() {
         assert_eq!(refused_by(&ask(most)), None);
         assert_eq!(refused_by(&ask(most + 1)).as_deref(), Some("duration"));
         assert_eq!(refused_by(&ask(899)).as_deref(), Some("duration"));
-        let (seconds, decision) = everything().longest(&ask(1), u32::MAX, 900).unwrap();
+        let (seconds, decision) = everything().longest(&ask(1), 999_999, 900).unwrap();
         assert_eq!(seconds, most);
         assert!(decision.texts()[1].contains("guardrail duration"), "{:?}", decision.texts());
         assert_eq!(everything().longest(&ask(1), 899, 900), None);
+        // As long as there is, which is no cut.
+        let (decision, seconds) = everything().decide_request(&Question { duration_seconds: None, ..ask(1) });
+        assert_eq!((decision.reasons.len(), seconds), (1, Some(most)));
+        // Where no rule allows it, that is what is said, not that it is too long.
+        let none = rules("");
+        assert_eq!(none.decide(&ask(999_999)).reasons[0].kind, ReasonKind::NoRule);
+        assert_eq!(none.decide_request(&ask(999_999)).0.reasons[0].kind, ReasonKind::NoRule);
+        assert!(everything().decide_request(&ask(60)).0.by_guardrail());
     }
 }
 

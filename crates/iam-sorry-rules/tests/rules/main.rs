@@ -1,7 +1,10 @@
 //! The rules as the service asks them: whole rule sets in, decisions out.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod cases;
 mod decisions;
 mod guardrails;
 mod loading;
+mod properties;
 mod scene;

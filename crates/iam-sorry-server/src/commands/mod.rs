@@ -1,8 +1,84 @@
 //! The verbs of `iam-sorryd`. Only here are exit codes chosen and text printed.
 
+mod check_config;
+mod migrate;
+mod output;
+mod serve;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+pub use output::{Failure, notice, print};
+
+/// The department service: people sign in, rules decide, IAM actions are done on their behalf, and everything is written
+/// down under their names.
+#[derive(Debug, Parser)]
+#[command(name = "iam-sorryd", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "\
+Try it on this machine, with no directory and no database:
+    iam-sorryd serve --dev
+
+Run it:
+    iam-sorryd check-config --config /etc/iam-sorryd/config.toml
+    iam-sorryd migrate --config /etc/iam-sorryd/config.toml
+    iam-sorryd serve --config /etc/iam-sorryd/config.toml
+
+Exit: 0; 1 it could not be done; 2 wrong arguments; 3 something is wrong in the configuration, rules or records.")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Runs the service until SIGTERM or Ctrl-C; what is under way is finished first
+    Serve(serve::Arguments),
+    /// Reads the configuration and all it names, and says what is wrong; shows no secret
+    CheckConfig(check_config::Arguments),
+    /// Brings the database to this version's schema; makes it where there is none
+    Migrate(migrate::Arguments),
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+pub struct ConfigFile {
+    /// The configuration file (TOML)
+    #[arg(long, value_name = "FILE", default_value = "/etc/iam-sorryd/config.toml")]
+    config: PathBuf,
+}
+
+impl ConfigFile {
+    /// The configuration, checked.
+    ///
+    /// # Errors
+    /// [`Failure`] with every problem.
+    pub fn load(&self) -> Result<Config, Failure> {
+        Config::load(&self.config).map_err(Failure::found)
+    }
+}
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    // Sessions, secrets of the directory and AWS keys are in this process's memory; whatever it writes is private.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let result = match arguments.verb {
+        Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::CheckConfig(arguments) => check_config::run(&arguments),
+        Verb::Migrate(arguments) => migrate::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
 }

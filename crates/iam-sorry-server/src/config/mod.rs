@@ -5,4 +5,135 @@ pub mod aws;
 pub mod identity;
 mod secret_ref;
 
+use std::fmt::Display;
+use std::path::Path;
+
+use iam_sorry_rules::{Guardrails, NamespaceSettings};
+use iam_sorry_store::{Settings as StoreSettings, StoreSection};
+use serde::Deserialize;
+
+use crate::http::{HttpSettings, LogSettings};
+use crate::login::LoginSettings;
+use crate::services::ActionSettings;
+use crate::services::rules::RuleFiles;
+use aws::AwsSettings;
+pub use identity::{IdentityError, ServiceIdentity};
 pub use secret_ref::{SecretRef, SecretRefError};
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What the department calls the service; people see it.
+    pub name: String,
+    /// How it is reached.
+    pub http: HttpSettings,
+    /// Where it keeps what it knows.
+    pub store: StoreSection,
+    /// What is logged, and how.
+    #[serde(default)]
+    pub log: LogSettings,
+    /// Where AWS is, and as whom the service acts.
+    pub aws: AwsSettings,
+    /// How actions are done.
+    #[serde(default)]
+    pub actions: ActionSettings,
+    /// How people sign in.
+    pub login: LoginSettings,
+    /// Who may do what.
+    pub rules: RuleFiles,
+    /// Whose are which names.
+    #[serde(default, rename = "namespace")]
+    pub namespaces: Vec<NamespaceSettings>,
+    /// What no rule can lift.
+    #[serde(default)]
+    pub guardrails: Guardrails,
+}
+
+/// What is wrong with the configuration: every problem that was found.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", lines(.0))]
+pub struct ConfigError(pub Vec<String>);
+
+fn lines(problems: &[String]) -> String {
+    problems.join("\n")
+}
+
+impl Config {
+    /// Reads the file and checks each part by itself. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem, where it is, and what to do.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let one = |problem: String| ConfigError(vec![problem]);
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            one(format!(
+                "The configuration {} can't be read: {e}\nGive its place: --config FILE",
+                path.display()
+            ))
+        })?;
+        let config = Self::parse(&text).map_err(|e| one(format!("{}: {e}", path.display())))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // toml's message quotes the line; no secret is in this file by design, but somebody may have put one there.
+        toml::from_str(text).map_err(|error| {
+            let place = error.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
+            format!("line {place}: {}", error.message())
+        })
+    }
+
+    /// Checks each part by itself.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        fn gather<E: Display>(problems: &mut Vec<String>, result: Result<(), E>) {
+            problems.extend(result.err().map(|e| e.to_string()));
+        }
+        if self.name.trim().is_empty() || self.name.chars().any(char::is_control) {
+            problems
+                .push("name: give the service a name that people see, such as \"Biology AWS access\"".into());
+        }
+        gather(&mut problems, self.http.check());
+        gather(&mut problems, self.store.check());
+        gather(&mut problems, self.actions.check());
+        gather(&mut problems, self.login.check());
+        if let Err(found) = self.rules_settings().check() {
+            problems.extend(found.into_iter().map(|p| p.to_string()));
+        }
+        if self.rules.files.is_empty() {
+            problems.push(
+                "rules.files: name at least one Cedar file; without rules nobody may do anything".into(),
+            );
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
+    }
+
+    /// What the rules need besides their files.
+    pub fn rules_settings(&self) -> iam_sorry_rules::Settings {
+        iam_sorry_rules::Settings { namespaces: self.namespaces.clone(), guardrails: self.guardrails.clone() }
+    }
+
+    /// The store, with its secrets read.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where the URL or the CA file can't be read.
+    pub fn store_settings(&self) -> Result<StoreSettings, ConfigError> {
+        let problem = |e: &dyn Display| ConfigError(vec![format!("store: {e}")]);
+        let section = &self.store;
+        let secret = match (&section.path, &section.url_file, &section.url_variable) {
+            (Some(path), _, _) => return Ok(StoreSettings::sqlite(path).with_readers(section.readers)),
+            (None, Some(file), _) => SecretRef::File(file.clone()),
+            (None, None, Some(name)) => SecretRef::Variable(name.clone()),
+            (None, None, None) => return Err(problem(&"nowhere to keep anything")),
+        };
+        let url = secret.read().map_err(|e| problem(&e))?;
+        let ca = section.ca_file.as_ref().map(std::fs::read).transpose().map_err(|e| problem(&e))?;
+        let settings = StoreSettings::postgres(url, ca).map_err(|e| problem(&e))?;
+        Ok(settings.with_readers(section.readers))
+    }
+}

@@ -94,9 +94,11 @@ impl Boundary {
     /// Where it came from: what a trusted proxy says is believed, nobody else.
     fn origin_of(&self, peer: IpAddr, headers: &HeaderMap) -> services::Origin {
         let said = headers.get_all(FORWARDED_FOR);
-        let address = address::client(peer, said.iter().map(|v| v.to_str().unwrap_or_default()), &self.trusted);
+        let address =
+            address::client(peer, said.iter().map(|v| v.to_str().unwrap_or_default()), &self.trusted);
         let from_proxy = self.trusted.iter().any(|range| range.contains(peer));
-        let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| from_proxy && is_id(id));
+        let given =
+            headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| from_proxy && is_id(id));
         let request_id = given.map_or_else(|| self.ids.next(), str::to_owned);
         services::Origin { address, request_id }
     }
@@ -156,8 +158,11 @@ impl Boundary {
             Ok(Ok(response)) => response,
             Ok(Err(_)) => {
                 tracing::error!(request_id, "a handler panicked");
-                ApiError::new(ProblemCode::Internal, "The service made a mistake; its log has it under the request's id.")
-                    .into_response()
+                ApiError::new(
+                    ProblemCode::Internal,
+                    "The service made a mistake; its log has it under the request's id.",
+                )
+                .into_response()
             }
             Err(_) => {
                 let text = if reads_only {
@@ -193,16 +198,19 @@ impl Boundary {
     }
 }
 
-const ALWAYS: [(HeaderName, &str); 4] = [
+const ALWAYS: [(HeaderName, &str); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-const UNLESS_SET: [(HeaderName, &str); 2] = [
+const UNLESS_SET: [(HeaderName, &str); 3] = [
     (header::CACHE_CONTROL, "no-store"),
-    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    ),
 ];
 
 impl RequestContext {
@@ -225,7 +233,8 @@ async fn pass(State(boundary): State<Arc<Boundary>>, mut request: Request, next:
     let origin = boundary.origin_of(peer, request.headers());
     let request_id = origin.request_id.clone();
     let is_page = is_page(request.uri().path());
-    let context = Arc::new(RequestContext { origin, person: OnceLock::new(), boundary: Arc::clone(&boundary) });
+    let context =
+        Arc::new(RequestContext { origin, person: OnceLock::new(), boundary: Arc::clone(&boundary) });
     request.extensions_mut().insert(Arc::clone(&context));
 
     let response = match admit(&boundary, request, &context).await {
@@ -254,14 +263,18 @@ async fn admit(boundary: &Boundary, request: Request, context: &RequestContext) 
 async fn collect(body: &mut Body) -> Result<Bytes, ApiError> {
     use axum::body::HttpBody;
     let too_large = || {
-        ApiError::new(ProblemCode::TooLarge, format!("The request's body is larger than {} KiB.", BODY_BYTES / 1024))
+        ApiError::new(
+            ProblemCode::TooLarge,
+            format!("The request's body is larger than {} KiB.", BODY_BYTES / 1024),
+        )
     };
     if body.size_hint().lower() > BODY_BYTES as u64 {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ApiError::bad_request("The request's body ended early, or is garbled."))?;
+        let frame =
+            frame.map_err(|_| ApiError::bad_request("The request's body ended early, or is garbled."))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > BODY_BYTES {
             return Err(too_large());

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Path as AxumPath, Query as AxumQuery, Request};
+use axum::extract::{
+    FromRequest, FromRequestParts, OptionalFromRequestParts, Path as AxumPath, Query as AxumQuery, Request,
+};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
 use iam_sorry_core::api::{IDEMPOTENCY_KEY, ProblemCode};
@@ -68,7 +70,9 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
         if text.is_empty() || text == b"{}" {
             return Ok(Self);
         }
-        Err(ApiError::bad_request("This request takes no body; its options go into the query, such as ?dry_run=true"))
+        Err(ApiError::bad_request(
+            "This request takes no body; its options go into the query, such as ?dry_run=true",
+        ))
     }
 }
 
@@ -94,7 +98,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let AxumPath(name) = AxumPath::<String>::from_request_parts(parts, state).await.map_err(|_| garbled())?;
+        let AxumPath(name) = <AxumPath<String> as FromRequestParts<S>>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| garbled())?;
         path_part(name).map(Self)
     }
 }
@@ -104,7 +110,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Names {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let AxumPath((one, two)) =
-            AxumPath::<(String, String)>::from_request_parts(parts, state).await.map_err(|_| garbled())?;
+            <AxumPath<(String, String)> as FromRequestParts<S>>::from_request_parts(parts, state)
+                .await
+                .map_err(|_| garbled())?;
         Ok(Self(path_part(one)?, path_part(two)?))
     }
 }
@@ -141,7 +149,10 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for IdempotencyKey {
 
 fn context(parts: &Parts) -> Result<Arc<RequestContext>, ApiError> {
     parts.extensions.get().cloned().ok_or_else(|| {
-        ApiError::new(ProblemCode::Internal, "The service made a mistake: a request came around its boundary.")
+        ApiError::new(
+            ProblemCode::Internal,
+            "The service made a mistake: a request came around its boundary.",
+        )
     })
 }
 
@@ -168,7 +179,9 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ApiEr
         return Err(ApiError::bad_request(format!("The header {name} came twice.")));
     }
     first
-        .map(|value| value.to_str().map_err(|_| ApiError::bad_request(format!("The header {name} is garbled."))))
+        .map(|value| {
+            value.to_str().map_err(|_| ApiError::bad_request(format!("The header {name} is garbled.")))
+        })
         .transpose()
 }
 
@@ -215,10 +228,16 @@ fn what_is_wrong(error: &serde_json::Error) -> String {
     let place = format!("line {}, column {}", error.line(), error.column());
     let text = error.to_string();
     match error.classify() {
-        Category::Data if ["unknown field", "missing field", "duplicate field"].iter().any(|it| text.starts_with(it)) => {
+        Category::Data
+            if ["unknown field", "missing field", "duplicate field"]
+                .iter()
+                .any(|it| text.starts_with(it)) =>
+        {
             format!("The body is not of its form: {}", printable(&text))
         }
-        Category::Data => format!("The body is not of its form: a value has the wrong type or size ({place})"),
+        Category::Data => {
+            format!("The body is not of its form: a value has the wrong type or size ({place})")
+        }
         Category::Syntax | Category::Eof | Category::Io => format!("The body is not JSON ({place})"),
     }
 }
@@ -243,9 +262,11 @@ mod tests {
 
     #[test]
     fn no_value_comes_back_in_an_error() {
-        let error = serde_json::from_str::<iam_sorry_core::api::CreateUser>(r#"{"name": {"hunter2": 1}}"#).unwrap_err();
+        let error = serde_json::from_str::<iam_sorry_core::api::CreateUser>(r#"{"name": {"hunter2": 1}}"#)
+            .unwrap_err();
         assert!(!what_is_wrong(&error).contains("hunter2"));
-        let error = serde_json::from_str::<iam_sorry_core::api::CreateUser>(r#"{"name":"a","nmae":1}"#).unwrap_err();
+        let error =
+            serde_json::from_str::<iam_sorry_core::api::CreateUser>(r#"{"name":"a","nmae":1}"#).unwrap_err();
         assert!(what_is_wrong(&error).contains("unknown field `nmae`"));
     }
 }

@@ -84,7 +84,9 @@ impl<K: Hash + Eq + Clone> Counter<K> {
         let wait = u32::try_from(wait).unwrap_or(3_600);
         let mut refusal = Refusal::new(
             ProblemCode::TooManyRequests,
-            format!("There were too many requests for {whom}.\nGo on in {wait} s; the header Retry-After says so too."),
+            format!(
+                "There were too many requests for {whom}.\nGo on in {wait} s; the header Retry-After says so too."
+            ),
         );
         refusal.retry_after = Some(wait);
         Err(refusal)

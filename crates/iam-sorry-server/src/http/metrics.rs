@@ -41,10 +41,12 @@ impl Metrics {
     /// With everything at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("iam_sorry");
-        let (requests, under_way, limited) = (Family::default(), Gauge::<i64, AtomicI64>::default(), Counter::default());
+        let (requests, under_way, limited) =
+            (Family::default(), Gauge::<i64, AtomicI64>::default(), Counter::default());
         // 0.5 ms to 65 s.
-        let seconds =
-            Family::new_with_constructor((|| Histogram::new(exponential_buckets(0.0005, 2.0, 18))) as fn() -> _);
+        let seconds = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(0.0005, 2.0, 18))) as fn() -> _,
+        );
         registry.register("http_requests", "Requests answered", Family::clone(&requests));
         registry.register("http_request_seconds", "Time to the answer's head", Family::clone(&seconds));
         registry.register("http_requests_under_way", "Requests that are being worked on", under_way.clone());

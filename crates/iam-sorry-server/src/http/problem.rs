@@ -82,12 +82,18 @@ pub fn render(mut response: Response, request_id: &str, page: Option<DrawPage>) 
 
 /// There is no such address.
 pub async fn not_found() -> ApiError {
-    ApiError::new(ProblemCode::NotFound, "There is nothing at this address.\nThe interface is described in /api/v1/openapi.json.")
+    ApiError::new(
+        ProblemCode::NotFound,
+        "There is nothing at this address.\nThe interface is described in /api/v1/openapi.json.",
+    )
 }
 
 /// The address is there, the method is not.
 pub async fn method_not_allowed() -> ApiError {
-    ApiError::new(ProblemCode::MethodNotAllowed, "This address does not know the method; the header Allow says which it does.")
+    ApiError::new(
+        ProblemCode::MethodNotAllowed,
+        "This address does not know the method; the header Allow says which it does.",
+    )
 }
 
 fn json(problem: &Problem) -> Response {

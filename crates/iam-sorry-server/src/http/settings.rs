@@ -113,7 +113,9 @@ pub enum HttpSettingsError {
     )]
     PlainToOthers(SocketAddr),
     /// The metrics' place is the service's.
-    #[error("http.metrics_listen and http.listen are the same address, {0}.\nGive the metrics a port of their own.")]
+    #[error(
+        "http.metrics_listen and http.listen are the same address, {0}.\nGive the metrics a port of their own."
+    )]
     SamePlace(SocketAddr),
     /// TLS here, but people are told http.
     #[error("http.origin is {0}, but [http.tls] is set.\nWrite https:// in http.origin.")]
@@ -201,7 +203,8 @@ mod tests {
         let settings = of("origin = \"https://iam.example.org\"\nlisten = \"127.0.0.1:8750\"").unwrap();
         assert_eq!(settings.origin.authority(), "iam.example.org");
         for address in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[2001:db8::1]:80"] {
-            let error = of(&format!("origin = \"https://iam.example.org\"\nlisten = \"{address}\"")).unwrap_err();
+            let error =
+                of(&format!("origin = \"https://iam.example.org\"\nlisten = \"{address}\"")).unwrap_err();
             assert!(error.contains("[http.tls]"), "{error}");
         }
         let error = of("origin = \"http://iam.example.org\"").unwrap_err();
@@ -213,7 +216,10 @@ mod tests {
         assert!(of("origin = \"https://iam.example.org\"\nlissen = \"127.0.0.1:1\"").is_err());
         assert!(of("origin = \"https://iam.example.org\"\nmax_connections = 0").is_err());
         assert!(of("origin = \"https://a.example\"\ntrusted_proxies = [\"10.0.0.0/33\"]").is_err());
-        assert!(of("origin = \"https://a.example\"\n[limits]\nper_person = { per_second = 1, burst = 0 }").is_err());
+        assert!(
+            of("origin = \"https://a.example\"\n[limits]\nper_person = { per_second = 1, burst = 0 }")
+                .is_err()
+        );
         let text = "origin = \"http://127.0.0.1:1\"\n[tls]\ncertificate = \"a\"\nkey = \"b\"";
         assert!(of(text).unwrap_err().contains("https://"));
     }

@@ -100,8 +100,10 @@ impl ResolvesServerCert for Certificates {
 
 fn read(settings: &TlsSettings, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     use std::os::unix::fs::MetadataExt;
-    let unreadable =
-        |path: &PathBuf, reason: &dyn fmt::Display| TlsError::Unreadable { path: path.clone(), reason: reason.to_string() };
+    let unreadable = |path: &PathBuf, reason: &dyn fmt::Display| TlsError::Unreadable {
+        path: path.clone(),
+        reason: reason.to_string(),
+    };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&settings.certificate)
         .and_then(Iterator::collect)
         .map_err(|error| unreadable(&settings.certificate, &error))?;
@@ -112,7 +114,8 @@ fn read(settings: &TlsSettings, provider: &CryptoProvider) -> Result<CertifiedKe
     if mode & 0o007 != 0 {
         return Err(TlsError::Open(settings.key.clone()));
     }
-    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| unreadable(&settings.key, &error))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| unreadable(&settings.key, &error))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| mismatch(settings, error))
 }
 

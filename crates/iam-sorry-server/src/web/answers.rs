@@ -3,10 +3,10 @@
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
-use iam_sorry_core::api::ProblemCode;
+use iam_sorry_core::api::{Problem, ProblemCode};
 
 use super::places;
-use super::views::{Link, Note, ProblemPage, Section};
+use super::views::{Frame, Link, Note, ProblemPage, Section};
 use super::visit::{Place, Visit};
 use crate::services::Refusal;
 
@@ -67,6 +67,36 @@ pub(super) fn problem(visit: &Visit, place: &Place, refusal: Refusal) -> Respons
         let text = format!("{}\n\nRequest {}\n", refusal.detail, visit.origin().request_id);
         (status(refusal.code), [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
     })
+}
+
+/// A problem of an address that is no page's, or before anybody knows who asks: the same page without a name in the bar.
+pub(super) fn draw(problem: &Problem) -> Response {
+    let frame = Frame {
+        service: "iam-sorry".to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        style: super::assets::style_path(),
+        title: title(problem.code).to_owned(),
+        section: Section::None,
+        narrow: true,
+        person: None,
+        form_token: String::new(),
+        key: String::new(),
+        note: None,
+    };
+    let drawn = page(&ProblemPage {
+        frame,
+        title: title(problem.code).to_owned(),
+        lines: problem.detail.lines().map(str::to_owned).collect(),
+        reasons: problem.reasons.clone(),
+        retry_after: None,
+        links: vec![Link { href: "/".to_owned(), label: "To the first page".to_owned() }],
+        code: name(problem.code),
+        status: problem.status,
+        request_id: problem.request_id.clone(),
+    });
+    let mut response = drawn.unwrap_or_else(|refusal| status(refusal.code).into_response());
+    super::visit::harden(response.headers_mut());
+    response
 }
 
 fn problem_page(visit: &Visit, place: &Place, refusal: Refusal) -> Answer {

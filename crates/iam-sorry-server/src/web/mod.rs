@@ -6,6 +6,7 @@
 
 mod answers;
 mod assets;
+mod audit;
 pub mod chart;
 mod cookies;
 mod credentials;
@@ -25,16 +26,18 @@ mod visit;
 use axum::Router;
 use axum::middleware;
 use axum::routing::{get, post};
-use iam_sorry_core::api::ProblemCode;
 use iam_sorry_core::ssh::login::Origin;
 
-use crate::services::{Refusal, Service};
+use crate::http::Pages;
+use crate::services::Service;
 use visit::{SignedIn, Site};
 
-/// All pages, for a service that people reach at `origin`. Every request must bring a [`crate::services::Origin`] as an
-/// extension. What no page answers gets a page that says so.
-pub fn routes(service: Service, origin: Origin) -> Router {
-    let site = Site::new(service, origin);
+/// All pages, for a service that people reach at `origin`; to be put behind [`crate::http::Boundary`].
+pub fn pages(service: Service, origin: Origin) -> Pages {
+    Pages { routes: routes(Site::new(service, origin)), draw_problem: answers::draw }
+}
+
+fn routes(site: Site) -> Router {
     Router::new()
         .route("/", get(home))
         .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
@@ -54,12 +57,13 @@ pub fn routes(service: Service, origin: Origin) -> Router {
             "/namespace/users/{name}/keys/{id}/delete",
             get(users::confirm_delete_key).post(users::delete_key),
         )
+        .route("/audit", get(audit::show))
+        .route("/audit/{seq}", get(audit::record))
         .route("/rules", get(rules::show).post(rules::ask))
         .route("/sessions", get(sessions::show))
         .route("/sessions/end", post(sessions::end))
         .route("/sessions/ssh-keys", post(sessions::register_key))
         .route("/sessions/ssh-keys/remove", post(sessions::remove_key))
-        .fallback(nowhere)
         .layer(middleware::from_fn_with_state(site.clone(), visit::around))
         .merge(assets::routes())
         .with_state(site)
@@ -67,10 +71,6 @@ pub fn routes(service: Service, origin: Origin) -> Router {
 
 async fn home(_signed: SignedIn) -> answers::Answer {
     Ok(answers::go(places::HOME))
-}
-
-async fn nowhere() -> Refusal {
-    Refusal::new(ProblemCode::NotFound, "There is no such page.")
 }
 
 /// The time by which "how long" is shown; nothing is decided by it.

@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::cookies::{Cookie, Cookies};
 use super::views::{Frame, Note, Section};
 use super::{answers, assets, forms};
+use crate::http::RequestContext;
 use crate::services::{self, Caller, Refusal, Service};
 
 /// What the pages need to know of the service.
@@ -165,15 +166,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
 /// Around every page.
 pub(super) async fn around(
     State(site): State<Site>,
-    Extension(origin): Extension<services::Origin>,
+    Extension(context): Extension<Arc<RequestContext>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let place = Place::of(&request);
     let cookies = site.cookies().clone();
-    let https = site.origin().is_https();
     let had_note = cookies.read(request.headers(), Cookie::Note).is_some();
-    let (visit, trouble) = look_up(site, origin, request.headers()).await;
+    let (visit, trouble) = look_up(site, &context, request.headers()).await;
     let fresh = visit.caller().is_none() && cookies.read(request.headers(), Cookie::Before).is_none();
     request.extensions_mut().insert(visit.clone());
     let mut response = match trouble {
@@ -192,7 +192,7 @@ pub(super) async fn around(
     if had_note && shows_page {
         cookies.clear(Cookie::Note).map(|value| headers.append(header::SET_COOKIE, value));
     }
-    harden(headers, https);
+    harden(headers);
     response
 }
 
@@ -216,18 +216,19 @@ impl Place {
 
 /// The session behind the cookie. A cookie without a session is a visit before signing in, and so is trouble with the
 /// database, which then is the answer.
-async fn look_up(site: Site, origin: services::Origin, headers: &HeaderMap) -> (Visit, Option<Refusal>) {
+async fn look_up(site: Site, context: &RequestContext, headers: &HeaderMap) -> (Visit, Option<Refusal>) {
     let cookies = site.cookies().clone();
     let visit = |caller, secret, note| {
-        let origin = origin.clone();
+        let origin = context.origin.clone();
         Visit(Arc::new(Inner { site: site.clone(), origin, caller, secret, note }))
     };
     let mut trouble = None;
     if let Some(token) = cookies.read(headers, Cookie::Session) {
-        match site.service.caller_by_token(origin.clone(), token).await {
+        match site.service.caller_by_token(context.origin.clone(), token).await {
             Ok(caller) => {
+                let trouble = context.signed_in(&caller).err();
                 let note = cookies.read(headers, Cookie::Note).and_then(|cookie| Note::unpack(token, cookie));
-                return (visit(Some(caller), token.into(), note), None);
+                return (visit(Some(caller), token.into(), note), trouble);
             }
             Err(refusal) if refusal.code == ProblemCode::SignInNeeded => {}
             Err(refusal) => trouble = Some(refusal),
@@ -281,25 +282,20 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// The headers that keep browsers from doing more than showing the page.
+/// The headers that keep browsers from doing more than showing the page; the boundary has those that are the same for
+/// the API.
 ///
 /// The referrer policy is same-origin and not no-referrer: both tell other sites nothing, but under the latter browsers
 /// send `Origin: null` with our own forms (Fetch, "append a request Origin header").
-fn harden(headers: &mut HeaderMap, https: bool) {
+pub(super) fn harden(headers: &mut HeaderMap) {
     let policy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
                   frame-ancestors 'none'; base-uri 'none'";
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, policy),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
-    }
-    if https {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
 }

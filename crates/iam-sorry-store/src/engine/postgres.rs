@@ -25,6 +25,9 @@ use super::{Cell, Connection, DbError, Dialect, Param, Row};
 /// How many prepared statements a connection keeps. Filters make a few dozen different ones.
 const STATEMENTS: usize = 128;
 
+/// How long connecting may take, TLS and authentication included.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// A connection with the runtime that drives it.
 pub(super) struct Postgres {
     runtime: Runtime,
@@ -42,12 +45,14 @@ impl Postgres {
         writes: bool,
     ) -> Result<Self, DbError> {
         let mut config = parse(url).map_err(DbError::Lost)?;
-        config.connect_timeout(timeout).keepalives(true).keepalives_idle(Duration::from_secs(10));
+        let connecting = timeout.min(CONNECT);
+        config.connect_timeout(connecting).keepalives(true).keepalives_idle(Duration::from_secs(10));
         config.tcp_user_timeout(timeout).application_name("iam-sorryd");
         let millis = timeout.as_millis();
-        // The server gives up a little later than we do, and then lets go of the locks of a client that is cut off.
+        // Our transactions never pause: one that does has lost its client, and its locks are wanted by other instances.
+        let idle = millis / 2;
         let limits = format!(
-            "-c statement_timeout={millis} -c lock_timeout={millis} -c idle_in_transaction_session_timeout={millis} \
+            "-c statement_timeout={millis} -c lock_timeout={millis} -c idle_in_transaction_session_timeout={idle} \
              -c tcp_user_timeout={millis} -c default_transaction_read_only={} -c synchronous_commit=on",
             if writes { "off" } else { "on" }
         );
@@ -58,10 +63,10 @@ impl Postgres {
             .enable_all()
             .build()
             .map_err(|error| DbError::Lost(error.to_string()))?;
-        let local = is_local(&config);
+        let plain = is_local(&config) && config.get_ssl_mode() != SslMode::Require;
         let client = runtime.block_on(async {
-            within(timeout, async {
-                if local {
+            within(connecting, async {
+                if plain {
                     let (client, connection) = config.connect(NoTls).await?;
                     tokio::spawn(connection);
                     Ok(client)

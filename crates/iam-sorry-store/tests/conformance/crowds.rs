@@ -1,1 +1,123 @@
+//! Many at once: the chain stays whole, and races have one winner.
 
+use std::collections::BTreeMap;
+
+use iam_sorry_core::audit::Phase;
+use iam_sorry_store::{Begun, Store};
+
+use crate::on_both;
+use crate::rig::{Rig, event, finish, grant, operation, page, whole_chain};
+
+on_both! {
+    a_crowd_on_two_stores_leaves_one_whole_chain,
+    a_resource_has_one_holder_whoever_asks,
+    a_key_begins_one_operation_whoever_asks,
+    one_that_fails_spoils_nobody_elses,
+}
+
+/// Two stores on one database, which on SQLite is one instance and a command beside it.
+fn two(rig: &Rig) -> [Store; 2] {
+    let other =
+        if rig.is_postgres() { rig.open("two") } else { Store::open_beside(&rig.settings, "two").unwrap() };
+    [rig.open("one"), other]
+}
+
+async fn a_crowd_on_two_stores_leaves_one_whole_chain(rig: &Rig) {
+    let stores = two(rig);
+    let tasks = (0..64_usize).map(|number| {
+        let store = stores[number % 2].clone();
+        tokio::spawn(async move {
+            for round in 0..5 {
+                let (new, intent) = operation(&format!("user-{number}-{round}"));
+                assert!(matches!(store.begin(new.clone(), intent).await.unwrap(), Begun::New));
+                store.note(&new.id, "{}".into()).await.unwrap();
+                let mut end = finish(&new);
+                end.grants = vec![grant(&new.id, 1)];
+                store.finish(end).await.unwrap();
+                store.record(vec![event(Phase::Event, "alice", "whoami", "")]).await.unwrap();
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let chain = whole_chain(&stores[0]).await;
+    assert_eq!(chain.len(), 64 * 5 * 3);
+    // Each operation has its intent and its outcome, in that order.
+    let mut phases: BTreeMap<String, Vec<Phase>> = BTreeMap::new();
+    for record in &chain {
+        let event = record.event().unwrap();
+        if let Some(operation) = event.operation {
+            phases.entry(operation).or_default().push(event.phase);
+        }
+    }
+    assert_eq!(phases.len(), 64 * 5);
+    assert!(phases.values().all(|phases| *phases == [Phase::Intent, Phase::Outcome]));
+    assert!(stores[1].open_operations().await.unwrap().is_empty());
+}
+
+async fn a_resource_has_one_holder_whoever_asks(rig: &Rig) {
+    let stores = two(rig);
+    let tasks = (0..32_usize).map(|number| {
+        let store = stores[number % 2].clone();
+        tokio::spawn(async move {
+            let (new, intent) = operation("lab-anna");
+            (new.id.clone(), store.begin(new, intent).await.unwrap())
+        })
+    });
+    let (mut winners, mut holders) = (Vec::new(), Vec::new());
+    for task in tasks.collect::<Vec<_>>() {
+        match task.await.unwrap() {
+            (id, Begun::New) => winners.push(id),
+            (_, Begun::Busy(holder)) => holders.push(holder),
+            (_, Begun::Seen(seen)) => panic!("{seen:?}"),
+        }
+    }
+    assert_eq!(winners.len(), 1);
+    assert!(holders.iter().all(|holder| *holder == winners[0]));
+    assert_eq!(whole_chain(&stores[0]).await.len(), 1);
+}
+
+async fn a_key_begins_one_operation_whoever_asks(rig: &Rig) {
+    let stores = two(rig);
+    let tasks = (0..32_usize).map(|number| {
+        let store = stores[number % 2].clone();
+        tokio::spawn(async move {
+            let (mut new, intent) = operation(&format!("user-{number}"));
+            new.idempotency_key = "the-same".into();
+            store.begin(new, intent).await.unwrap()
+        })
+    });
+    let (mut new, mut seen) = (0, 0);
+    for task in tasks.collect::<Vec<_>>() {
+        match task.await.unwrap() {
+            Begun::New => new += 1,
+            Begun::Seen(_) => seen += 1,
+            Begun::Busy(holder) => panic!("{holder}"),
+        }
+    }
+    assert_eq!((new, seen), (1, 31));
+    assert_eq!(whole_chain(&stores[0]).await.len(), 1);
+    assert_eq!(stores[0].list_grants(None, page(None, 5)).await.unwrap().items.len(), 0);
+}
+
+async fn one_that_fails_spoils_nobody_elses(rig: &Rig) {
+    let store = rig.open("one");
+    // Finishing what was never begun fails; it shares batches with what succeeds.
+    let tasks = (0..100_usize).map(|number| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            if number % 5 == 0 {
+                let (new, _) = operation("never-begun");
+                store.finish(finish(&new)).await.unwrap_err();
+            } else {
+                let record = event(Phase::Event, "alice", "x", "");
+                store.record(vec![record.clone(), record]).await.unwrap();
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    assert_eq!(whole_chain(&store).await.len(), 160);
+}

@@ -1,1 +1,121 @@
+//! Users and grants.
 
+use iam_sorry_store::{Finish, ManagedUser, Store};
+
+use crate::on_both;
+use crate::rig::{Rig, finish, grant, operation, page};
+
+on_both! {
+    users_are_listed_by_namespace,
+    a_user_that_is_gone_takes_its_grants_along,
+    deleted_keys_mark_their_grants,
+    grants_are_listed_newest_first,
+}
+
+fn user(name: &str, namespace: &str) -> ManagedUser {
+    ManagedUser {
+        name: name.into(),
+        arn: format!("arn:aws:iam::1:user/iam-sorry/{name}"),
+        namespace: namespace.into(),
+        owner: "corp/uuid-alice".into(),
+        created_ms: 5,
+        adopted: true,
+    }
+}
+
+/// Does one operation whose end is what `edit` makes of it.
+async fn done(store: &Store, resource: &str, edit: impl FnOnce(&mut Finish)) -> String {
+    let (new, intent) = operation(resource);
+    store.begin(new.clone(), intent).await.unwrap();
+    let mut end = finish(&new);
+    edit(&mut end);
+    store.finish(end).await.unwrap();
+    new.id
+}
+
+async fn names(store: &Store, namespaces: Option<&[String]>, limit: u32) -> Vec<String> {
+    let (mut names, mut cursor) = (Vec::new(), None);
+    loop {
+        let part = store.list_users(namespaces, page(cursor, limit)).await.unwrap();
+        names.extend(part.items.into_iter().map(|user| user.name));
+        cursor = part.next;
+        if cursor.is_none() {
+            return names;
+        }
+    }
+}
+
+async fn users_are_listed_by_namespace(rig: &Rig) {
+    let store = rig.open("one");
+    for (name, namespace) in
+        [("lab-b", "lab"), ("Lab-A", "lab"), ("dirk", "dirk"), ("lab-c", "lab"), ("web_1", "web")]
+    {
+        done(&store, name, |end| end.user = Some(user(name, namespace))).await;
+    }
+    for limit in [1, 2, 50] {
+        assert_eq!(names(&store, None, limit).await, ["dirk", "Lab-A", "lab-b", "lab-c", "web_1"]);
+        assert_eq!(names(&store, Some(&["lab".into()]), limit).await, ["Lab-A", "lab-b", "lab-c"]);
+        let two = ["web".to_owned(), "dirk".to_owned()];
+        assert_eq!(names(&store, Some(&two), limit).await, ["dirk", "web_1"]);
+    }
+    assert!(names(&store, Some(&[]), 5).await.is_empty());
+    assert!(names(&store, Some(&["%".into()]), 5).await.is_empty());
+
+    // Adopting again, in other letters, changes the row and makes no second one.
+    done(&store, "lab-a", |end| end.user = Some(user("lab-a", "lab"))).await;
+    assert_eq!(names(&store, Some(&["lab".into()]), 9).await, ["lab-a", "lab-b", "lab-c"]);
+}
+
+async fn a_user_that_is_gone_takes_its_grants_along(rig: &Rig) {
+    let store = rig.open("one");
+    done(&store, "lab-anna", |end| {
+        end.user = Some(user("Lab-Anna", "lab"));
+        let mut role = grant("ASIAROLE", 3);
+        role.kind = "role".into();
+        role.resource = "lab-anna".into();
+        end.grants = vec![grant("AKIA1", 1), grant("ASIA2", 2), role];
+    })
+    .await;
+    done(&store, "lab-anna", |end| end.deleted_user = Some("LAB-ANNA".into())).await;
+    assert_eq!(store.user("lab-anna").await.unwrap(), None);
+    let grants = store.list_grants(None, page(None, 10)).await.unwrap().items;
+    let deleted: Vec<_> = grants.iter().map(|one| (one.new.access_key_id.as_str(), one.deleted)).collect();
+    assert_eq!(deleted, [("ASIAROLE", false), ("ASIA2", true), ("AKIA1", true)]);
+}
+
+async fn deleted_keys_mark_their_grants(rig: &Rig) {
+    let store = rig.open("one");
+    let made = done(&store, "lab-anna", |end| end.grants = vec![grant("AKIA1", 1), grant("AKIA2", 2)]).await;
+    done(&store, "lab-anna", |end| end.deleted_keys = vec!["AKIA1".into(), "AKIA9".into()]).await;
+    let first = store.grant_of_key("AKIA1").await.unwrap().unwrap();
+    assert!(first.deleted);
+    assert_eq!((first.operation, first.new), (made, grant("AKIA1", 1)));
+    assert!(!store.grant_of_key("AKIA2").await.unwrap().unwrap().deleted);
+    assert_eq!(store.grant_of_key("AKIA9").await.unwrap(), None);
+}
+
+async fn grants_are_listed_newest_first(rig: &Rig) {
+    let store = rig.open("one");
+    for operation in 0..3 {
+        done(&store, "lab-anna", |end| {
+            end.grants = (0..4).map(|key| grant(&format!("ASIA{operation}{key}"), 10 + key % 2)).collect();
+        })
+        .await;
+    }
+    let all = store.list_grants(None, page(None, 50)).await.unwrap().items;
+    assert_eq!(all.len(), 12);
+    assert!(all.iter().map(|one| one.new.issued_ms).is_sorted_by(|a, b| a >= b));
+    for limit in [1, 5] {
+        let (mut parts, mut cursor) = (Vec::new(), None);
+        loop {
+            let part = store.list_grants(Some("corp/uuid-alice"), page(cursor, limit)).await.unwrap();
+            parts.extend(part.items);
+            cursor = part.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(parts, all);
+    }
+    assert!(store.list_grants(Some("corp/nobody"), page(None, 5)).await.unwrap().items.is_empty());
+}

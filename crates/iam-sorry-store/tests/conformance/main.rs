@@ -1,4 +1,5 @@
 //! One suite, run on SQLite and on PostgreSQL: what the store promises, whichever engine is inside.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod audit;
 mod crowds;

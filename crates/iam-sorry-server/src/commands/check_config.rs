@@ -1,0 +1,43 @@
+//! `iam-sorryd check-config`: what is wrong, before the service is started with it.
+
+use super::serve::way_to_aws;
+use super::{ConfigFile, Failure, print};
+use crate::config::Config;
+use crate::login::Ways;
+use crate::services::rules::LiveRules;
+
+/// Its arguments.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+/// Reads the file and everything that it names on this machine; asks no other machine, changes nothing, shows no secret.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let config = arguments.file.load()?;
+    let rules = LiveRules::open(config.rules.clone(), config.rules_settings())
+        .map_err(|p| Failure::found(p.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    way_to_aws(&config.aws)?;
+    config.store_settings().map_err(Failure::found)?;
+    Ways::new(&config.login).map_err(Failure::found)?;
+    print(summary(&config, rules.status().rules))
+}
+
+fn summary(config: &Config, rules: usize) -> String {
+    let ways = Ways::new(&config.login).map(|ways| ways.methods()).unwrap_or_default();
+    let ways: Vec<&str> = ways.into_iter().map(iam_sorry_core::identity::Method::as_str).collect();
+    let transport = if config.http.tls.is_some() { "TLS" } else { "plain, behind a proxy on this machine" };
+    let names: Vec<&str> = config.namespaces.iter().map(|namespace| namespace.name.as_str()).collect();
+    format!(
+        "name        {}\norigin      {}\nlistens on  {} ({transport})\nstore       {}\nAWS         {}\nsign-in     \
+         {}\nrules       {rules}\nnamespaces  {}\nThe configuration is good.",
+        config.name,
+        config.http.origin,
+        config.http.listen,
+        if config.store.path.is_some() { "SQLite" } else { "PostgreSQL" },
+        config.aws.region,
+        ways.join(", "),
+        names.join(", "),
+    )
+}

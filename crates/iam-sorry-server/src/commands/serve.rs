@@ -1,0 +1,214 @@
+//! `iam-sorryd serve`: puts the service together, runs it, and stops it without leaving anything half done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use iam_sorry_aws::{Aws, Settings as SdkSettings, lookup};
+use iam_sorry_core::names::{CallerArn, Principal};
+use iam_sorry_store::{Engine, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{ConfigFile, Failure, notice};
+use crate::config::aws::AwsSettings;
+use crate::config::{Config, ServiceIdentity};
+use crate::http::{Health, Http, Metrics, start_logging};
+use crate::services::rules::{LOOK_EVERY, LiveRules, Reload};
+use crate::services::{AWS_TIME, Clock, Parts, Service};
+use crate::{http, web};
+
+/// Its arguments.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let config = arguments.file.load()?;
+    start_logging(config.log);
+    runtime()?.block_on(serve(config))
+}
+
+/// The threads that everything runs on.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("the threads can't be started: {e}")))
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    // Before anything else, so that no early signal kills it half-way through its start.
+    let stop = stop_signal()?;
+    let clock = Clock::system();
+    let aws = way_to_aws(&config.aws)?;
+    let identity = ServiceIdentity::new(config.aws.identity.clone());
+    let caller = own_identity(&aws, &identity, &clock, &config.aws).await?;
+    let mut settings = config.rules_settings();
+    settings.protect(&arn_of(&caller));
+    let rules = LiveRules::open(config.rules.clone(), settings).map_err(found)?;
+    let rules = Arc::new(rules);
+
+    let store_settings = config.store_settings().map_err(Failure::found)?;
+    let instance = random_name()?;
+    let store = Store::open(&store_settings, &instance).map_err(Failure::new)?;
+    let service = Service::new(Parts {
+        store: store.clone(),
+        rules: rules.handle(),
+        aws,
+        identity,
+        actions: config.actions.clone(),
+        clock,
+        instance: instance.clone(),
+        other_instances: matches!(store_settings.engine, Engine::Postgres { .. }),
+    });
+    let background = service.start().await.map_err(Failure::new)?;
+    let watching = tokio::spawn(rules.clone().watch(LOOK_EVERY));
+
+    let health = Arc::new(health(&service, &rules));
+    let pages = web::pages(service.clone(), config.http.origin.clone());
+    let http = Http::bind(&config.http, service.clone(), Some(pages), health, Metrics::new());
+    let http = http.await.map_err(Failure::new)?;
+    let address = http.address().map_err(|e| Failure::new(format!("no address to listen on: {e}")))?;
+    let reloading = tokio::spawn(reload_on_hangup(rules, http.certificates()));
+    tracing::info!(%address, instance, caller = arn_of(&caller), "serving");
+    notice(format_args!("iam-sorryd serves {} on {address}, as {}", config.http.origin, arn_of(&caller)));
+
+    let (say_stop, stopping) = watch::channel(false);
+    let serving = tokio::spawn(http.serve(stopping));
+    stop.await;
+    tracing::info!("stopping: what is under way is finished, nothing new starts");
+    let _ = say_stop.send(true);
+    let patience = Duration::from_secs(config.http.stop_seconds.into());
+    let left = service.stop(patience).await;
+    let _ = serving.await;
+    drop(background);
+    watching.abort();
+    reloading.abort();
+    store.close().await;
+    if left > 0 {
+        tracing::warn!(
+            left,
+            "operations were still under way; the next start, or another instance, settles them"
+        );
+    }
+    Ok(())
+}
+
+fn found<E: std::fmt::Display>(problems: Vec<E>) -> Failure {
+    Failure::found(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// SDK clients as the configuration has them.
+pub fn way_to_aws(settings: &AwsSettings) -> Result<Aws, Failure> {
+    let mut sdk = SdkSettings::new(&settings.region);
+    sdk.endpoint_sts = settings.endpoint_sts.clone();
+    sdk.endpoint_iam = settings.endpoint_iam.clone();
+    sdk.app_name = Some("iam-sorryd".into());
+    sdk.attempt_timeout = Duration::from_secs(5);
+    sdk.connect_timeout = Duration::from_secs(3);
+    sdk.operation_timeout = Some(AWS_TIME);
+    if let Some(file) = &settings.ca_file {
+        let pem = std::fs::read(file);
+        sdk.ca_bundle =
+            Some(pem.map_err(|e| Failure::found(format!("aws.ca_file {}: {e}", file.display())))?);
+    }
+    Aws::new(&sdk).map_err(Failure::found)
+}
+
+/// Who the service is to AWS. The rules protect it from the service's own actions, so there is no start without it.
+async fn own_identity(
+    aws: &Aws,
+    identity: &ServiceIdentity,
+    clock: &Clock,
+    settings: &AwsSettings,
+) -> Result<CallerArn, Failure> {
+    let credentials = identity.current(clock.now()).await.map_err(Failure::new)?;
+    let caller = lookup::caller(aws, &credentials)
+        .await
+        .map_err(|e| Failure::new(format!("AWS does not say whose the service's credentials are.\n{e}")))?;
+    match &settings.account {
+        Some(account) if *account != caller.account => Err(Failure::found(format!(
+            "The service's AWS identity is of account {}, but aws.account is {account}.\nGive it the identity of the \
+             right account, or correct aws.account.",
+            caller.account
+        ))),
+        _ => Ok(caller),
+    }
+}
+
+fn arn_of(caller: &CallerArn) -> String {
+    let CallerArn { partition, account, principal } = caller;
+    match principal {
+        Principal::Root => format!("arn:{partition}:iam::{account}:root"),
+        Principal::User(name) => format!("arn:{partition}:iam::{account}:user/{name}"),
+        Principal::AssumedRole(role, session) => {
+            format!("arn:{partition}:sts::{account}:assumed-role/{role}/{session}")
+        }
+        Principal::Other(resource) => format!("arn:{partition}:sts::{account}:{resource}"),
+    }
+}
+
+fn random_name() -> Result<String, Failure> {
+    let mut bytes = [0; 8];
+    rand::fill(&mut bytes).map_err(|_| Failure::new("the system gives no random numbers"))?;
+    Ok(format!("{:016x}", u64::from_be_bytes(bytes)))
+}
+
+fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
+    let (database, acting, rules) = (service.store().clone(), service.clone(), rules.clone());
+    Health::default()
+        .with("database", move || {
+            let store = database.clone();
+            async move {
+                store.head().await.map(|(seq, _)| format!("{seq} records")).map_err(|_| "no answer".into())
+            }
+        })
+        .with("actions", move || {
+            let ready = acting.ready();
+            async move { ready.map(|()| "possible".into()).map_err(|refusal| refusal.detail) }
+        })
+        .with("rules", move || {
+            let status = rules.status();
+            // A bad file is the operator's to mend, and no reason to send people to another instance.
+            async move {
+                let in_force = format!("{} in force", status.rules);
+                Ok(status
+                    .problem
+                    .map_or(in_force.clone(), |_| format!("{in_force}; the files hold mistakes")))
+            }
+        })
+}
+
+/// SIGHUP: rules and certificates are read again.
+async fn reload_on_hangup(rules: Arc<LiveRules>, certificates: Option<Arc<http::Certificates>>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        match rules.reload() {
+            Reload::Refused(problems) => tracing::error!(
+                problems = problems.len(),
+                first = problems.first().map(ToString::to_string),
+                "the rules can't be used; those in force stay"
+            ),
+            Reload::Loaded { rules, digest } => tracing::info!(rules, digest, "rules loaded"),
+            Reload::Unchanged => {}
+        }
+        if let Some(Err(error)) = certificates.as_ref().map(|certificates| certificates.reload()) {
+            tracing::error!(%error, "the certificate can't be used; the one in use stays");
+        }
+    }
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let listen = |kind| signal(kind).map_err(|e| Failure::new(format!("signals can't be received: {e}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

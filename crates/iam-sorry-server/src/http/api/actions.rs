@@ -1,0 +1,197 @@
+//! IAM users, their policies and keys.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use iam_sorry_core::api::{
+    CreateUser, DeleteKey, Done, KeyInfo, NewKey, Options, Page, PageQuery, PolicyChange, UserDetails,
+    UserInfo,
+};
+
+use super::super::extract::{Json, Name, Names, NoBody, Query, SignedIn};
+use super::super::openapi::{IdempotencyHeader, KeyPath, NewKeyAnswer, UserPath};
+use super::super::problem::ApiError;
+use super::{App, secret_json};
+use crate::services::{Given, IdempotencyKey};
+
+/// The users of my namespaces; with `all`, every one that the rules let me see.
+#[utoipa::path(get, path = "/api/v1/users", operation_id = "listUsers", tag = "users", params(PageQuery),
+    responses((status = 200, description = "Users that the service made or adopted", body = Page<UserInfo>)),
+    security(("session" = [])))]
+pub async fn users(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    Query(query): Query<PageQuery>,
+) -> Result<Answer<Page<UserInfo>>, ApiError> {
+    Ok(Answer(app.service.list_users(&caller, query).await?))
+}
+
+/// Creates an IAM user in the namespace that its name says, with that namespace's permissions boundary.
+#[utoipa::path(post, path = "/api/v1/users", operation_id = "createUser", tag = "users",
+    params(IdempotencyHeader), request_body = CreateUser,
+    responses((status = 200, description = "Done, or what would be", body = Done)), security(("session" = [])))]
+pub async fn create_user(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Json(request): Json<CreateUser>,
+) -> Result<Answer<Done>, ApiError> {
+    Ok(Answer(app.service.create_user(&caller, key.as_ref(), request).await?))
+}
+
+/// A user, as IAM says it is now.
+#[utoipa::path(get, path = "/api/v1/users/{name}", operation_id = "showUser", tag = "users", params(UserPath),
+    responses((status = 200, description = "The user, its policies and keys", body = UserDetails)),
+    security(("session" = [])))]
+pub async fn user(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    Name(name): Name,
+) -> Result<Answer<UserDetails>, ApiError> {
+    Ok(Answer(app.service.show_user(&caller, &name).await?))
+}
+
+/// Deletes a user with everything that is attached to it.
+#[utoipa::path(delete, path = "/api/v1/users/{name}", operation_id = "deleteUser", tag = "users",
+    params(UserPath, Options, IdempotencyHeader),
+    responses((status = 200, description = "Done, or what would be", body = Done)), security(("session" = [])))]
+pub async fn delete_user(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Name(name): Name,
+    Query(options): Query<Options>,
+    NoBody: NoBody,
+) -> Result<Answer<Done>, ApiError> {
+    Ok(Answer(app.service.delete_user(&caller, key.as_ref(), &name, options).await?))
+}
+
+/// Takes an IAM user that was there before into the service's care.
+#[utoipa::path(post, path = "/api/v1/users/{name}/adopt", operation_id = "adoptUser", tag = "users",
+    params(UserPath, Options, IdempotencyHeader),
+    responses((status = 200, description = "Done, or what would be", body = Done)), security(("session" = [])))]
+pub async fn adopt_user(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Name(name): Name,
+    Query(options): Query<Options>,
+    NoBody: NoBody,
+) -> Result<Answer<Done>, ApiError> {
+    Ok(Answer(app.service.adopt_user(&caller, key.as_ref(), &name, options).await?))
+}
+
+/// Attaches a managed policy of the allow-list.
+#[utoipa::path(post, path = "/api/v1/users/{name}/policies", operation_id = "attachPolicy", tag = "policies",
+    params(UserPath, IdempotencyHeader), request_body = PolicyChange,
+    responses((status = 200, description = "Done, or what would be", body = Done)), security(("session" = [])))]
+pub async fn attach_policy(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Name(name): Name,
+    Json(change): Json<PolicyChange>,
+) -> Result<Answer<Done>, ApiError> {
+    Ok(Answer(app.service.attach_policy(&caller, key.as_ref(), &name, change).await?))
+}
+
+/// Detaches a managed policy.
+#[utoipa::path(delete, path = "/api/v1/users/{name}/policies", operation_id = "detachPolicy", tag = "policies",
+    params(UserPath, PolicyChange, IdempotencyHeader),
+    responses((status = 200, description = "Done, or what would be", body = Done)), security(("session" = [])))]
+pub async fn detach_policy(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Name(name): Name,
+    Query(change): Query<PolicyChange>,
+    NoBody: NoBody,
+) -> Result<Answer<Done>, ApiError> {
+    Ok(Answer(app.service.detach_policy(&caller, key.as_ref(), &name, change).await?))
+}
+
+/// The policies that may be attached at all.
+#[utoipa::path(get, path = "/api/v1/policies", operation_id = "listPolicies", tag = "policies",
+    responses((status = 200, description = "ARNs, all on one page", body = Page<String>)), security(("session" = [])))]
+pub async fn policies(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+) -> Result<Answer<Page<String>>, ApiError> {
+    Ok(Answer(Page { items: app.service.list_policies(&caller).await?, next: None }))
+}
+
+/// The roles that I may assume.
+#[utoipa::path(get, path = "/api/v1/roles", operation_id = "listRoles", tag = "credentials",
+    responses((status = 200, description = "ARNs, all on one page", body = Page<String>)), security(("session" = [])))]
+pub async fn roles(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+) -> Result<Answer<Page<String>>, ApiError> {
+    Ok(Answer(Page { items: app.service.list_roles(&caller).await?, next: None }))
+}
+
+/// A user's access keys, without their secrets.
+#[utoipa::path(get, path = "/api/v1/users/{name}/keys", operation_id = "listKeys", tag = "keys", params(UserPath),
+    responses((status = 200, description = "All of them, on one page", body = Page<KeyInfo>)),
+    security(("session" = [])))]
+pub async fn keys(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    Name(name): Name,
+) -> Result<Answer<Page<KeyInfo>>, ApiError> {
+    Ok(Answer(Page { items: app.service.list_keys(&caller, &name).await?, next: None }))
+}
+
+/// Makes a permanent access key. Its secret is shown this once; a dry run answers what would be done.
+#[utoipa::path(post, path = "/api/v1/users/{name}/keys", operation_id = "createKey", tag = "keys",
+    params(UserPath, Options, IdempotencyHeader),
+    responses((status = 200, description = "The new key, or what would be done", body = NewKeyAnswer)),
+    security(("session" = [])))]
+pub async fn create_key(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Name(name): Name,
+    Query(options): Query<Options>,
+    NoBody: NoBody,
+) -> Result<Response, ApiError> {
+    Ok(new_key(app.service.create_access_key(&caller, key.as_ref(), &name, options).await?))
+}
+
+/// Puts a new key in the place of an old one, which is deleted unless somebody still uses it.
+#[utoipa::path(post, path = "/api/v1/users/{name}/keys/{id}/rotate", operation_id = "rotateKey", tag = "keys",
+    params(KeyPath, Options, IdempotencyHeader),
+    responses((status = 200, description = "The new key, or what would be done", body = NewKeyAnswer)),
+    security(("session" = [])))]
+pub async fn rotate_key(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Names(name, id): Names,
+    Query(options): Query<Options>,
+    NoBody: NoBody,
+) -> Result<Response, ApiError> {
+    Ok(new_key(app.service.rotate_key(&caller, key.as_ref(), &name, &id, options).await?))
+}
+
+/// Deletes an access key that nobody uses any more, or, with `force`, any.
+#[utoipa::path(delete, path = "/api/v1/users/{name}/keys/{id}", operation_id = "deleteKey", tag = "keys",
+    params(KeyPath, DeleteKey, IdempotencyHeader),
+    responses((status = 200, description = "Done, or what would be", body = Done)), security(("session" = [])))]
+pub async fn delete_key(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Names(name, id): Names,
+    Query(options): Query<DeleteKey>,
+    NoBody: NoBody,
+) -> Result<Answer<Done>, ApiError> {
+    Ok(Answer(app.service.delete_access_key(&caller, key.as_ref(), &name, &id, options).await?))
+}
+
+fn new_key(given: Given<NewKey>) -> Response {
+    match given {
+        Given::New(key) => secret_json(key.to_json()),
+        Given::DryRun(done) => Answer(done).into_response(),
+    }
+}

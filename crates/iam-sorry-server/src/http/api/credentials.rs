@@ -1,0 +1,54 @@
+//! Temporary credentials, what was handed out, and why something is allowed or not.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use iam_sorry_core::api::{CredentialsRequest, ExplainRequest, Explanation, GrantInfo, Page, PageQuery};
+
+use super::super::extract::{Json, Query, SignedIn};
+use super::super::openapi::{IdempotencyHeader, IssuedAnswer};
+use super::super::problem::ApiError;
+use super::{App, secret_json};
+use crate::services::{Given, IdempotencyKey};
+
+/// What I was given; with `all`, everybody, for auditors. Without secrets.
+#[utoipa::path(get, path = "/api/v1/credentials", operation_id = "listCredentials", tag = "credentials",
+    params(PageQuery),
+    responses((status = 200, description = "Newest first", body = Page<GrantInfo>)), security(("session" = [])))]
+pub async fn grants(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    Query(query): Query<PageQuery>,
+) -> Result<Answer<Page<GrantInfo>>, ApiError> {
+    Ok(Answer(app.service.list_grants(&caller, query).await?))
+}
+
+/// Issues temporary credentials of an IAM user or a role, shown this once. Durations are cut to what the rules allow.
+#[utoipa::path(post, path = "/api/v1/credentials", operation_id = "issueCredentials", tag = "credentials",
+    params(IdempotencyHeader), request_body = CredentialsRequest,
+    responses((status = 200, description = "The credentials, or what would be done", body = IssuedAnswer)),
+    security(("session" = [])))]
+pub async fn issue(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Json(request): Json<CredentialsRequest>,
+) -> Result<Response, ApiError> {
+    Ok(match app.service.issue_credentials(&caller, key.as_ref(), request).await? {
+        Given::New(issued) => secret_json(issued.to_json()),
+        Given::DryRun(done) => Answer(done).into_response(),
+    })
+}
+
+/// Says whether I may do something, and which rule decides.
+#[utoipa::path(post, path = "/api/v1/explain", operation_id = "explain", tag = "credentials",
+    request_body = ExplainRequest,
+    responses((status = 200, description = "The decision and its reasons", body = Explanation)),
+    security(("session" = [])))]
+pub async fn explain(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    Json(request): Json<ExplainRequest>,
+) -> Result<Answer<Explanation>, ApiError> {
+    Ok(Answer(app.service.explain(&caller, request).await?))
+}

@@ -1,0 +1,83 @@
+//! The interface under `/api/v1`: handlers that read a request, ask the services, and write the answer. They decide
+//! nothing. Each one's `#[utoipa::path]` is its part of the published document.
+
+pub mod actions;
+pub mod audit;
+pub mod credentials;
+pub mod login;
+pub mod people;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use axum::routing::{MethodRouter, delete, get, post};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use iam_sorry_core::api::PREFIX;
+use zeroize::Zeroizing;
+
+use crate::services::Service;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct App {
+    /// The services.
+    pub service: Service,
+}
+
+/// Every route, under [`PREFIX`]. A test holds it against the published document.
+fn table() -> Vec<(&'static str, MethodRouter<App>)> {
+    vec![
+        ("/openapi.json", get(super::openapi::document)),
+        ("/service", get(login::service)),
+        ("/login/ssh/challenge", post(login::ssh_challenge)),
+        ("/login/ssh", post(login::ssh)),
+        ("/login/ldap", post(login::ldap)),
+        ("/logout", post(login::logout)),
+        ("/me", get(people::me)),
+        ("/sessions", get(people::sessions)),
+        ("/sessions/{id}", delete(people::end_session)),
+        ("/ssh-keys", get(people::ssh_keys).post(people::register_ssh_key)),
+        ("/ssh-keys/{fingerprint}", delete(people::remove_ssh_key)),
+        ("/users", get(actions::users).post(actions::create_user)),
+        ("/users/{name}", get(actions::user).delete(actions::delete_user)),
+        ("/users/{name}/adopt", post(actions::adopt_user)),
+        ("/users/{name}/policies", post(actions::attach_policy).delete(actions::detach_policy)),
+        ("/users/{name}/keys", get(actions::keys).post(actions::create_key)),
+        ("/users/{name}/keys/{id}", delete(actions::delete_key)),
+        ("/users/{name}/keys/{id}/rotate", post(actions::rotate_key)),
+        ("/policies", get(actions::policies)),
+        ("/roles", get(actions::roles)),
+        ("/credentials", get(credentials::grants).post(credentials::issue)),
+        ("/explain", post(credentials::explain)),
+        ("/audit", get(audit::page)),
+        ("/audit/export", get(audit::export)),
+        ("/audit/key", get(audit::key)),
+    ]
+}
+
+/// The interface.
+pub fn router(app: App) -> Router {
+    table()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(&format!("{PREFIX}{path}"), methods))
+        .with_state(app)
+}
+
+/// The paths of the interface.
+pub fn paths() -> Vec<String> {
+    table().into_iter().map(|(path, _)| format!("{PREFIX}{path}")).collect()
+}
+
+/// An answer that holds a secret: its only copy is wiped when it was sent.
+fn secret_json(json: Zeroizing<String>) -> Response {
+    struct Wiped(Zeroizing<String>);
+    impl AsRef<[u8]> for Wiped {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_bytes()
+        }
+    }
+    let mut response = Response::new(Body::from(Bytes::from_owner(Wiped(json))));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,253 @@
+//! The published document (OpenAPI 3.1), made from the handlers and the types that are really sent.
+
+use std::sync::LazyLock;
+
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use iam_sorry_core::api::{Done, IssuedCredentials, NewKey, Problem};
+use serde::Deserialize;
+use utoipa::openapi::header::Header;
+use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
+use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
+
+use super::api::{actions, audit, credentials, login, people};
+
+/// The header that makes a request safe to send again.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its description is used")]
+pub struct IdempotencyHeader {
+    /// The same key again gives the same outcome, without its secrets (draft-ietf-httpapi-idempotency-key-header).
+    #[serde(rename = "Idempotency-Key")]
+    #[param(required = false, pattern = "^[A-Za-z0-9_-]{8,64}$")]
+    pub idempotency_key: Option<String>,
+}
+
+/// A user in the path.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its description is used")]
+pub struct UserPath {
+    /// The IAM user's name.
+    #[param(min_length = 1, max_length = 64)]
+    pub name: String,
+}
+
+/// A user's key in the path.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its description is used")]
+pub struct KeyPath {
+    /// The IAM user's name.
+    #[param(min_length = 1, max_length = 64)]
+    pub name: String,
+    /// The access key's id, `AKIA...`.
+    #[param(pattern = "^[A-Z0-9]{16,128}$")]
+    pub id: String,
+}
+
+/// A new key, or what a dry run says.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub enum NewKeyAnswer {
+    /// The key.
+    New(NewKey),
+    /// A dry run.
+    DryRun(Done),
+}
+
+/// Credentials, or what a dry run says.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub enum IssuedAnswer {
+    /// The credentials.
+    New(IssuedCredentials),
+    /// A dry run.
+    DryRun(Done),
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "iam-sorry",
+        description = "AWS credentials and IAM users for the people of a department, decided by rules, done on their \
+                       behalf, written down under their names.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    paths(
+        document,
+        login::service, login::ssh_challenge, login::ssh, login::ldap, login::logout,
+        people::me, people::sessions, people::end_session,
+        people::ssh_keys, people::register_ssh_key, people::remove_ssh_key,
+        actions::users, actions::create_user, actions::user, actions::delete_user, actions::adopt_user,
+        actions::attach_policy, actions::detach_policy, actions::policies, actions::roles,
+        actions::keys, actions::create_key, actions::rotate_key, actions::delete_key,
+        credentials::grants, credentials::issue, credentials::explain,
+        audit::page, audit::export, audit::key,
+    ),
+    components(schemas(Problem)),
+    tags(
+        (name = "sign-in", description = "Signing in and out"),
+        (name = "sessions", description = "Who is signed in, and with what"),
+        (name = "users", description = "IAM users"),
+        (name = "policies", description = "Their policies"),
+        (name = "keys", description = "Their permanent keys"),
+        (name = "credentials", description = "Temporary credentials"),
+        (name = "audit", description = "The audit trail"),
+        (name = "meta", description = "This document"),
+    ),
+    modifiers(&Common)
+)]
+struct Document;
+
+static JSON: LazyLock<String> = LazyLock::new(|| openapi().to_pretty_json().unwrap_or_default());
+
+/// The document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+/// This document.
+#[utoipa::path(get, path = "/api/v1/openapi.json", operation_id = "openapi", tag = "meta",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")))]
+pub async fn document() -> Response {
+    ([(CONTENT_TYPE, "application/json")], JSON.as_str()).into_response()
+}
+
+const REQUEST_ID: &str = "The request's id, as in log and audit trail";
+
+/// What all operations have in common: the ways in which they fail, and the headers of their answers.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The session token that a sign-in answers with"))
+            .build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("session", SecurityScheme::Http(scheme));
+        for (path, item) in &mut document.paths.paths {
+            for (method, operation) in [
+                (HttpMethod::Get, &mut item.get),
+                (HttpMethod::Post, &mut item.post),
+                (HttpMethod::Delete, &mut item.delete),
+            ] {
+                if let Some(operation) = operation {
+                    complete(path, &method, operation);
+                }
+            }
+        }
+    }
+}
+
+fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            plain_parameter(parameter);
+        }
+    }
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            response.headers.insert("x-request-id".to_owned(), RefOr::T(text_header(REQUEST_ID)));
+        }
+    }
+    let signed_in = operation.security.is_some();
+    let signing_in = path.starts_with("/api/v1/login/");
+    let named = path.contains('{');
+    let body = operation.request_body.is_some();
+    let changes = signed_in && *method != HttpMethod::Get && path != "/api/v1/logout";
+    let problems = [
+        (400, true, "The request, or a name in it, is not of its form", "bad-request, invalid-name"),
+        (401, signed_in, "Nobody is signed in", "sign-in-needed"),
+        (401, signing_in, "The sign-in was refused; never which part was wrong", "sign-in-refused"),
+        (
+            403,
+            signed_in,
+            "The rules or a guardrail forbid it, and `reasons` says which",
+            "not-allowed, guardrail",
+        ),
+        (
+            404,
+            named || path.ends_with("/key") || changes,
+            "There is none, or none that the caller may know of",
+            "not-found",
+        ),
+        (
+            409,
+            changes,
+            "It does not fit what is there, or was done before",
+            "conflict, idempotency-mismatch, already-done, busy",
+        ),
+        (413, body, "The body is larger than 64 KiB", "too-large"),
+        (415, body, "The body is not JSON", "unsupported-media-type"),
+        (429, true, "Too many requests from this person or address", "too-many-requests"),
+        (500, true, "A mistake of the service's", "internal"),
+        (
+            502,
+            signed_in && named || changes,
+            "AWS refused the service itself, or answered nonsense",
+            "aws-refused",
+        ),
+        (
+            503,
+            true,
+            "AWS, the database, the directory or the audit trail can't be reached, or the service is stopping",
+            "aws-unavailable, audit-unavailable, store-unavailable, directory-unavailable, stopping",
+        ),
+    ];
+    for (status, applies, description, codes) in problems {
+        if applies {
+            let problem = problem(status, &format!("{description} (`code`: {codes})."));
+            operation.responses.responses.insert(status.to_string(), RefOr::T(problem));
+        }
+    }
+}
+
+/// A query or header has no null: what is optional is left out.
+fn plain_parameter(parameter: &mut Parameter) {
+    if parameter.parameter_in == ParameterIn::Path {
+        return;
+    }
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
+    let optional = match &schema.schema_type {
+        SchemaType::Array(types) => types.iter().find(|it| **it != Type::Null).cloned(),
+        SchemaType::Type(Type::Boolean) => Some(Type::Boolean),
+        _ => None,
+    };
+    if let Some(kind) = optional {
+        schema.schema_type = SchemaType::Type(kind);
+        parameter.required = Required::False;
+    }
+}
+
+fn problem(status: u16, description: &str) -> utoipa::openapi::Response {
+    let schema = Ref::from_schema_name("Problem");
+    let mut response = ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", ContentBuilder::new().schema(Some(schema)).build())
+        .header("x-request-id", text_header(REQUEST_ID));
+    if status == 401 {
+        response = response.header("www-authenticate", text_header("`Bearer` (RFC 6750)"));
+    }
+    if status == 429 || status == 503 {
+        let seconds = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build();
+        let mut header = Header::new(seconds);
+        header.description = Some("Seconds after which it may work".to_owned());
+        response = response.header("retry-after", header);
+    }
+    response.build()
+}
+
+fn text_header(description: &str) -> Header {
+    let mut header = Header::new(ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).build());
+    header.description = Some(description.to_owned());
+    header
+}

@@ -1,0 +1,78 @@
+//! Two instances on one PostgreSQL, the wire to one of them cut: silence, no error. It stops in time, the other goes on and
+//! takes over, and what the first still wants to write is fenced when its wire heals.
+
+use std::time::{Duration, Instant};
+
+use iam_sorry_core::audit::Phase;
+use iam_sorry_store::{OperationState, Settings, Store, StoreError};
+use testkit::Postgres;
+
+use crate::rig::{assert_fenced, block_on, event, finish, operation, whole_chain};
+
+/// Long enough for a busy machine, short enough for a test.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+#[test]
+fn an_instance_that_is_cut_off_is_fenced() {
+    let postgres = Postgres::shared();
+    let url = postgres.database();
+    let cutter = postgres.cutter();
+    let near = Settings { timeout: TIMEOUT, ..Settings::postgres(url.clone().into(), None).unwrap() };
+    let database = url.rsplit('/').next().unwrap();
+    let far = Settings { timeout: TIMEOUT, ..Settings::postgres(cutter.url(database).into(), None).unwrap() };
+    Store::migrate(&near).unwrap();
+    block_on(async {
+        let (cut, live) = (Store::open(&far, "cut").unwrap(), Store::open(&near, "live").unwrap());
+        let (new, intent) = operation("lab-anna");
+        cut.begin(new.clone(), intent).await.unwrap();
+
+        // Cut in the middle of its work, so that the server may be left with a transaction that holds the chain's head.
+        let busy = (0..8).map(|_| {
+            let cut = cut.clone();
+            tokio::spawn(async move {
+                while cut.record(vec![event(Phase::Event, "alice", "x", "")]).await.is_ok() {}
+            })
+        });
+        let busy: Vec<_> = busy.collect();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cutter.cut();
+
+        // It learns by itself, within its time.
+        let asked = Instant::now();
+        assert!(matches!(cut.beat().await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(cut.operation(&new.id).await, Err(StoreError::Unavailable(_))));
+        assert!(asked.elapsed() < 3 * TIMEOUT, "{:?}", asked.elapsed());
+        for task in busy {
+            task.await.unwrap();
+        }
+
+        // The other is held up no longer than the server waits for a client that has gone silent.
+        let mut tries = 0;
+        while live.beat().await.is_err() {
+            tries += 1;
+            assert!(tries < 3, "the lock was never let go");
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while live.dead_instances(Duration::from_secs(1)).await.unwrap() != ["cut"] {
+            assert!(Instant::now() < deadline);
+            live.beat().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(live.claim(&new.id, "cut").await.unwrap());
+        let mut undone = finish(&new);
+        undone.state = OperationState::Undone;
+
+        // The wire heals while the other is still at work on it.
+        cutter.heal();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while cut.beat().await.is_err() {
+            assert!(Instant::now() < deadline, "it comes back by itself");
+        }
+        assert_fenced(cut.note(&new.id, "{}".into()).await);
+        assert_fenced(cut.finish(finish(&new)).await);
+        live.finish(undone).await.unwrap();
+        assert_fenced(cut.finish(finish(&new)).await);
+        assert_eq!(live.operation(&new.id).await.unwrap().unwrap().state, OperationState::Undone);
+        whole_chain(&live).await;
+    });
+}
