@@ -4,6 +4,7 @@ mod audit;
 mod check_config;
 mod migrate;
 mod output;
+mod rules;
 mod serve;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ enum Verb {
     Migrate(migrate::Arguments),
     /// Exports and verifies the audit trail; makes the key that signs it
     Audit(audit::Arguments),
+    /// Checks, tries and explains rules, those in force or others
+    Rules(rules::Arguments),
 }
 
 /// Where the configuration is.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Migrate(arguments) => migrate::run(&arguments),
         Verb::Audit(arguments) => audit::run(&arguments),
+        Verb::Rules(arguments) => rules::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
