@@ -40,7 +40,7 @@ pub use audit_out::AuditTasks;
 pub use aws::Way;
 pub use clock::Clock;
 pub use export::ExportLines;
-pub use lifecycle::AWS_TIME;
+pub use lifecycle::{AWS_TIME, Background};
 pub use refusal::Refusal;
 pub use sessions::form_secret;
 pub use settings::ActionSettings;
