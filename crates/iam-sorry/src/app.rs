@@ -71,9 +71,14 @@ impl App {
 
     /// `--duration`, else the settings file's, else 36 hours.
     pub fn duration(&self) -> Result<SessionDuration> {
+        Ok(self.asked_duration()?.unwrap_or(SessionDuration::MAX))
+    }
+
+    /// The same where somebody asked for one; a department service has its own idea of the longest.
+    pub fn asked_duration(&self) -> Result<Option<SessionDuration>> {
         match self.global.duration.as_ref().or(self.settings.duration.as_ref()) {
-            Some(text) => Ok(SessionDuration::parse(text)?),
-            None => Ok(SessionDuration::MAX),
+            Some(text) => Ok(Some(SessionDuration::parse(text)?)),
+            None => Ok(None),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The command line as clap sees it: help, completions and man pages all come from here.
 
 mod original;
+mod service;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use original::{Later, Seed};
+pub use service::*;
 
 const EXAMPLES: &str = "\
 The main job, in three commands:
@@ -23,7 +25,7 @@ Exit status:
   1    other failure
   2    usage
   3    profile or credentials missing or unusable
-  4    AWS refused or could not be reached
+  4    AWS or the department service refused or could not be reached
   5    SSH key, agent or sealed value
   130  interrupted
   'exec' returns the command's own.
@@ -97,6 +99,14 @@ pub struct Global {
     #[arg(long, global = true, help_heading = FOR_ALL, hide_short_help = true)]
     pub allow_http: bool,
 
+    /// Department service to ask, or none [default: IAM_SORRY_SERVER, the settings file's, where you are signed in].
+    #[arg(long, value_name = "URL", global = true, help_heading = FOR_ALL)]
+    pub server: Option<String>,
+
+    /// Trust these certificate authorities (PEM) for the service, instead of the system's.
+    #[arg(long, value_name = "FILE", global = true, help_heading = FOR_ALL, hide_short_help = true)]
+    pub ca_file: Option<PathBuf>,
+
     /// Say yes to every question.
     #[arg(long, short = 'y', global = true, help_heading = FOR_ALL)]
     pub yes: bool,
@@ -115,13 +125,15 @@ NAME is taken as the IAM user. What a profile holds decides how:
   permanent keys   They ask STS themselves, and stay in the profile, sealed, so
                    that the next refresh needs no manager.
   anything else    The manager makes an access key for the user, STS is asked
-                   with it, and the key is deleted again.
+                   with it, and the key is deleted again. Without a manager,
+                   the department service does it (iam-sorry login URL).
 
   iam-sorry refresh alice bob carol --profile usermanager
-  iam-sorry refresh --all --duration 12h")]
+  iam-sorry refresh --all --duration 12h
+  iam-sorry refresh --role arn:aws:iam::123456789012:role/lab --as lab")]
     Refresh {
         /// Profiles or IAM users.
-        #[arg(value_name = "NAME", required_unless_present = "all")]
+        #[arg(value_name = "NAME", required_unless_present_any = ["all", "role"])]
         names: Vec<String>,
         /// Every profile that iam-sorry made.
         #[arg(long, conflicts_with = "names")]
@@ -129,6 +141,12 @@ NAME is taken as the IAM user. What a profile holds decides how:
         /// Keep the key that is made for the user, sealed in the profile: later refreshes need no manager.
         #[arg(long)]
         keep_key: bool,
+        /// A role's credentials, through the department service, into the profile that --as names.
+        #[arg(long, value_name = "ARN", conflicts_with_all = ["names", "all", "keep_key"], requires = "into")]
+        role: Option<String>,
+        /// The profile for --role.
+        #[arg(long = "as", id = "into", value_name = "PROFILE", requires = "role")]
+        into: Option<String>,
     },
 
     /// Seal a profile's keys with your SSH key
@@ -379,6 +397,9 @@ Examples:
   aws iam put-user-policy --user-name usermanager --policy-name iam-sorry \\
       --policy-document file://policy.json")]
     Policy(PolicyArgs),
+
+    #[command(flatten)]
+    Service(ServiceVerb),
 
     /// Print completions for a shell
     #[command(after_help = "\

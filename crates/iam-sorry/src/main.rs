@@ -11,6 +11,7 @@ mod keyring;
 mod output;
 mod profile;
 mod progress;
+mod service;
 mod settings;
 mod signals;
 mod supply;

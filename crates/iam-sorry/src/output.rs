@@ -27,8 +27,16 @@ impl Output {
     /// # Errors
     /// A failure that ends quietly where the reader is gone; one that says so where the text could not be written.
     pub fn raw(&self, text: &str) -> Result<()> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// The same of bytes that end anywhere.
+    ///
+    /// # Errors
+    /// As [`Output::raw`].
+    pub fn bytes(&self, bytes: &[u8]) -> Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| match e.kind() {
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| match e.kind() {
             io::ErrorKind::BrokenPipe => Failure::new(Kind::BrokenPipe, ""),
             _ => Failure::other(format!("The output could not be written to stdout: {e}")),
         })

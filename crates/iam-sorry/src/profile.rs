@@ -11,6 +11,9 @@ pub const TOKEN: &str = "aws_session_token";
 /// As the original tool writes them: the IAM user behind the credentials, and when they expire.
 pub const OWNER: &str = "credentials_owner";
 pub const EXPIRATION: &str = "expiration";
+/// With credentials that a department service made: which one, and the role where they are a role's.
+pub const SERVER: &str = "iam_sorry_server";
+pub const ROLE: &str = "iam_sorry_role";
 /// With a manager's key: the namespace that it was made for.
 pub const NAMESPACE: &str = "iam_sorry_namespace";
 /// A permanent key under names that SDKs don't read: kept sealed beside temporary credentials, or served through

@@ -59,6 +59,9 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "set by 'shell' to its profile; 'status' shows it, and a second 'shell' refuses to start",
     ),
     ("IAM_SORRY_SSH_KEY", "SSH key that seals and opens (default ~/.ssh/id_ed25519)"),
+    ("IAM_SORRY_SERVER", "department service to ask, where --server is not given; none: no service"),
+    ("IAM_SORRY_TOKEN", "a session's token for that service, for programs that can't sign in"),
+    ("IAM_SORRY_CA_FILE", "certificate authorities (PEM) to trust for the service, instead of the system's"),
     ("IAM_SORRY_LOCK_DIR", "node-local folder for locks, where the home is on NFS"),
     (
         "IAM_SORRY_ALLOW_HTTP",
@@ -77,6 +80,8 @@ struct SettingsFile {
     ssh_key: Option<PathBuf>,
     duration: Option<Hours>,
     lock_dir: Option<PathBuf>,
+    server: Option<String>,
+    ca_file: Option<PathBuf>,
     #[serde(default)]
     refuse_legacy: bool,
 }
@@ -122,6 +127,12 @@ pub struct Settings {
     /// The key in AWS's own variables.
     pub handed_over: Option<Credentials>,
     pub keys: KeyringOptions,
+    /// The department service: the variable's, else the settings file's.
+    pub server: Option<String>,
+    /// A session's token that was handed over.
+    pub server_token: Option<SecretString>,
+    /// Whom to trust for the service's certificate.
+    pub server_ca: Option<PathBuf>,
     pub no_color: bool,
     pub region: Option<String>,
     pub endpoint: Option<String>,
@@ -184,6 +195,9 @@ impl Settings {
                 refuse_legacy: file.refuse_legacy,
                 ..KeyringOptions::from_variables(|name| env::var_os(name))
             },
+            server: text("IAM_SORRY_SERVER").or(file.server),
+            server_token: text("IAM_SORRY_TOKEN").map(Into::into),
+            server_ca: path("IAM_SORRY_CA_FILE").or(file.ca_file).map(expand_home),
             no_color: text("NO_COLOR").is_some(),
             region: text("AWS_REGION").or_else(|| text("AWS_DEFAULT_REGION")),
             endpoint: text("AWS_ENDPOINT_URL"),
@@ -222,7 +236,7 @@ fn read_settings_file(path: &Path) -> Result<SettingsFile> {
     };
     toml::from_str(&text).map_err(|e| {
         Failure::usage(format!(
-            "The settings file {} can't be understood: {}\nIt knows: profile, ssh_key, duration, lock_dir, refuse_legacy",
+            "The settings file {} can't be understood: {}\nIt knows: profile, ssh_key, duration, lock_dir, server, ca_file, refuse_legacy",
             path.display(),
             e.message()
         ))

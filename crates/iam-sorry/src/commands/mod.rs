@@ -15,6 +15,7 @@ pub mod refresh;
 mod rename;
 mod rotate;
 mod serve_credentials;
+pub mod service;
 mod shell;
 mod show;
 mod status;
@@ -49,7 +50,11 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::Shell { target } => return shell::run(app, &target, core_limit),
         Verb::Status { json } => return status::run(app, json),
         Verb::Profiles => completions::profiles(app),
-        Verb::Refresh { names, all, keep_key } => refresh::run(app, &refresh::Plan { names, all, keep_key }),
+        Verb::Refresh { role: Some(role), into: Some(profile), .. } => service::role(app, &role, &profile),
+        Verb::Refresh { names, all, keep_key, .. } => {
+            refresh::run(app, &refresh::Plan { names, all, keep_key })
+        }
+        Verb::Service(verb) => service::run(app, verb),
         Verb::Encrypt { target, process } => encrypt::encrypt(app, &target, process),
         Verb::Decrypt { target } => encrypt::decrypt(app, &target),
         Verb::Recipients { action } => recipients::run(app, action),
@@ -81,7 +86,8 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
 fn sees_to_leftovers(verb: Option<&Verb>, seed: &Seed) -> bool {
     match verb {
         Some(Verb::Refresh { .. } | Verb::Rotate { .. } | Verb::Doctor { .. }) => true,
-        Some(Verb::Profiles | Verb::Status { .. }) => true,
+        // The service's verbs have nothing to do with what a manager's run left.
+        Some(Verb::Profiles | Verb::Status { .. } | Verb::Service(_)) => true,
         Some(_) => false,
         None => {
             let shows = [&seed.show_encrypted, &seed.show_decrypted, &seed.eval].iter().any(|p| p.is_some());

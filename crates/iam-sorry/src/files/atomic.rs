@@ -110,7 +110,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
 }
 
 /// Makes the folder of a file, and those above it, for the owner alone. What exists keeps its mode.
-pub(super) fn create_folder_of(path: &Path) -> Result<(), FileError> {
+pub fn create_folder_of(path: &Path) -> Result<(), FileError> {
     let folder = folder_of(path);
     if folder.is_dir() {
         return Ok(());
@@ -203,6 +203,44 @@ impl Drop for Temporary {
         if !self.renamed {
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+/// A file that is written piece by piece, for the owner alone, and takes its name only when it is whole.
+pub struct Growing {
+    target: PathBuf,
+    temporary: Temporary,
+}
+
+impl Growing {
+    /// Begins a file that will replace whatever regular file is there.
+    ///
+    /// # Errors
+    /// Where nothing can be written there.
+    pub fn begin(path: &Path) -> Result<Self, FileError> {
+        let target = resolve(path)?;
+        if std::fs::symlink_metadata(&target).is_ok_and(|found| !found.is_file()) {
+            return Err(FileError::NotRegular { path: target });
+        }
+        Ok(Self { temporary: Temporary::create(&target)?, target })
+    }
+
+    /// The next piece.
+    ///
+    /// # Errors
+    /// A full disk and the like; dropped, it leaves nothing behind.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        self.temporary.file.write_all(bytes).when("write", &self.target)
+    }
+
+    /// All is there: flushed, it gets its name.
+    ///
+    /// # Errors
+    /// Where that fails; what was there before is there still.
+    pub fn finish(mut self) -> Result<(), FileError> {
+        self.temporary.file.sync_all().when("write", &self.target)?;
+        self.temporary.rename_to(&self.target).when("replace", &self.target)?;
+        sync_folder_of(&self.target).when("flush the folder of", &self.target)
     }
 }
 

@@ -21,8 +21,8 @@ use std::time::Duration;
 use iam_sorry_core::aws_files::{Document, FileKind, ParseError};
 use zeroize::Zeroizing;
 
-pub use atomic::{Access, replace_atomically};
-use atomic::{create_folder_of, narrow, replace_if, resolve};
+pub use atomic::{Access, Growing, create_folder_of, replace_atomically};
+use atomic::{narrow, replace_if, resolve};
 pub use error::FileError;
 use error::IoContext;
 pub use lock::{Lock, Waited};

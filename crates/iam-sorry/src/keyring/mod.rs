@@ -8,6 +8,7 @@ mod errors;
 mod find;
 pub mod hygiene;
 mod key_file;
+mod login;
 mod passphrase;
 mod signer;
 #[cfg(test)]
@@ -28,7 +29,7 @@ use zeroize::Zeroizing;
 
 pub use agent::AgentTimes;
 pub use errors::KeyError;
-pub use passphrase::Asking;
+pub use passphrase::{AskError, Asking};
 use signer::{SealingKey, Signer};
 
 /// Fields that a value may have been moved from, besides those that stand in the profile.

@@ -56,6 +56,21 @@ impl<'n> Signer<'n> {
         }
     }
 
+    /// The key, where it was unlocked before.
+    pub(super) fn unlocked(&self, key: &PublicKey) -> Option<&UnlockedKey> {
+        self.unlocked.iter().find(|unlocked| unlocked.public_key() == key)
+    }
+
+    /// The agent's signature, verified; else, in words, why there is none.
+    pub(super) fn sign_by_agent(&mut self, key: &PublicKey, data: &[u8]) -> Result<Signature, String> {
+        if self.in_agent(|found| found == key).is_none() {
+            return Err(self.agent_summary());
+        }
+        let signature = self.sign_with_agent(key, data).map_err(|error| refusal_text(key, &error))?;
+        let verifies = key.verify(data, &signature);
+        verifies.then_some(signature).ok_or_else(|| "the SSH agent's signature does not verify".to_owned())
+    }
+
     /// Whether `key` could sign now without anybody being asked for a passphrase.
     pub(super) fn can_sign_unasked(&mut self, key_id: &KeyId) -> bool {
         self.unlocked.iter().any(|k| k.public_key().key_id() == *key_id)
@@ -240,7 +255,7 @@ impl<'n> Signer<'n> {
 
     /// The first private-key file with a wanted public part. A file that the user named and that can't be used is an error
     /// of its own; of the others it is noted and the search goes on.
-    fn find_file(
+    pub(super) fn find_file(
         &self,
         wanted: &dyn Fn(&PublicKey) -> bool,
         tried: &mut Vec<String>,
@@ -294,7 +309,11 @@ impl<'n> Signer<'n> {
 
     /// Asks for the passphrase where there is one, and keeps the key for the rest of this process's short life. Whoever is
     /// asked, or can't be, learns first why the agent did not do it.
-    fn unlock(&mut self, file: KeyOnDisk, why_not_the_agent: &[String]) -> Result<&UnlockedKey, KeyError> {
+    pub(super) fn unlock(
+        &mut self,
+        file: KeyOnDisk,
+        why_not_the_agent: &[String],
+    ) -> Result<&UnlockedKey, KeyError> {
         let failed = |source| key_file::key_file(&file.path, source);
         file.key.check_unlockable().map_err(failed)?;
         let key = if file.key.is_protected() {

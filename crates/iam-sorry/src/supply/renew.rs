@@ -2,6 +2,7 @@
 //! back to their profile.
 
 use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::ssh::login::Origin;
 use iam_sorry_core::timestamp::human_duration;
 
 use super::cache::{Cache, Key};
@@ -10,13 +11,19 @@ use super::place::Place;
 use super::{MARGIN, Supply};
 use crate::app::OWN_MANAGER;
 use crate::commands::refresh;
+use crate::commands::service::renew_role;
 use crate::failure::{Failure, Result};
-use crate::profile::{Profile, StoredKey};
+use crate::profile::{Profile, ROLE, SERVER, StoredKey};
 
 /// Who makes the new set.
 enum Way<'a> {
-    OwnKey { else_manager: Option<&'a str> },
+    OwnKey {
+        else_manager: Option<&'a str>,
+    },
     Manager(&'a str),
+    Service(Origin),
+    /// A role's, through the service.
+    Role(Origin, String),
 }
 
 impl Supply<'_> {
@@ -72,11 +79,13 @@ impl Supply<'_> {
             self.in_the_file(name)
         };
         flight::once(&place, &key, ready, || {
-            let manager = match way {
-                Way::OwnKey { else_manager } => *else_manager,
-                Way::Manager(name) => Some(*name),
+            let (manager, server) = match way {
+                Way::OwnKey { else_manager } => (*else_manager, None),
+                Way::Manager(name) => (Some(*name), None),
+                Way::Service(origin) => (None, Some(origin)),
+                Way::Role(origin, arn) => return renew_role(app, arn, name, Some(origin)),
             };
-            let renewed = refresh::renew(app, name, manager)?;
+            let renewed = refresh::renew(app, name, manager, server)?;
             if !renewed.written
                 && let Err(e) = cache.write(&renewed.credentials, app.now())
             {
@@ -114,6 +123,14 @@ impl Supply<'_> {
         let manager = self.manager_for(&profile.name);
         if profile.kept_key().is_some() {
             return Some(Way::OwnKey { else_manager: manager });
+        }
+        // The service that made them, unless somebody names a manager on the command line.
+        let server = profile.field(SERVER).filter(|_| self.app.global.profile.is_none());
+        if let Some(origin) = server.and_then(|url| Origin::parse(url).ok()) {
+            return Some(match profile.field(ROLE) {
+                Some(arn) => Way::Role(origin, arn.to_owned()),
+                None => Way::Service(origin),
+            });
         }
         profile.owner().and(manager).map(Way::Manager)
     }

@@ -12,15 +12,18 @@ use iam_sorry_aws::{Aws, AwsError, Cancel, Patience};
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{SessionDuration, UserName};
+use iam_sorry_core::ssh::login::Origin;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
 use crate::aws;
 use crate::commands::encrypt::{seal_under, store, unchanged};
 use crate::commands::leftovers::{self, Effort, journal};
+use crate::commands::service as through_service;
 use crate::failure::{Failure, Kind, Result};
-use crate::profile::{EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, SECRET, TOKEN};
+use crate::profile::{EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, ROLE, SECRET, SERVER, TOKEN};
 use crate::progress::Bars;
+use crate::service::{self, Client};
 use crate::terminal;
 
 use job::Job;
@@ -52,12 +55,37 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
     }
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
+    // A role's, which a service gave: nobody else can give it again.
+    let (roles, names): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| credentials.value(name, ROLE).is_some());
+    for name in &roles {
+        let arn = credentials.value(name, ROLE).unwrap_or_default();
+        through_service::role(app, arn, name)?;
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
     // Everything that can be refused is refused before AWS is asked for anything.
+    let server = service::for_credentials(app)?;
+    let manager_name = if server.is_none() { app.manager_name() } else { None };
     let plan_one = |name| Job::plan(app, name, app.manager_name(), (&credentials, &config), plan.keep_key);
     let jobs: Vec<Job> = names.iter().map(|name| plan_one(name)).collect::<Result<_>>()?;
-    let manager = Manager::new(app, app.manager_name(), &config, &credentials);
+    let manager = Manager::new(app, manager_name, &config, &credentials);
+    let service = match server.filter(|_| jobs.iter().any(|job| job.own.is_none())) {
+        Some(_) if plan.keep_key => {
+            return Err(Failure::usage(
+                "--keep-key goes with a manager; a department service keeps no keys in profiles",
+            )
+            .hint("A key of the user's own: iam-sorry keys create NAME --as PROFILE --encrypt"));
+        }
+        Some(origin) => Some(Service::open(app, &origin)?),
+        None => None,
+    };
     for job in jobs.iter().filter(|job| job.own.is_none()) {
         job.check_name()?;
+        if service.is_some() {
+            continue;
+        }
         manager.name()?;
         if let Some(user) = job.known_user() {
             manager.check_namespace(&user)?;
@@ -66,14 +94,15 @@ pub fn run(app: &App, plan: &Plan) -> Result<()> {
     leftovers::finish(app, Effort::Thorough)?;
     let bars = Bars::new(app.out, jobs.len());
     let results = {
-        let (jobs, manager, bars) = (&jobs, &manager, &bars);
+        let (jobs, bars) = (&jobs, &bars);
         aws::block_on(|cancel| async move {
-            if jobs.iter().any(|job| job.own.is_none()) {
+            let help = Help { manager: &manager, service: service.map(|service| service.with(&cancel)) };
+            if help.service.is_none() && jobs.iter().any(|job| job.own.is_none()) {
                 manager.open(&cancel).await?;
             }
             let work = jobs
                 .iter()
-                .map(|job| refresh_one(app, job, manager, duration, plan.keep_key, bars, cancel.clone()));
+                .map(|job| refresh_one(app, job, &help, duration, plan.keep_key, bars, cancel.clone()));
             Ok(stream::iter(work).buffered(AT_ONCE).collect().await)
         })?
     };
@@ -89,8 +118,8 @@ pub struct Renewed {
 }
 
 /// One profile's credentials anew, for somebody who waits for them: nothing on stdout, and what can't be written is no
-/// failure. `manager` helps where the profile keeps no key of its own.
-pub fn renew(app: &App, name: &str, manager: Option<&str>) -> Result<Renewed> {
+/// failure. `manager` or `server` help where the profile keeps no key of its own.
+pub fn renew(app: &App, name: &str, manager: Option<&str>, server: Option<&Origin>) -> Result<Renewed> {
     // What it is renewed for may run for hours, and the next renewal costs as much as this one.
     let duration = app.duration()?;
     let duration = if duration.seconds() < 3600 { SessionDuration::HOUR } else { duration };
@@ -98,14 +127,18 @@ pub fn renew(app: &App, name: &str, manager: Option<&str>) -> Result<Renewed> {
     let mut job = Job::plan(app, name, None, (&credentials, &config), false)?;
     job.hand_out_unwritten = true;
     let manager = Manager::new(app, manager, &config, &credentials);
-    if job.own.is_none() {
+    let service = server.map(|origin| Service::open(app, origin)).transpose()?;
+    if job.own.is_none() && service.is_none() {
         job.check_name()?;
         manager.name()?;
         // The key of a renewal that was killed a moment ago is in the way of this one's: IAM allows two.
         leftovers::finish(app, Effort::InPassing)?;
     }
     let bars = Bars::new(app.out, 1);
-    let done = aws::block_on(|cancel| refresh_one(app, &job, &manager, duration, false, &bars, cancel));
+    let done = aws::block_on(|cancel| async {
+        let help = Help { manager: &manager, service: service.map(|service| service.with(&cancel)) };
+        refresh_one(app, &job, &help, duration, false, &bars, cancel).await
+    });
     bars.clear();
     done.map(|done| Renewed { credentials: done.credentials, written: done.written })
 }
@@ -161,10 +194,11 @@ fn undetermined(app: &App, name: &str, cause: AwsError) -> Failure {
     ))
 }
 
-/// Every profile with credentials that we wrote: their owner is recorded, and they expire.
+/// Every profile with credentials that we wrote: their owner or role is recorded, and they expire.
 fn made_by_us(credentials: &Document) -> Vec<String> {
-    let ours =
-        |name: &&str| credentials.value(name, OWNER).is_some() && credentials.value(name, TOKEN).is_some();
+    let whose =
+        |name: &str| credentials.value(name, OWNER).or_else(|| credentials.value(name, ROLE)).is_some();
+    let ours = |name: &&str| whose(name) && credentials.value(name, TOKEN).is_some();
     credentials.profiles().into_iter().filter(ours).map(str::to_owned).collect()
 }
 
@@ -177,10 +211,39 @@ struct Done {
     without_mfa: bool,
 }
 
+/// A department service with the person's session.
+struct Service(Client);
+
+impl Service {
+    fn open(app: &App, origin: &Origin) -> Result<Self> {
+        let (client, name) = service::signed_in(app, origin)?;
+        through_service::say_who(app, &client, name.as_deref());
+        Ok(Self(client))
+    }
+
+    fn with(self, cancel: &Cancel) -> Self {
+        Self(self.0.with_cancel(cancel.clone()))
+    }
+}
+
+/// Who makes credentials where the user's own key does not.
+struct Help<'a> {
+    manager: &'a Manager<'a>,
+    service: Option<Service>,
+}
+
+/// Who made them, for the profile.
+#[derive(Clone, Copy)]
+enum Maker<'a> {
+    OwnKey,
+    Manager,
+    Service(&'a Origin),
+}
+
 async fn refresh_one(
     app: &App,
     job: &Job,
-    manager: &Manager<'_>,
+    help: &Help<'_>,
     duration: SessionDuration,
     keep_key: bool,
     bars: &Bars,
@@ -190,9 +253,10 @@ async fn refresh_one(
     if let Some(own) = &job.own {
         match with_own_key(app, job, own, duration, &cancel).await {
             // The key in the profile is dead; the manager can still help.
-            Err(Lapsed(key_id)) if manager.name().is_ok() => {
+            Err(Lapsed(key_id)) if help.service.is_some() || help.manager.name().is_ok() => {
+                let whom = if help.service.is_some() { "service" } else { "manager" };
                 app.out.warn(format!(
-                    "AWS no longer accepts access key {key_id}, kept in profile '{}'; asking the manager",
+                    "AWS no longer accepts access key {key_id}, kept in profile '{}'; asking the {whom}",
                     job.name
                 ));
             }
@@ -207,7 +271,22 @@ async fn refresh_one(
             Ok(done) => return done,
         }
     }
-    with_manager(app, job, manager, duration, keep_key, bars, cancel).await
+    match &help.service {
+        Some(Service(client)) => with_service(app, job, client).await,
+        None => with_manager(app, job, help.manager, duration, keep_key, bars, cancel).await,
+    }
+}
+
+/// The department service makes them, as its rules allow.
+async fn with_service(app: &App, job: &Job, client: &Client) -> Result<Done> {
+    let user = match job.known_user() {
+        Some(user) => user,
+        // Nobody wrote down whose its keys are; the service is asked for the user of that name.
+        None => UserName::parse(&job.name)?,
+    };
+    let credentials = through_service::issue_for_user(app, client, &user, app.asked_duration()?).await?;
+    let written = deliver(app, job, &credentials, user.as_str(), Maker::Service(client.origin()))?;
+    Ok(done(credentials, written, user.as_str(), false))
 }
 
 /// AWS does not know this access key any more.
@@ -241,7 +320,7 @@ async fn with_own_key(
             )
             .hint("The account's root user gets no temporary credentials here: use an IAM user")
         })?;
-        let written = deliver(app, job, &credentials, user.as_str())?;
+        let written = deliver(app, job, &credentials, user.as_str(), Maker::OwnKey)?;
         Ok(Ok(done(credentials, written, user.as_str(), mfa.is_none())))
     };
     match work.await {
@@ -284,8 +363,8 @@ async fn with_manager(
     let user = issued.user.name.as_str();
     let mut written = true;
     match issued.kept {
-        None => written = deliver(app, job, &issued.credentials, user)?,
-        Some(kept) => match write(app, job, &issued.credentials, user, Some(kept.key())) {
+        None => written = deliver(app, job, &issued.credentials, user, Maker::Manager)?,
+        Some(kept) => match write(app, job, &issued.credentials, user, Some(kept.key()), Maker::Manager) {
             // The profile holds it, which is what the next run finds out where the journal could not be cleared.
             Ok(()) => kept.kept().unwrap_or_else(|e| app.out.warn(e.to_string())),
             Err(failure) => return Err(failure.unless_undone(kept.discard(&issuer).await)),
@@ -319,8 +398,8 @@ fn done(credentials: Credentials, written: bool, user: &str, without_mfa: bool) 
 }
 
 /// Writes the credentials down; false where that failed and they are wanted all the same.
-fn deliver(app: &App, job: &Job, credentials: &Credentials, user: &str) -> Result<bool> {
-    match write(app, job, credentials, user, None) {
+fn deliver(app: &App, job: &Job, credentials: &Credentials, user: &str, maker: Maker<'_>) -> Result<bool> {
+    match write(app, job, credentials, user, None, maker) {
         Err(failure) if job.hand_out_unwritten => {
             app.out.warn(format!("The renewed credentials of '{}' are not written: {failure}", job.name));
             Ok(false)
@@ -331,7 +410,14 @@ fn deliver(app: &App, job: &Job, credentials: &Credentials, user: &str) -> Resul
 
 /// Puts the credentials into the profile. A permanent key goes in sealed beside them: a new one, or the user's own that
 /// lay in their place. Also one that AWS did not accept: it may be inactive for now, or of another account.
-fn write(app: &App, job: &Job, credentials: &Credentials, user: &str, new: Option<&AccessKey>) -> Result<()> {
+fn write(
+    app: &App,
+    job: &Job,
+    credentials: &Credentials,
+    user: &str,
+    new: Option<&AccessKey>,
+    maker: Maker<'_>,
+) -> Result<()> {
     let name = &job.name;
     let keep = new.or(job.own.as_ref().filter(|_| job.own_to_seal));
     let mut to_seal: Vec<(&'static str, SecretString)> = Vec::new();
@@ -366,6 +452,14 @@ fn write(app: &App, job: &Job, credentials: &Credentials, user: &str, new: Optio
         document.set(name, OWNER, user)?;
         if let Some(at) = credentials.expiration {
             document.set(name, EXPIRATION, &at.to_string())?;
+        }
+        match maker {
+            Maker::OwnKey => {}
+            Maker::Manager => {
+                document.remove(name, SERVER);
+            }
+            // So that it can be renewed there, unattended, while the session lasts.
+            Maker::Service(origin) => document.set(name, SERVER, origin.as_str())?,
         }
         store(document, name, &sealed)
     })

@@ -1,0 +1,216 @@
+//! `audit`: the trail as the service shows it, its export, and the verification of an export, which asks no service.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use iam_sorry_core::api::AuditRecord;
+use iam_sorry_core::audit::{CheckpointKey, Expected, Finding, Report, Verifier};
+use iam_sorry_core::timestamp::Timestamp;
+
+use super::{ask, show};
+use crate::app::App;
+use crate::args::{Audit, ExportFormat, Which};
+use crate::failure::{Failure, Result};
+use crate::files::Growing;
+use crate::output::printable;
+use crate::service::{self, query};
+use crate::settings::read_regular;
+
+/// No record is near this long; a file of something else must not fill the memory.
+const LONGEST_LINE: u64 = 1 << 20;
+/// Findings that are printed; the others are counted.
+const MOST_SHOWN: usize = 50;
+
+pub fn run(app: &App, action: Audit) -> Result<()> {
+    match action {
+        Audit::List { which, limit, json } => list(app, &which, limit, json),
+        Audit::Export { which, format, output } => export(app, &which, format, output.as_deref()),
+        Audit::Verify { file, keys, expect, begin, max_unsigned } => {
+            verify(app, &file, &keys, &expect, begin, max_unsigned)
+        }
+    }
+}
+
+fn list(app: &App, which: &Which, limit: u32, json: bool) -> Result<()> {
+    let page = limit.clamp(1, 500).to_string();
+    let path = format!("/audit{}", filter(which, Some(&page), None));
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let records: Vec<AuditRecord> = ask(app, async |client| client.list(&path, most).await)?;
+    if json {
+        return show::json(app, &records);
+    }
+    let row = |record: AuditRecord| {
+        let event = record.event;
+        let time = Timestamp::from_unix(event.time_ms.div_euclid(1000));
+        let ended = event.outcome.map(|outcome| outcome.as_str()).unwrap_or_else(|| match event.decision {
+            Some(decision) if event.phase != iam_sorry_core::audit::Phase::Intent => decision.as_str(),
+            _ => event.phase.as_str(),
+        });
+        vec![
+            record.seq.to_string(),
+            time.map(|time| time.to_string()).unwrap_or_default(),
+            event.person.name,
+            event.action,
+            event.resource,
+            ended.to_owned(),
+        ]
+    };
+    show::table(
+        app,
+        &["SEQ", "TIME", "PERSON", "ACTION", "RESOURCE", "OUTCOME"],
+        records.into_iter().map(row).collect(),
+    )
+}
+
+fn filter(which: &Which, limit: Option<&str>, format: Option<&str>) -> String {
+    query(&[
+        ("limit", limit),
+        ("format", format),
+        ("all", which.all.then_some("true")),
+        ("person", which.person.as_deref()),
+        ("action", which.action.as_deref()),
+        ("resource", which.resource.as_deref()),
+        ("from", which.from.as_deref()),
+        ("to", which.to.as_deref()),
+    ])
+}
+
+fn export(app: &App, which: &Which, format: ExportFormat, output: Option<&Path>) -> Result<()> {
+    let format = match format {
+        ExportFormat::Jsonl => None,
+        ExportFormat::Ocsf => Some("ocsf"),
+    };
+    let path = format!("/audit/export{}", filter(which, None, format));
+    let client = service::open(app)?;
+    let mut file = output.map(Growing::begin).transpose()?;
+    let mut lines = 0_usize;
+    crate::aws::block_on(|cancel| async {
+        let client = client.with_cancel(cancel);
+        let mut download = client.download(&path).await?;
+        let mut last = b'\n';
+        while let Some(piece) = download.next().await? {
+            lines += piece.iter().filter(|byte| **byte == b'\n').count();
+            last = piece.last().copied().unwrap_or(last);
+            match &mut file {
+                Some(file) => file.write(&piece)?,
+                // Pieces end anywhere, also within a character: JSON lines are ASCII or UTF-8, printed as they came.
+                None => app.out.bytes(&piece)?,
+            }
+        }
+        // An answer that was cut must not pass for a short trail.
+        if last != b'\n' {
+            return Err(
+                Failure::other("The export ends in the middle of a line").hint("Run the command again")
+            );
+        }
+        Ok(())
+    })?;
+    if let (Some(file), Some(path)) = (file, output) {
+        file.finish()?;
+        app.out.progress(format!("{lines} lines in {}", path.display()));
+    }
+    Ok(())
+}
+
+fn verify(
+    app: &App,
+    file: &Path,
+    keys: &[PathBuf],
+    expect: &[String],
+    begin: u64,
+    max_unsigned: Option<u64>,
+) -> Result<()> {
+    let key = |path: &PathBuf| {
+        let bytes = read_regular(path)
+            .map_err(|e| Failure::usage(format!("The key {} can't be read: {e}", path.display())))?;
+        CheckpointKey::from_pem(&String::from_utf8_lossy(&bytes))
+            .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+    };
+    let expected = |text: &String| {
+        Expected::parse(text).ok_or_else(|| {
+            Failure::usage(format!("'{text}' is no state of a trail"))
+                .hint("A record's number and its hash of 64 digits: --expect 4711:9f2c...")
+        })
+    };
+    let keys: Vec<CheckpointKey> = keys.iter().map(key).collect::<Result<_>>()?;
+    let expect: Vec<Expected> = expect.iter().map(expected).collect::<Result<_>>()?;
+    let mut verifier = Verifier::new(keys.clone()).expect(expect.iter().copied()).begins_at(begin);
+    if let Some(most) = max_unsigned {
+        verifier = verifier.longest_unsigned(most);
+    }
+    let unreadable = |e: io::Error| Failure::usage(format!("{} can't be read: {e}", file.display()));
+    if file.as_os_str() == "-" {
+        feed(&mut verifier, io::stdin().lock()).map_err(unreadable)?;
+    } else {
+        let file = File::open(file).map_err(unreadable)?;
+        feed(&mut verifier, BufReader::with_capacity(1 << 20, file)).map_err(unreadable)?;
+    }
+    let report = verifier.finish();
+    tell(app, &report, keys.is_empty(), &expect)
+}
+
+/// Line by line; one that is no text, or endless, is a line of something else.
+fn feed(verifier: &mut Verifier, mut input: impl BufRead) -> io::Result<()> {
+    let mut line = Vec::with_capacity(4096);
+    loop {
+        line.clear();
+        io::Read::take(&mut input, LONGEST_LINE).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        verifier.line(&String::from_utf8_lossy(&line));
+    }
+}
+
+fn tell(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -> Result<()> {
+    if let Some(head) = report.head {
+        let first = report.first.unwrap_or(head.seq);
+        app.out.line(format!("{} records, {first} to {}", report.records, head.seq))?;
+    }
+    if let Some(signed) = report.signed_to {
+        app.out.line(format!("{} checkpoints, the last one for record {signed}", report.checkpoints))?;
+    }
+    if no_key {
+        app.out.warn(
+            "No public key was given, so nothing is proved against somebody who can write the database\n\
+             Name it: --key audit.pub",
+        );
+    }
+    for (seq, operation) in report.open.iter().take(MOST_SHOWN) {
+        app.out.progress(format!(
+            "Record {seq} began operation {} and its outcome is not there: it may have been under way",
+            printable(operation)
+        ));
+    }
+    // Before what stands there, nothing can be compared.
+    for state in expect.iter().filter(|state| report.first.is_some_and(|first| state.seq + 1 < first)) {
+        app.out.warn(format!(
+            "Record {} lies before the export: --expect {state} says nothing about it",
+            state.seq
+        ));
+    }
+    if report.is_sound() {
+        app.out.done("Nothing is missing, changed or out of place")?;
+        // The last line, so that it is easily noted for the next time.
+        return match report.head {
+            Some(head) => app.out.line(format!("--expect {head}")),
+            None => Ok(()),
+        };
+    }
+    let mut failure =
+        Failure::other(format!("The trail is not as it was written: {} findings", report.count));
+    if matches!(&report.findings[..], [Finding::Filtered]) {
+        failure = Failure::other("This export can't be verified");
+    }
+    for finding in report.findings.iter().take(MOST_SHOWN) {
+        failure = failure.hint(printable(&finding.to_string()));
+    }
+    if report.count > MOST_SHOWN as u64 {
+        failure = failure.hint(format!("and {} more", report.count - MOST_SHOWN as u64));
+    }
+    Err(failure)
+}

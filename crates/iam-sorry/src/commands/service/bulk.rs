@@ -1,0 +1,210 @@
+//! Many at once: eight at a time, each of them told of, and a summary of what failed.
+//!
+//! A run that stopped half way is taken up again by running it again. Each item has its own idempotency key, made from a
+//! run's number that is kept until everything is done, so a request whose answer was lost is not carried out twice.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::failure::{Failure, Kind, Result};
+use crate::files::{Access, create_folder_of, replace_atomically};
+use crate::output::printable;
+use crate::service::{self, Client, Patience, ServiceError, new_key};
+
+/// As many as for refreshes: more would only run into the service's rate limits, and into AWS's.
+const AT_ONCE: usize = 8;
+/// A class takes minutes; one request may wait for its turn that long.
+const PATIENCE: Patience = Patience { tries: 12, tells: false };
+/// Failures beyond this many are counted only.
+const MOST_SHOWN: usize = 50;
+
+/// What became of one item that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// It was done now.
+    Done,
+    /// There was nothing to do.
+    Already,
+}
+
+/// In words, for messages: `create`, `created`, `there already`.
+pub struct Words {
+    pub verb: &'static str,
+    pub done: &'static str,
+    pub already: &'static str,
+}
+
+/// What is kept of a run that is not finished.
+#[derive(Default, Serialize, Deserialize)]
+struct Run {
+    id: String,
+    /// How often each item failed: the service answers the same key in the same way, so another try needs another one.
+    failed: BTreeMap<String, u32>,
+}
+
+/// Does `work` for each of the items: `(line, name, item)`. `fingerprint` is what makes it the same run again.
+pub fn run<T>(
+    app: &App,
+    words: &Words,
+    fingerprint: &str,
+    items: &[(Option<usize>, String, T)],
+    work: impl AsyncFn(&Client, &T, &str) -> std::result::Result<Became, ServiceError>,
+) -> Result<()> {
+    let client = service::open(app)?;
+    let file = run_file(app, &client, words.verb, fingerprint);
+    let mut kept = load(&file);
+    save(app, &file, &kept)?;
+    let bar = bar(app, items.len() as u64);
+    let ended: Mutex<Vec<(usize, std::result::Result<Became, ServiceError>)>> = Mutex::default();
+    let outcome = {
+        let (kept, bar, ended, work) = (&kept, &bar, &ended, &work);
+        crate::aws::block_on(|cancel| async move {
+            let client = &client.with_patience(PATIENCE).with_cancel(cancel.clone());
+            let all = items.iter().enumerate().map(|(index, (_, name, item))| async move {
+                let key = key_of(kept, words.verb, name);
+                let result = work(client, item, &key).await;
+                match &bar {
+                    Some(bar) => bar.inc(1),
+                    None => app.out.progress(line(words, name, &result)),
+                }
+                if let Ok(mut ended) = ended.lock() {
+                    ended.push((index, result));
+                }
+            });
+            let mut running = stream::iter(all).buffer_unordered(AT_ONCE);
+            while running.next().await.is_some() {
+                if cancel.is_cancelled() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    };
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    outcome?;
+    let ended = ended.into_inner().unwrap_or_default();
+    report(app, words, items, ended, &mut kept, &file)
+}
+
+fn report<T>(
+    app: &App,
+    words: &Words,
+    items: &[(Option<usize>, String, T)],
+    mut ended: Vec<(usize, std::result::Result<Became, ServiceError>)>,
+    kept: &mut Run,
+    file: &std::path::Path,
+) -> Result<()> {
+    ended.sort_by_key(|(index, _)| *index);
+    let count =
+        |became| ended.iter().filter(|(_, result)| matches!(result, Ok(found) if *found == became)).count();
+    let (done, already) = (count(Became::Done), count(Became::Already));
+    let (mut failures, mut interrupted) = (Vec::new(), false);
+    for (index, result) in ended {
+        let Err(error) = result else { continue };
+        if matches!(error, ServiceError::Interrupted) {
+            interrupted = true;
+            continue;
+        }
+        let (line, name, _) = &items[index];
+        // What may have been carried out is asked for under the same key again.
+        if matches!(error, ServiceError::Problem { .. }) {
+            *kept.failed.entry(name.clone()).or_default() += 1;
+        }
+        let place = line.map_or_else(String::new, |line| format!("line {line}, "));
+        let text = Failure::from(error).text;
+        failures.push(format!("{place}{name}: {}", text.replace('\n', " ")));
+    }
+    if failures.is_empty() && !interrupted {
+        forget(file);
+    } else {
+        save(app, file, kept)?;
+    }
+    let mut summary = format!("{done} {}", words.done);
+    if already > 0 {
+        summary.push_str(&format!(", {already} {}", words.already));
+    }
+    app.out.done(summary)?;
+    if interrupted {
+        return Err(
+            Failure::new(Kind::Interrupted, "Interrupted.").hint("Run the same command again to go on")
+        );
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let mut failure = Failure::new(
+        Kind::Aws,
+        format!("{} of {} could not be {}:", failures.len(), items.len(), words.done),
+    );
+    for text in failures.iter().take(MOST_SHOWN) {
+        failure = failure.hint(printable(text));
+    }
+    if failures.len() > MOST_SHOWN {
+        failure = failure.hint(format!("and {} more", failures.len() - MOST_SHOWN));
+    }
+    Err(failure.hint(format!("Run the same command again: what is {} is skipped", words.done)))
+}
+
+fn line(words: &Words, name: &str, result: &std::result::Result<Became, ServiceError>) -> String {
+    let what = match result {
+        Ok(Became::Done) => words.done,
+        Ok(Became::Already) => words.already,
+        Err(_) => "failed",
+    };
+    printable(&format!("{name}: {what}"))
+}
+
+fn bar(app: &App, count: u64) -> Option<ProgressBar> {
+    if !app.out.animates() {
+        return None;
+    }
+    let bar = ProgressBar::new(count);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left") {
+        bar.set_style(style);
+    }
+    Some(bar)
+}
+
+fn key_of(run: &Run, verb: &str, name: &str) -> String {
+    let again = run.failed.get(name).copied().unwrap_or(0);
+    hashed(&[&run.id, verb, &name.to_lowercase(), &again.to_string()])
+}
+
+fn run_file(app: &App, client: &Client, verb: &str, fingerprint: &str) -> PathBuf {
+    let name = hashed(&[client.origin().as_str(), verb, fingerprint]);
+    app.settings.state_dir.join("runs").join(format!("{name}.json"))
+}
+
+fn hashed(parts: &[&str]) -> String {
+    let hash = digest(&SHA256, parts.join("\0").as_bytes());
+    URL_SAFE_NO_PAD.encode(&hash.as_ref()[..24])
+}
+
+/// A run that can't be read is a new one: at worst something is found to be done already.
+fn load(file: &std::path::Path) -> Run {
+    let kept = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Run>(&bytes).ok());
+    kept.filter(|run| !run.id.is_empty()).unwrap_or_else(|| Run { id: new_key(), failed: BTreeMap::new() })
+}
+
+fn save(app: &App, file: &std::path::Path, run: &Run) -> Result<()> {
+    create_folder_of(file)?;
+    let text = serde_json::to_vec(run).unwrap_or_default();
+    let notices = replace_atomically(file, &text, Access::Private)?;
+    app.show_notices(&notices);
+    Ok(())
+}
+
+fn forget(file: &std::path::Path) {
+    let _ = std::fs::remove_file(file); // at worst it is found again, and nothing is left to do
+}

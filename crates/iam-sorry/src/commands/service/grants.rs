@@ -1,0 +1,133 @@
+//! Temporary credentials through the service: an IAM user's for `iam-sorry NAME`, a role's for `refresh --role`.
+
+use http::Method;
+use iam_sorry_core::api::{CredentialsRequest, IssuedCredentials, ProblemCode};
+use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::names::{SessionDuration, UserName};
+use iam_sorry_core::ssh::login::Origin;
+use iam_sorry_core::timestamp::Timestamp;
+
+use crate::app::App;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::printable;
+use crate::profile::{EXPIRATION, ID, OWNER, Profile, ROLE, SECRET, SERVER, TOKEN};
+use crate::service::{self, Client, ServiceError, new_key};
+use secrecy::ExposeSecret;
+
+/// A user's credentials, proved by the service to be that user's.
+pub async fn issue_for_user(
+    app: &App,
+    client: &Client,
+    user: &UserName,
+    duration: Option<SessionDuration>,
+) -> Result<Credentials> {
+    let request = CredentialsRequest {
+        user: Some(user.as_str().to_owned()),
+        role: None,
+        duration_seconds: duration.map(SessionDuration::seconds),
+        dry_run: false,
+    };
+    let issued = issue(client, &request).await?;
+    // IAM names are one whatever their case; the path before the name is the namespace's.
+    let of = issued.arn.rsplit('/').next().unwrap_or_default();
+    if !issued.arn.contains(":user/") || !of.eq_ignore_ascii_case(user.as_str()) {
+        return Err(Failure::new(
+            Kind::Aws,
+            format!(
+                "The service gave credentials of {}, not of '{user}'; they are not used",
+                printable(&issued.arn)
+            ),
+        ));
+    }
+    take(app, issued)
+}
+
+/// `refresh --role ARN --as PROFILE`, and later `refresh PROFILE`.
+pub fn role(app: &App, arn: &str, profile_name: &str) -> Result<()> {
+    let credentials = renew_role(app, arn, profile_name, None)?;
+    app.out.done(format!("Successfully updated profile '{profile_name}'"))?;
+    app.out.done(format!("Role: {arn}"))?;
+    let expires = credentials.expiration.map_or_else(|| "unknown".into(), |at| at.to_string());
+    app.out.done(format!("Credentials expire at: {expires}"))
+}
+
+/// The same with nothing on stdout. `server` is the one that gave them before.
+pub fn renew_role(app: &App, arn: &str, profile_name: &str, server: Option<&Origin>) -> Result<Credentials> {
+    let origin = match server {
+        Some(origin) => origin.clone(),
+        None => service::required(app)?,
+    };
+    let (client, name) = service::signed_in(app, &origin)?;
+    let (credentials, config) = app.documents()?;
+    credentials.clone().set(profile_name, ROLE, "x")?;
+    let before = Profile::find(profile_name, &credentials, &config);
+    let ours = |profile: &Profile| profile.field(ROLE).is_some() || profile.usable_key().is_none();
+    if before.as_ref().is_some_and(|profile| !ours(profile)) {
+        return Err(Failure::usage(format!(
+            "Profile '{profile_name}' holds other credentials, which are not overwritten"
+        ))
+        .hint("Name another profile: --as PROFILE"));
+    }
+    say_who(app, &client, name.as_deref());
+    let duration = app.asked_duration()?.map(SessionDuration::seconds);
+    let request = CredentialsRequest {
+        user: None,
+        role: Some(arn.to_owned()),
+        duration_seconds: duration,
+        dry_run: false,
+    };
+    let credentials = crate::aws::block_on(|cancel| async move {
+        let client = client.with_cancel(cancel);
+        let issued = issue(&client, &request).await?;
+        take(app, issued)
+    })?;
+    app.update(&app.credentials, |document| {
+        document.set(profile_name, ID, &credentials.access_key_id)?;
+        document.set(profile_name, SECRET, credentials.secret_access_key.expose_secret())?;
+        if let Some(token) = &credentials.session_token {
+            document.set(profile_name, TOKEN, token.expose_secret())?;
+        }
+        document.remove(profile_name, OWNER);
+        if let Some(at) = credentials.expiration {
+            document.set(profile_name, EXPIRATION, &at.to_string())?;
+        }
+        document.set(profile_name, ROLE, arn)?;
+        document.set(profile_name, SERVER, origin.as_str())?;
+        Ok(())
+    })?;
+    Ok(credentials)
+}
+
+/// On stderr, before it is asked: a person may have more than one way to credentials.
+pub fn say_who(app: &App, client: &Client, name: Option<&str>) {
+    let who = name.map_or_else(String::new, |name| format!(" as {}", printable(name)));
+    app.out.progress(format!("Asking {}{who}", client.origin()));
+}
+
+/// Under one key, so that an answer that was lost on the way is not made twice. A secret is shown once, though: then
+/// another set is asked for.
+async fn issue(
+    client: &Client,
+    request: &CredentialsRequest,
+) -> std::result::Result<IssuedCredentials, ServiceError> {
+    let ask = async || client.change(Method::POST, "/credentials", Some(request), &new_key()).await;
+    match ask().await {
+        Err(e) if e.code() == Some(ProblemCode::AlreadyDone) => ask().await,
+        answer => answer,
+    }
+}
+
+/// What the service remarks (that the duration was cut, and why) goes to stderr.
+fn take(app: &App, issued: IssuedCredentials) -> Result<Credentials> {
+    for note in &issued.done.notes {
+        app.out.progress(printable(note));
+    }
+    let expiration = Timestamp::parse(&issued.expiration)
+        .map_err(|e| Failure::new(Kind::Aws, format!("The service's answer can't be used: {e}")))?;
+    Ok(Credentials {
+        access_key_id: issued.access_key_id,
+        secret_access_key: issued.secret_access_key,
+        session_token: Some(issued.session_token),
+        expiration: Some(expiration),
+    })
+}

@@ -1,0 +1,98 @@
+//! `whoami`, `explain`, `sessions`: what the service knows of the person, and lets them do.
+
+use http::Method;
+use iam_sorry_core::api::{ExplainRequest, Explanation, Me, PageQuery, SessionInfo};
+
+use super::{ask, show};
+use crate::app::App;
+use crate::args::{Listing, Sessions};
+use crate::failure::Result;
+use crate::output::printable;
+use crate::service::{encoded, query};
+
+/// Nobody has more sessions, users or records on a screen than this.
+pub const MOST: usize = 10_000;
+
+pub fn whoami(app: &App, json: bool) -> Result<()> {
+    let me: Me = ask(app, async |client| client.get("/me").await)?;
+    if json {
+        return show::json(app, &me);
+    }
+    let namespaces = me.namespaces.iter().map(|namespace| namespace.name.as_str()).collect::<Vec<_>>();
+    show::facts(
+        app,
+        &[
+            ("Name", me.identity.name.clone()),
+            ("ID", me.identity.id()),
+            ("Signed in by", me.identity.method.to_string()),
+            ("Session ends", me.session.expires_at.clone()),
+            ("Groups", me.identity.groups.join(", ")),
+            ("Namespaces", namespaces.join(", ")),
+            ("Roles", me.roles.join(", ")),
+            ("Auditor", if me.auditor { "yes".to_owned() } else { String::new() }),
+        ],
+    )
+}
+
+pub fn explain(
+    app: &App,
+    action: String,
+    resource: String,
+    policy_arn: Option<String>,
+    json: bool,
+) -> Result<()> {
+    let duration_seconds = match &app.global.duration {
+        Some(_) => Some(app.duration()?.seconds()),
+        None => None,
+    };
+    let request = ExplainRequest { action, resource, policy_arn, duration_seconds };
+    let explained: Explanation = ask(app, async |client| client.post("/explain", &request).await)?;
+    if json {
+        return show::json(app, &explained);
+    }
+    app.out.line(if explained.allowed { "allowed" } else { "not allowed" })?;
+    for reason in &explained.reasons {
+        app.out.line(format!("  {}", printable(reason)))?;
+    }
+    if let Some(longest) = explained.longest_seconds {
+        let longest = iam_sorry_core::timestamp::human_duration(i64::from(longest));
+        app.out.line(format!("  for {longest} at most"))?;
+    }
+    Ok(())
+}
+
+pub fn run(app: &App, action: Sessions) -> Result<()> {
+    match action {
+        Sessions::List { listing } => list(app, &listing),
+        Sessions::End { id } => {
+            ask(app, async |client| {
+                client.tell(Method::DELETE, &format!("/sessions/{}", encoded(&id))).await
+            })?;
+            app.out.done(format!("Session {id} is ended"))
+        }
+    }
+}
+
+fn list(app: &App, listing: &Listing) -> Result<()> {
+    let path = paged("/sessions", listing.all);
+    let sessions: Vec<SessionInfo> = ask(app, async |client| client.list(&path, MOST).await)?;
+    if listing.json {
+        return show::json(app, &sessions);
+    }
+    let row = |s: SessionInfo| {
+        let this = if s.current { "this one" } else { "" };
+        vec![s.id, s.name, s.method.to_string(), s.address, s.signed_in_at, s.last_used_at, this.to_owned()]
+    };
+    show::table(
+        app,
+        &["ID", "NAME", "BY", "ADDRESS", "SIGNED IN", "LAST USED", ""],
+        sessions.into_iter().map(row).collect(),
+    )
+}
+
+/// The address of a list whose pages are as long as may be.
+pub fn paged(path: &str, all: bool) -> String {
+    let asked = PageQuery { cursor: None, limit: Some(500), all };
+    let limit = asked.limit.map(|limit| limit.to_string());
+    path.to_owned() + &query(&[("limit", limit.as_deref()), ("all", asked.all.then_some("true"))])
+}

@@ -1,0 +1,70 @@
+//! How answers are printed: tables for people, JSON for scripts. Names come from elsewhere, so nothing in them may steer
+//! the terminal.
+
+use iam_sorry_core::api::Done;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::failure::Result;
+use crate::output::printable;
+
+/// Columns as wide as their widest cell; nothing at all where there are no rows.
+pub fn table(app: &App, header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let clean = |cell: &str| {
+        let cell = printable(cell).replace('\n', " ");
+        if cell.is_empty() { "-".to_owned() } else { cell }
+    };
+    let lines: Vec<Vec<String>> = std::iter::once(header.iter().map(|h| (*h).to_owned()).collect())
+        .chain(rows.into_iter().map(|row| row.iter().map(|cell| clean(cell)).collect()))
+        .collect();
+    let mut widths = vec![0; header.len()];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for line in &lines {
+        let padded: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        text.push_str(padded.join("  ").trim_end());
+        text.push('\n');
+    }
+    app.out.raw(&text)
+}
+
+/// `name: value` lines, the values in one column; empty values are left out.
+pub fn facts(app: &App, facts: &[(&str, String)]) -> Result<()> {
+    let width = facts.iter().map(|(name, _)| name.len() + 1).max().unwrap_or(0);
+    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+        let name = format!("{name}:");
+        app.out.line(format!("{name:<width$}  {}", printable(value).replace('\n', " ")))?;
+    }
+    Ok(())
+}
+
+pub fn json(app: &App, value: &impl Serialize) -> Result<()> {
+    app.out.line(serde_json::to_string_pretty(value).unwrap_or_default())
+}
+
+/// What was done, or would be; the rules that allowed it go to stderr with the other remarks.
+pub fn done(app: &App, what: &str, done: &Done, dry_run: bool) -> Result<()> {
+    let what = match (dry_run, done.changed) {
+        (true, _) => format!("Would be done: {what}"),
+        (false, true) => what.to_owned(),
+        (false, false) => format!("{what} (done already)"),
+    };
+    app.out.done(what)?;
+    for note in &done.notes {
+        app.out.progress(format!("  {}", printable(note)));
+    }
+    if dry_run {
+        for reason in &done.reasons {
+            app.out.progress(format!("  {}", printable(reason)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! `login` and `logout`.
+//!
+//! What the SSH key signs names the address that the person typed, so a service (or a relay in its place) gets a
+//! signature that is good for itself alone.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::Method;
+use iam_sorry_core::api::{LdapLogin, ProblemCode, SignedIn, SshChallenge, SshChallengeRequest, SshLogin};
+use iam_sorry_core::ssh::login::{Origin, login_message, to_be_signed};
+use iam_sorry_core::ssh::{KeyId, PublicKey};
+use iam_sorry_core::timestamp::{Timestamp, human_duration};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::printable;
+use crate::service::{self, Client, ServiceError, Session, State};
+
+/// A refused key counts as a failed sign-in at the service, which slows down whoever has many.
+const MOST_KEYS: usize = 5;
+/// A clock that is further off than this makes a challenge look expired.
+const CLOCK_OFF: i64 = 50;
+
+/// `GET /service`, as far as a client of any version needs it: ways to sign in that we don't know are no mistake.
+#[derive(Deserialize)]
+struct Info {
+    name: String,
+    origin: String,
+    methods: Vec<String>,
+    time: String,
+}
+
+impl Info {
+    fn offers(&self, method: &str) -> bool {
+        self.methods.iter().any(|offered| offered == method)
+    }
+}
+
+pub fn login(app: &App, url: Option<&str>, ldap: bool, user: Option<&str>) -> Result<()> {
+    let origin = match url {
+        Some(url) => service::parse(url)?,
+        None => address(app)?,
+    };
+    let client = service::anonymous(app, &origin)?;
+    let info: Info = ask(&client, async |client| client.get("/service").await)?;
+    if info.origin != origin.as_str() {
+        return Err(Failure::new(
+            Kind::Aws,
+            format!(
+                "The service at {origin} calls itself {}: sign-ins are bound to the address",
+                info.origin
+            ),
+        )
+        .hint(format!("If that is the service you mean: iam-sorry login {}", printable(&info.origin))));
+    }
+    let (signed_in, key) = match ldap {
+        true => (with_password(app, &client, &info, user)?, None),
+        false => with_key(app, &client, &info).map(|(signed_in, key)| (signed_in, Some(key)))?,
+    };
+    let expires_at = Timestamp::parse(&signed_in.expires_at).map_err(|e| Failure::other(e.to_string()))?;
+    let identity = signed_in.identity;
+    State::keep(
+        app,
+        Session {
+            origin: origin.clone(),
+            token: signed_in.token,
+            expires_at,
+            name: identity.name.clone(),
+            key: key.map(|key| key.key_id().to_string()),
+        },
+    )?;
+    app.out.done(format!("Signed in to {} ({origin}) as {}", info.name, identity.name))?;
+    if !identity.groups.is_empty() {
+        app.out.done(format!("Groups: {}", identity.groups.join(", ")))?;
+    }
+    let left = human_duration(expires_at.seconds_after(app.now()));
+    app.out.done(format!("The session ends at {expires_at}, in {left}"))
+}
+
+/// Ends the session there, and forgets it here whether or not the service could be told.
+pub fn logout(app: &App, url: Option<&str>) -> Result<()> {
+    let origin = match url {
+        Some(url) => service::parse(url)?,
+        None => service::required(app)?,
+    };
+    let client = match service::signed_in(app, &origin) {
+        Ok((client, _)) => client,
+        // Nothing to end there any more.
+        Err(failure) => {
+            let known = State::load(app)?.of(&origin).is_some();
+            State::forget(app, &origin)?;
+            return if known { app.out.done(format!("Signed out of {origin}")) } else { Err(failure) };
+        }
+    };
+    let told = ask(&client, async |client| match client.tell(Method::POST, "/logout").await {
+        Err(e) if e.code() == Some(ProblemCode::SignInNeeded) => Ok(()),
+        told => told,
+    });
+    State::forget(app, &origin)?;
+    if let Err(failure) = told {
+        return Err(failure.hint("The session is forgotten here, but the service may know it until it ends"));
+    }
+    app.out.done(format!("Signed out of {origin}"))
+}
+
+/// Where no address is typed: the one that is configured, else the last one.
+fn address(app: &App) -> Result<Origin> {
+    service::required(app).map_err(|failure| match failure.kind {
+        Kind::Profile => Failure::usage("Which department service?").hint("iam-sorry login https://HOST"),
+        _ => failure,
+    })
+}
+
+fn ask<T>(
+    client: &Client,
+    work: impl AsyncFnOnce(&Client) -> std::result::Result<T, ServiceError>,
+) -> Result<T> {
+    crate::aws::block_on(|cancel| async move {
+        let work = async { Ok(work(client).await?) };
+        tokio::select! {
+            done = work => done,
+            () = cancel.cancelled() => Err(ServiceError::Interrupted.into()),
+        }
+    })
+}
+
+/// One key after the other, until the service accepts one.
+fn with_key(app: &App, client: &Client, info: &Info) -> Result<(SignedIn, PublicKey)> {
+    if !info.offers("ssh-key") {
+        let failure = Failure::new(Kind::Aws, format!("{} has no sign-in by SSH key", client.origin()));
+        return Err(match info.offers("ldap") {
+            true => failure.hint(format!("With a password: iam-sorry login {} --ldap", client.origin())),
+            false => failure.hint("Its web page may have another way"),
+        });
+    }
+    let last =
+        State::load(app)?.of(client.origin()).and_then(|session| KeyId::parse(session.key.as_deref()?));
+    let keys = app.keyring(|keyring| keyring.login_keys(last.as_ref()))?;
+    let (mut refusal, mut unusable) = (None, None);
+    for key in keys.iter().take(MOST_KEYS) {
+        match try_key(app, client, key) {
+            Ok(signed_in) => return Ok((signed_in, *key)),
+            Err(Tried::Refused(failure)) => refusal = Some(failure),
+            Err(Tried::Unusable(failure)) => unusable = Some(failure),
+            Err(Tried::Failed(failure)) => return Err(failure),
+        }
+    }
+    if keys.len() > MOST_KEYS {
+        app.out.warn(format!(
+            "Only the first {MOST_KEYS} of {} keys were tried: name one, --ssh-key FILE",
+            keys.len()
+        ));
+    }
+    let Some(refusal) = refusal else {
+        return Err(unusable.unwrap_or_else(|| Failure::key("There is no SSH key to sign in with")));
+    };
+    let tried: Vec<String> = keys.iter().take(MOST_KEYS).map(|key| key.key_id().to_string()).collect();
+    let mut failure = refusal.hint(format!("Tried: {}", tried.join(", ")));
+    if let Some(off) = clock_off(app, info) {
+        failure =
+            failure.hint(format!("This machine's clock is {off} s off the service's: check it (date -u)"));
+    }
+    if info.offers("ldap") {
+        failure = failure.hint(format!("With a password: iam-sorry login {} --ldap", client.origin()));
+    }
+    Err(failure)
+}
+
+enum Tried {
+    /// Not accepted by the service: the next may be.
+    Refused(Failure),
+    /// It can't sign.
+    Unusable(Failure),
+    Failed(Failure),
+}
+
+fn try_key(app: &App, client: &Client, key: &PublicKey) -> std::result::Result<SignedIn, Tried> {
+    let public_key = key.to_line("");
+    let request = SshChallengeRequest { public_key: public_key.clone() };
+    let challenge: SshChallenge =
+        ask(client, async |client| client.post("/login/ssh/challenge", &request).await)
+            .map_err(Tried::Failed)?;
+    // The address is ours, not what a server says: a relay gets a signature over its own.
+    let message = login_message(client.origin(), &challenge.nonce, &challenge.request, &challenge.time)
+        .map_err(|e| Tried::Failed(Failure::new(Kind::Aws, format!("{}: {e}", client.origin()))))?;
+    let signature =
+        app.keyring(|keyring| keyring.sign_login(key, &to_be_signed(&message))).map_err(|failure| {
+            match failure.kind {
+                Kind::Interrupted => Tried::Failed(failure),
+                _ => Tried::Unusable(failure),
+            }
+        })?;
+    let signature = URL_SAFE_NO_PAD.encode(signature.as_bytes());
+    let login = SshLogin { nonce: challenge.nonce, public_key, signature };
+    let answer = ask(client, async |client| match client.post::<SignedIn>("/login/ssh", &login).await {
+        Err(e) if e.code() == Some(ProblemCode::SignInRefused) => Ok(Err(e)),
+        answer => answer.map(Ok),
+    });
+    match answer {
+        Ok(Ok(signed_in)) => Ok(signed_in),
+        Ok(Err(refusal)) => Err(Tried::Refused(refusal.into())),
+        Err(failure) => Err(Tried::Failed(failure)),
+    }
+}
+
+fn with_password(app: &App, client: &Client, info: &Info, user: Option<&str>) -> Result<SignedIn> {
+    if !info.offers("ldap") {
+        return Err(Failure::new(Kind::Aws, format!("{} has no sign-in by password", client.origin()))
+            .hint(format!("By SSH key: iam-sorry login {}", client.origin())));
+    }
+    let username = user.or(app.settings.login.as_deref()).map(str::to_owned).ok_or_else(|| {
+        Failure::usage("Whose password? USER is not set").hint("Name yourself: --ldap --user NAME")
+    })?;
+    let prompt = format!("Password of {username} for {}: ", client.origin());
+    let password: SecretString = app.settings.keys.asking.ask(&prompt).map_err(|e| {
+        let kind =
+            if matches!(e, crate::keyring::AskError::Interrupted) { Kind::Interrupted } else { Kind::Usage };
+        let text = e.to_string().replace("passphrase", "password");
+        Failure::new(kind, format!("No sign-in: {text}"))
+            .hint("Where nobody can be asked, sign in by SSH key, or set IAM_SORRY_TOKEN")
+    })?;
+    // Many directories take an empty password for an anonymous sign-in that succeeds (RFC 4513, section 5.1.2).
+    if password.expose_secret().is_empty() {
+        return Err(Failure::usage("An empty password signs nobody in"));
+    }
+    let login = LdapLogin { username, password };
+    let body = Zeroizing::new(login.to_json().as_bytes().to_vec());
+    ask(client, async |client| client.once("/login/ldap", Some(body)).await)
+}
+
+fn clock_off(app: &App, info: &Info) -> Option<i64> {
+    let off = Timestamp::parse(&info.time).ok()?.seconds_after(app.now()).abs();
+    (off > CLOCK_OFF).then_some(off)
+}

@@ -1,0 +1,238 @@
+//! `users` and `policies`: IAM users of the person's namespaces.
+
+use std::io::Read as _;
+
+use http::Method;
+use iam_sorry_core::api::{CreateUser, Done, Options, PolicyChange, ProblemCode, UserDetails, UserInfo};
+use iam_sorry_core::names::UserName;
+
+use super::bulk::{self, Became, Words};
+use super::session::{MOST, paged};
+use super::{ask, show};
+use crate::app::App;
+use crate::args::{Many, Policies, Users};
+use crate::failure::{Failure, Result};
+use crate::service::people::{self, Person};
+use crate::service::{Client, ServiceError, encoded, new_key, query};
+use crate::settings::read_regular;
+use crate::terminal;
+
+const CREATE: Words = Words { verb: "create", done: "created", already: "there already" };
+const DELETE: Words = Words { verb: "delete", done: "deleted", already: "gone already" };
+
+pub fn run(app: &App, action: Users) -> Result<()> {
+    match action {
+        Users::List { listing } => {
+            let path = paged("/users", listing.all);
+            let users: Vec<UserInfo> = ask(app, async |client| client.list(&path, MOST).await)?;
+            if listing.json {
+                return show::json(app, &users);
+            }
+            let row = |user: UserInfo| {
+                let adopted = if user.adopted { "adopted" } else { "" };
+                vec![user.name, user.namespace, user.owner, user.created_at, adopted.to_owned()]
+            };
+            show::table(
+                app,
+                &["NAME", "NAMESPACE", "OWNER", "SINCE", ""],
+                users.into_iter().map(row).collect(),
+            )
+        }
+        Users::Create { many, policies } => create(app, &many, &policies),
+        Users::Delete { many } => delete(app, &many),
+        Users::Show { name, json } => {
+            let user: UserDetails = ask(app, async |client| client.get(&address(&name)).await)?;
+            if json { show::json(app, &user) } else { details(app, &user) }
+        }
+        Users::Adopt { name, dry_run } => {
+            let path = format!("{}/adopt{}", address(&name), dry(dry_run));
+            let done: Done = ask(app, async |client| {
+                client.change(Method::POST, &path, None::<&Options>, &new_key()).await
+            })?;
+            show::done(app, &format!("IAM user '{name}' is in the service's care"), &done, dry_run)
+        }
+    }
+}
+
+pub fn policies(app: &App, action: Policies) -> Result<()> {
+    match action {
+        Policies::List { name: None } => {
+            let policies: Vec<String> = ask(app, async |client| client.get("/policies").await)?;
+            policies.iter().try_for_each(|arn| app.out.line(crate::output::printable(arn)))
+        }
+        Policies::List { name: Some(name) } => {
+            let user: UserDetails = ask(app, async |client| client.get(&address(&name)).await)?;
+            user.policies.iter().try_for_each(|arn| app.out.line(crate::output::printable(arn)))
+        }
+        Policies::Attach { name, policy_arn, dry_run } => {
+            let path = format!("{}/policies", address(&name));
+            let change = PolicyChange { policy_arn, dry_run };
+            let done: Done =
+                ask(app, async |client| client.change(Method::POST, &path, Some(&change), &new_key()).await)?;
+            show::done(app, &format!("Policy {} is attached to '{name}'", change.policy_arn), &done, dry_run)
+        }
+        Policies::Detach { name, policy_arn, dry_run } => {
+            let dry = dry_run.then_some("true");
+            let fields = query(&[("policy_arn", Some(policy_arn.as_str())), ("dry_run", dry)]);
+            let path = format!("{}/policies{fields}", address(&name));
+            let done: Done = ask(app, async |client| {
+                client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await
+            })?;
+            show::done(app, &format!("Policy {policy_arn} is detached from '{name}'"), &done, dry_run)
+        }
+    }
+}
+
+fn create(app: &App, many: &Many, policies: &[String]) -> Result<()> {
+    let (people, fingerprint) = people_of(many)?;
+    let request = |person: &Person| CreateUser {
+        name: person.name.clone(),
+        policies: [&person.policies[..], policies].concat(),
+        dry_run: many.dry_run,
+    };
+    if let ([person], None) = (&people[..], &many.file) {
+        let request = request(person);
+        let done: Done =
+            ask(app, async |client| client.change(Method::POST, "/users", Some(&request), &new_key()).await)?;
+        return show::done(app, &format!("IAM user '{}' is created", person.name), &done, many.dry_run);
+    }
+    let items: Vec<_> = people
+        .iter()
+        .map(|person| (many.file.as_ref().map(|_| person.line), person.name.clone(), request(person)))
+        .collect();
+    let fingerprint = format!("{fingerprint}\0{}\0{}", policies.join(","), many.dry_run);
+    bulk::run(app, &CREATE, &fingerprint, &items, create_one)
+}
+
+/// Makes one user of many. What another run made is there already, if it is the service's and has its policies.
+async fn create_one(
+    client: &Client,
+    request: &CreateUser,
+    key: &str,
+) -> std::result::Result<Became, ServiceError> {
+    let made = client.change::<Done>(Method::POST, "/users", Some(request), key).await;
+    let refusal = match made {
+        Ok(done) if done.changed || request.dry_run => return Ok(Became::Done),
+        Ok(_) => None,
+        Err(e) if e.code() == Some(ProblemCode::Conflict) => Some(e),
+        Err(e) => return Err(e),
+    };
+    let there = match client.get::<UserDetails>(&address(&request.name)).await {
+        Ok(there) => there,
+        Err(e) if e.code() == Some(ProblemCode::NotFound) => match refusal {
+            // In AWS, but not the service's: its own words say what to do.
+            Some(refusal) => return Err(refusal),
+            // Made by an earlier run, and deleted since.
+            None => {
+                return client
+                    .change::<Done>(Method::POST, "/users", Some(request), &new_key())
+                    .await
+                    .map(|_| Became::Done);
+            }
+        },
+        Err(e) => return Err(e),
+    };
+    for policy_arn in request.policies.iter().filter(|arn| !there.policies.contains(arn)) {
+        let change = PolicyChange { policy_arn: policy_arn.clone(), dry_run: false };
+        let path = format!("{}/policies", address(&request.name));
+        client.change::<Done>(Method::POST, &path, Some(&change), &new_key()).await?;
+    }
+    Ok(Became::Already)
+}
+
+fn delete(app: &App, many: &Many) -> Result<()> {
+    let (people, fingerprint) = people_of(many)?;
+    if !many.dry_run {
+        let whom = match &people[..] {
+            [one] => format!("IAM user '{}'", one.name),
+            several => format!(
+                "{} IAM users, '{}' to '{}',",
+                several.len(),
+                several[0].name,
+                several[several.len() - 1].name
+            ),
+        };
+        let question = format!("Delete {whom} with all keys and everything else that hangs on them?");
+        if !terminal::confirm(app, &question)? {
+            return app.out.line("Aborted.");
+        }
+    }
+    let path = |name: &str| format!("{}{}", address(name), dry(many.dry_run));
+    if let ([person], None) = (&people[..], &many.file) {
+        let path = path(&person.name);
+        let done: Done = ask(app, async |client| {
+            client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await
+        })?;
+        return show::done(app, &format!("IAM user '{}' is deleted", person.name), &done, many.dry_run);
+    }
+    let items: Vec<_> = people
+        .iter()
+        .map(|person| (many.file.as_ref().map(|_| person.line), person.name.clone(), path(&person.name)))
+        .collect();
+    let fingerprint = format!("{fingerprint}\0{}", many.dry_run);
+    bulk::run(app, &DELETE, &fingerprint, &items, async |client: &Client, path: &String, key: &str| {
+        let dry = path.ends_with("dry_run=true");
+        match client.change::<Done>(Method::DELETE, path, None::<&Options>, key).await {
+            Ok(done) if done.changed || dry => Ok(Became::Done),
+            Ok(_) => Ok(Became::Already),
+            Err(e) if e.code() == Some(ProblemCode::NotFound) => Ok(Became::Already),
+            Err(e) => Err(e),
+        }
+    })
+}
+
+/// Who is meant, with every name of a form that IAM takes; and what makes a later run the same one.
+fn people_of(many: &Many) -> Result<(Vec<Person>, String)> {
+    let Some(file) = &many.file else {
+        for name in &many.names {
+            UserName::parse(name)?;
+        }
+        // A heading of our own, so that no name is taken for one.
+        let text = format!("name\n{}", many.names.join("\n"));
+        let people = people::parse(&text).map_err(|e| Failure::usage(e.to_string()))?;
+        return Ok((people, text));
+    };
+    let bytes = if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin()
+            .lock()
+            .take(16 << 20)
+            .read_to_end(&mut bytes)
+            .map_err(|e| Failure::other(format!("Standard input can't be read: {e}")))?;
+        bytes
+    } else {
+        read_regular(file).map_err(|e| Failure::usage(format!("{} can't be read: {e}", file.display())))?
+    };
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(format!("{} is not text in UTF-8", file.display())))?;
+    let people = people::parse(&text).map_err(|e| {
+        Failure::usage(format!("{} can't be used; nothing was begun", file.display())).hint(e.to_string())
+    })?;
+    Ok((people, text))
+}
+
+fn details(app: &App, details: &UserDetails) -> Result<()> {
+    let user = &details.user;
+    show::facts(
+        app,
+        &[
+            ("Name", user.name.clone()),
+            ("ARN", user.arn.clone()),
+            ("Namespace", user.namespace.clone()),
+            ("Owner", user.owner.clone()),
+            (if user.adopted { "Adopted" } else { "Created" }, user.created_at.clone()),
+            ("Boundary", details.permissions_boundary.clone().unwrap_or_default()),
+            ("Policies", details.policies.join(", ")),
+        ],
+    )?;
+    super::keys::table(app, &details.keys)
+}
+
+/// Where a user lives.
+pub fn address(name: &str) -> String {
+    format!("/users/{}", encoded(name))
+}
+
+fn dry(dry_run: bool) -> String {
+    query(&[("dry_run", dry_run.then_some("true"))])
+}

@@ -1,0 +1,440 @@
+//! Requests to the service: sent again where that is safe, and answers taken with care, since what answers may not be the
+//! service at all (a proxy, a login page, a server that never stops).
+
+use std::future::Future;
+use std::io::Cursor;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use iam_sorry_aws::Cancel;
+use iam_sorry_core::api::{self, Problem, ProblemCode};
+use iam_sorry_core::ssh::login::Origin;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use super::error::ServiceError;
+use super::transport::{Body, Connection, Transport};
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+
+/// Lists are paged, so no answer of the service's is near this.
+const LARGEST: usize = 8 << 20;
+/// A user's credentials may wait a minute for a new key to become valid everywhere.
+const ANSWER: Duration = Duration::from_secs(150);
+/// The longest pause that a service may ask for between tries.
+const LONGEST_PAUSE: u32 = 60;
+
+/// How often a request is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Tries in all.
+    pub tries: u32,
+    /// Whether a person waits for this one request, who is told of pauses.
+    pub tells: bool,
+}
+
+/// One service, asked with one session.
+pub struct Client {
+    transport: Transport,
+    token: Option<SecretString>,
+    idle: Mutex<Vec<Connection>>,
+    cancel: Cancel,
+    patience: Patience,
+    out: Output,
+}
+
+/// A whole answer that was no problem.
+struct Answer {
+    body: Zeroizing<Vec<u8>>,
+}
+
+/// What is sent.
+struct Asked<'a> {
+    method: Method,
+    path: &'a str,
+    body: Option<Zeroizing<Vec<u8>>>,
+    /// With one, or without any effect, it is safe to send again.
+    key: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    fn is_safe_to_repeat(&self) -> bool {
+        self.key.is_some() || self.method == Method::GET
+    }
+}
+
+impl Client {
+    pub fn new(transport: Transport, out: Output) -> Self {
+        let patience = Patience { tries: 3, tells: true };
+        Self { transport, token: None, idle: Mutex::default(), cancel: Cancel::new(), patience, out }
+    }
+
+    /// Refuses a token that could not stand in a header, so that none is ever sent half.
+    pub fn with_token(mut self, token: SecretString) -> Result<Self> {
+        let text = token.expose_secret();
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Failure::profile("The session token holds characters that no token has")
+                .hint("Look at IAM_SORRY_TOKEN, or sign in again: iam-sorry login URL"));
+        }
+        self.token = Some(token);
+        Ok(self)
+    }
+
+    /// Stops when `cancel` says so.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    pub fn origin(&self) -> &Origin {
+        self.transport.origin()
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> std::result::Result<T, ServiceError> {
+        let asked = Asked { method: Method::GET, path, body: None, key: None };
+        self.read(&self.send(&asked).await?)
+    }
+
+    /// Every item of a paged list, up to `most`.
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        most: usize,
+    ) -> std::result::Result<Vec<T>, ServiceError> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let with = match &cursor {
+                Some(cursor) if path.contains('?') => format!("{path}&cursor={}", encoded(cursor)),
+                Some(cursor) => format!("{path}?cursor={}", encoded(cursor)),
+                None => path.to_owned(),
+            };
+            let page: api::Page<T> = self.get(&with).await?;
+            let empty = page.items.is_empty();
+            items.extend(page.items);
+            // A page that leads to itself would be asked for ever.
+            let next = page.next.filter(|next| !empty && cursor.as_ref() != Some(next));
+            if next.is_none() || items.len() >= most {
+                items.truncate(most);
+                return Ok(items);
+            }
+            cursor = next;
+        }
+    }
+
+    /// A request that changes something, under an idempotency key: a fresh one, or one that a run keeps.
+    pub async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        key: &str,
+    ) -> std::result::Result<T, ServiceError> {
+        let body = body.map(to_json);
+        self.read(&self.send(&Asked { method, path, body, key: Some(key) }).await?)
+    }
+
+    /// A request that must not be sent twice: sign-in, sign-out. `body` is JSON.
+    pub async fn once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<Zeroizing<Vec<u8>>>,
+    ) -> std::result::Result<T, ServiceError> {
+        self.read(&self.send(&Asked { method: Method::POST, path, body, key: None }).await?)
+    }
+
+    /// The same with a value that holds no secret.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> std::result::Result<T, ServiceError> {
+        self.once(path, Some(to_json(body))).await
+    }
+
+    /// A request whose answer says no more than that it was done.
+    pub async fn tell(&self, method: Method, path: &str) -> std::result::Result<(), ServiceError> {
+        let key = new_key();
+        self.send(&Asked { method, path, body: None, key: Some(&key) }).await.map(drop)
+    }
+
+    /// An answer of any length, piece by piece.
+    pub async fn download(&self, path: &str) -> std::result::Result<Download<'_>, ServiceError> {
+        let asked = Asked { method: Method::GET, path, body: None, key: None };
+        let response = self.unless_cancelled(ANSWER, self.exchange(&asked)).await?;
+        let response = self.checked(response).await?;
+        Ok(Download { client: self, body: response.into_body() })
+    }
+
+    /// Sends, and sends again where that is safe and may help.
+    async fn send(&self, asked: &Asked<'_>) -> std::result::Result<Answer, ServiceError> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let answer = self.unless_cancelled(ANSWER, self.ask(asked)).await;
+            let Err(error) = answer else { return answer };
+            let Some(pause) = pause_after(&error, asked, tried).filter(|_| tried < self.patience.tries)
+            else {
+                return Err(error);
+            };
+            if self.patience.tells && pause >= Duration::from_secs(2) {
+                let why = error.to_string();
+                let why = why.lines().next().unwrap_or_default();
+                self.out.progress(format!("{why} Trying again in {} s", pause.as_secs()));
+            }
+            self.unless_cancelled(pause * 2, async {
+                tokio::time::sleep(pause).await;
+                Ok(())
+            })
+            .await?;
+        }
+    }
+
+    async fn ask(&self, asked: &Asked<'_>) -> std::result::Result<Answer, ServiceError> {
+        let response = self.checked(self.exchange(asked).await?).await?;
+        let expected = response.status() != StatusCode::NO_CONTENT;
+        if expected && !is_json(response.headers()) {
+            return Err(self.not_ours(&response));
+        }
+        Ok(Answer { body: self.whole(response.into_body()).await? })
+    }
+
+    /// One request and the head of its answer. A connection that lay idle may have been closed by the other side, which
+    /// shows only in the next request: it serves what may be sent again.
+    async fn exchange(&self, asked: &Asked<'_>) -> std::result::Result<Response<Incoming>, ServiceError> {
+        if asked.is_safe_to_repeat()
+            && let Some(mut connection) = self.idle_connection()
+            && connection.ready().await.is_ok()
+            && let Ok(response) = connection.send_request(self.request(asked)?).await
+        {
+            self.put_back(connection);
+            return Ok(response);
+        }
+        let mut connection = self.transport.connect().await?;
+        let response = connection.send_request(self.request(asked)?).await.map_err(|e| self.broken(&e))?;
+        self.put_back(connection);
+        Ok(response)
+    }
+
+    fn request(&self, asked: &Asked<'_>) -> std::result::Result<Request<Body>, ServiceError> {
+        let mut request = Request::builder()
+            .method(asked.method.clone())
+            .uri(format!("{}{}", api::PREFIX, asked.path))
+            .header(header::HOST, self.origin().authority())
+            .header(header::ACCEPT, "application/json")
+            .header(header::USER_AGENT, concat!("iam-sorry/", env!("CARGO_PKG_VERSION")));
+        if let Some(key) = asked.key {
+            request = request.header(api::IDEMPOTENCY_KEY, key);
+        }
+        if asked.body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(token) = &self.token {
+            let bearer = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
+            let mut value = HeaderValue::from_str(&bearer).map_err(|_| self.unsendable())?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let body = asked.body.clone().unwrap_or_default();
+        request.body(Full::new(Cursor::new(body))).map_err(|_| self.unsendable())
+    }
+
+    /// The answer, unless it is a redirect, a problem, or something that no service of ours sends.
+    async fn checked(
+        &self,
+        response: Response<Incoming>,
+    ) -> std::result::Result<Response<Incoming>, ServiceError> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        if status.is_redirection() {
+            return Err(ServiceError::Redirected { origin: self.origin().clone(), status: status.as_u16() });
+        }
+        let not_ours = self.not_ours(&response);
+        if !is_json(response.headers()) {
+            return Err(not_ours);
+        }
+        let seconds = response.headers().get(header::RETRY_AFTER);
+        let retry_after = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = self.whole(response.into_body()).await?;
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => {
+                let (origin, problem) = (self.origin().clone(), Box::new(problem));
+                Err(ServiceError::Problem { origin, problem, retry_after })
+            }
+            Err(_) => Err(not_ours),
+        }
+    }
+
+    /// A whole body, in a buffer that is wiped.
+    async fn whole(&self, mut body: Incoming) -> std::result::Result<Zeroizing<Vec<u8>>, ServiceError> {
+        let mut whole = Zeroizing::new(Vec::with_capacity(16 * 1024));
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| self.broken(&e))?;
+            let Some(data) = frame.data_ref() else { continue };
+            if whole.len() + data.len() > LARGEST {
+                let what = format!("its answer is longer than {} MiB", LARGEST >> 20);
+                return Err(ServiceError::NotOurs { origin: self.origin().clone(), what });
+            }
+            whole.extend_from_slice(data);
+        }
+        Ok(whole)
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: &Answer) -> std::result::Result<T, ServiceError> {
+        // serde's own text may repeat what it read, which may be a secret.
+        serde_json::from_slice(&answer.body).map_err(|e| ServiceError::NotOurs {
+            origin: self.origin().clone(),
+            what: format!("its JSON lacks something at line {}, column {}", e.line(), e.column()),
+        })
+    }
+
+    async fn unless_cancelled<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = std::result::Result<T, ServiceError>>,
+    ) -> std::result::Result<T, ServiceError> {
+        tokio::select! {
+            ended = tokio::time::timeout(limit, work) => ended.unwrap_or_else(|_| {
+                Err(ServiceError::TimedOut { origin: self.origin().clone(), seconds: limit.as_secs() })
+            }),
+            () = self.cancel.cancelled() => Err(ServiceError::Interrupted),
+        }
+    }
+
+    fn idle_connection(&self) -> Option<Connection> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn put_back(&self, connection: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+
+    fn broken(&self, error: &hyper::Error) -> ServiceError {
+        ServiceError::Broken { origin: self.origin().clone(), why: error.to_string() }
+    }
+
+    fn not_ours(&self, response: &Response<Incoming>) -> ServiceError {
+        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let kind: String = kind.unwrap_or("no content type").chars().take(60).collect();
+        let what = format!("HTTP {} with {kind}", response.status().as_u16());
+        ServiceError::NotOurs { origin: self.origin().clone(), what }
+    }
+
+    fn unsendable(&self) -> ServiceError {
+        let what = "the request can't be written down".to_owned();
+        ServiceError::NotOurs { origin: self.origin().clone(), what }
+    }
+}
+
+/// An answer under way.
+pub struct Download<'a> {
+    client: &'a Client,
+    body: Incoming,
+}
+
+impl Download<'_> {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// Where the connection breaks off: what was read so far is not the whole.
+    pub async fn next(&mut self) -> std::result::Result<Option<Vec<u8>>, ServiceError> {
+        let (client, body) = (self.client, &mut self.body);
+        client
+            .unless_cancelled(ANSWER, async {
+                while let Some(frame) = body.frame().await {
+                    let frame = frame.map_err(|e| client.broken(&e))?;
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data.to_vec()));
+                    }
+                }
+                Ok(None)
+            })
+            .await
+    }
+}
+
+/// How long to wait before another try; `None` where none would help or none is safe.
+fn pause_after(error: &ServiceError, asked: &Asked<'_>, tried: u32) -> Option<Duration> {
+    let backoff = Duration::from_millis(250 << tried.min(6));
+    match error {
+        ServiceError::Problem { problem, retry_after, .. } => match problem.code {
+            // Not begun: sending it again is what the answer asks for.
+            ProblemCode::TooManyRequests
+            | ProblemCode::Stopping
+            | ProblemCode::AuditUnavailable
+            | ProblemCode::StoreUnavailable
+            | ProblemCode::DirectoryUnavailable
+            | ProblemCode::AwsUnavailable
+            | ProblemCode::Busy
+                if asked.is_safe_to_repeat() || problem.code == ProblemCode::TooManyRequests =>
+            {
+                match retry_after {
+                    Some(seconds) if *seconds > LONGEST_PAUSE => None,
+                    Some(seconds) => Some(Duration::from_secs(u64::from(*seconds)).max(backoff / 2)),
+                    None => Some(backoff),
+                }
+            }
+            _ => None,
+        },
+        // A restart takes a moment.
+        ServiceError::Unreachable { .. } => Some(backoff),
+        ServiceError::Broken { .. } if asked.is_safe_to_repeat() => Some(backoff),
+        _ => None,
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json") || kind.eq_ignore_ascii_case("application/problem+json")
+}
+
+fn to_json(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    // Our own types always become JSON; an empty body would be refused, not misread.
+    Zeroizing::new(serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// A fresh idempotency key.
+pub fn new_key() -> String {
+    let mut bytes = [0; 18];
+    // Without randomness two keys would be the same, and the service would say so.
+    let _ = rand::fill(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters: for one path segment or one value of a query.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// `?name=value&...` of what is there.
+pub fn query(fields: &[(&str, Option<&str>)]) -> String {
+    let fields = fields.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded((*value)?))));
+    let fields: Vec<String> = fields.collect();
+    if fields.is_empty() { String::new() } else { format!("?{}", fields.join("&")) }
+}

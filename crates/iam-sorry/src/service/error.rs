@@ -1,0 +1,89 @@
+//! What can go wrong between us and the service, as the person reads it.
+
+use iam_sorry_core::api::{Problem, ProblemCode};
+use iam_sorry_core::ssh::login::Origin;
+
+use crate::failure::{Failure, Kind};
+
+/// Every variant's text says what happened, then what to do. None holds a secret: bodies are never repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No connection.
+    #[error("{origin} can't be reached: {why}\nCheck the address and the network; nothing was done")]
+    Unreachable { origin: Origin, why: String },
+    /// TLS failed.
+    #[error(
+        "The TLS connection to {origin} failed: {why}\nWhere your department has its own certificate authority: --ca-file FILE"
+    )]
+    Tls { origin: Origin, why: String },
+    /// It broke off after the request was sent.
+    #[error(
+        "The connection to {origin} broke off ({why}): whether the request was carried out is not known\nRun the command again: what was done already is not done twice"
+    )]
+    Broken { origin: Origin, why: String },
+    /// No answer in time.
+    #[error(
+        "{origin} did not answer within {seconds} seconds\nRun the command again: what was done already is not done twice"
+    )]
+    TimedOut { origin: Origin, seconds: u64 },
+    /// A redirect: the signature and the session are for the address that was named.
+    #[error(
+        "{origin} sends us somewhere else ({status}), where your session does not go\nUse the service's own address"
+    )]
+    Redirected { origin: Origin, status: u16 },
+    /// Something else answers there.
+    #[error(
+        "{origin} does not answer like a department service: {what}\nIs the address right? See what answers: curl {origin}/api/v1/service"
+    )]
+    NotOurs { origin: Origin, what: String },
+    /// A problem of the service's own.
+    #[error("{}", .problem.detail)]
+    Problem { origin: Origin, problem: Box<Problem>, retry_after: Option<u32> },
+    /// Ctrl-C.
+    #[error("Interrupted.")]
+    Interrupted,
+}
+
+impl ServiceError {
+    /// The problem's code, where it is one.
+    pub fn code(&self) -> Option<ProblemCode> {
+        match self {
+            Self::Problem { problem, .. } => Some(problem.code),
+            _ => None,
+        }
+    }
+
+    /// `what` is "You are not signed in to" or the like.
+    pub fn not_signed_in(origin: &Origin, what: &str) -> Failure {
+        Failure::profile(format!("{what} {origin}")).hint(format!("Sign in: iam-sorry login {origin}"))
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        let kind = match &error {
+            ServiceError::Interrupted => Kind::Interrupted,
+            _ => Kind::Aws,
+        };
+        let ServiceError::Problem { origin, problem, retry_after } = error else {
+            return Self::new(kind, error.to_string());
+        };
+        if problem.code == ProblemCode::SignInNeeded {
+            return ServiceError::not_signed_in(&origin, "Your session has ended at");
+        }
+        let mut failure = Self::new(kind, problem.detail.clone());
+        for reason in problem.reasons.iter().filter(|reason| !problem.detail.contains(reason.as_str())) {
+            failure = failure.hint(format!("Why: {reason}"));
+        }
+        if let Some(seconds) = retry_after {
+            failure = failure.hint(format!("Try again in {seconds} s"));
+        }
+        if problem.status >= 500 {
+            failure = failure.hint(format!(
+                "The operator of {origin} finds it in the log as request {}",
+                problem.request_id
+            ));
+        }
+        failure
+    }
+}

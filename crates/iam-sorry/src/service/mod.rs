@@ -1,0 +1,114 @@
+//! The department service as the command line sees it: which one answers, and how it is asked.
+//!
+//! Nothing here decides what may be done; that is the service's. The types on the wire are the core's
+//! ([`iam_sorry_core::api`]).
+
+mod client;
+mod error;
+pub mod people;
+mod state;
+mod transport;
+
+use iam_sorry_core::ssh::login::Origin;
+use secrecy::SecretString;
+
+use crate::app::App;
+use crate::failure::{Failure, Result};
+use crate::settings::read_regular;
+
+pub use client::{Client, Patience, encoded, new_key, query};
+pub use error::ServiceError;
+pub use state::{Session, State};
+use transport::Transport;
+
+/// What switches the service off, in `--server` and IAM_SORRY_SERVER.
+const NONE: &str = "none";
+
+/// The service that the flag, the variable or the settings file names.
+pub fn named(app: &App) -> Result<Option<Origin>> {
+    match app.global.server.as_deref().or(app.settings.server.as_deref()) {
+        None | Some(NONE) => Ok(None),
+        Some(url) => parse(url).map(Some),
+    }
+}
+
+/// An address as a person gave it.
+pub fn parse(url: &str) -> Result<Origin> {
+    Origin::parse(url).map_err(|e| Failure::usage(e.to_string()))
+}
+
+/// The service that makes credentials, where one does: no manager profile is named, and a service is, or there is a
+/// session at one.
+pub fn for_credentials(app: &App) -> Result<Option<Origin>> {
+    if app.global.server.is_some() {
+        return named(app);
+    }
+    // Whoever names a manager means the manager; the settings file's is a default like the service's own.
+    let manager = app.global.profile.is_some() || app.settings.profile != app.settings.profile_in_file;
+    if manager || switched_off(app) {
+        return Ok(None);
+    }
+    match named(app)? {
+        Some(origin) => Ok(Some(origin)),
+        None if app.settings.profile_in_file.is_some() => Ok(None),
+        None => Ok(State::load(app)?.current().map(|session| session.origin.clone())),
+    }
+}
+
+/// The service that a verb about the service asks.
+pub fn required(app: &App) -> Result<Origin> {
+    if let Some(origin) = named(app)? {
+        return Ok(origin);
+    }
+    if switched_off(app) {
+        return Err(Failure::usage(
+            "'none' is no service, and this needs one\nName it: --server https://HOST",
+        ));
+    }
+    let state = State::load(app)?;
+    state.current().map(|session| session.origin.clone()).ok_or_else(|| {
+        Failure::profile("You are not signed in to a department service")
+            .hint("Sign in: iam-sorry login https://HOST")
+    })
+}
+
+fn switched_off(app: &App) -> bool {
+    app.global.server.as_deref().or(app.settings.server.as_deref()) == Some(NONE)
+}
+
+/// A client without a session.
+pub fn anonymous(app: &App, origin: &Origin) -> Result<Client> {
+    let ca = app.global.ca_file.as_ref().or(app.settings.server_ca.as_ref());
+    let pem = ca.map(|path| {
+        read_regular(path).map_err(|e| {
+            Failure::usage(format!("The certificate authorities in {} can't be read: {e}", path.display()))
+                .hint("Name a PEM file: --ca-file FILE")
+        })
+    });
+    let transport = Transport::new(origin.clone(), pem.transpose()?.as_deref())?;
+    Ok(Client::new(transport, app.out))
+}
+
+/// A client with the session that the person has there, and their name where it is known.
+pub fn signed_in(app: &App, origin: &Origin) -> Result<(Client, Option<String>)> {
+    let client = anonymous(app, origin)?;
+    // Handed over with the address, so never for a service that somebody signed in to by hand at some other time.
+    if let Some(token) = app.settings.server_token.clone().filter(|_| app.settings.server.is_some()) {
+        return Ok((client.with_token(token)?, None));
+    }
+    let state = State::load(app)?;
+    let Some(session) = state.of(origin) else {
+        return Err(ServiceError::not_signed_in(origin, "You are not signed in to"));
+    };
+    if session.expires_at.seconds_after(app.now()) <= 0 {
+        return Err(ServiceError::not_signed_in(origin, "Your session has ended at"));
+    }
+    let token: SecretString = session.token.clone();
+    Ok((client.with_token(token)?, Some(session.name.clone())))
+}
+
+/// The service of a verb about it, ready to be asked.
+pub fn open(app: &App) -> Result<Client> {
+    let origin = required(app)?;
+    Ok(signed_in(app, &origin)?.0)
+}

@@ -1,0 +1,150 @@
+//! `service.json` in our state folder: the sessions at department services. The only file that holds their tokens.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use iam_sorry_core::ssh::login::Origin;
+use iam_sorry_core::timestamp::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::failure::{Failure, Result};
+use crate::files::{Access, FileError, Lock, create_folder_of, replace_atomically};
+
+/// Two sign-ins at once must not lose each other's session.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A session at one service.
+pub struct Session {
+    pub origin: Origin,
+    pub token: SecretString,
+    pub expires_at: Timestamp,
+    /// Whose, as the service writes names.
+    pub name: String,
+    /// The SSH key that opened it (`SHA256:...`).
+    pub key: Option<String>,
+}
+
+/// All of them, the last one that was opened first.
+#[derive(Default)]
+pub struct State {
+    sessions: Vec<Session>,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    sessions: Vec<WrittenSession>,
+}
+
+#[derive(Deserialize)]
+struct WrittenSession {
+    origin: Origin,
+    token: SecretString,
+    expires_at: String,
+    name: String,
+    #[serde(default)]
+    key: Option<String>,
+}
+
+impl State {
+    /// As it is now; nothing where there is no file.
+    pub fn load(app: &App) -> Result<Self> {
+        let path = path(app);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => return Err(Failure::other(format!("{} can't be read: {e}", path.display()))),
+        };
+        let garbled = || {
+            Failure::other(format!("{} can't be understood", path.display()))
+                .hint("Remove it, then sign in again: iam-sorry login https://HOST")
+        };
+        let written: Written = serde_json::from_slice(&bytes).map_err(|_| garbled())?;
+        let read = |session: WrittenSession| {
+            Ok(Session {
+                expires_at: Timestamp::parse(&session.expires_at).map_err(|_| garbled())?,
+                origin: session.origin,
+                token: session.token,
+                name: session.name,
+                key: session.key,
+            })
+        };
+        Ok(Self { sessions: written.sessions.into_iter().map(read).collect::<Result<_>>()? })
+    }
+
+    /// The session that was opened last.
+    pub fn current(&self) -> Option<&Session> {
+        self.sessions.first()
+    }
+
+    /// The session at one service, valid or not.
+    pub fn of(&self, origin: &Origin) -> Option<&Session> {
+        self.sessions.iter().find(|session| session.origin == *origin)
+    }
+
+    /// Keeps a session in the place of the older one at the same service.
+    pub fn keep(app: &App, session: Session) -> Result<()> {
+        Self::update(app, |sessions| {
+            sessions.retain(|other| other.origin != session.origin);
+            sessions.insert(0, session);
+        })
+    }
+
+    /// Forgets the session at one service.
+    pub fn forget(app: &App, origin: &Origin) -> Result<()> {
+        Self::update(app, |sessions| sessions.retain(|session| session.origin != *origin))
+    }
+
+    fn update(app: &App, edit: impl FnOnce(&mut Vec<Session>)) -> Result<()> {
+        let path = path(app);
+        create_folder_of(&path)?;
+        let _lock = Lock::acquire(&path.with_extension("lock"), LOCK_TIMEOUT).map_err(FileError::from)?;
+        let mut state = Self::load(app)?;
+        edit(&mut state.sessions);
+        replace_atomically(&path, state.to_json().as_bytes(), Access::Private)?;
+        Ok(())
+    }
+
+    fn to_json(&self) -> Zeroizing<String> {
+        // Room for everything at once: a buffer that grows leaves copies of tokens behind.
+        let room = self.sessions.iter().map(|s| s.token.expose_secret().len() + 4096).sum::<usize>();
+        let mut json = Zeroizing::new(String::with_capacity(room + 64));
+        json.push_str("{\"sessions\":[");
+        for (index, session) in self.sessions.iter().enumerate() {
+            json.push_str(if index == 0 { "\n{" } else { ",\n{" });
+            let key = session.key.clone().unwrap_or_default();
+            let (origin, expires) = (session.origin.to_string(), session.expires_at.to_string());
+            let fields = [
+                ("origin", origin.as_str()),
+                ("token", session.token.expose_secret()),
+                ("expires_at", &expires),
+                ("name", &session.name),
+                ("key", &key),
+            ];
+            for (number, (name, value)) in fields.into_iter().filter(|(_, v)| !v.is_empty()).enumerate() {
+                json.push_str(if number == 0 { "\"" } else { ",\"" });
+                json.push_str(name);
+                json.push_str("\":\"");
+                // Tokens are visible ASCII (the client sees to it), names are what the service calls people.
+                for c in value.chars() {
+                    match c {
+                        '"' | '\\' => json.extend(['\\', c]),
+                        c if c.is_control() => json.push('?'),
+                        c => json.push(c),
+                    }
+                }
+                json.push('"');
+            }
+            json.push('}');
+        }
+        json.push_str("\n]}\n");
+        json
+    }
+}
+
+fn path(app: &App) -> PathBuf {
+    app.settings.state_dir.join("service.json")
+}

@@ -1,0 +1,126 @@
+//! One connection to the service: TCP, TLS, HTTP/1.1. No proxy, no redirect: the session goes to the address that was
+//! named, and nowhere else.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use iam_sorry_core::ssh::login::Origin;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
+
+use super::error::ServiceError;
+use crate::failure::{Failure, Result};
+
+/// A request's body, wiped when it is dropped.
+pub type Body = Full<io::Cursor<Zeroizing<Vec<u8>>>>;
+/// A connection on which requests can be sent.
+pub type Connection = SendRequest<Body>;
+
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// How connections to one service are made.
+pub struct Transport {
+    origin: Origin,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl Transport {
+    /// `ca` is PEM text with the only authorities to trust; without it, the system's are.
+    ///
+    /// # Errors
+    /// Where there is no authority to trust.
+    pub fn new(origin: Origin, ca: Option<&[u8]>) -> Result<Self> {
+        if !origin.is_https() {
+            return Ok(Self { origin, tls: None });
+        }
+        let name = ServerName::try_from(origin.host().to_owned())
+            .map_err(|_| Failure::usage(format!("No certificate can be checked for {origin}")))?;
+        let roots = match ca {
+            Some(pem) => named_roots(pem)?,
+            None => system_roots()?,
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| Failure::other(format!("TLS can't be set up: {e}")))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { origin, tls: Some((TlsConnector::from(Arc::new(config)), name)) })
+    }
+
+    /// The service's address.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// A fresh connection.
+    pub async fn connect(&self) -> std::result::Result<Connection, ServiceError> {
+        let slow = |_| self.unreachable("it did not answer in time");
+        tokio::time::timeout(CONNECT, self.connect_patiently()).await.map_err(slow)?
+    }
+
+    async fn connect_patiently(&self) -> std::result::Result<Connection, ServiceError> {
+        let (host, port) = (self.origin.host(), self.origin.port());
+        let stream = TcpStream::connect((host, port)).await.map_err(|e| self.unreachable(&e.to_string()))?;
+        let _ = stream.set_nodelay(true);
+        let Some((connector, name)) = &self.tls else {
+            // `localhost` is a name like any other to the resolver.
+            let here = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+            let elsewhere =
+                || self.unreachable("the name leads to another machine, and plain http stays on this one");
+            return if here { self.speak(stream).await } else { Err(elsewhere()) };
+        };
+        let tls = connector
+            .connect(name.clone(), stream)
+            .await
+            .map_err(|e| ServiceError::Tls { origin: self.origin.clone(), why: e.to_string() })?;
+        self.speak(tls).await
+    }
+
+    async fn speak<S>(&self, stream: S) -> std::result::Result<Connection, ServiceError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let broken = |e: hyper::Error| self.unreachable(&e.to_string());
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Ends when the sender is dropped; what goes wrong on it shows in the request.
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
+
+    fn unreachable(&self, why: &str) -> ServiceError {
+        ServiceError::Unreachable { origin: self.origin.clone(), why: why.to_owned() }
+    }
+}
+
+fn named_roots(pem: &[u8]) -> Result<RootCertStore> {
+    let useless =
+        || Failure::usage("There is no certificate in the file of --ca-file").hint("Name a PEM file");
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        roots.add(certificate.map_err(|_| useless())?).map_err(|_| useless())?;
+    }
+    if roots.is_empty() { Err(useless()) } else { Ok(roots) }
+}
+
+fn system_roots() -> Result<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        return Err(Failure::other("The system has no certificate authorities to trust")
+            .hint("Install ca-certificates, or name a PEM file: --ca-file FILE"));
+    }
+    Ok(roots)
+}
