@@ -105,9 +105,12 @@ pub struct RoleSettings {
 
 impl Settings {
     /// Adds the service's own identity, as sts:GetCallerIdentity tells it, to what is protected: a user's ARN protects
-    /// the user, an assumed role's the role.
+    /// the user, an assumed role's the role. Anything else (root, a federated user) is nothing that an action could be
+    /// done to.
     pub fn protect(&mut self, arn: &str) {
-        self.guardrails.protected.push(arn.to_owned());
+        if Protected::parse(arn).is_some() {
+            self.guardrails.protected.push(arn.to_owned());
+        }
     }
 
     /// # Errors

@@ -156,17 +156,18 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
     if state != OperationState::Open {
         // Said before, and the answer was lost.
         let same = state == finish.state && row.optional_text(3)?.as_ref() == Some(&finish.result);
-        return if same { Ok(tx.head.seq) } else { Err(StoreError::Fenced(id.clone()).into()) };
+        return if same { Ok(row.seq(4)?) } else { Err(StoreError::Fenced(id.clone()).into()) };
     }
     if finish.state == OperationState::Open {
         return Err(StoreError::Corrupt(format!("operation {id} can't be finished as open")).into());
     }
+    let outcome = tx.append(&finish.event)?;
     tx.execute(
-        "UPDATE operations SET state = ?1, result = ?2 WHERE id = ?3",
-        params![finish.state as i64, &finish.result, id],
+        "UPDATE operations SET state = ?1, result = ?2, outcome = ?3 WHERE id = ?4",
+        params![finish.state as i64, &finish.result, number(outcome), id],
     )?;
     grants::apply(tx, &person, finish)?;
-    tx.append(&finish.event)
+    Ok(outcome)
 }
 
 /// That the operation is open and this instance's.
@@ -178,9 +179,9 @@ fn own(tx: &mut Tx<'_>, id: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// `state, instance, person, result`.
+/// `state, instance, person, result, outcome`.
 fn standing(tx: &mut Tx<'_>, id: &str) -> Result<Row, Fault> {
-    tx.first("SELECT state, instance, person, result FROM operations WHERE id = ?1", params![id])?
+    tx.first("SELECT state, instance, person, result, outcome FROM operations WHERE id = ?1", params![id])?
         .ok_or_else(|| StoreError::Corrupt(format!("there is no operation {id}")).into())
 }
 

@@ -67,7 +67,7 @@ pub struct KeyInfo {
 /// `POST /users/{name}/policies`; also the query of `DELETE /users/{name}/policies`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams), into_params(parameter_in = Query))]
 pub struct PolicyChange {
     /// The managed policy's ARN; it must be on the configuration's allow-list.
     pub policy_arn: String,
@@ -79,7 +79,7 @@ pub struct PolicyChange {
 /// The query of requests that have no body.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams), into_params(parameter_in = Query))]
 pub struct Options {
     /// Decide and check, but change nothing.
     pub dry_run: bool,
@@ -88,7 +88,7 @@ pub struct Options {
 /// The query of `DELETE /users/{name}/keys/{id}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams), into_params(parameter_in = Query))]
 pub struct DeleteKey {
     /// Decide and check, but change nothing.
     pub dry_run: bool,

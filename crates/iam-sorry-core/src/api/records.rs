@@ -17,7 +17,7 @@ pub struct Page<T> {
 /// The query of every list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams), into_params(parameter_in = Query))]
 pub struct PageQuery {
     /// From the page before.
     pub cursor: Option<String>,
@@ -28,10 +28,10 @@ pub struct PageQuery {
     pub all: bool,
 }
 
-/// The query of `GET /audit` and `GET /audit/export`.
+/// The query of `GET /audit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams), into_params(parameter_in = Query))]
 pub struct AuditQuery {
     /// From the page before.
     pub cursor: Option<String>,
@@ -72,18 +72,34 @@ impl TryFrom<&Record> for AuditRecord {
     }
 }
 
-/// The query of `GET /audit/export`.
+/// The query of `GET /audit/export`. Everybody's without any filter is the trail itself, which `audit verify` can verify;
+/// with one, it is a part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams), into_params(parameter_in = Query))]
 pub struct ExportQuery {
-    /// From this time on, RFC 3339: from the first record of that time on, all of them in their order.
+    /// Everybody's, for auditors; mine otherwise.
+    pub all: bool,
+    /// Only this person's (`issuer/subject` or login name); for auditors.
+    pub person: Option<String>,
+    /// Only this action.
+    pub action: Option<String>,
+    /// Only this user or role.
+    pub resource: Option<String>,
+    /// From this time on, RFC 3339.
     pub from: Option<String>,
-    /// Before this time, RFC 3339: up to the last record of the time before.
+    /// Before this time, RFC 3339.
     pub to: Option<String>,
     /// The form of each line.
     #[cfg_attr(feature = "openapi", param(inline))]
     pub format: ExportFormat,
+}
+
+impl From<ExportQuery> for AuditQuery {
+    fn from(query: ExportQuery) -> Self {
+        let ExportQuery { all, person, action, resource, from, to, format: _ } = query;
+        Self { cursor: None, limit: None, all, person, action, resource, from, to }
+    }
 }
 
 /// The form of an export.

@@ -4,6 +4,7 @@
 
 mod cases;
 mod decisions;
+mod documented;
 mod guardrails;
 mod loading;
 mod properties;

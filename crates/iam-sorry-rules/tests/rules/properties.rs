@@ -269,7 +269,7 @@ impl Folded for str {
 
 /// Cedar alone, on everything at once, with entities that the schema has checked.
 fn by_cedar(whole: &PolicySet, asked: &Question<'_>) -> bool {
-    let schema: Schema = iam_sorry_rules::SCHEMA.parse().unwrap();
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| iam_sorry_rules::SCHEMA.parse().unwrap());
     let uid = |kind: &str, id: &str| -> EntityUid { format!("IamSorry::{kind}::{id:?}").parse().unwrap() };
     let text = |s: &str| Value::new_string(s.to_owned());
     let who = asked.identity;
@@ -323,7 +323,7 @@ fn by_cedar(whole: &PolicySet, asked: &Question<'_>) -> bool {
         Resource::Audit => uid("Audit", "all"),
         Resource::Sessions => uid("Sessions", "all"),
     };
-    let entities = Entities::from_entities(entities, Some(&schema)).unwrap();
+    let entities = Entities::from_entities(entities, Some(&SCHEMA)).unwrap();
     let mut context = vec![
         ("method", text(who.method.as_str())),
         ("signInAge", Value::new_long(asked.sign_in_age_seconds.try_into().unwrap())),
@@ -335,7 +335,7 @@ fn by_cedar(whole: &PolicySet, asked: &Question<'_>) -> bool {
     context.extend(asked.duration_seconds.map(|s| ("duration", Value::new_long(s.into()))));
     let context = Context::from_pairs(context.into_iter().map(|(k, v)| (k.to_owned(), v))).unwrap();
     let action = uid("Action", asked.action.cedar_id());
-    let request = Request::new(uid("Person", &who.id()), action, resource, context, Some(&schema)).unwrap();
+    let request = Request::new(uid("Person", &who.id()), action, resource, context, Some(&SCHEMA)).unwrap();
     let response = Authorizer::new().is_authorized(&request, whole, &entities);
     assert_eq!(response.diagnostics().errors().count(), 0);
     response.decision() == CedarDecision::Allow

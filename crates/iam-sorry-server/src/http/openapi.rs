@@ -7,13 +7,13 @@ use http::header::CONTENT_TYPE;
 use iam_sorry_core::api::{Done, IssuedCredentials, NewKey, Problem};
 use serde::Deserialize;
 use utoipa::openapi::header::Header;
-use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
 use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 
-use super::api::{actions, credentials, login, people};
+use super::api::{actions, audit, credentials, login, people};
 
 /// The header that makes a request safe to send again.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -88,6 +88,7 @@ pub enum IssuedAnswer {
         actions::attach_policy, actions::detach_policy, actions::policies, actions::roles,
         actions::keys, actions::create_key, actions::rotate_key, actions::delete_key,
         credentials::grants, credentials::issue, credentials::explain,
+        audit::page, audit::export, audit::key,
     ),
     components(schemas(Problem)),
     tags(
@@ -148,6 +149,11 @@ impl Modify for Common {
 }
 
 fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            plain_parameter(parameter);
+        }
+    }
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
             response.headers.insert("x-request-id".to_owned(), RefOr::T(text_header(REQUEST_ID)));
@@ -202,6 +208,23 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
             let problem = problem(status, &format!("{description} (`code`: {codes})."));
             operation.responses.responses.insert(status.to_string(), RefOr::T(problem));
         }
+    }
+}
+
+/// A query or header has no null: what is optional is left out.
+fn plain_parameter(parameter: &mut Parameter) {
+    if parameter.parameter_in == ParameterIn::Path {
+        return;
+    }
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
+    let optional = match &schema.schema_type {
+        SchemaType::Array(types) => types.iter().find(|it| **it != Type::Null).cloned(),
+        SchemaType::Type(Type::Boolean) => Some(Type::Boolean),
+        _ => None,
+    };
+    if let Some(kind) = optional {
+        schema.schema_type = SchemaType::Type(kind);
+        parameter.required = Required::False;
     }
 }
 

@@ -4,10 +4,13 @@
 //! `lifecycle` keeps an instance allowed to act, `reconcile` finishes or takes back what a dead one left.
 
 mod adopt;
+mod audit_out;
 mod aws;
+pub mod checkpoints;
 mod clock;
 mod credentials;
 mod decide;
+mod export;
 mod keys;
 mod lifecycle;
 mod operation;
@@ -20,6 +23,7 @@ pub mod rules;
 mod sessions;
 mod settings;
 mod sign_in;
+pub mod sinks;
 mod trail;
 mod users;
 
@@ -32,14 +36,16 @@ use iam_sorry_core::identity::Identity;
 use iam_sorry_rules::RuleSet;
 use iam_sorry_store::Store;
 
+pub use audit_out::AuditTasks;
 pub use aws::Way;
 pub use clock::Clock;
-pub use lifecycle::AWS_TIME;
+pub use export::ExportLines;
+pub use lifecycle::{AWS_TIME, Background};
 pub use refusal::Refusal;
 pub use sessions::form_secret;
 pub use settings::ActionSettings;
-pub use sign_in::NewSession;
-pub use trail::AuditExport;
+pub use sign_in::{NewSession, SessionSettings, SignIn};
+pub use trail::{ActionCount, AuditExport};
 
 use crate::config::identity::ServiceIdentity;
 
@@ -75,6 +81,8 @@ pub struct Parts {
     pub identity: ServiceIdentity,
     /// How actions are done.
     pub actions: ActionSettings,
+    /// How people sign in.
+    pub sign_in: SignIn,
     /// The time.
     pub clock: Clock,
     /// This instance's name: random, new at each start.
@@ -95,6 +103,7 @@ struct Inner {
     life: lifecycle::Life,
     queues: queue::Queues,
     settling: reconcile::Settling,
+    audit: audit_out::AuditOut,
 }
 
 impl Service {
@@ -106,6 +115,7 @@ impl Service {
             life: lifecycle::Life::new(),
             queues: queue::Queues::default(),
             settling: reconcile::Settling::default(),
+            audit: audit_out::AuditOut::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -130,12 +140,20 @@ impl Service {
         &self.inner.parts.instance
     }
 
+    fn sign_in(&self) -> &SignIn {
+        &self.inner.parts.sign_in
+    }
+
     fn actions(&self) -> &ActionSettings {
         &self.inner.parts.actions
     }
 
     fn life(&self) -> &lifecycle::Life {
         &self.inner.life
+    }
+
+    fn audit_out(&self) -> &audit_out::AuditOut {
+        &self.inner.audit
     }
 }
 

@@ -79,6 +79,7 @@ impl Service {
         plan: Plan,
     ) -> Result<Start, Refusal> {
         self.life().may_begin()?;
+        self.audit_out().check()?;
         let exclusive = ask.name().is_some();
         let resource = ask.folded();
         let turn = if exclusive {

@@ -4,13 +4,24 @@ use iam_sorry_core::api::{AuditQuery, AuditRecord, Page, ProblemCode};
 use iam_sorry_core::audit::{Outcome, Record};
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_rules::{Action, Resource};
-use iam_sorry_store::{AuditFilter, PageRequest};
+use iam_sorry_store::{AuditCount, AuditFilter, PageRequest};
 
 use super::decide::Ask;
 use super::{Caller, Refusal, Service};
 
 /// Records that are read from the database at once.
 const CHUNK: u32 = 500;
+
+/// How often something happened on a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionCount {
+    /// Midnight UTC at which the day began, milliseconds since 1970.
+    pub day_ms: i64,
+    /// Such as `create-user`.
+    pub action: String,
+    /// How often.
+    pub count: u64,
+}
 
 impl Service {
     /// `GET /audit`, newest first.
@@ -21,11 +32,7 @@ impl Service {
         let filter = self.may_read(caller, "read-audit", &query).await?;
         let page = PageRequest { cursor: query.cursor, limit: limit(query.limit)? };
         let found = self.store().audit_page(filter, page).await?;
-        let items = found.items.iter().map(AuditRecord::try_from).collect::<Result<_, _>>();
-        let items = items.map_err(|error| {
-            tracing::error!(%error, "an audit record can't be read");
-            Refusal::new(ProblemCode::Internal, "A record of the audit trail can't be read.")
-        })?;
+        let items = found.items.iter().map(readable_record).collect::<Result<_, _>>()?;
         Ok(Page { items, next: found.next })
     }
 
@@ -46,12 +53,72 @@ impl Service {
         })
     }
 
+    /// How often what happened, by day and action: of the records that the same query gives. Not recorded: whoever draws
+    /// this reads the records as well.
+    ///
+    /// # Errors
+    /// As [`Service::read_audit`].
+    pub async fn count_audit(
+        &self,
+        caller: &Caller,
+        query: &AuditQuery,
+    ) -> Result<Vec<ActionCount>, Refusal> {
+        let filter = self.readable(caller, query).await?;
+        let counts = self.store().audit_counts(filter).await?.into_iter();
+        Ok(counts.map(|AuditCount { day_ms, action, count }| ActionCount { day_ms, action, count }).collect())
+    }
+
+    /// One record by its number: one's own, or anybody's where the rules allow that.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not-found, also for what one may not see; store.
+    pub async fn audit_record(&self, caller: &Caller, seq: u64) -> Result<AuditRecord, Refusal> {
+        let missing =
+            || Refusal::new(ProblemCode::NotFound, "There is no such record, or none that you may read.");
+        let records = self.store().audit_range(seq, 1).await?;
+        let record = records.first().filter(|record| record.seq == seq).ok_or_else(missing)?;
+        let record = readable_record(record)?;
+        if record.event.person.id != caller.identity.id() {
+            let ask = Ask::about(Action::ReadAudit, Resource::Audit);
+            if !self.judge(caller, &ask, None).0.allowed {
+                return Err(missing());
+            }
+        }
+        let mut event = self.event(caller, "read-audit", "record");
+        event.outcome = Some(Outcome::Success);
+        event.details.insert("record".to_owned(), seq.to_string());
+        self.store().record(vec![event]).await?;
+        Ok(record)
+    }
+
     async fn may_read(
         &self,
         caller: &Caller,
         action: &str,
         query: &AuditQuery,
     ) -> Result<AuditFilter, Refusal> {
+        let filter = self.readable(caller, query).await?;
+        let mut event = self.event(caller, action, if query.all { "all" } else { "mine" });
+        event.outcome = Some(Outcome::Success);
+        let asked = [
+            ("person", &query.person),
+            ("action", &query.action),
+            ("resource", &query.resource),
+            ("from", &query.from),
+            ("to", &query.to),
+        ];
+        for (name, value) in asked {
+            if let Some(value) = value {
+                // A filter is free text: only so much of it goes into the trail.
+                event.details.insert(name.to_owned(), value.chars().take(200).collect());
+            }
+        }
+        self.store().record(vec![event]).await?;
+        Ok(filter)
+    }
+
+    /// What a query may see: all of it, where the rules allow that, or the caller's own.
+    async fn readable(&self, caller: &Caller, query: &AuditQuery) -> Result<AuditFilter, Refusal> {
         let mut filter = AuditFilter {
             action: query.action.clone(),
             resource: query.resource.as_ref().map(|resource| resource.to_ascii_lowercase()),
@@ -77,24 +144,15 @@ impl Service {
             }
             filter.person = Some(caller.identity.id());
         }
-        let mut event = self.event(caller, action, if query.all { "all" } else { "mine" });
-        event.outcome = Some(Outcome::Success);
-        let asked = [
-            ("person", &query.person),
-            ("action", &query.action),
-            ("resource", &query.resource),
-            ("from", &query.from),
-            ("to", &query.to),
-        ];
-        for (name, value) in asked {
-            if let Some(value) = value {
-                // A filter is free text: only so much of it goes into the trail.
-                event.details.insert(name.to_owned(), value.chars().take(200).collect());
-            }
-        }
-        self.store().record(vec![event]).await?;
         Ok(filter)
     }
+}
+
+fn readable_record(record: &Record) -> Result<AuditRecord, Refusal> {
+    AuditRecord::try_from(record).map_err(|error| {
+        tracing::error!(%error, "an audit record can't be read");
+        Refusal::new(ProblemCode::Internal, "A record of the audit trail can't be read.")
+    })
 }
 
 /// An export under way.
@@ -108,6 +166,11 @@ pub struct AuditExport {
 }
 
 impl AuditExport {
+    /// Whose trail it is.
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// Whether it is a part of the trail only, which can't be verified as a chain.
     pub fn is_filtered(&self) -> bool {
         self.filter.is_some()

@@ -6,7 +6,7 @@
 
 mod answers;
 mod assets;
-//mod audit;
+mod audit;
 pub mod chart;
 mod cookies;
 mod credentials;
@@ -57,8 +57,8 @@ fn routes(site: Site) -> Router {
             "/namespace/users/{name}/keys/{id}/delete",
             get(users::confirm_delete_key).post(users::delete_key),
         )
-        //        .route("/audit", get(audit::show))
-        //        .route("/audit/{seq}", get(audit::record))
+        .route("/audit", get(audit::show))
+        .route("/audit/{seq}", get(audit::record))
         .route("/rules", get(rules::show).post(rules::ask))
         .route("/sessions", get(sessions::show))
         .route("/sessions/end", post(sessions::end))

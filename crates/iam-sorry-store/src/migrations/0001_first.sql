@@ -49,6 +49,7 @@ CREATE TABLE operations (
     instance TEXT NOT NULL,
     begun_ms @INT NOT NULL,
     intent @INT NOT NULL REFERENCES audit (seq),
+    outcome @INT REFERENCES audit (seq),
     result TEXT,
     UNIQUE (person, idempotency_key)
 ) @STRICT;

@@ -4,7 +4,7 @@ use iam_sorry_core::audit::Phase;
 use iam_sorry_store::{Begun, ManagedUser, OperationState};
 
 use crate::on_both;
-use crate::rig::{Rig, assert_fenced, finish, grant, identity, operation, page, whole_chain};
+use crate::rig::{Rig, assert_fenced, event, finish, grant, identity, operation, page, whole_chain};
 
 on_both! {
     an_operation_comes_back_as_it_was_begun,
@@ -138,16 +138,17 @@ async fn an_outcome_is_written_once(rig: &Rig) {
     let (new, intent) = operation("lab-anna");
     store.begin(new.clone(), intent).await.unwrap();
     let end = finish(&new);
-    store.finish(end.clone()).await.unwrap();
+    assert_eq!(store.finish(end.clone()).await.unwrap(), 2);
+    store.record(vec![event(Phase::Event, "alice", "whoami", "")]).await.unwrap();
     // The same again, because the answer was lost: fine, and nothing is written.
-    store.finish(end.clone()).await.unwrap();
-    assert_eq!(whole_chain(&store).await.len(), 2);
+    assert_eq!(store.finish(end.clone()).await.unwrap(), 2);
+    assert_eq!(whole_chain(&store).await.len(), 3);
     // Another outcome is not.
     let mut other = end;
     other.state = OperationState::Failed;
     assert_fenced(store.finish(other).await);
     assert_fenced(store.note(&new.id, "{}".into()).await);
-    assert_eq!(whole_chain(&store).await.len(), 2);
+    assert_eq!(whole_chain(&store).await.len(), 3);
 }
 
 async fn a_refused_outcome_leaves_nothing(rig: &Rig) {

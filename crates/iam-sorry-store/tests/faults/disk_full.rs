@@ -7,7 +7,7 @@ use iam_sorry_core::audit::{Event, Phase};
 use iam_sorry_store::{AuditFilter, Begun, Settings, Store, StoreError};
 
 use crate::again;
-use crate::rig::{block_on, event, operation, page, whole_chain};
+use crate::rig::{block_on, event, operation, page, patient, whole_chain};
 
 const DISK: &str = "IAM_SORRY_TEST_DISK";
 const MEGABYTE: usize = 1024 * 1024;
@@ -44,7 +44,7 @@ fn big() -> Event {
 }
 
 async fn on_the_small_disk(disk: &Path) {
-    let settings = Settings::sqlite(disk.join("store.db"));
+    let settings = patient(Settings::sqlite(disk.join("store.db")));
     Store::migrate(&settings).unwrap();
     let store = Store::open(&settings, "one").unwrap();
     std::fs::write(disk.join("ballast"), vec![1; 3 * MEGABYTE]).unwrap();

@@ -2,6 +2,7 @@
 //! nothing. Each one's `#[utoipa::path]` is its part of the published document.
 
 pub mod actions;
+pub mod audit;
 pub mod credentials;
 pub mod login;
 pub mod people;
@@ -49,6 +50,9 @@ fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/roles", get(actions::roles)),
         ("/credentials", get(credentials::grants).post(credentials::issue)),
         ("/explain", post(credentials::explain)),
+        ("/audit", get(audit::page)),
+        ("/audit/export", get(audit::export)),
+        ("/audit/key", get(audit::key)),
     ]
 }
 

@@ -1,0 +1,4 @@
+//! Signing in, against real directories and real SSH keys.
+
+mod ldap;
+mod setup;
