@@ -30,10 +30,17 @@ fn service_json(origin: &str) -> String {
 #[test]
 fn a_web_page_is_no_service() {
     let fake = Fake::start(|_, _, stream| {
-        reply(stream, "200 OK", "Content-Type: text/html\r\n", "<html>Please sign in to the hotel's Wi-Fi</html>");
+        reply(
+            stream,
+            "200 OK",
+            "Content-Type: text/html\r\n",
+            "<html>Please sign in to the hotel's Wi-Fi</html>",
+        );
     });
     ask(&fake, &["whoami"]).exits(4).says(&["does not answer like a department service", "text/html"]);
-    let fake = Fake::start(|_, _, stream| reply(stream, "502 Bad Gateway", "Content-Type: text/html\r\n", "<h1>nginx"));
+    let fake = Fake::start(|_, _, stream| {
+        reply(stream, "502 Bad Gateway", "Content-Type: text/html\r\n", "<h1>nginx")
+    });
     ask(&fake, &["users", "list"]).exits(4).says(&["HTTP 502"]);
     let fake = Fake::start(|_, _, stream| json(stream, "200 OK", "{\"identity\":\"of another kind\"}"));
     ask(&fake, &["whoami"]).exits(4).says(&["its JSON lacks something"]);
@@ -44,7 +51,9 @@ fn a_web_page_is_no_service() {
 fn a_redirect_gets_no_token() {
     let elsewhere = Fake::start(|_, _, stream| json(stream, "200 OK", "{}"));
     let target = elsewhere.origin.clone();
-    let fake = Fake::start(move |_, _, stream| reply(stream, "307 Temporary Redirect", &format!("Location: {target}/\r\n"), ""));
+    let fake = Fake::start(move |_, _, stream| {
+        reply(stream, "307 Temporary Redirect", &format!("Location: {target}/\r\n"), "")
+    });
     ask(&fake, &["whoami"]).exits(4).says(&["sends us somewhere else"]);
     assert_eq!(elsewhere.asked().len(), 0);
     assert_eq!(fake.asked()[0].header("authorization"), Some(format!("Bearer {TOKEN}").as_str()));
@@ -53,7 +62,10 @@ fn a_redirect_gets_no_token() {
 #[test]
 fn an_endless_answer_ends() {
     let fake = Fake::start(|_, _, stream| {
-        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
         let chunk = "x".repeat(65536);
         while write!(stream, "10000\r\n{chunk}\r\n").is_ok() {}
     });
@@ -67,7 +79,10 @@ fn an_endless_answer_ends() {
 fn an_answer_that_breaks_off_is_asked_for_again_under_the_same_key() {
     let fake = Fake::start(|_, number, stream| {
         if number == 1 {
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{{\"oper");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{{\"oper"
+            );
             return;
         }
         let done = r#"{"operation":"op-1","action":"create-user","resource":"dirk-a","changed":true,"notes":[],"reasons":[]}"#;
@@ -87,7 +102,12 @@ fn a_busy_service_is_asked_again_and_a_closed_one_is_not_for_ever() {
     let fake = Fake::start(|_, number, stream| match number {
         1 => {
             let problem = problem("too-many-requests", 429, "Too many requests.");
-            reply(stream, "429 Too Many Requests", "Content-Type: application/problem+json\r\nRetry-After: 1\r\n", &problem);
+            reply(
+                stream,
+                "429 Too Many Requests",
+                "Content-Type: application/problem+json\r\nRetry-After: 1\r\n",
+                &problem,
+            );
         }
         _ => json(stream, "200 OK", r#"{"items":[],"next":null}"#),
     });
@@ -107,10 +127,15 @@ fn a_busy_service_is_asked_again_and_a_closed_one_is_not_for_ever() {
 fn a_refusal_is_shown_without_its_escape_sequences() {
     let fake = Fake::start(|_, _, stream| {
         let text = "No rule allows it.\\u001b]0;owned\\u0007";
-        let problem = problem("not-allowed", 403, text).replace("\"request_id\"", "\"reasons\":[\"rule \\\"night\\\" forbids it\\u001b[2J\"],\"request_id\"");
+        let problem = problem("not-allowed", 403, text).replace(
+            "\"request_id\"",
+            "\"reasons\":[\"rule \\\"night\\\" forbids it\\u001b[2J\"],\"request_id\"",
+        );
         json(stream, "403 Forbidden", &problem);
     });
-    let ended = ask(&fake, &["users", "adopt", "dirk-a"]).exits(4).says(&["No rule allows it.", "Why: rule \"night\" forbids it"]);
+    let ended = ask(&fake, &["users", "adopt", "dirk-a"])
+        .exits(4)
+        .says(&["No rule allows it.", "Why: rule \"night\" forbids it"]);
     assert!(!ended.err.contains('\u{1b}'), "{:?}", ended.err);
 }
 
@@ -125,7 +150,9 @@ fn pages_that_lead_nowhere_end() {
 
 #[test]
 fn an_ended_session_says_how_to_sign_in() {
-    let fake = Fake::start(|_, _, stream| json(stream, "401 Unauthorized", &problem("sign-in-needed", 401, "No session.")));
+    let fake = Fake::start(|_, _, stream| {
+        json(stream, "401 Unauthorized", &problem("sign-in-needed", 401, "No session."))
+    });
     let login = format!("iam-sorry login {}", fake.origin);
     ask(&fake, &["whoami"]).exits(3).says(&["Your session has ended", &login]);
 }
@@ -200,4 +227,15 @@ fn a_token_that_is_none_is_not_sent() {
         Ended::from(command.output().unwrap()).exits(3).says(&["IAM_SORRY_TOKEN"]);
     }
     assert_eq!(fake.asked().len(), 0);
+}
+
+/// Child processes don't inherit our own secrets.
+#[test]
+fn a_command_does_not_inherit_the_token() {
+    let home = Home::new();
+    home.write_credentials("[p]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = s\n");
+    let mut command = home.command(BIN);
+    command.args(["exec", "p", "--", "/usr/bin/env"]).env("IAM_SORRY_TOKEN", TOKEN);
+    let ended = Ended::from(command.output().unwrap()).ok().prints(&["AWS_ACCESS_KEY_ID=AKIAEXAMPLE"]);
+    assert!(!ended.out.contains(TOKEN), "{}", ended.out);
 }

@@ -14,7 +14,10 @@ pub struct Asked {
 
 impl Asked {
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find_map(|line| line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)));
+        let found = self
+            .headers
+            .iter()
+            .find_map(|line| line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)));
         found.map(|(_, value)| value.trim())
     }
 }
@@ -36,7 +39,8 @@ impl Fake {
             let asked = Arc::clone(&asked);
             move || {
                 for stream in listener.incoming() {
-                    let (mut stream, asked, answer) = (stream.unwrap(), Arc::clone(&asked), Arc::clone(&answer));
+                    let (mut stream, asked, answer) =
+                        (stream.unwrap(), Arc::clone(&asked), Arc::clone(&answer));
                     std::thread::spawn(move || {
                         let Some(request) = read(&stream) else { return };
                         let number = {

@@ -5,10 +5,10 @@
 mod credentials;
 mod dishonest;
 mod fake;
-mod people;
-mod rig;
 #[path = "../machine/mod.rs"]
 #[expect(unused, reason = "each test program uses a part of it")]
 mod machine;
+mod people;
+mod rig;
 mod sign_in;
 mod trail;

@@ -132,7 +132,7 @@ roles = [{{ arn = "{role}" }}]
     pub fn person(&self, name: &str) -> Person {
         let person = Person::new(&self.service.origin(), self.account.endpoint());
         let public = std::fs::read_to_string(person.key.with_extension("pub")).unwrap();
-        self.slapd.set_ssh_key(name, public.trim());
+        self.slapd.set_ssh_keys(name, &[public.trim()]);
         person
     }
 
@@ -177,7 +177,8 @@ impl Person {
 
     /// The session file's text.
     pub fn state(&self) -> String {
-        std::fs::read_to_string(self.home.path().join(".local/state/iam-sorry/service.json")).unwrap_or_default()
+        std::fs::read_to_string(self.home.path().join(".local/state/iam-sorry/service.json"))
+            .unwrap_or_default()
     }
 }
 
