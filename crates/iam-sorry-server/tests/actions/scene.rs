@@ -185,7 +185,8 @@ impl Scene {
             instance,
             other_instances,
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let background = runtime.block_on(service.start()).unwrap();
         Running { service, runtime: Some(runtime), background: Some(background) }
     }
@@ -202,7 +203,8 @@ impl Scene {
     /// What IAM has of users in the service's paths: name, keys.
     pub fn users_in_iam(&self) -> Vec<(String, Vec<String>)> {
         let answer = self.account.call("iam", "list_users", json!({"PathPrefix": "/iam-sorry/"}));
-        let names = answer["Users"].as_array().unwrap().iter().map(|u| u["UserName"].as_str().unwrap().to_owned());
+        let names =
+            answer["Users"].as_array().unwrap().iter().map(|u| u["UserName"].as_str().unwrap().to_owned());
         let mut users: Vec<_> = names.map(|name| (name.clone(), self.account.keys(&name))).collect();
         users.sort();
         users
@@ -271,11 +273,7 @@ impl Running {
         let store = self.service.store().clone();
         drop(self.background.take());
         self.runtime.take().unwrap().shutdown_background();
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(store.close());
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(store.close());
     }
 
     /// Waits until no operation is open.
