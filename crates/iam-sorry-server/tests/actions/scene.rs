@@ -100,15 +100,19 @@ impl Scene {
 
     /// Gives the service's identity what `iam-sorryd policy` prints, less some actions.
     ///
-    /// Of two things in it this emulator knows nothing: it matches a user by name without the path, and has neither of the
-    /// condition keys `iam:PermissionsBoundary` and `iam:PolicyARN`. So here the paths are opened and these conditions
-    /// left off; what they say is checked on the text, in the AWS crate.
+    /// Of some things in it this emulator knows nothing: it matches a user by name without the path, RemoveUserFromGroup by
+    /// the user, DeleteVirtualMFADevice by nothing, and has neither of the condition keys `iam:PermissionsBoundary` and
+    /// `iam:PolicyARN`. So here these resources are opened and these conditions left off; what they say is checked on the
+    /// text, in the AWS crate.
     pub fn put_policy(&self, without: &[&str]) {
         let text = self.least_policy().to_json().unwrap().replace(":user/iam-sorry/*", ":user/*");
         let mut policy: Value = serde_json::from_str(&text).unwrap();
         let statements = policy["Statement"].as_array_mut().unwrap();
         statements.retain_mut(|statement| {
             statement.as_object_mut().unwrap().remove("Condition");
+            if statement["Sid"] == "IamSorryTakenAwayWithAUser" {
+                statement["Resource"] = json!("*");
+            }
             let actions = statement["Action"].as_array_mut().unwrap();
             actions.retain(|action| !without.contains(&action.as_str().unwrap()));
             !actions.is_empty()

@@ -118,7 +118,9 @@ fn delete_user_takes_away_what_hangs_on_it() {
         json!({"UserName": "dirk-a", "SerialNumber": serial, "AuthenticationCode1": "123456",
             "AuthenticationCode2": "654321"}),
     );
-    let inline = json!({"Version": "2012-10-17", "Statement": []}).to_string();
+    let inline = json!({"Version": "2012-10-17",
+        "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]})
+    .to_string();
     call("put_user_policy", json!({"UserName": "dirk-a", "PolicyName": "mine", "PolicyDocument": inline}));
     call("attach_user_policy", json!({"UserName": "dirk-a", "PolicyArn": scene.unlisted}));
     call("create_group", json!({"GroupName": "staff"}));
