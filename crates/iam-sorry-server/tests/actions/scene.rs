@@ -16,8 +16,10 @@ use iam_sorry_rules::{RuleSet, Settings as RuleSettings};
 use iam_sorry_server::config::SecretRef;
 use iam_sorry_server::config::aws::IdentitySource;
 use iam_sorry_server::config::identity::ServiceIdentity;
+use iam_sorry_server::login::{LimitSettings, Ways};
 use iam_sorry_server::services::{
     AWS_TIME, ActionSettings, Caller, Clock, Given, IdempotencyKey, Origin, Parts, Refusal, Service,
+    SessionSettings, SignIn,
 };
 use iam_sorry_store::{PageRequest, Session, Settings as StoreSettings, Store};
 use serde_json::{Value, json};
@@ -185,6 +187,14 @@ impl Scene {
                 secret: SecretRef::File(secret),
             }),
             actions: self.actions.clone(),
+            // Nobody signs in here: callers are made by hand.
+            sign_in: SignIn::new(
+                "Test",
+                iam_sorry_core::ssh::login::Origin::parse("https://iam.example.org").unwrap(),
+                Ways::default(),
+                SessionSettings::default(),
+                LimitSettings::default(),
+            ),
             clock: Clock::new(move || clock.lock().unwrap().unwrap_or_else(|| system.now_ms())),
             instance,
             other_instances,
