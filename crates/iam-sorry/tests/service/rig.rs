@@ -47,7 +47,7 @@ pub struct Department {
 /// `person` is of the directory: login name and password.
 pub struct Person {
     pub home: Home,
-    pub agent: SshAgent,
+    _agent: SshAgent,
     pub key: PathBuf,
     pub origin: String,
 }
@@ -108,7 +108,9 @@ owners = ["group:lab-dirk"]
 [guardrails]
 permissions_boundary = "{boundary}"
 policies = ["{reading}", "{writing}"]
-roles = [{{ arn = "{role}" }}]
+
+[[guardrails.role]]
+arn = "{role}"
 "#,
             account = account.id(),
             endpoint = account.endpoint(),
@@ -139,7 +141,8 @@ roles = [{{ arn = "{role}" }}]
     /// The same, signed in.
     pub fn signed_in(&self, name: &str) -> Person {
         let person = self.person(name);
-        person.run(&["login", &person.origin]).ok();
+        let login = person.run(&["login", &person.origin]);
+        assert_eq!(login.code, Some(0), "{login:?}\n{}", self.service.log());
         person
     }
 }
@@ -153,7 +156,7 @@ impl Person {
         home.set_env("SSH_AUTH_SOCK", agent.socket());
         home.set_env("AWS_ENDPOINT_URL", endpoint);
         home.set_env("AWS_DEFAULT_REGION", "us-east-1");
-        Person { home, agent, key, origin: origin.to_owned() }
+        Person { home, _agent: agent, key, origin: origin.to_owned() }
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
