@@ -14,6 +14,7 @@
 
 pub mod commands;
 pub mod config;
+pub mod files;
 pub mod http;
 pub mod login;
 pub mod services;

@@ -1,8 +1,10 @@
 //! The verbs of `iam-sorryd`. Only here are exit codes chosen and text printed.
 
+mod audit;
 mod check_config;
 mod migrate;
 mod output;
+mod policy;
 mod rules;
 mod serve;
 
@@ -41,6 +43,10 @@ enum Verb {
     CheckConfig(check_config::Arguments),
     /// Brings the database to this version's schema; makes it where there is none
     Migrate(migrate::Arguments),
+    /// Prints the least IAM policy for the service's own AWS identity
+    Policy(policy::Arguments),
+    /// Exports and verifies the audit trail; makes the key that signs it
+    Audit(audit::Arguments),
     /// Checks, tries and explains rules, those in force or others
     Rules(rules::Arguments),
 }
@@ -79,6 +85,8 @@ pub fn main() -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Migrate(arguments) => migrate::run(&arguments),
+        Verb::Policy(arguments) => policy::run(&arguments),
+        Verb::Audit(arguments) => audit::run(&arguments),
         Verb::Rules(arguments) => rules::run(&arguments),
     };
     match result {

@@ -1,35 +1,69 @@
 //! `iam-sorryd serve`: puts the service together, runs it, and stops it without leaving anything half done.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_aws::{Aws, Settings as SdkSettings, lookup};
 use iam_sorry_core::names::{CallerArn, Principal};
 use iam_sorry_store::{Engine, Store};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use super::{ConfigFile, Failure, notice};
 use crate::config::aws::AwsSettings;
-use crate::config::{Config, ServiceIdentity};
+use crate::config::{Config, ServiceIdentity, dev};
 use crate::http::{Health, Http, Metrics, start_logging};
+use crate::login::Ways;
+use crate::login::dev::DevLink;
 use crate::services::rules::{LOOK_EVERY, LiveRules, Reload};
-use crate::services::{AWS_TIME, Clock, Parts, Service};
+use crate::services::{AWS_TIME, Clock, Parts, Service, SignIn};
 use crate::{http, web};
+
+/// How long the end of the audit trail may take to be signed, and then to reach the sinks.
+const AUDIT_STOP: Duration = Duration::from_secs(5);
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
+    /// Try it out on this machine alone: SQLite inside, AWS from the usual variables, and a one-time link to sign in
+    #[arg(long, conflicts_with = "config")]
+    dev: bool,
+    /// With --dev: where to listen; addresses of this machine only
+    #[arg(long, requires = "dev", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8750")]
+    listen: SocketAddr,
+    /// With --dev: where to keep things (~/.local/state/iam-sorryd-dev)
+    #[arg(long, requires = "dev", value_name = "FOLDER")]
+    state: Option<PathBuf>,
 }
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let config = arguments.file.load()?;
+    let mut config = if arguments.dev {
+        dev::config(arguments.listen, arguments.state.as_deref()).map_err(Failure::found)?
+    } else {
+        arguments.file.load()?
+    };
     start_logging(config.log);
-    runtime()?.block_on(serve(config))
+    let link = if arguments.dev { Some(one_time_link(&mut config)?) } else { None };
+    runtime()?.block_on(serve(config, link))
+}
+
+/// The database of `--dev`, and the secret of its link.
+fn one_time_link(config: &mut Config) -> Result<SecretString, Failure> {
+    let store = config.store_settings().map_err(Failure::found)?;
+    Store::migrate(&store).map_err(Failure::new)?;
+    let mut secret = Zeroizing::new([0; 32]);
+    rand::fill(secret.as_mut()).map_err(|_| Failure::new("the system gives no random numbers"))?;
+    Ok(URL_SAFE_NO_PAD.encode(secret.as_ref()).into())
 }
 
 /// The threads that everything runs on.
@@ -40,7 +74,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|e| Failure::new(format!("the threads can't be started: {e}")))
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure> {
     // Before anything else, so that no early signal kills it half-way through its start.
     let stop = stop_signal()?;
     let clock = Clock::system();
@@ -52,6 +86,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let rules = LiveRules::open(config.rules.clone(), settings).map_err(found)?;
     let rules = Arc::new(rules);
 
+    let mut ways = Ways::new(&config.login).map_err(Failure::found)?;
+    ways.dev = link.as_ref().map(|link| Arc::new(DevLink::new(link, clock.now_ms())));
+    let origin = config.http.origin.clone();
+    let sign_in = SignIn::new(&config.name, origin, ways, config.sessions, config.login.limits.clone());
+
     let store_settings = config.store_settings().map_err(Failure::found)?;
     let instance = random_name()?;
     let store = Store::open(&store_settings, &instance).map_err(Failure::new)?;
@@ -61,11 +100,14 @@ async fn serve(config: Config) -> Result<(), Failure> {
         aws,
         identity,
         actions: config.actions.clone(),
+        sign_in,
         clock,
         instance: instance.clone(),
         other_instances: matches!(store_settings.engine, Engine::Postgres { .. }),
     });
+    let signer = super::audit::signer(&config.audit).map_err(Failure::found)?;
     let background = service.start().await.map_err(Failure::new)?;
+    let audit = service.start_audit(&config.audit, signer).map_err(Failure::found)?;
     let watching = tokio::spawn(rules.clone().watch(LOOK_EVERY));
 
     let health = Arc::new(health(&service, &rules));
@@ -76,6 +118,14 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let reloading = tokio::spawn(reload_on_hangup(rules, http.certificates()));
     tracing::info!(%address, instance, caller = arn_of(&caller), "serving");
     notice(format_args!("iam-sorryd serves {} on {address}, as {}", config.http.origin, arn_of(&caller)));
+    if let Some(link) = link {
+        let origin = &config.http.origin;
+        notice(format_args!(
+            "Sign in within ten minutes, once: {origin}/sign-in/dev?token={}\nThis is for trying things out on this machine: \
+             the admin's link is on this terminal.",
+            link.expose_secret()
+        ));
+    }
 
     let (say_stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(http.serve(stopping));
@@ -85,6 +135,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let patience = Duration::from_secs(config.http.stop_seconds.into());
     let left = service.stop(patience).await;
     let _ = serving.await;
+    // Last of all, so that everything is signed and sent.
+    audit.stop(AUDIT_STOP).await;
     drop(background);
     watching.abort();
     reloading.abort();
@@ -160,6 +212,7 @@ fn random_name() -> Result<String, Failure> {
 
 fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
     let (database, acting, rules) = (service.store().clone(), service.clone(), rules.clone());
+    let audit = service.clone();
     Health::default()
         .with("database", move || {
             let store = database.clone();
@@ -170,6 +223,10 @@ fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
         .with("actions", move || {
             let ready = acting.ready();
             async move { ready.map(|()| "possible".into()).map_err(|refusal| refusal.detail) }
+        })
+        .with("audit", move || {
+            let readiness = audit.audit_readiness();
+            async move { readiness }
         })
         .with("rules", move || {
             let status = rules.status();

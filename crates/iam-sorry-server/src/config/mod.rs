@@ -2,6 +2,7 @@
 //! next to its code; here they become one file. Secrets are never in it: a [`SecretRef`] says where they are.
 
 pub mod aws;
+pub mod dev;
 pub mod identity;
 mod secret_ref;
 
@@ -14,8 +15,9 @@ use serde::Deserialize;
 
 use crate::http::{HttpSettings, LogSettings};
 use crate::login::LoginSettings;
-use crate::services::ActionSettings;
+use crate::services::checkpoints::AuditSettings;
 use crate::services::rules::RuleFiles;
+use crate::services::{ActionSettings, SessionSettings};
 use aws::AwsSettings;
 pub use identity::{IdentityError, ServiceIdentity};
 pub use secret_ref::{SecretRef, SecretRefError};
@@ -38,8 +40,14 @@ pub struct Config {
     /// How actions are done.
     #[serde(default)]
     pub actions: ActionSettings,
+    /// How the audit trail is signed, and where it is sent.
+    #[serde(default)]
+    pub audit: AuditSettings,
     /// How people sign in.
     pub login: LoginSettings,
+    /// How long they stay signed in.
+    #[serde(default)]
+    pub sessions: SessionSettings,
     /// Who may do what.
     pub rules: RuleFiles,
     /// Whose are which names.
@@ -101,7 +109,9 @@ impl Config {
         gather(&mut problems, self.http.check());
         gather(&mut problems, self.store.check());
         gather(&mut problems, self.actions.check());
+        gather(&mut problems, self.audit.check());
         gather(&mut problems, self.login.check());
+        gather(&mut problems, self.sessions.check());
         if let Err(found) = self.rules_settings().check() {
             problems.extend(found.into_iter().map(|p| p.to_string()));
         }

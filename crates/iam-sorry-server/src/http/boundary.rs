@@ -176,7 +176,7 @@ impl Boundary {
     }
 
     fn finish(&self, response: Response, request_id: &str, is_page: bool) -> Response {
-        let draw = self.draw_page.filter(|_| is_page);
+        let draw = self.draw_page.as_ref().filter(|_| is_page);
         let mut response = problem::render(response, request_id, draw);
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(request_id) {

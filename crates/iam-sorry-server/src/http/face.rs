@@ -63,7 +63,8 @@ impl Http {
     ) -> Result<Self, ServerError> {
         let server = Server::bind(settings).await?;
         let metrics_server = Server::bind_metrics(settings).await?;
-        let boundary = Boundary::new(settings, metrics, pages.as_ref().map(|pages| pages.draw_problem));
+        let boundary =
+            Boundary::new(settings, metrics, pages.as_ref().map(|pages| pages.draw_problem.clone()));
         let routes = match pages {
             Some(pages) => routes.merge(pages.routes),
             None => routes,

@@ -16,7 +16,7 @@ use crate::services::Refusal;
 pub struct ApiError(Refusal);
 
 /// Draws a problem as a page.
-pub type DrawPage = fn(&Problem) -> Response;
+pub type DrawPage = Arc<dyn Fn(&Problem) -> Response + Send + Sync>;
 
 /// The refusal inside a response, for the boundary.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ impl IntoResponse for ApiError {
 
 /// Gives a response that is an error its body. What axum itself answers (plain text) becomes a problem too; what a page
 /// drew stays as it is.
-pub fn render(mut response: Response, request_id: &str, page: Option<DrawPage>) -> Response {
+pub fn render(mut response: Response, request_id: &str, page: Option<&DrawPage>) -> Response {
     let refusal = match response.extensions_mut().remove::<Refused>() {
         Some(Refused(refusal)) => refusal,
         None => match of_the_framework(&response) {

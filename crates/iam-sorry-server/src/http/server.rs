@@ -125,6 +125,9 @@ impl Server {
     }
 }
 
+/// Open connections by address.
+type Counts = Arc<Mutex<HashMap<IpAddr, u32>>>;
+
 struct Connections {
     router: Router,
     tls: Option<TlsAcceptor>,
@@ -132,7 +135,7 @@ struct Connections {
     write: Duration,
     graceful: GracefulShutdown,
     places: Arc<Semaphore>,
-    per_address: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    per_address: Counts,
     settings: HttpSettings,
 }
 
@@ -235,7 +238,7 @@ async fn serve_http(
 
 /// A connection that counts for its address until it is dropped.
 struct Counted {
-    of: Option<(Arc<Mutex<HashMap<IpAddr, u32>>>, IpAddr)>,
+    of: Option<(Counts, IpAddr)>,
 }
 
 impl Drop for Counted {

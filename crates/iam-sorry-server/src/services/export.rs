@@ -23,8 +23,8 @@ pub struct ExportLines {
 
 enum Source {
     Asked(AuditExport),
-    /// The whole trail, from this record on.
-    Whole(Option<u64>),
+    /// Records from the first on, before the second.
+    Part(u64, u64),
 }
 
 const CHUNK: u32 = 1_000;
@@ -39,9 +39,9 @@ impl ExportLines {
         Self::new(service.store().clone(), Source::Asked(export), format)
     }
 
-    /// The whole trail of a store, for the operator of the machine.
-    pub fn whole(store: Store, format: ExportFormat) -> Self {
-        Self::new(store, Source::Whole(Some(1)), format)
+    /// Records `first` to `end` (without it) of a store, for the operator of the machine.
+    pub fn part(store: Store, format: ExportFormat, first: u64, end: u64) -> Self {
+        Self::new(store, Source::Part(first, end), format)
     }
 
     fn new(store: Store, source: Source, format: ExportFormat) -> Self {
@@ -88,12 +88,10 @@ impl ExportLines {
     async fn records(&mut self) -> Result<Option<Vec<Record>>, Refusal> {
         match &mut self.source {
             Source::Asked(export) => export.next().await,
-            Source::Whole(None) => Ok(None),
-            Source::Whole(Some(next)) => {
-                let records = self.store.audit_range(*next, CHUNK).await?;
-                let ended = records.len() < CHUNK as usize;
-                let last = records.last().map_or(*next, |record| record.seq + 1);
-                self.source = Source::Whole((!ended).then_some(last));
+            Source::Part(next, end) => {
+                let mut records = self.store.audit_range(*next, CHUNK).await?;
+                records.retain(|record| record.seq < *end);
+                *next = records.last().map_or(*end, |record| record.seq + 1);
                 Ok((!records.is_empty()).then_some(records))
             }
         }

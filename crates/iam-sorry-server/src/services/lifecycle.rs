@@ -27,6 +27,9 @@ pub const AWS_TIME: Duration = Duration::from_secs(10);
 /// After so long without a beat an instance is dead, and others take over what it left.
 pub(super) const TAKEOVER: Duration = Duration::from_secs(20);
 
+/// How often sessions whose time is over are deleted.
+const SWEEP: Duration = Duration::from_secs(300);
+
 /// How often the reconciler looks.
 const RECONCILE: Duration = Duration::from_secs(2);
 
@@ -130,7 +133,7 @@ impl Service {
     /// Where the database can't be told.
     pub async fn start(&self) -> Result<Background, Refusal> {
         self.beat().await?;
-        let (beating, reconciling) = (self.clone(), self.clone());
+        let (beating, reconciling, sweeping) = (self.clone(), self.clone(), self.clone());
         Ok(Background(vec![
             tokio::spawn(async move {
                 loop {
@@ -144,6 +147,14 @@ impl Service {
                 loop {
                     reconciling.reconcile().await;
                     tokio::time::sleep(RECONCILE).await;
+                }
+            }),
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(SWEEP).await;
+                    if let Err(error) = sweeping.sweep_sessions().await {
+                        tracing::warn!(%error, "sessions that have ended can't be deleted");
+                    }
                 }
             }),
         ]))

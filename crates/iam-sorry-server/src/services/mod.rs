@@ -40,11 +40,11 @@ pub use audit_out::AuditTasks;
 pub use aws::Way;
 pub use clock::Clock;
 pub use export::ExportLines;
-pub use lifecycle::AWS_TIME;
+pub use lifecycle::{AWS_TIME, Background};
 pub use refusal::Refusal;
 pub use sessions::form_secret;
 pub use settings::ActionSettings;
-pub use sign_in::NewSession;
+pub use sign_in::{NewSession, SessionSettings, SignIn};
 pub use trail::{ActionCount, AuditExport};
 
 use crate::config::identity::ServiceIdentity;
@@ -81,6 +81,8 @@ pub struct Parts {
     pub identity: ServiceIdentity,
     /// How actions are done.
     pub actions: ActionSettings,
+    /// How people sign in.
+    pub sign_in: SignIn,
     /// The time.
     pub clock: Clock,
     /// This instance's name: random, new at each start.
@@ -136,6 +138,10 @@ impl Service {
     /// This instance's name.
     pub fn instance(&self) -> &str {
         &self.inner.parts.instance
+    }
+
+    fn sign_in(&self) -> &SignIn {
+        &self.inner.parts.sign_in
     }
 
     fn actions(&self) -> &ActionSettings {

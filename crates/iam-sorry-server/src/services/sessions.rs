@@ -1,71 +1,364 @@
-//! Sessions and the SSH keys that open them: the signatures that the faces rely on; bodies follow.
+//! Sessions, and the SSH keys that open them.
+//!
+//! A token is looked up by its hash. What was found is kept for two seconds, since every request asks; a session that is
+//! ended is gone from there at once, and from another instance's within those two seconds.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::api::{self, Page, ProblemCode};
+use iam_sorry_core::audit::{Event, Outcome};
+use iam_sorry_core::ssh::{KeyId, PublicKey};
+use iam_sorry_rules::{Action, Resource};
+use iam_sorry_store::{PageRequest, Session, SshKey, StoreError};
 use secrecy::SecretString;
 
+use super::clock::rfc3339;
+use super::decide::Ask;
+use super::sign_in::{TOKEN_PREFIX, public_key, sha256};
 use super::{Caller, Origin, Refusal, Service};
 
-fn soon<T>() -> Result<T, Refusal> {
-    Err(Refusal::new(ProblemCode::Internal, "being built"))
+/// How long a session that was looked up may be used without looking again.
+const KEPT: Duration = Duration::from_secs(2);
+/// How many are kept; beyond that all are looked up anew.
+const MOST_KEPT: usize = 10_000;
+/// How often `last_used` is written.
+const TOUCH_MS: i64 = 60_000;
+/// A session from the future: the clock was set back since. Small differences between machines are none.
+const SKEW_MS: i64 = 5 * 60_000;
+
+const FORM: &[u8] = b"iam-sorry form v1\0";
+
+/// SHA-256 of a secret that has 256 bits of its own.
+pub(super) fn hash(secret: &str) -> [u8; 32] {
+    sha256(&[secret.as_bytes()])
 }
 
 /// The secret that a session's forms carry (against cross-site requests): made from the token, so that every page can
-/// have it and nothing more is stored.
+/// have it and nothing more is stored; the token can't be made from it.
 pub fn form_secret(token: &str) -> SecretString {
-    let _ = token;
-    String::new().into()
+    URL_SAFE_NO_PAD.encode(sha256(&[FORM, token.as_bytes()])).into()
 }
 
 impl Caller {
     /// Whether a form that was sent came from a page of this session. Takes the same time whatever is wrong.
-    pub fn sent_form(&self, _presented: &str) -> bool {
-        false
+    pub fn sent_form(&self, presented: &str) -> bool {
+        let presented = hash(presented);
+        self.session.form_hash.is_some_and(|kept| verify_slices_are_equal(&kept, &presented).is_ok())
+    }
+}
+
+/// Sessions that were looked up just now.
+#[derive(Default)]
+pub(super) struct Recent {
+    kept: Mutex<HashMap<[u8; 32], (Session, Instant)>>,
+    /// Goes up whenever a session ends: what was read before may be one of them.
+    ended: AtomicU64,
+}
+
+impl Recent {
+    fn find(&self, token_hash: &[u8; 32]) -> Option<Session> {
+        let kept = self.kept();
+        kept.get(token_hash).filter(|(_, read)| read.elapsed() < KEPT).map(|(session, _)| session.clone())
+    }
+
+    fn generation(&self) -> u64 {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Keeps what was read since the generation, if none has ended meanwhile.
+    fn keep(&self, session: &Session, read: Instant, generation: u64) {
+        let mut kept = self.kept();
+        if self.generation() != generation {
+            return;
+        }
+        if kept.len() >= MOST_KEPT {
+            kept.clear();
+        }
+        kept.insert(session.token_hash, (session.clone(), read));
+    }
+
+    fn forget(&self) {
+        let mut kept = self.kept();
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        kept.clear();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<[u8; 32], (Session, Instant)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Service {
     /// Whose token it is (`iss_...`, from `Authorization: Bearer` or the cookie).
-    pub async fn caller_by_token(&self, _origin: Origin, _token: &str) -> Result<Caller, Refusal> {
-        soon()
+    ///
+    /// # Errors
+    /// sign-in-needed; store-unavailable.
+    pub async fn caller_by_token(&self, origin: Origin, token: &str) -> Result<Caller, Refusal> {
+        // 32 bytes in base64url are 43 characters.
+        if !token.starts_with(TOKEN_PREFIX) || token.len() != TOKEN_PREFIX.len() + 43 {
+            return Err(self.sign_in_needed());
+        }
+        let (recent, token_hash) = (&self.sign_in().recent, hash(token));
+        let mut session = match recent.find(&token_hash) {
+            Some(session) => session,
+            None => {
+                let (generation, read) = (recent.generation(), Instant::now());
+                let found = self.store().session_by_token_hash(&token_hash).await?;
+                let session = found.ok_or_else(|| self.sign_in_needed())?;
+                recent.keep(&session, read, generation);
+                session
+            }
+        };
+        let now = self.clock().now_ms();
+        if !self.is_in_force(&session, now) {
+            return Err(self.sign_in_needed());
+        }
+        if now - session.last_used_ms >= TOUCH_MS {
+            let generation = recent.generation();
+            match self.store().touch_session(&session.id, now).await {
+                Ok(()) => {
+                    session.last_used_ms = now;
+                    recent.keep(&session, Instant::now(), generation);
+                }
+                // Reading goes on with a full disk; the session may end a little early.
+                Err(error) => tracing::warn!(%error, "the use of a session can't be written down"),
+            }
+        }
+        Ok(Caller { identity: session.identity.clone(), session, origin })
     }
+
     /// `GET /me`.
-    pub async fn me(&self, _caller: &Caller) -> Result<api::Me, Refusal> {
-        soon()
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub async fn me(&self, caller: &Caller) -> Result<api::Me, Refusal> {
+        let rules = self.rules();
+        let namespaces = rules.namespaces_of(&caller.identity).into_iter();
+        let namespaces = namespaces.map(|namespace| api::NamespaceInfo {
+            name: namespace.name.clone(),
+            path: namespace.path(),
+            owners: namespace.owners.clone(),
+        });
+        let (audit, _) = self.judge(caller, &Ask::about(Action::ReadAudit, Resource::Audit), None);
+        Ok(api::Me {
+            identity: caller.identity.clone(),
+            session: info(&caller.session, caller),
+            namespaces: namespaces.collect(),
+            roles: self.list_roles(caller).await?,
+            auditor: audit.allowed,
+        })
     }
+
     /// `POST /logout`.
-    pub async fn sign_out(&self, _caller: &Caller) -> Result<(), Refusal> {
-        soon()
+    ///
+    /// # Errors
+    /// store- or audit-unavailable: then the session is still there.
+    pub async fn sign_out(&self, caller: &Caller) -> Result<(), Refusal> {
+        let event = self.session_event(caller, "sign-out", &caller.session.id);
+        self.store().end_session(&caller.session.id, event).await?;
+        self.sign_in().recent.forget();
+        Ok(())
     }
+
     /// `GET /sessions`: mine; with `all`, everybody's, for those who may.
+    ///
+    /// # Errors
+    /// not-allowed; bad-request for a cursor or limit that can't be.
     pub async fn list_sessions(
         &self,
-        _caller: &Caller,
-        _query: api::PageQuery,
+        caller: &Caller,
+        query: api::PageQuery,
     ) -> Result<Page<api::SessionInfo>, Refusal> {
-        soon()
+        let person = caller.identity.id();
+        if query.all {
+            self.may_manage_sessions(caller).await?;
+        }
+        let page = page(&query)?;
+        let of = (!query.all).then_some(person.as_str());
+        let found = self.store().list_sessions(of, page).await.map_err(known)?;
+        let now = self.clock().now_ms();
+        let sessions = found.items.iter().filter(|session| self.is_in_force(session, now));
+        Ok(Page { items: sessions.map(|session| info(session, caller)).collect(), next: found.next })
     }
+
     /// `DELETE /sessions/{id}`: one of mine, or anybody's for those who may.
-    pub async fn end_session(&self, _caller: &Caller, _id: &str) -> Result<(), Refusal> {
-        soon()
+    ///
+    /// # Errors
+    /// not-found; not-allowed.
+    pub async fn end_session(&self, caller: &Caller, id: &str) -> Result<(), Refusal> {
+        let session = self.store().session(id).await?.ok_or_else(no_such_session)?;
+        let mut event = self.session_event(caller, "end-session", id);
+        if session.identity.id() != caller.identity.id() {
+            event.rules = self.may_manage_sessions(caller).await?;
+            event.details.insert("whose".to_owned(), session.identity.id());
+        }
+        let ended = self.store().end_session(id, event).await?;
+        self.sign_in().recent.forget();
+        if ended { Ok(()) } else { Err(no_such_session()) }
     }
+
     /// Ends every session of a person (`issuer/subject`), the asking one included; how many there were.
-    pub async fn end_sessions_of(&self, _caller: &Caller, _person: &str) -> Result<u64, Refusal> {
-        soon()
+    ///
+    /// # Errors
+    /// not-allowed, where it is another person.
+    pub async fn end_sessions_of(&self, caller: &Caller, person: &str) -> Result<u64, Refusal> {
+        let mut event = self.session_event(caller, "end-sessions", person);
+        if person != caller.identity.id() {
+            event.rules = self.may_manage_sessions(caller).await?;
+        }
+        let ended = self.store().end_sessions_of(person, event).await?;
+        self.sign_in().recent.forget();
+        Ok(ended)
     }
+
+    /// Deletes sessions and challenges whose time is over: now and then, by any instance.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn sweep_sessions(&self) -> Result<u64, StoreError> {
+        let now = self.clock().now_ms();
+        self.store().delete_expired(now, now - self.sign_in().sessions().idle_ms()).await
+    }
+
     /// `GET /ssh-keys`: mine.
-    pub async fn list_ssh_keys(&self, _caller: &Caller) -> Result<Vec<api::SshKeyInfo>, Refusal> {
-        soon()
+    ///
+    /// # Errors
+    /// store-unavailable
+    pub async fn list_ssh_keys(&self, caller: &Caller) -> Result<Vec<api::SshKeyInfo>, Refusal> {
+        let keys = self.store().ssh_keys_of(&caller.identity.id()).await?;
+        Ok(keys.iter().map(key_info).collect())
     }
+
     /// `POST /ssh-keys`.
+    ///
+    /// # Errors
+    /// bad-request for what is no Ed25519 key; conflict where somebody has registered it; not-found where the service
+    /// takes no registered keys.
     pub async fn register_ssh_key(
         &self,
-        _caller: &Caller,
-        _request: api::RegisterSshKey,
+        caller: &Caller,
+        request: api::RegisterSshKey,
     ) -> Result<api::SshKeyInfo, Refusal> {
-        soon()
+        if !self.sign_in().ways().ssh.as_ref().is_some_and(|keys| keys.from_registered()) {
+            let text = "This service takes no SSH keys from people: their keys come from the department.";
+            return Err(Refusal::new(ProblemCode::NotFound, text));
+        }
+        let key = public_key(&request.public_key)?;
+        let comment =
+            PublicKey::parse_line(&request.public_key).map(|(_, comment)| comment).unwrap_or_default();
+        let fingerprint = key.key_id().to_string();
+        let registered = SshKey {
+            fingerprint: fingerprint.clone(),
+            public_key: key.to_line(""),
+            comment: comment.chars().filter(|c| !c.is_control()).take(128).collect(),
+            identity: caller.identity.clone(),
+            registered_ms: self.clock().now_ms(),
+        };
+        let info = key_info(&registered);
+        let event = self.session_event(caller, "register-ssh-key", &fingerprint);
+        if !self.store().add_ssh_key(registered, event).await.map_err(known)? {
+            let text =
+                format!("The key {fingerprint} is registered already.\nSee yours: iam-sorry ssh-keys list");
+            return Err(Refusal::new(ProblemCode::Conflict, text));
+        }
+        Ok(info)
     }
+
     /// `DELETE /ssh-keys/{fingerprint}`: one of mine.
-    pub async fn remove_ssh_key(&self, _caller: &Caller, _fingerprint: &str) -> Result<(), Refusal> {
-        soon()
+    ///
+    /// # Errors
+    /// not-found
+    pub async fn remove_ssh_key(&self, caller: &Caller, fingerprint: &str) -> Result<(), Refusal> {
+        let none = || {
+            Refusal::new(
+                ProblemCode::NotFound,
+                "You have no such key registered.\nSee yours: iam-sorry ssh-keys list",
+            )
+        };
+        let fingerprint = KeyId::parse(fingerprint).ok_or_else(none)?.to_string();
+        let event = self.session_event(caller, "remove-ssh-key", &fingerprint);
+        let removed = self.store().remove_ssh_key(&caller.identity.id(), &fingerprint, event).await?;
+        if removed { Ok(()) } else { Err(none()) }
+    }
+
+    /// Neither over, nor idle for too long, nor from the future, nor of `serve --dev` where that isn't.
+    fn is_in_force(&self, session: &Session, now: i64) -> bool {
+        let sign_in = self.sign_in();
+        now < session.expires_ms
+            && now - session.last_used_ms < sign_in.sessions().idle_ms()
+            && session.signed_in_ms <= now + SKEW_MS
+            && (session.identity.issuer != "dev" || sign_in.ways().dev.is_some())
+    }
+
+    /// The names of the rules that allow it.
+    async fn may_manage_sessions(&self, caller: &Caller) -> Result<Vec<String>, Refusal> {
+        let allowed = self.allow(caller, &Ask::about(Action::ManageSessions, Resource::Sessions)).await?;
+        Ok(super::decide::names(&allowed.decision))
+    }
+
+    fn session_event(&self, caller: &Caller, action: &str, resource: &str) -> Event {
+        let mut event = self.event(caller, action, resource);
+        event.outcome = Some(Outcome::Success);
+        event
+    }
+
+    fn sign_in_needed(&self) -> Refusal {
+        let text = format!(
+            "You are not signed in, or your session has ended.\nSign in: iam-sorry login {}",
+            self.sign_in().origin()
+        );
+        Refusal::new(ProblemCode::SignInNeeded, text)
+    }
+}
+
+fn no_such_session() -> Refusal {
+    Refusal::new(ProblemCode::NotFound, "There is no such session; perhaps it has ended.")
+}
+
+fn info(session: &Session, caller: &Caller) -> api::SessionInfo {
+    api::SessionInfo {
+        id: session.id.clone(),
+        person: session.identity.id(),
+        name: session.identity.name.clone(),
+        method: session.method,
+        signed_in_at: rfc3339(session.signed_in_ms),
+        last_used_at: rfc3339(session.last_used_ms),
+        expires_at: rfc3339(session.expires_ms),
+        address: session.address.clone(),
+        current: session.id == caller.session.id,
+    }
+}
+
+fn key_info(key: &SshKey) -> api::SshKeyInfo {
+    api::SshKeyInfo {
+        fingerprint: key.fingerprint.clone(),
+        comment: key.comment.clone(),
+        registered_at: rfc3339(key.registered_ms),
+    }
+}
+
+fn page(query: &api::PageQuery) -> Result<PageRequest, Refusal> {
+    let limit = query.limit.unwrap_or(100);
+    if !(1..=500).contains(&limit) {
+        return Err(Refusal::new(ProblemCode::BadRequest, "The limit must be 1 to 500."));
+    }
+    Ok(PageRequest { cursor: query.cursor.clone(), limit })
+}
+
+/// What the caller did, rather than the store.
+fn known(error: StoreError) -> Refusal {
+    match error {
+        StoreError::BadCursor => Refusal::new(
+            ProblemCode::BadRequest,
+            "The cursor can't be used: take `next` of the page before, as it is.",
+        ),
+        StoreError::TooMany(text) => Refusal::new(ProblemCode::Conflict, text),
+        other => other.into(),
     }
 }

@@ -1,9 +1,91 @@
-//! Signing in: the signatures that the faces rely on; bodies follow.
+//! Signing in, whatever the way: limits, then proof (`login/`), then the audit record and the session in one transaction,
+//! and only then the token. An error anywhere gives no token (CVE-2026-46405): there is one place that makes one, and it is
+//! reached with a proved identity alone.
+//!
+//! Every refusal is recorded before it is answered, says the same whatever was wrong, and comes no sooner than a fixed time.
+//! Who hangs up in the middle is recorded all the same.
 
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use aws_lc_rs::{digest, rand};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::api::{self, ProblemCode, SignedIn};
-use secrecy::SecretString;
+use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
+use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_core::ssh::public_key::describe_type;
+use iam_sorry_core::ssh::{PublicKey, PublicKeyError, login};
+use iam_sorry_store::{ChallengeCaps, Session, StoreError};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep_until, timeout};
+use zeroize::Zeroizing;
 
+use super::clock::rfc3339;
+use super::sessions::{Recent, form_secret, hash};
 use super::{Origin, Refusal, Service};
+use crate::login::limits::{Attempt, Limits, TooOften};
+use crate::login::ssh_file;
+use crate::login::{LimitSettings, LoginError, SettingsError, Ways, Why, ssh};
+
+/// What every token begins with, so that those who look for leaked ones can tell.
+pub(super) const TOKEN_PREFIX: &str = "iss_";
+
+/// A way that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `[sessions]`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionSettings {
+    /// A session that is not used for this long has ended.
+    pub idle_minutes: u32,
+    /// No session lasts longer, however much it is used.
+    pub longest_hours: u32,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self { idle_minutes: 120, longest_hours: 12 }
+    }
+}
+
+impl SessionSettings {
+    /// # Errors
+    /// [`SettingsError`] where nobody would stay signed in, or for ever.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if !(1..=720).contains(&self.longest_hours) {
+            return Err(SettingsError::new("sessions.longest_hours", "give 1 to 720"));
+        }
+        if !(5..=self.longest_hours * 60).contains(&self.idle_minutes) {
+            return Err(SettingsError::new(
+                "sessions.idle_minutes",
+                "give 5 to the minutes of longest_hours",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn idle_ms(&self) -> i64 {
+        i64::from(self.idle_minutes) * 60_000
+    }
+
+    fn longest_ms(&self) -> i64 {
+        i64::from(self.longest_hours) * 3_600_000
+    }
+}
+
+/// What signing in needs besides the store.
+pub struct SignIn {
+    name: String,
+    origin: login::Origin,
+    ways: Ways,
+    sessions: SessionSettings,
+    limits: Limits,
+    pub(super) recent: Recent,
+}
 
 /// A session that was just opened. The answer holds its token: shown once, to whom it belongs.
 #[derive(Debug)]
@@ -14,41 +96,455 @@ pub struct NewSession {
     pub id: String,
 }
 
-fn soon<T>() -> Result<T, Refusal> {
-    Err(Refusal::new(ProblemCode::Internal, "being built"))
+/// Somebody who tries to sign in.
+struct Trying<'a> {
+    origin: &'a Origin,
+    method: Method,
+    /// The name that was tried; empty where a key speaks.
+    name: String,
+    details: BTreeMap<String, String>,
+    started: Instant,
+}
+
+impl SignIn {
+    /// `name` is the department's for the service; `origin` where people reach it, as signatures are bound to it.
+    pub fn new(
+        name: &str,
+        origin: login::Origin,
+        ways: Ways,
+        sessions: SessionSettings,
+        limits: LimitSettings,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            origin,
+            ways,
+            sessions,
+            limits: Limits::new(limits),
+            recent: Recent::default(),
+        }
+    }
+
+    /// One where nobody signs in.
+    ///
+    /// # Errors
+    /// None that can happen.
+    pub fn closed() -> Result<Self, login::InvalidOrigin> {
+        let origin = login::Origin::parse("http://localhost")?;
+        Ok(Self::new("closed", origin, Ways::default(), SessionSettings::default(), LimitSettings::default()))
+    }
+
+    /// Where people reach the service.
+    pub fn origin(&self) -> &login::Origin {
+        &self.origin
+    }
+
+    /// How long sessions last.
+    pub fn sessions(&self) -> &SessionSettings {
+        &self.sessions
+    }
+
+    pub(super) fn ways(&self) -> &Ways {
+        &self.ways
+    }
 }
 
 impl Service {
     /// `GET /service`: what anybody may know.
+    ///
+    /// # Errors
+    /// None so far; the faces are ready for one.
     pub fn service_info(&self) -> Result<api::ServiceInfo, Refusal> {
-        soon()
+        let sign_in = self.sign_in();
+        Ok(api::ServiceInfo {
+            name: sign_in.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            origin: sign_in.origin.to_string(),
+            methods: sign_in.ways.methods(),
+            time: self.clock().now().to_string(),
+        })
     }
-    /// `POST /login/ssh/challenge`.
+
+    /// `POST /login/ssh/challenge`. The same for every key: whose it is, nobody looks yet.
+    ///
+    /// # Errors
+    /// bad-request for what is no Ed25519 key; too-many-requests; store-unavailable.
     pub async fn ssh_challenge(
         &self,
-        _origin: &Origin,
-        _request: api::SshChallengeRequest,
+        origin: &Origin,
+        request: api::SshChallengeRequest,
     ) -> Result<api::SshChallenge, Refusal> {
-        soon()
+        self.ssh_keys()?;
+        let key = public_key(&request.public_key)?;
+        let now = self.clock().now_ms();
+        self.sign_in().limits.challenge(origin.address, now).map_err(too_often)?;
+        let challenge = ssh::challenge(&key.key_id(), origin.address, &*random()?, now);
+        let answer = api::SshChallenge {
+            nonce: challenge.nonce.clone(),
+            request: challenge.request.clone(),
+            time: challenge.time.clone(),
+            expires_at: rfc3339(challenge.expires_ms),
+        };
+        let address = origin.address.to_canonical().to_string();
+        let kept = self.store().put_challenge(challenge, &address, now, ChallengeCaps::default()).await;
+        kept.map_err(|error| match error {
+            StoreError::TooMany(_) => too_often(TooOften(5)),
+            other => other.into(),
+        })?;
+        Ok(answer)
     }
+
     /// `POST /login/ssh`.
-    pub async fn sign_in_ssh(
-        &self,
-        _origin: &Origin,
-        _request: api::SshLogin,
-    ) -> Result<NewSession, Refusal> {
-        soon()
+    ///
+    /// # Errors
+    /// sign-in-refused, whatever was wrong; bad-request for what is not of its form; directory-unavailable.
+    pub async fn sign_in_ssh(&self, origin: &Origin, request: api::SshLogin) -> Result<NewSession, Refusal> {
+        let (service, origin) = (self.clone(), origin.clone());
+        self.detached(async move { service.by_ssh_key(&origin, request).await }).await
     }
+
+    async fn by_ssh_key(&self, origin: &Origin, request: api::SshLogin) -> Result<NewSession, Refusal> {
+        self.ssh_keys()?;
+        let key = public_key(&request.public_key)?;
+        let signature = ssh::parse_signature(&request.signature).ok_or_else(|| {
+            bad_request("The signature is not of its form: 64 bytes in base64url, without padding.")
+        })?;
+        if !ssh::is_nonce(&request.nonce) {
+            return Err(bad_request("The nonce is not of its form: send it back as it came."));
+        }
+        let mut trying = Trying::new(origin, Method::SshKey, String::new());
+        trying.details.insert("key".to_owned(), key.key_id().to_string());
+        let attempt = self.attempt(origin)?;
+        let proof = async {
+            let challenge = self.store().take_challenge(&request.nonce).await?;
+            let challenge = challenge.ok_or(LoginError::Refused(Why::Challenge))?;
+            let now = self.clock().now_ms();
+            ssh::check(&challenge, &self.sign_in().origin, &key, &signature, origin.address, now)
+                .map_err(LoginError::Refused)?;
+            self.person_of_key(&key).await
+        };
+        self.conclude(trying, attempt, proof).await
+    }
+
     /// `POST /login/ldap`, and the sign-in page.
+    ///
+    /// # Errors
+    /// sign-in-refused, whatever was wrong; too-many-requests; directory-unavailable.
     pub async fn sign_in_ldap(
         &self,
-        _origin: &Origin,
-        _request: api::LdapLogin,
+        origin: &Origin,
+        request: api::LdapLogin,
     ) -> Result<NewSession, Refusal> {
-        soon()
+        let (service, origin) = (self.clone(), origin.clone());
+        self.detached(async move { service.by_password(&origin, request).await }).await
     }
+
+    async fn by_password(&self, origin: &Origin, request: api::LdapLogin) -> Result<NewSession, Refusal> {
+        let directory = self.sign_in().ways.directory.clone().ok_or_else(|| not_offered(Method::Ldap))?;
+        let trying = Trying::new(origin, Method::Ldap, shown(&request.username));
+        let mut attempt = self.attempt(origin)?;
+        let password = &request.password;
+        if password.expose_secret().is_empty() || password.expose_secret().contains('\0') {
+            let refused = async { Err(Failed::from(LoginError::Refused(Why::EmptyPassword))) };
+            return self.conclude(trying, attempt, refused).await;
+        }
+        let found =
+            timeout(PATIENCE, directory.find(&request.username)).await.unwrap_or_else(|_| Err(slow()));
+        let candidate = match found {
+            Ok(candidate) => candidate,
+            Err(error) => return self.conclude(trying, attempt, async { Err(error.into()) }).await,
+        };
+        let now = self.clock().now_ms();
+        let counted = candidate.counted_as();
+        if let Err(wait) = self.sign_in().limits.attempt_as(&mut attempt, counted, origin.address, now) {
+            self.refused(&trying, Why::TooOften).await?;
+            return Err(too_often(wait));
+        }
+        let proof = async { Ok(directory.prove(&candidate, password, self.clock().now()).await?) };
+        self.conclude(trying, attempt, proof).await
+    }
+
     /// The one-time link of `serve --dev`.
-    pub async fn sign_in_dev(&self, _origin: &Origin, _link: &SecretString) -> Result<NewSession, Refusal> {
-        soon()
+    ///
+    /// # Errors
+    /// sign-in-refused
+    pub async fn sign_in_dev(&self, origin: &Origin, link: &SecretString) -> Result<NewSession, Refusal> {
+        let dev = self.sign_in().ways.dev.clone().ok_or_else(|| not_offered(Method::DevLink))?;
+        let trying = Trying::new(origin, Method::DevLink, String::new());
+        let attempt = self.attempt(origin)?;
+        let proof = async { Ok(dev.redeem(link, origin.address, self.clock().now_ms())?) };
+        self.conclude(trying, attempt, proof).await
     }
+
+    /// Whose key it is: by the file and the directory, which know; else by who registered it. The person is looked up
+    /// where they come from, now.
+    async fn person_of_key(&self, key: &PublicKey) -> Result<Identity, Failed> {
+        let keys = self.ssh_keys()?;
+        let mut people = BTreeMap::new();
+        let mut sources = vec![keys.person_of_key(key)];
+        if let Some(directory) = self.sign_in().ways.directory.as_ref().filter(|_| keys.from_directory()) {
+            sources.push(directory.person_of_key(key, self.clock().now()).await);
+        }
+        for source in sources {
+            match source {
+                Ok(identity) => people.insert(identity.id(), identity),
+                Err(LoginError::Refused(Why::UnknownKey)) => None,
+                Err(error) => return Err(error.into()),
+            };
+        }
+        match (people.pop_first(), people.is_empty()) {
+            (Some((_, identity)), true) => return Ok(identity),
+            (Some(_), false) => return Err(LoginError::Refused(Why::SeveralPeople).into()),
+            (None, _) => {}
+        }
+        if !keys.from_registered() {
+            return Err(LoginError::Refused(Why::UnknownKey).into());
+        }
+        let registered = self.store().ssh_key(&key.key_id().to_string()).await?;
+        let registered = registered.ok_or(LoginError::Refused(Why::UnknownKey))?;
+        Ok(self.person_now(&registered.identity).await?)
+    }
+
+    /// The person as their issuer has them now; nobody, where that issuer is no longer asked.
+    async fn person_now(&self, then: &Identity) -> Result<Identity, LoginError> {
+        let ways = self.sign_in().ways();
+        if let Some(directory) = ways.directory.as_ref().filter(|d| d.issuer() == then.issuer) {
+            return directory.person(&then.subject, Method::SshKey, self.clock().now()).await;
+        }
+        match (then.issuer.as_str(), &ways.ssh, &ways.dev) {
+            (ssh_file::ISSUER, Some(keys), _) => keys.person(&then.subject),
+            ("dev", _, Some(_)) => Ok(Identity { method: Method::SshKey, ..then.clone() }),
+            _ => Err(LoginError::Refused(Why::UnknownPerson)),
+        }
+    }
+
+    fn ssh_keys(&self) -> Result<&ssh::SshKeys, Refusal> {
+        self.sign_in().ways.ssh.as_deref().ok_or_else(|| not_offered(Method::SshKey))
+    }
+
+    fn attempt(&self, origin: &Origin) -> Result<Attempt, Refusal> {
+        self.sign_in().limits.attempt(origin.address, self.clock().now_ms()).map_err(too_often)
+    }
+
+    /// Waits for the proof and does what follows from it. The one way to a session.
+    async fn conclude(
+        &self,
+        trying: Trying<'_>,
+        attempt: Attempt,
+        proof: impl Future<Output = Result<Identity, Failed>>,
+    ) -> Result<NewSession, Refusal> {
+        let proved = timeout(PATIENCE, proof).await.unwrap_or_else(|_| Err(slow().into()));
+        let limits = &self.sign_in().limits;
+        match proved {
+            Ok(identity) => {
+                limits.succeeded(attempt);
+                self.open_session(trying, identity).await
+            }
+            Err(Failed::Refusal(refusal)) => {
+                limits.succeeded(attempt);
+                Err(refusal)
+            }
+            Err(Failed::Login(LoginError::Refused(why))) => {
+                self.refused(&trying, why).await?;
+                let earliest = Duration::from_millis(limits.settings().refusal_milliseconds.into());
+                sleep_until(trying.started + earliest).await;
+                Err(refusal())
+            }
+            Err(Failed::Login(error)) => {
+                limits.succeeded(attempt);
+                tracing::error!(request = trying.origin.request_id, %error, "sign-in can't be checked");
+                let mut event = self.sign_in_event(&trying);
+                event.outcome = Some(Outcome::Failure);
+                event.details.insert("reason".to_owned(), "not-checked".to_owned());
+                self.store().record(vec![event]).await?;
+                Err(not_checked(&error))
+            }
+        }
+    }
+
+    async fn refused(&self, trying: &Trying<'_>, why: Why) -> Result<(), Refusal> {
+        tracing::info!(request = trying.origin.request_id, method = %trying.method, %why, "sign-in refused");
+        let mut event = self.sign_in_event(trying);
+        event.outcome = Some(Outcome::Failure);
+        event.details.insert("reason".to_owned(), why.to_string());
+        self.store().record(vec![event]).await?;
+        Ok(())
+    }
+
+    async fn open_session(&self, trying: Trying<'_>, identity: Identity) -> Result<NewSession, Refusal> {
+        let random = random()?;
+        let token = Zeroizing::new(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(&random[..])));
+        let id = super::lifecycle::random_name()?;
+        let (now, settings) = (self.clock().now_ms(), self.sign_in().sessions);
+        let session = Session {
+            id: id.clone(),
+            token_hash: hash(&token),
+            form_hash: Some(hash(form_secret(&token).expose_secret())),
+            identity: identity.clone(),
+            method: trying.method,
+            signed_in_ms: now,
+            last_used_ms: now,
+            expires_ms: now + settings.longest_ms(),
+            address: trying.origin.address.to_canonical().to_string(),
+        };
+        let answer = SignedIn {
+            token: SecretString::from(token.as_str()),
+            expires_at: rfc3339(session.expires_ms),
+            idle_seconds: settings.idle_minutes * 60,
+            identity: identity.clone(),
+        };
+        let mut event = self.sign_in_event(&trying);
+        event.person = Person::from(&identity);
+        event.outcome = Some(Outcome::Success);
+        event.details.insert("session".to_owned(), id.clone());
+        event.details.insert("expires".to_owned(), answer.expires_at.clone());
+        self.store().create_session(session, event).await?;
+        Ok(NewSession { answer, id })
+    }
+
+    fn sign_in_event(&self, trying: &Trying<'_>) -> Event {
+        let nobody = Person {
+            id: String::new(),
+            name: trying.name.clone(),
+            groups: Vec::new(),
+            method: Some(trying.method),
+        };
+        Event {
+            time_ms: self.clock().now_ms(),
+            instance: self.instance().to_owned(),
+            phase: Phase::Event,
+            operation: None,
+            person: nobody,
+            address: trying.origin.address.to_canonical().to_string(),
+            request_id: trying.origin.request_id.clone(),
+            action: "sign-in".to_owned(),
+            resource: String::new(),
+            decision: None,
+            rules: Vec::new(),
+            outcome: None,
+            aws_request_ids: Vec::new(),
+            details: trying.details.clone(),
+        }
+    }
+}
+
+impl<'a> Trying<'a> {
+    fn new(origin: &'a Origin, method: Method, name: String) -> Self {
+        Self { origin, method, name, details: BTreeMap::new(), started: Instant::now() }
+    }
+}
+
+/// Why there is no identity: the way's word, or a fault of ours.
+enum Failed {
+    Login(LoginError),
+    Refusal(Refusal),
+}
+
+impl From<LoginError> for Failed {
+    fn from(error: LoginError) -> Self {
+        Self::Login(error)
+    }
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Refusal(error.into())
+    }
+}
+
+/// The same for a wrong password, an unknown name, a disabled account, a foreign key and an old challenge.
+fn refusal() -> Refusal {
+    Refusal::new(
+        ProblemCode::SignInRefused,
+        "The sign-in was refused.\nCheck the name and password, or that this SSH key is the one you registered; if they are \
+         right, ask your department: its audit trail has the reason under the request's id.",
+    )
+}
+
+fn not_checked(error: &LoginError) -> Refusal {
+    match error {
+        LoginError::Broken(_) => Refusal::new(
+            ProblemCode::Internal,
+            "The sign-in could not be checked, because the service is not set up for it properly.\nTell its operator; the \
+             log says what.",
+        ),
+        _ => Refusal {
+            retry_after: Some(10),
+            ..Refusal::new(
+                ProblemCode::DirectoryUnavailable,
+                "The sign-in could not be checked, because the department's directory can't be reached.\nTry again in a \
+                 minute.",
+            )
+        },
+    }
+}
+
+fn too_often(TooOften(seconds): TooOften) -> Refusal {
+    Refusal {
+        retry_after: Some(seconds),
+        ..Refusal::new(
+            ProblemCode::TooManyRequests,
+            format!("Too many sign-ins failed.\nTry again in {seconds} seconds."),
+        )
+    }
+}
+
+fn not_offered(method: Method) -> Refusal {
+    let how = match method {
+        Method::SshKey => "by SSH key",
+        Method::Ldap => "by password",
+        _ => "by a link",
+    };
+    Refusal::new(ProblemCode::NotFound, format!("This service offers no sign-in {how}."))
+}
+
+pub(super) fn public_key(line: &str) -> Result<PublicKey, Refusal> {
+    PublicKey::parse_line(line).map(|(key, _)| key).map_err(|error| match error {
+        PublicKeyError::UnsupportedType(name) => bad_request(&format!(
+            "This is {}: only Ed25519 keys can sign in.\nCreate one with: ssh-keygen -t ed25519",
+            describe_type(&name)
+        )),
+        PublicKeyError::PrivateKey => bad_request(
+            "This is a private key, which nobody should ever be sent.\nGive the file that ends in .pub, and make a new key: this \
+             one has left your machine.",
+        ),
+        other => bad_request(&format!("The public key can't be used: it {other}.")),
+    })
+}
+
+fn bad_request(detail: &str) -> Refusal {
+    Refusal::new(ProblemCode::BadRequest, detail)
+}
+
+fn slow() -> LoginError {
+    LoginError::Unavailable("no answer in time".to_owned())
+}
+
+/// The name that was tried, for the audit trail: what can be one, and not for ever.
+fn shown(typed: &str) -> String {
+    typed.trim().chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+fn random() -> Result<Zeroizing<[u8; 32]>, Refusal> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    rand::fill(&mut *bytes)
+        .map_err(|_| Refusal::new(ProblemCode::Internal, "The system gives no random numbers."))?;
+    Ok(bytes)
+}
+
+/// SHA-256, for what only has to be recognised.
+pub(super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
 }

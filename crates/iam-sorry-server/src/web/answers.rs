@@ -7,7 +7,7 @@ use iam_sorry_core::api::{Problem, ProblemCode};
 
 use super::places;
 use super::views::{Frame, Link, Note, ProblemPage, Section};
-use super::visit::{Place, Visit};
+use super::visit::{Place, Site, Visit};
 use crate::services::Refusal;
 
 /// What a handler gives.
@@ -70,9 +70,9 @@ pub(super) fn problem(visit: &Visit, place: &Place, refusal: Refusal) -> Respons
 }
 
 /// A problem of an address that is no page's, or before anybody knows who asks: the same page without a name in the bar.
-pub(super) fn draw(problem: &Problem) -> Response {
+pub(super) fn draw(site: &Site, problem: &Problem) -> Response {
     let frame = Frame {
-        service: "iam-sorry".to_owned(),
+        service: site.service.service_info().map_or_else(|_| "iam-sorry".to_owned(), |info| info.name),
         version: env!("CARGO_PKG_VERSION"),
         style: super::assets::style_path(),
         title: title(problem.code).to_owned(),
@@ -83,10 +83,14 @@ pub(super) fn draw(problem: &Problem) -> Response {
         key: String::new(),
         note: None,
     };
+    let lines = match problem.code {
+        ProblemCode::NotFound => vec!["There is no such page.".to_owned()],
+        _ => problem.detail.lines().map(str::to_owned).collect(),
+    };
     let drawn = page(&ProblemPage {
         frame,
         title: title(problem.code).to_owned(),
-        lines: problem.detail.lines().map(str::to_owned).collect(),
+        lines,
         reasons: problem.reasons.clone(),
         retry_after: None,
         links: vec![Link { href: "/".to_owned(), label: "To the first page".to_owned() }],

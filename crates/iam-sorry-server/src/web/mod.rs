@@ -23,6 +23,8 @@ mod users;
 pub mod views;
 mod visit;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::middleware;
 use axum::routing::{get, post};
@@ -34,7 +36,9 @@ use visit::{SignedIn, Site};
 
 /// All pages, for a service that people reach at `origin`; to be put behind [`crate::http::Boundary`].
 pub fn pages(service: Service, origin: Origin) -> Pages {
-    Pages { routes: routes(Site::new(service, origin)), draw_problem: answers::draw }
+    let site = Site::new(service, origin);
+    let drawn_for = site.clone();
+    Pages { routes: routes(site), draw_problem: Arc::new(move |problem| answers::draw(&drawn_for, problem)) }
 }
 
 fn routes(site: Site) -> Router {

@@ -27,6 +27,7 @@ pub(super) async fn show(signed: SignedIn, Query(query): Query<SessionsQuery>) -
     let page = PageQuery { cursor: query.cursor, limit: Some(100), all };
     let sessions = service.list_sessions(caller, page).await?;
     let keys = service.list_ssh_keys(caller).await?;
+    let auditor = service.me(caller).await?.auditor;
     let link = |href: &str, label: &str| Link { href: href.to_owned(), label: label.to_owned() };
     let next = sessions.next.map(|cursor| format!("/sessions?all={all}&cursor={}", places::encode(&cursor)));
     answers::page(&SessionsPage {
@@ -34,10 +35,11 @@ pub(super) async fn show(signed: SignedIn, Query(query): Query<SessionsQuery>) -
         everybody: all,
         sessions: sessions.items.into_iter().map(SessionRow::from).collect(),
         next,
-        switch: Some(match all {
-            true => link("/sessions", "Only mine"),
-            false => link("/sessions?all=true", "Everybody's, for those who may end them"),
-        }),
+        // Who oversees the audit mostly oversees sessions too; the rules decide when the link is used.
+        switch: match all {
+            true => Some(link("/sessions", "Only mine")),
+            false => auditor.then(|| link("/sessions?all=true", "Everybody's sessions")),
+        },
         keys: keys.into_iter().map(SshKeyRow::from).collect(),
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase, Record};
 use iam_sorry_core::identity::{Identity, Method};
@@ -22,7 +23,7 @@ pub struct Rig {
 impl Rig {
     pub fn sqlite() -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings::sqlite(dir.path().join("store.db"));
+        let settings = patient(Settings::sqlite(dir.path().join("store.db")));
         Store::migrate(&settings).unwrap();
         Rig { settings, database: None, _dir: Some(dir) }
     }
@@ -30,7 +31,7 @@ impl Rig {
     pub fn postgres() -> Rig {
         let url = Postgres::shared().database();
         let database = url.rsplit('/').next().map(str::to_owned);
-        let settings = Settings::postgres(url.into(), None).unwrap();
+        let settings = patient(Settings::postgres(url.into(), None).unwrap());
         Store::migrate(&settings).unwrap();
         Rig { settings, database, _dir: None }
     }
@@ -42,6 +43,11 @@ impl Rig {
     pub fn is_postgres(&self) -> bool {
         self.database.is_some()
     }
+}
+
+/// With a time limit that a machine with other work on all its cores keeps.
+pub fn patient(settings: Settings) -> Settings {
+    Settings { timeout: Duration::from_secs(60), ..settings }
 }
 
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {

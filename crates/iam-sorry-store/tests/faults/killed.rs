@@ -8,8 +8,10 @@ use iam_sorry_core::audit::Phase;
 use iam_sorry_store::{Begun, OperationState, Settings, Store};
 
 use crate::again;
-use crate::rig::{Rig, block_on, finish, grant, operation, page, whole_chain};
+use crate::rig::{Rig, block_on, finish, grant, operation, page, patient, whole_chain};
 
+/// Before it the test harness talks.
+const START: u8 = 0x1e;
 const VICTIM: &str = "IAM_SORRY_TEST_VICTIM";
 
 #[test]
@@ -38,27 +40,27 @@ fn kill_often(rig: &Rig, test: &str, place: &str, times: u32) {
     for round in 0..times {
         let mut child = again(test, VICTIM, &format!("{round} {place}")).spawn().unwrap();
         let mut output = child.stdout.take().unwrap();
-        // Wait for its first word, then for a while that is never the same.
-        let mut words = vec![0; 1];
-        loop {
-            output.read_exact(&mut words[..1]).expect("the victim works before it is killed");
-            if words[0] == b'\x1e' {
-                break;
-            }
-        }
+        // Let it give a number of answers that is never the same, then a moment more, so that it dies anywhere.
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        std::thread::sleep(Duration::from_micros(u64::from(random >> 16) % 40_000));
+        let mut left = (random >> 16) % 60 + 1;
+        let (mut words, mut byte) = (Vec::new(), [0]);
+        while left > 0 {
+            output.read_exact(&mut byte).expect("the victim works until it is killed");
+            words.push(byte[0]);
+            left -= u32::from(byte[0] == b'\n' && words.contains(&START));
+        }
+        std::thread::sleep(Duration::from_micros(u64::from(random >> 8) % 3_000));
         child.kill().unwrap();
         child.wait().unwrap();
-        words.clear();
         output.read_to_end(&mut words).unwrap();
-        let text = String::from_utf8_lossy(&words);
+        let begin = words.iter().position(|byte| *byte == START).unwrap() + 1;
+        let text = String::from_utf8_lossy(&words[begin..]);
         // The last line may be cut; the others are answers that the victim had.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         for line in whole.lines() {
             let (what, id) = line.split_once(' ').unwrap();
             let state = if what == "done" { OperationState::Done } else { OperationState::Open };
-            answered.insert(id.trim_end_matches('\x1e').to_owned(), state);
+            answered.insert(id.to_owned(), state);
         }
     }
     assert!(answered.values().filter(|state| **state == OperationState::Done).count() > times as usize);
@@ -102,7 +104,7 @@ async fn verify(store: &Store, answered: &BTreeMap<String, OperationState>, time
     assert!(dead.len() <= times as usize);
 }
 
-/// Works until it is killed. After 0x1E each answer is a line.
+/// Works until it is killed. After [`START`] each answer is a line.
 fn victim(value: &str) {
     let (round, place) = value.split_once(' ').unwrap();
     let settings = if place.starts_with("postgresql:") {
@@ -110,13 +112,13 @@ fn victim(value: &str) {
     } else {
         Settings::sqlite(place)
     };
-    let store = Store::open(&settings, &format!("victim-{round}")).unwrap();
+    let store = Store::open(&patient(settings), &format!("victim-{round}")).unwrap();
     let say = |line: String| {
         let mut out = std::io::stdout().lock();
         out.write_all(line.as_bytes()).unwrap();
         out.flush().unwrap();
     };
-    say("\n\x1e".into());
+    say(char::from(START).into());
     block_on(async {
         let tasks = (0..8).map(|task| {
             let (store, round) = (store.clone(), round.to_owned());

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use iam_sorry_store::{Settings, Store, StoreError};
 use testkit::Postgres;
 
-use crate::rig::block_on;
+use crate::rig::{block_on, patient};
 
 /// A loopback address of this test's own: PostgreSQL speaks TLS over TCP only.
 fn own_address() -> String {
@@ -79,10 +78,7 @@ fn the_server_is_checked_and_the_connection_never_plain() {
     postgres.allow("hostssl all all 127.0.0.0/8 trust");
     let database = postgres.database().rsplit('/').next().unwrap().to_owned();
     let url = format!("postgresql://iam_sorry@{address}/{database}?sslmode=require");
-    let settings = |ca| {
-        let settings = Settings::postgres(url.clone().into(), ca).unwrap();
-        Settings { timeout: Duration::from_secs(3), ..settings }
-    };
+    let settings = |ca| patient(Settings::postgres(url.clone().into(), ca).unwrap());
 
     let good = settings(authority.pem());
     Store::migrate(&good).unwrap();

@@ -1,11 +1,10 @@
 //! Sign-in by a directory against a real slapd: what must work, and what went wrong elsewhere.
 
-mod common;
-
-use common::directory::{Setup, later, names, now};
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_server::login::{LoginError, Why};
 use testkit::{Slapd, SlapdOptions};
+
+use crate::setup::{Setup, key, later, names, now};
 
 fn refused(why: Why) -> Result<Identity, LoginError> {
     Err(LoginError::Refused(why))
@@ -141,9 +140,9 @@ async fn locked_ended_and_barred_accounts_are_refused() {
     let slapd = Slapd::department();
     let setup = Setup::plain(&slapd);
     let directory = setup.directory();
-    let key = common::key(1);
-    slapd.set_ssh_keys("alice", &[&key.to_line("")]);
-    let by_key = async || directory.person_of_key(&key, now()).await;
+    let alices = key(1);
+    slapd.set_ssh_keys("alice", &[&alices.to_line("")]);
+    let by_key = async || directory.person_of_key(&alices, now()).await;
     assert!(by_key().await.is_ok());
 
     slapd.lock("alice");
@@ -163,7 +162,7 @@ async fn locked_ended_and_barred_accounts_are_refused() {
     let staff = Setup { more, ..setup };
     let directory = staff.directory();
     assert_eq!(staff.sign_in(&directory, "alice", "alice-password").await, refused(Why::UnknownPerson));
-    assert_eq!(directory.person_of_key(&key, now()).await, refused(Why::UnknownKey));
+    assert_eq!(directory.person_of_key(&alices, now()).await, refused(Why::UnknownKey));
     slapd.set_attribute(&alice, "employeeType", &["staff"]);
     assert!(staff.sign_in(&directory, "alice", "alice-password").await.is_ok());
 }
@@ -285,7 +284,7 @@ async fn a_directory_that_is_away_is_no_wrong_password() {
     assert!(setup.sign_in(&directory, "alice", "alice-password").await.is_ok());
     slapd.stop();
     assert!(unavailable(&setup.sign_in(&directory, "alice", "alice-password").await));
-    assert!(unavailable(&directory.person_of_key(&common::key(1), now()).await));
+    assert!(unavailable(&directory.person_of_key(&key(1), now()).await));
     slapd.restart();
     assert!(setup.sign_in(&directory, "alice", "alice-password").await.is_ok(), "it is back, and so are we");
     slapd.restart();
@@ -339,7 +338,7 @@ async fn keys_are_found_with_comments_and_without_and_are_one_persons() {
     let slapd = Slapd::department();
     let setup = Setup::plain(&slapd);
     let directory = setup.directory();
-    let [one, two, three, four] = [1, 2, 3, 4].map(common::key);
+    let [one, two, three, four] = [1, 2, 3, 4].map(key);
     let rsa = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQ== old";
     let restricted = format!("restrict,from=\"10.0.0.0/8\" {}", four.to_line("x"));
     let commented = two.to_line("alice@laptop, the \"old\" one");

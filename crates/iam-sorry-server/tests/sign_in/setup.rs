@@ -1,10 +1,11 @@
-//! Settings for a directory that a test started.
+//! Settings for a directory that a test started, and what else the tests share.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use iam_sorry_core::identity::Identity;
+use iam_sorry_core::ssh::PublicKey;
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_server::login::LoginError;
 use iam_sorry_server::login::ldap::{Directory, LdapSettings};
@@ -92,4 +93,9 @@ pub fn later(seconds: i64) -> Timestamp {
 /// `name: group group`
 pub fn names(identity: &Identity) -> String {
     format!("{}: {}", identity.name, identity.groups.join(" "))
+}
+
+/// A public key that nobody has the private half of.
+pub fn key(number: u8) -> PublicKey {
+    PublicKey::from_bytes([number; 32])
 }
