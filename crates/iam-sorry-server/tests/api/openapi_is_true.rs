@@ -41,6 +41,10 @@ fn openapi_is_true() {
 const EXAMPLES: &str = "20";
 
 const CONFIG: &str = r#"
+# A cursor, a public key or a time fits its pattern and is still none: 400, as documented for every operation.
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "400", "401", "403", "404", "409", "429"]
+
 # Ending the session that asks would turn all the rest into 401.
 [[operations]]
 include-operation-id = "signOut"
