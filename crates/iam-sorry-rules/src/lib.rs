@@ -10,6 +10,7 @@ mod cedar;
 mod decide;
 mod decision;
 mod guardrails;
+mod limits;
 mod literals;
 mod load;
 mod longest;

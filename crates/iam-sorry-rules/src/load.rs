@@ -9,6 +9,7 @@ use miette::Diagnostic;
 
 use crate::cedar::Vocabulary;
 use crate::decide::Rule;
+use crate::limits;
 use crate::literals;
 use crate::settings::Settings;
 
@@ -88,6 +89,10 @@ pub(crate) fn load(
     }
     let mut placed = Vec::new();
     for (file, text) in files {
+        if let Err((offset, problem)) = limits::check(text) {
+            problems.push(RuleProblem::at(file, text, offset, problem, ""));
+            continue;
+        }
         match PolicySet::from_str(text) {
             Ok(set) => place(file, text, &set, &mut placed, &mut problems),
             Err(errors) => problems.extend(errors.iter().map(|error| of_diagnostic(file, text, 0, error))),

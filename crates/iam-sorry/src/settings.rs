@@ -69,6 +69,9 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ),
 ];
 
+/// A session's token at a department service: a secret of ours, which no program that we start inherits.
+pub const TOKEN: &str = "IAM_SORRY_TOKEN";
+
 /// Marks the programs that we start, with the profiles under way, one a line.
 pub const UNDER_WAY: &str = "IAM_SORRY_PROCESS";
 
@@ -196,7 +199,7 @@ impl Settings {
                 ..KeyringOptions::from_variables(|name| env::var_os(name))
             },
             server: text("IAM_SORRY_SERVER").or(file.server),
-            server_token: text("IAM_SORRY_TOKEN").map(Into::into),
+            server_token: text(TOKEN).map(Into::into),
             server_ca: path("IAM_SORRY_CA_FILE").or(file.ca_file).map(expand_home),
             no_color: text("NO_COLOR").is_some(),
             region: text("AWS_REGION").or_else(|| text("AWS_DEFAULT_REGION")),

@@ -125,3 +125,35 @@ fn every_file_and_every_mistake_is_told_at_once() {
             .starts_with("configuration: [guardrails] permissions_boundary is missing\n  ")
     );
 }
+
+/// Rules nested beyond reason are refused or decided, but never bring the service down: a stack overflow ends a process.
+/// On a thread with the stack that the service's have.
+#[test]
+fn rules_nested_beyond_reason_do_no_harm() {
+    let deep = |open: &str, inside: &str, close: &str, depth: usize| {
+        let nested = format!("{}{inside}{}", open.repeat(depth), close.repeat(depth));
+        format!("permit (principal, action, resource) when {{ {nested} }};")
+    };
+    for depth in [30, 49, 240, 450, 20_000] {
+        for text in [
+            deep("(", "context.hour > 1", ")", depth),
+            deep("!", "(context.hour > 1)", "", depth),
+            deep("[", "1", "]", depth),
+            deep("if context.hour > 1 then true else ", "false", "", depth),
+            deep("context.hour > 1 && ", "true", "", depth),
+            deep("1 < ", "2", "", depth),
+            deep("1 + ", "1 > context.hour", "", depth),
+            deep("{a: ", "1", "}", depth),
+            deep("", "context", ".hour", depth),
+        ] {
+            let loaded = std::thread::Builder::new()
+                .stack_size(2 << 20)
+                .spawn(move || {
+                    load(&text).map(|rules| decide(&rules, &person("a", &[]), Action::ShowUser, "dirk"))
+                })
+                .unwrap()
+                .join();
+            assert!(loaded.is_ok());
+        }
+    }
+}

@@ -22,6 +22,9 @@ permit (principal in IamSorry::Group::"admins", action, resource);
 @id("owners-may-all-in-their-namespace")
 @reason("Owners of a namespace may do everything in it")
 permit (principal, action, resource is IamSorry::User) when { principal in resource.owners };
+
+@id("owners-may-list-their-namespace")
+permit (principal, action, resource is IamSorry::Namespace) when { principal in resource.owners };
 "#;
 
 const PEOPLE: &str = r#"# People who may sign in by SSH key, besides the admin of the one-time link. Read again whenever it changes.

@@ -120,11 +120,8 @@ impl Service {
             };
             return Ok(Given::DryRun(dry_run(&ask, &allowed, vec![note])));
         }
-        // The intent says how the old key was, so that it can be put back.
-        let active = match key.is_some() {
-            true => self.key_of(&way, &name, &old).await.unwrap_or(true),
-            false => self.key_of(&way, &name, &old).await?,
-        };
+        // The intent says how the old key was, so that it can be put back. Whether there is one is looked at below.
+        let active = self.key_of(&way, &name, &old).await.unwrap_or(true);
         let plan = Plan::RotateKey {
             user: row.name.clone(),
             old: old.clone(),

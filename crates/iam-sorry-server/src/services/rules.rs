@@ -74,8 +74,16 @@ struct State {
     pending: Option<Vec<Look>>,
 }
 
-/// What tells one state of a file from another without reading it.
-type Look = (PathBuf, i64, i64, u64, u64);
+/// What tells one state of a file from another without reading it; the change time also where a tool sets the time of
+/// modification back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    path: PathBuf,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    size: u64,
+    inode: u64,
+}
 
 impl LiveRules {
     /// Reads the rules for the first time.
@@ -249,7 +257,13 @@ fn paths(files: &RuleFiles) -> Result<Vec<PathBuf>, RuleProblem> {
 fn look(files: &RuleFiles) -> Result<Vec<Look>, RuleProblem> {
     let look = |path: PathBuf| {
         let facts = std::fs::metadata(&path).map_err(|e| problem(&path, e.to_string(), ""))?;
-        Ok((path, facts.mtime(), facts.mtime_nsec(), facts.len(), facts.ino()))
+        Ok(Look {
+            path,
+            modified: (facts.mtime(), facts.mtime_nsec()),
+            changed: (facts.ctime(), facts.ctime_nsec()),
+            size: facts.len(),
+            inode: facts.ino(),
+        })
     };
     paths(files)?.into_iter().map(look).collect()
 }

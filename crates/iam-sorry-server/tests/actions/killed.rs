@@ -1,1 +1,197 @@
-//! (soon)
+//! The instance dies between any two steps of every action; the next one settles what it left, within seconds.
+//!
+//! Here "dies" means that all its tasks stop where they are (and, where the answer of AWS is held back, that nobody hears
+//! it); `nothing_half_done` kills the real program.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use iam_sorry_core::api::{CreateUser, CredentialsRequest, Options, PolicyChange};
+use iam_sorry_core::audit::{Outcome, Phase};
+use iam_sorry_server::services::Service;
+use testkit::Fault;
+
+use crate::scene::{Running, Scene, dirk};
+
+/// What is done, and every request to AWS that it makes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Doing {
+    Create,
+    Delete,
+    Attach,
+    NewKey,
+    Rotate,
+    Session,
+    Role,
+    Adopt,
+}
+
+impl Doing {
+    fn requests(self) -> &'static [&'static str] {
+        match self {
+            Self::Create => &["CreateUser", "AttachUserPolicy"],
+            Self::Delete => {
+                &["GetUser", "DeleteAccessKey", "DeleteLoginProfile", "DetachUserPolicy", "DeleteUser"]
+            }
+            Self::Attach => &["GetUser", "AttachUserPolicy"],
+            Self::NewKey => &["GetUser", "ListAccessKeys", "CreateAccessKey"],
+            Self::Rotate => &["CreateAccessKey", "GetCallerIdentity", "UpdateAccessKey", "DeleteAccessKey"],
+            Self::Session => &["CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"],
+            Self::Role => &["AssumeRole"],
+            Self::Adopt => &["PutUserPermissionsBoundary", "TagUser", "ListAccessKeys"],
+        }
+    }
+
+    /// What must be there before. Gives the access key, where it makes one.
+    fn prepare(self, scene: &Scene, running: &Running) -> String {
+        match self {
+            Self::Create | Self::Role => String::new(),
+            Self::Adopt => {
+                let args = serde_json::json!({"UserName": "dirk-a", "Path": "/iam-sorry/dirk/"});
+                scene.account.call("iam", "create_user", args);
+                String::new()
+            }
+            Self::Delete | Self::Attach | Self::NewKey | Self::Rotate | Self::Session => {
+                let policies = if self == Self::Delete { vec![scene.policies[0].clone()] } else { vec![] };
+                let request = CreateUser { name: "dirk-a".into(), policies, dry_run: false };
+                running.run(running.service.create_user(&dirk(), None, request)).unwrap();
+                // A key of the same minute that must survive whatever happens.
+                running.new_key(scene, "dirk-a").unwrap().access_key_id
+            }
+        }
+    }
+
+    async fn run(self, service: Service, key: String, policy: String, role: String) {
+        let (caller, none) = (dirk(), Options::default());
+        let issue = |user: Option<&str>, role: Option<String>| CredentialsRequest {
+            user: user.map(str::to_owned),
+            role,
+            duration_seconds: Some(900),
+            dry_run: false,
+        };
+        let _ = match self {
+            Self::Create => {
+                let request = CreateUser { name: "dirk-a".into(), policies: vec![policy], dry_run: false };
+                service.create_user(&caller, None, request).await.map(drop)
+            }
+            Self::Delete => service.delete_user(&caller, None, "dirk-a", none).await.map(drop),
+            Self::Attach => {
+                let change = PolicyChange { policy_arn: policy, dry_run: false };
+                service.attach_policy(&caller, None, "dirk-a", change).await.map(drop)
+            }
+            Self::NewKey => service.create_access_key(&caller, None, "dirk-a", none).await.map(drop),
+            Self::Rotate => service.rotate_key(&caller, None, "dirk-a", &key, none).await.map(drop),
+            Self::Session => {
+                service.issue_credentials(&caller, None, issue(Some("dirk-a"), None)).await.map(drop)
+            }
+            Self::Role => service.issue_credentials(&caller, None, issue(None, Some(role))).await.map(drop),
+            Self::Adopt => service.adopt_user(&caller, None, "dirk-a", none).await.map(drop),
+        };
+    }
+}
+
+/// Dies when AWS is asked for `request`, before or after AWS has done it.
+fn dies_at(doing: Doing, request: &'static str, done: bool) {
+    let what = format!("{doing:?}, at {request}, {}", if done { "done" } else { "not done" });
+    let scene = Scene::new();
+    let running = scene.start();
+    let key = doing.prepare(&scene, &running);
+    let (asked, ask) = mpsc::channel();
+    let (dead, death) = mpsc::channel::<()>();
+    let death = std::sync::Mutex::new(death);
+    let hold: testkit::Hook = Arc::new(move |_| {
+        let _ = asked.send(());
+        let _ = death.lock().unwrap().recv_timeout(Duration::from_secs(20));
+    });
+    // Held back until the instance is dead. "Not done" is a request that never reaches AWS.
+    if done {
+        scene.proxy.fault_once(request, Fault::AfterForward(hold));
+    } else {
+        scene.proxy.fault_once(request, Fault::BeforeForward(hold));
+        scene.proxy.fault_once(request, Fault::Reset);
+    }
+    let work = doing.run(running.service.clone(), key.clone(), scene.policies[0].clone(), scene.role.clone());
+    let working = running.spawn(work);
+    ask.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{what}: never asked"));
+    drop(working);
+    running.die();
+    let _ = dead.send(());
+
+    let next = scene.start();
+    next.settled();
+    scene.assert_accounted_for(&next);
+    let trail = next.trail();
+    let last = trail.iter().rfind(|event| event.phase == Phase::Outcome).unwrap();
+    assert_eq!(last.outcome, Some(Outcome::Reconciled), "{what}: {last:#?}");
+    // Each intent has one outcome.
+    let count = |phase| trail.iter().filter(|event| event.phase == phase).count();
+    assert_eq!(count(Phase::Intent), count(Phase::Outcome), "{what}");
+    let keys = scene.users_in_iam().first().map(|(_, keys)| keys.clone()).unwrap_or_default();
+    match doing {
+        Doing::Delete => assert!(scene.users_in_iam().is_empty(), "{what}"),
+        Doing::Create if request == "CreateUser" && !done => {
+            assert!(scene.users_in_iam().is_empty(), "{what}")
+        }
+        Doing::Create | Doing::Attach => {
+            assert_eq!(scene.attached("dirk-a"), [scene.policies[0].clone()], "{what}")
+        }
+        Doing::Adopt => assert!(scene.user("dirk-a")["Tags"].to_string().contains("iam-sorry"), "{what}"),
+        Doing::NewKey | Doing::Session => assert_eq!(keys, [key], "{what}"),
+        Doing::Rotate if request == "DeleteAccessKey" && done => assert!(keys.is_empty(), "{what}: {keys:?}"),
+        Doing::Rotate => {
+            assert_eq!(keys, [key.clone()], "{what}");
+            let listed = next.run(next.service.list_keys(&dirk(), "dirk-a")).unwrap();
+            assert_eq!(listed[0].status, "Active", "{what}");
+        }
+        Doing::Role => {}
+    }
+}
+
+fn at_every_step(doing: Doing) {
+    std::thread::scope(|threads| {
+        for done in [false, true] {
+            threads.spawn(move || doing.requests().iter().for_each(|request| dies_at(doing, request, done)));
+        }
+    });
+}
+
+#[test]
+fn while_creating_a_user() {
+    at_every_step(Doing::Create);
+}
+
+#[test]
+fn while_deleting_a_user() {
+    at_every_step(Doing::Delete);
+}
+
+#[test]
+fn while_attaching_a_policy() {
+    at_every_step(Doing::Attach);
+}
+
+#[test]
+fn while_making_a_key() {
+    at_every_step(Doing::NewKey);
+}
+
+#[test]
+fn while_rotating_a_key() {
+    at_every_step(Doing::Rotate);
+}
+
+#[test]
+fn while_issuing_a_users_session() {
+    at_every_step(Doing::Session);
+}
+
+#[test]
+fn while_assuming_a_role() {
+    at_every_step(Doing::Role);
+}
+
+#[test]
+fn while_adopting_a_user() {
+    at_every_step(Doing::Adopt);
+}

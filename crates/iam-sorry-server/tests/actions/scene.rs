@@ -100,15 +100,19 @@ impl Scene {
 
     /// Gives the service's identity what `iam-sorryd policy` prints, less some actions.
     ///
-    /// Of two things in it this emulator knows nothing: it matches a user by name without the path, and has neither of the
-    /// condition keys `iam:PermissionsBoundary` and `iam:PolicyARN`. So here the paths are opened and these conditions
-    /// left off; what they say is checked on the text, in the AWS crate.
+    /// Of some things in it this emulator knows nothing: it matches a user by name without the path, RemoveUserFromGroup by
+    /// the user, DeleteVirtualMFADevice by nothing, and has neither of the condition keys `iam:PermissionsBoundary` and
+    /// `iam:PolicyARN`. So here these resources are opened and these conditions left off; what they say is checked on the
+    /// text, in the AWS crate.
     pub fn put_policy(&self, without: &[&str]) {
         let text = self.least_policy().to_json().unwrap().replace(":user/iam-sorry/*", ":user/*");
         let mut policy: Value = serde_json::from_str(&text).unwrap();
         let statements = policy["Statement"].as_array_mut().unwrap();
         statements.retain_mut(|statement| {
             statement.as_object_mut().unwrap().remove("Condition");
+            if statement["Sid"] == "IamSorryTakenAwayWithAUser" {
+                statement["Resource"] = json!("*");
+            }
             let actions = statement["Action"].as_array_mut().unwrap();
             actions.retain(|action| !without.contains(&action.as_str().unwrap()));
             !actions.is_empty()
@@ -185,7 +189,8 @@ impl Scene {
             instance,
             other_instances,
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let background = runtime.block_on(service.start()).unwrap();
         Running { service, runtime: Some(runtime), background: Some(background) }
     }
@@ -202,7 +207,8 @@ impl Scene {
     /// What IAM has of users in the service's paths: name, keys.
     pub fn users_in_iam(&self) -> Vec<(String, Vec<String>)> {
         let answer = self.account.call("iam", "list_users", json!({"PathPrefix": "/iam-sorry/"}));
-        let names = answer["Users"].as_array().unwrap().iter().map(|u| u["UserName"].as_str().unwrap().to_owned());
+        let names =
+            answer["Users"].as_array().unwrap().iter().map(|u| u["UserName"].as_str().unwrap().to_owned());
         let mut users: Vec<_> = names.map(|name| (name.clone(), self.account.keys(&name))).collect();
         users.sort();
         users
@@ -271,11 +277,7 @@ impl Running {
         let store = self.service.store().clone();
         drop(self.background.take());
         self.runtime.take().unwrap().shutdown_background();
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(store.close());
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(store.close());
     }
 
     /// Waits until no operation is open.

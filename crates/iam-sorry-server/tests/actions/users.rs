@@ -10,8 +10,7 @@ use crate::scene::{Scene, ada, code, dirk, dry, erik};
 fn a_user_is_made_with_path_boundary_tags_and_policies_and_written_down() {
     let scene = Scene::new();
     let running = scene.start();
-    let request =
-        CreateUser { name: "dirk-web".into(), policies: scene.policies.to_vec(), dry_run: false };
+    let request = CreateUser { name: "dirk-web".into(), policies: scene.policies.to_vec(), dry_run: false };
     let done = running.run(running.service.create_user(&dirk(), None, request)).unwrap();
     assert!(done.changed && done.resource == "dirk-web", "{done:?}");
     assert_eq!(done.reasons, [r#"rule "owners" (lab.cedar) allows it"#]);
@@ -62,9 +61,15 @@ fn a_dry_run_decides_and_checks_and_changes_nothing() {
     assert!(!done.changed && done.notes[0].contains("dry run"), "{done:?}");
     assert_eq!(scene.proxy.actions(), ["GetUser"]);
     assert!(running.trail().is_empty());
-    assert_eq!(code(running.run(running.service.create_user(&erik(), None, request("dirk-a")))), ProblemCode::NotAllowed);
+    assert_eq!(
+        code(running.run(running.service.create_user(&erik(), None, request("dirk-a")))),
+        ProblemCode::NotAllowed
+    );
     running.create("dirk-a").unwrap();
-    assert_eq!(code(running.run(running.service.create_user(&dirk(), None, request("Dirk-A")))), ProblemCode::Conflict);
+    assert_eq!(
+        code(running.run(running.service.create_user(&dirk(), None, request("Dirk-A")))),
+        ProblemCode::Conflict
+    );
     let key = running.new_key(&scene, "dirk-a").unwrap().access_key_id;
     let would = running.run(running.service.delete_user(&dirk(), None, "dirk-a", dry())).unwrap();
     assert!(would.notes.contains(&format!("would take away access key {key}")), "{would:?}");
@@ -113,16 +118,18 @@ fn delete_user_takes_away_what_hangs_on_it() {
         json!({"UserName": "dirk-a", "SerialNumber": serial, "AuthenticationCode1": "123456",
             "AuthenticationCode2": "654321"}),
     );
-    let inline = json!({"Version": "2012-10-17", "Statement": []}).to_string();
+    let inline = json!({"Version": "2012-10-17",
+        "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]})
+    .to_string();
     call("put_user_policy", json!({"UserName": "dirk-a", "PolicyName": "mine", "PolicyDocument": inline}));
     call("attach_user_policy", json!({"UserName": "dirk-a", "PolicyArn": scene.unlisted}));
     call("create_group", json!({"GroupName": "staff"}));
     call("add_user_to_group", json!({"GroupName": "staff", "UserName": "dirk-a"}));
     let done = running.run(running.service.delete_user(&dirk(), None, "DIRK-a", Options::default())).unwrap();
     let notes = done.notes.join("\n");
-    for part in [
-        &keys[0], &keys[1], "login profile", &serial, "inline policy mine", &scene.unlisted, "group staff",
-    ] {
+    for part in
+        [&keys[0], &keys[1], "login profile", &serial, "inline policy mine", &scene.unlisted, "group staff"]
+    {
         assert!(notes.contains(part), "{part}: {notes}");
     }
     assert!(scene.users_in_iam().is_empty());
@@ -162,7 +169,8 @@ fn lists_show_what_may_be_seen_and_nothing_else() {
     assert_eq!(names(ada(), true), Vec::<String>::new());
     let page = PageQuery { limit: Some(1), ..PageQuery::default() };
     let first = running.run(running.service.list_users(&dirk(), page.clone())).unwrap();
-    let second = running.run(running.service.list_users(&dirk(), PageQuery { cursor: first.next, ..page })).unwrap();
+    let second =
+        running.run(running.service.list_users(&dirk(), PageQuery { cursor: first.next, ..page })).unwrap();
     assert_eq!((first.items[0].name.as_str(), second.items[0].name.as_str()), ("dirk-a", "dirk-b"));
     let bad = PageQuery { cursor: Some("nonsense".into()), ..PageQuery::default() };
     assert_eq!(code(running.run(running.service.list_users(&dirk(), bad))), ProblemCode::BadRequest);
@@ -172,7 +180,8 @@ fn lists_show_what_may_be_seen_and_nothing_else() {
 fn show_user_tells_what_iam_says_now() {
     let scene = Scene::new();
     let running = scene.start();
-    let request = CreateUser { name: "dirk-a".into(), policies: vec![scene.policies[0].clone()], dry_run: false };
+    let request =
+        CreateUser { name: "dirk-a".into(), policies: vec![scene.policies[0].clone()], dry_run: false };
     running.run(running.service.create_user(&dirk(), None, request)).unwrap();
     let key = running.new_key(&scene, "dirk-a").unwrap();
     let shown = running.run(running.service.show_user(&dirk(), "Dirk-A")).unwrap();
@@ -180,6 +189,9 @@ fn show_user_tells_what_iam_says_now() {
     assert_eq!(shown.policies, [scene.policies[0].clone()]);
     assert_eq!(shown.permissions_boundary.as_ref(), Some(&scene.boundary));
     assert_eq!(shown.keys.len(), 1);
-    assert_eq!((shown.keys[0].access_key_id.as_str(), shown.keys[0].status.as_str()), (key.access_key_id.as_str(), "Active"));
+    assert_eq!(
+        (shown.keys[0].access_key_id.as_str(), shown.keys[0].status.as_str()),
+        (key.access_key_id.as_str(), "Active")
+    );
     assert_eq!(code(running.run(running.service.show_user(&erik(), "dirk-a"))), ProblemCode::NotAllowed);
 }

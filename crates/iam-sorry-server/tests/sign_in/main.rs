@@ -1,4 +1,10 @@
 //! Signing in, against real directories and real SSH keys.
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up fails")]
 
+mod active_directory;
 mod ldap;
+mod passwords;
+mod rig;
+mod sessions;
 mod setup;
+mod ssh;

@@ -1,5 +1,4 @@
 //! Settings for a directory that a test started, and what else the tests share.
-#![expect(clippy::unwrap_used, reason = "a test that can't be set up fails")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -140,8 +140,21 @@ async fn days_are_counted_without_intents(rig: &Rig) {
         counts(AuditFilter::default()).await,
         [(day, "create-user".into(), 1), (day, "sign-in".into(), 1), (2 * day, "sign-in".into(), 1)]
     );
+    // Counted from the records where the filter is finer than the kept counts, and the same where it isn't.
+    let all_day = AuditFilter { from_ms: Some(1), ..AuditFilter::default() };
+    assert_eq!(counts(all_day).await, counts(AuditFilter::default()).await);
+    let alice = AuditFilter {
+        person: Some("corp/uuid-alice".into()),
+        to_ms: Some(2 * day),
+        ..AuditFilter::default()
+    };
+    assert_eq!(counts(alice).await, [(day, "create-user".into(), 1)]);
+    store.record(vec![at(2 * day, "alice", "sign-in", "")]).await.unwrap();
+    let signed_in =
+        AuditFilter { action: Some("sign-in".into()), from_ms: Some(2 * day), ..AuditFilter::default() };
+    assert_eq!(counts(signed_in).await, [(2 * day, "sign-in".into(), 2)]);
     let mine = AuditFilter { name: Some("alice".into()), from_ms: Some(2 * day), ..AuditFilter::default() };
-    assert_eq!(counts(mine).await, [(2 * day, "sign-in".into(), 1)]);
+    assert_eq!(counts(mine).await, [(2 * day, "sign-in".into(), 2)]);
 }
 
 async fn names_of_any_length_and_form_are_kept(rig: &Rig) {

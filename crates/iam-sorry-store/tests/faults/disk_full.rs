@@ -23,7 +23,7 @@ fn a_full_disk_refuses_writes_and_nothing_else() {
     let inner = again("disk_full::a_full_disk_refuses_writes_and_nothing_else", DISK, disk);
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
-        .arg("mount -t tmpfs -o size=12m tmpfs \"$0\" && exec \"$@\"")
+        .arg("mount -t tmpfs -o size=48m tmpfs \"$0\" && exec \"$@\"")
         .arg(disk)
         .arg(inner.get_program())
         .args(inner.get_args())
@@ -47,7 +47,7 @@ async fn on_the_small_disk(disk: &Path) {
     let settings = patient(Settings::sqlite(disk.join("store.db")));
     Store::migrate(&settings).unwrap();
     let store = Store::open(&settings, "one").unwrap();
-    std::fs::write(disk.join("ballast"), vec![1; 3 * MEGABYTE]).unwrap();
+    std::fs::write(disk.join("ballast"), vec![1; 24 * MEGABYTE]).unwrap();
 
     let mut written = 0;
     let error = loop {
@@ -55,7 +55,7 @@ async fn on_the_small_disk(disk: &Path) {
             Ok(_) => written += 1,
             Err(error) => break error,
         }
-        assert!(written < 2_000, "12 MB hold no 40");
+        assert!(written < 5_000, "48 MB hold no 100");
     };
     assert!(matches!(error, StoreError::Full(_)), "{error:?}");
     assert!(written > 50, "{written}");

@@ -44,10 +44,10 @@ ask that service wherever no manager profile is named.
 
     /// IAM users of your namespaces, through the service
     #[command(after_help = "\
-  iam-sorry users create dirk-alice --policy arn:aws:iam::aws:policy/ReadOnlyAccess
+  iam-sorry users create dirk-alice --policy arn:aws:iam::aws:policy/Reading
   iam-sorry users create --file class.csv
-      a line a user: its name, then policies; 'name,policies' may head it. Run it
-      again after a failure: what is there already is skipped.
+      a line a user: its name, then policies; 'name,policies' may head it. Run
+      it again after a failure: what is there already is skipped.
   iam-sorry users delete --file class.csv --yes")]
     Users {
         #[command(subcommand)]

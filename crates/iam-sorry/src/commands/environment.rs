@@ -12,6 +12,7 @@ use secrecy::ExposeSecret;
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::keyring::hygiene::CoreLimit;
+use crate::settings;
 use crate::supply::{self, Supplied, Want};
 
 /// Statements for `shell` that set the credentials; nothing else on stdout.
@@ -48,7 +49,7 @@ pub fn exec(
     };
     let mut child = Command::new(program);
     child.args(arguments);
-    for name in variables.unset {
+    for name in variables.unset.into_iter().chain([settings::TOKEN]) {
         child.env_remove(name);
     }
     for (name, value) in variables.set {

@@ -63,7 +63,7 @@ pub fn run(app: &App, name: &str, core_limit: CoreLimit) -> Result<ExitCode> {
     let program = settings::path("SHELL").unwrap_or_else(|| PathBuf::from("/bin/sh"));
     let mut shell = Command::new(&program);
     let variables = shells::environment(&credentials, app.region_of(&profile));
-    for name in variables.unset {
+    for name in variables.unset.into_iter().chain([settings::TOKEN]) {
         shell.env_remove(name);
     }
     for (name, value) in variables.set {

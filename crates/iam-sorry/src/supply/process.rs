@@ -12,7 +12,7 @@ use super::Trail;
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::profile::Profile;
-use crate::settings::UNDER_WAY;
+use crate::settings::{TOKEN, UNDER_WAY};
 
 /// More than any credentials are.
 const LARGEST: u64 = 64 << 10;
@@ -37,6 +37,7 @@ pub fn run(app: &App, profile: &Profile, line: &str, trail: &Trail) -> Result<Cr
     let words = words.ok_or_else(|| failed("a quotation mark has no end".into()))?;
     let mut child = Command::new(&words[0])
         .args(&words[1..])
+        .env_remove(TOKEN)
         .env(UNDER_WAY, trail.lines())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -25,7 +25,12 @@ const TOLERANCE: i64 = 300;
 
 /// What becomes of a request after all its faults had their say.
 enum Fate {
-    Forward { answer_limit: usize, lose_answer: bool, end_in: Option<Duration>, after: Vec<super::Hook> },
+    Forward {
+        answer_limit: usize,
+        lose_answer: bool,
+        edits: Vec<(&'static str, String)>,
+        after: Vec<super::Hook>,
+    },
     Answer(Message),
     Reset,
     Hang,
@@ -49,7 +54,7 @@ pub(super) fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         Fate::Hang => hang(stream, shared),
         Fate::Reset => reset(stream),
         Fate::Answer(answer) => send(stream, answer, skew, usize::MAX),
-        Fate::Forward { answer_limit, lose_answer, end_in, after } => {
+        Fate::Forward { answer_limit, lose_answer, edits, after } => {
             let Ok(mut answer) = request.exchange(address_of(shared.account.endpoint())) else {
                 return reset(stream);
             };
@@ -67,9 +72,8 @@ pub(super) fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
                     state.made_keys.insert(key, (Instant::now(), 0));
                 }
             }
-            if let Some(time) = end_in {
-                let end = (OffsetDateTime::now_utc() + time).format(EXPIRATION).unwrap_or_default();
-                answer.replace_element("Expiration", &end);
+            for (element, text) in &edits {
+                answer.replace_element(element, text);
             }
             after.iter().for_each(|hook| hook(&call));
             if lose_answer {
@@ -112,7 +116,7 @@ impl State {
 
 fn decide(faults: Vec<Fault>, request: &Message, call: &Call, shared: &Shared) -> Fate {
     let (mut answer_limit, mut lose_answer, mut after) = (usize::MAX, false, Vec::new());
-    let mut end_in = None;
+    let mut edits = Vec::new();
     for fault in faults {
         let answer = match fault {
             Fault::Status(status, code) => {
@@ -134,7 +138,17 @@ fn decide(faults: Vec<Fault>, request: &Message, call: &Call, shared: &Shared) -
                 None
             }
             Fault::SessionsEndIn(time) => {
-                end_in = Some(time);
+                let end = (OffsetDateTime::now_utc() + time).format(EXPIRATION).unwrap_or_default();
+                edits.push(("Expiration", end));
+                None
+            }
+            Fault::KeyUsedAgo(time) => {
+                let at = (OffsetDateTime::now_utc() - time).format(EXPIRATION).unwrap_or_default();
+                // The emulator's answer has no such element, so it goes before one that it has.
+                edits.push((
+                    "ServiceName",
+                    format!("s3</ServiceName><LastUsedDate>{at}</LastUsedDate><ServiceName>s3"),
+                ));
                 None
             }
             Fault::Slow(time) => {
@@ -154,7 +168,7 @@ fn decide(faults: Vec<Fault>, request: &Message, call: &Call, shared: &Shared) -
             return Fate::Answer(answer);
         }
     }
-    Fate::Forward { answer_limit, lose_answer, end_in, after }
+    Fate::Forward { answer_limit, lose_answer, edits, after }
 }
 
 fn too_new(call: &Call, shared: &Shared, is_too_new: impl Fn(Instant, usize) -> bool) -> Option<Message> {

@@ -38,6 +38,8 @@ pub enum Fault {
     CutResponse(usize),
     /// The answer's `Expiration` becomes so far from now: sessions that end while a test looks on.
     SessionsEndIn(Duration),
+    /// GetAccessKeyLastUsed says that the key was used so long ago, for S3. (ministack says "never" of every key.)
+    KeyUsedAgo(Duration),
     /// Waits, then goes on.
     Slow(Duration),
     /// Never answers, and never forwards.
@@ -66,6 +68,7 @@ impl fmt::Debug for Fault {
             Fault::DropResponse => f.write_str("DropResponse"),
             Fault::CutResponse(bytes) => write!(f, "CutResponse({bytes})"),
             Fault::SessionsEndIn(time) => write!(f, "SessionsEndIn({time:?})"),
+            Fault::KeyUsedAgo(time) => write!(f, "KeyUsedAgo({time:?})"),
             Fault::Slow(time) => write!(f, "Slow({time:?})"),
             Fault::Hang => f.write_str("Hang"),
             Fault::DateSkew(seconds) => write!(f, "DateSkew({seconds})"),

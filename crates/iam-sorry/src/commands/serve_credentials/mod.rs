@@ -23,8 +23,8 @@ use secrecy::ExposeSecret;
 use crate::app::App;
 use crate::failure::{Failure, Kind, Result};
 use crate::keyring::hygiene::{self, CoreLimit};
-use crate::signals;
 use crate::supply::{self, Want};
+use crate::{settings, signals};
 use endpoint::{Answer, Endpoint};
 use folder::Folder;
 
@@ -89,7 +89,7 @@ fn child_of(app: &App, name: &str, command: &[OsString], first: &Credentials) ->
     child.args(arguments);
     let profile = app.profile(name)?;
     let variables = shells::environment(first, app.region_of(&profile));
-    for name in variables.unset.into_iter().chain(IN_THE_WAY) {
+    for name in variables.unset.into_iter().chain(IN_THE_WAY).chain([settings::TOKEN]) {
         child.env_remove(name);
     }
     for (name, value) in variables.set {

@@ -6,6 +6,7 @@ use iam_sorry_core::names::UserName;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::session::MOST;
 use super::users::address;
 use super::{ask, show};
 use crate::app::App;
@@ -45,7 +46,7 @@ pub fn run(app: &App, action: Keys) -> Result<()> {
 }
 
 fn list(app: &App, name: &str) -> Result<Vec<KeyInfo>> {
-    ask(app, async |client| client.get(&format!("{}/keys", address(name))).await)
+    ask(app, async |client| client.list(&format!("{}/keys", address(name)), MOST).await)
 }
 
 pub fn table(app: &App, keys: &[KeyInfo]) -> Result<()> {

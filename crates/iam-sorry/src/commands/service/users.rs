@@ -57,7 +57,7 @@ pub fn run(app: &App, action: Users) -> Result<()> {
 pub fn policies(app: &App, action: Policies) -> Result<()> {
     match action {
         Policies::List { name: None } => {
-            let policies: Vec<String> = ask(app, async |client| client.get("/policies").await)?;
+            let policies: Vec<String> = ask(app, async |client| client.list("/policies", MOST).await)?;
             policies.iter().try_for_each(|arn| app.out.line(crate::output::printable(arn)))
         }
         Policies::List { name: Some(name) } => {

@@ -1,0 +1,133 @@
+//! A store with a trail, for checkpoints and sinks: no service around it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use iam_sorry_core::audit::{CheckpointSigner, Event, Outcome, Person, Phase, Report, Verifier, new_key_pem};
+use iam_sorry_server::services::checkpoints::{AuditSettings, Checkpointer};
+use iam_sorry_server::services::sinks::{self, SinkSettings, Watch};
+use iam_sorry_store::{Settings, Store};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A store on disk that can be closed and opened again.
+pub struct Trail {
+    pub folder: TempDir,
+    pub store: Store,
+}
+
+/// A sink that runs.
+pub struct Running {
+    pub watch: Arc<Watch>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    watching: JoinHandle<()>,
+}
+
+impl Trail {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::sqlite(folder.path().join("store.db"));
+        Store::migrate(&settings).unwrap();
+        let store = Store::open(&settings, "first").unwrap();
+        Self { folder, store }
+    }
+
+    /// Writes events; the last one's place.
+    pub async fn record(&self, count: u64) -> u64 {
+        let events = (0..count).map(event).collect();
+        self.store.record(events).await.unwrap().pop().unwrap()
+    }
+
+    pub fn start(&self, settings: &SinkSettings) -> Running {
+        settings.check().unwrap();
+        let watch = Watch::new(std::slice::from_ref(settings));
+        let stop = watch::Sender::new(false);
+        let watching = tokio::spawn(Arc::clone(&watch).run(self.store.clone(), stop.subscribe()));
+        let task =
+            sinks::start(settings, self.store.clone(), Arc::clone(&watch), stop.subscribe(), || NOW).unwrap();
+        Running { watch, stop, task, watching }
+    }
+
+    pub fn checkpointer(&self, signer: CheckpointSigner) -> Arc<Checkpointer> {
+        Checkpointer::new(self.store.clone(), signer, &AuditSettings::default(), || NOW)
+    }
+
+    /// Waits until the sink has everything up to `seq`.
+    pub async fn delivered(&self, sink: &str, seq: u64) {
+        let there = async || self.store.sink_position(sink).await.unwrap().unwrap_or(0) >= seq;
+        until(&format!("{sink} to have record {seq}"), there).await;
+    }
+
+    /// How many records of such an action there are.
+    pub async fn count(&self, action: &str) -> usize {
+        let records = self.store.audit_range(1, 2_000).await.unwrap();
+        records.iter().filter(|record| record.event().unwrap().action == action).count()
+    }
+}
+
+impl Running {
+    /// Stops it as a service does.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        tokio::time::timeout(PATIENCE, self.task).await.expect("an end in time").unwrap();
+        self.watching.await.unwrap();
+    }
+}
+
+/// 2026-11-22T20:00:00Z
+pub const NOW: i64 = 1_795_377_600_000;
+
+pub fn event(n: u64) -> Event {
+    Event {
+        time_ms: NOW + i64::try_from(n).unwrap(),
+        instance: "first".into(),
+        phase: Phase::Event,
+        operation: None,
+        person: Person {
+            id: "corp/7".into(),
+            name: "älice".into(),
+            groups: vec!["lab".into()],
+            method: None,
+        },
+        address: "192.0.2.1".into(),
+        request_id: format!("request-{n}"),
+        action: "sign-in".into(),
+        resource: String::new(),
+        decision: None,
+        rules: Vec::new(),
+        outcome: Some(Outcome::Success),
+        aws_request_ids: Vec::new(),
+        details: BTreeMap::new(),
+    }
+}
+
+pub fn signer() -> CheckpointSigner {
+    CheckpointSigner::from_pem(&new_key_pem(&zeroize::Zeroizing::new([7; 32]))).unwrap()
+}
+
+/// Verifies lines as `audit verify` does.
+pub fn verify<'a>(lines: impl Iterator<Item = &'a str>) -> Report {
+    let mut verifier = Verifier::new(vec![signer().public_key().clone()]);
+    lines.for_each(|line| verifier.line(line));
+    verifier.finish()
+}
+
+/// What is in a file; empty where there is none yet.
+pub fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+pub async fn until(what: &str, check: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !check().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited for {what}"));
+}

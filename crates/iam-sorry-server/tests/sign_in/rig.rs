@@ -1,0 +1,198 @@
+//! A service with a database, rules and a clock of the test's own; nothing here talks to AWS.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use iam_sorry_core::api::{LdapLogin, SshChallenge, SshChallengeRequest, SshLogin};
+use iam_sorry_core::audit::Event;
+use iam_sorry_core::ssh::login;
+use iam_sorry_rules::{RuleSet, Settings};
+use iam_sorry_server::config::{SecretRef, ServiceIdentity, aws::IdentitySource};
+use iam_sorry_server::login::{LoginSettings, Ways};
+use iam_sorry_server::services::{
+    ActionSettings, Caller, Clock, NewSession, Origin, Parts, Refusal, Service, SessionSettings, SignIn,
+};
+use iam_sorry_store::{AuditFilter, PageRequest, Store};
+use secrecy::ExposeSecret;
+
+pub const HERE: &str = "192.0.2.10";
+pub const ORIGIN: &str = "https://keys.example.edu";
+const START: i64 = 1_795_374_000_000;
+
+pub struct Rig {
+    pub service: Service,
+    pub store: Store,
+    pub folder: tempfile::TempDir,
+    now: Arc<AtomicI64>,
+}
+
+impl Rig {
+    /// `login` is the TOML of `[login]`; `folder` holds what it speaks of.
+    pub fn with(login: &str, folder: tempfile::TempDir, change: impl FnOnce(Ways) -> Ways) -> Self {
+        let login: LoginSettings = toml::from_str(login).unwrap();
+        let settings = iam_sorry_store::Settings::sqlite(folder.path().join("store.db"));
+        Store::migrate(&settings).unwrap();
+        let store = Store::open(&settings, "instance-1").unwrap();
+        let now = Arc::new(AtomicI64::new(START));
+        let service = service(&login, store.clone(), now.clone(), "instance-1", change);
+        Self { service, store, folder, now }
+    }
+
+    /// Another instance on the same database.
+    pub fn second(&self, login: &str) -> Service {
+        let login: LoginSettings = toml::from_str(login).unwrap();
+        service(&login, self.store.clone(), self.now.clone(), "instance-2", |ways| ways)
+    }
+
+    pub fn wait(&self, seconds: i64) {
+        self.now.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+
+    pub async fn challenge(&self, line: &str, from: &str) -> Result<SshChallenge, Refusal> {
+        let request = SshChallengeRequest { public_key: line.to_owned() };
+        self.service.ssh_challenge(&origin(from), request).await
+    }
+
+    pub async fn answer(
+        &self,
+        challenge: &SshChallenge,
+        line: &str,
+        signature: &[u8],
+        from: &str,
+    ) -> Result<NewSession, Refusal> {
+        let login = SshLogin {
+            nonce: challenge.nonce.clone(),
+            public_key: line.to_owned(),
+            signature: URL_SAFE_NO_PAD.encode(signature),
+        };
+        self.service.sign_in_ssh(&origin(from), login).await
+    }
+
+    /// The whole sign-in by an OpenSSH key.
+    pub async fn by_key(&self, key: &OpenSshKey) -> Result<NewSession, Refusal> {
+        let challenge = self.challenge(&key.line, HERE).await?;
+        let signature = key.sign(&challenge, ORIGIN, login::NAMESPACE);
+        self.answer(&challenge, &key.line, &signature, HERE).await
+    }
+
+    pub async fn by_password(&self, name: &str, password: &str, from: &str) -> Result<NewSession, Refusal> {
+        let login = LdapLogin { username: name.to_owned(), password: password.to_owned().into() };
+        self.service.sign_in_ldap(&origin(from), login).await
+    }
+
+    pub async fn caller(&self, session: &NewSession) -> Result<Caller, Refusal> {
+        let token = session.answer.token.expose_secret();
+        self.service.caller_by_token(origin(HERE), token).await
+    }
+
+    /// The audit trail, newest first.
+    pub async fn trail(&self) -> Vec<Event> {
+        let page = PageRequest { cursor: None, limit: 500 };
+        let records = self.store.audit_page(AuditFilter::default(), page).await.unwrap().items;
+        records.iter().map(|record| record.event().unwrap()).collect()
+    }
+}
+
+fn service(
+    login: &LoginSettings,
+    store: Store,
+    now: Arc<AtomicI64>,
+    instance: &str,
+    change: impl FnOnce(Ways) -> Ways,
+) -> Service {
+    let rules = "@id(\"helpdesk\") permit(principal in IamSorry::Group::\"helpdesk\", \
+                 action == IamSorry::Action::\"manageSessions\", resource);";
+    let settings = "[[namespace]]\nname = \"ada\"\nowners = [\"person:ada\"]\n\
+                    [guardrails]\npermissions_boundary = \"none\"\n";
+    let settings: Settings = toml::from_str(settings).unwrap();
+    let rules = RuleSet::load(&[("rules.cedar".into(), rules.into())], settings).unwrap();
+    let ways = change(Ways::new(login).unwrap());
+    let limits = login.limits.clone();
+    Service::new(Parts {
+        store,
+        rules: Arc::new(ArcSwap::from_pointee(rules)),
+        aws: iam_sorry_aws::Aws::new(&iam_sorry_aws::Settings::new("eu-central-1")).unwrap(),
+        identity: ServiceIdentity::new(IdentitySource::AccessKey {
+            id: "AKIANOBODY".into(),
+            secret: SecretRef::Variable("NOT_SET".into()),
+        }),
+        actions: ActionSettings::default(),
+        sign_in: SignIn::new(
+            "Test",
+            login::Origin::parse(ORIGIN).unwrap(),
+            ways,
+            SessionSettings::default(),
+            limits,
+        ),
+        clock: Clock::new(move || now.load(Ordering::SeqCst)),
+        instance: instance.to_owned(),
+        other_instances: true,
+    })
+}
+
+pub fn origin(address: &str) -> Origin {
+    Origin { address: address.parse::<IpAddr>().unwrap(), request_id: "request-1".into() }
+}
+
+/// A key that ssh-keygen made, and signs with: OpenSSH's own reading of SSHSIG.
+pub struct OpenSshKey {
+    folder: tempfile::TempDir,
+    pub line: String,
+}
+
+impl OpenSshKey {
+    pub fn new(kind: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        run(Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", "", "-C", "me@home", "-f"]).arg(&file));
+        let line = std::fs::read_to_string(folder.path().join("key.pub")).unwrap().trim().to_owned();
+        Self { folder, line }
+    }
+
+    pub fn file(&self) -> std::path::PathBuf {
+        self.folder.path().join("key")
+    }
+
+    pub fn sign(&self, challenge: &SshChallenge, dialled: &str, namespace: &str) -> Vec<u8> {
+        sign_with(&self.file(), None, &message(challenge, dialled), namespace)
+    }
+
+    /// The private key lies in the agent only.
+    pub fn sign_by_agent(&self, agent: &testkit::SshAgent, challenge: &SshChallenge) -> Vec<u8> {
+        let public = self.folder.path().join("key.pub");
+        sign_with(&public, Some(&agent.socket()), &message(challenge, ORIGIN), login::NAMESPACE)
+    }
+}
+
+pub fn message(challenge: &SshChallenge, dialled: &str) -> Vec<u8> {
+    let origin = login::Origin::parse(dialled).unwrap();
+    login::login_message(&origin, &challenge.nonce, &challenge.request, &challenge.time).unwrap()
+}
+
+fn sign_with(key: &Path, agent: Option<&Path>, message: &[u8], namespace: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("message");
+    std::fs::write(&file, message).unwrap();
+    let mut command = Command::new("ssh-keygen");
+    command.env_remove("SSH_AUTH_SOCK").args(["-Y", "sign", "-n", namespace, "-f"]).arg(key).arg(&file);
+    if let Some(socket) = agent {
+        command.env("SSH_AUTH_SOCK", socket);
+    }
+    run(&mut command);
+    let armoured = std::fs::read_to_string(folder.path().join("message.sig")).unwrap();
+    let body: String = armoured.lines().filter(|line| !line.starts_with("-----")).collect();
+    // PROTOCOL.sshsig: the last field is the signature, whose last field are the 64 bytes.
+    let blob = STANDARD.decode(body).unwrap();
+    blob[blob.len() - 64..].to_vec()
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}

@@ -1,0 +1,14 @@
+//! The command line against a department service: the real `iam-sorryd` on a real AWS emulator, and, for what no honest
+//! service does, a dishonest one.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod credentials;
+mod dishonest;
+mod fake;
+#[path = "../machine/mod.rs"]
+#[expect(unused, reason = "each test program uses a part of it")]
+mod machine;
+mod people;
+mod rig;
+mod sign_in;
+mod trail;

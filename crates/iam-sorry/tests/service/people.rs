@@ -1,0 +1,87 @@
+//! Users and policies, one and many.
+
+use crate::rig::Department;
+
+#[test]
+fn a_user_from_beginning_to_end() {
+    let department = Department::new();
+    let alice = department.signed_in("alice");
+    let (reading, writing) = (&department.policies[0], &department.policies[1]);
+    alice
+        .run(&["users", "create", "dirk-a", "--dry-run"])
+        .ok()
+        .prints(&["✓ Would be done: IAM user 'dirk-a' is created"]);
+    alice.run(&["users", "show", "dirk-a"]).exits(4);
+    alice
+        .run(&["users", "create", "dirk-a", "--policy", reading])
+        .ok()
+        .prints(&["✓ IAM user 'dirk-a' is created"]);
+    alice.run(&["users", "list"]).ok().prints(&["NAME", "dirk-a", "dirk"]);
+    alice.run(&["users", "show", "dirk-a"]).ok().prints(&[reading, "Boundary:", "Namespace:  dirk"]);
+    alice.run(&["policies", "list"]).ok().prints(&[reading, writing]);
+    alice.run(&["policies", "attach", "dirk-a", writing]).ok();
+    alice.run(&["policies", "list", "dirk-a"]).ok().prints(&[reading, writing]);
+    alice.run(&["policies", "detach", "dirk-a", reading]).ok();
+    assert_eq!(alice.run(&["policies", "list", "dirk-a"]).ok().out.trim(), writing);
+    // What no rule and no list allows.
+    alice.run(&["policies", "attach", "dirk-a", "arn:aws:iam::aws:policy/AdministratorAccess"]).exits(4);
+    alice.run(&["users", "create", "ada-x"]).exits(4);
+    alice.run(&["users", "create", "dirk-*"]).exits(2);
+    alice
+        .run(&["explain", "create-user", "dirk-b"])
+        .ok()
+        .prints(&["allowed", "owners-manage-their-namespaces"]);
+    alice.run(&["explain", "create-user", "ada-b"]).ok().prints(&["not allowed"]);
+
+    alice.run(&["users", "delete", "dirk-a"]).exits(2).says(&["--yes"]);
+    alice.run(&["users", "delete", "dirk-a", "--yes"]).ok().prints(&["✓ IAM user 'dirk-a' is deleted"]);
+    alice.run(&["users", "show", "dirk-a"]).exits(4);
+}
+
+/// A class: all that can be made is made, what failed is told with its line, and a second run does the rest.
+#[test]
+fn a_class_from_a_file() {
+    let department = Department::new();
+    let alice = department.signed_in("alice");
+    let mut lines: Vec<String> =
+        (1..=20).map(|n| format!("dirk-s{n:02},{}", department.policies[0])).collect();
+    lines[6] = "ada-x,".to_owned();
+    let file = alice.home.path().join("class.csv");
+    let write =
+        |lines: &[String]| std::fs::write(&file, format!("name,policies\n{}\n", lines.join("\n"))).unwrap();
+    write(&lines);
+    let path = file.display().to_string();
+    let begun = alice.run(&["users", "create", "--file", &path]).exits(4);
+    let begun = begun.prints(&["✓ 19 created"]).says(&[
+        "1 of 20 could not be created:",
+        "line 8, ada-x: ",
+        "is skipped",
+    ]);
+    assert!(begun.err.contains("dirk-s01: created"), "{}", begun.err);
+
+    // The same again: nothing is made twice.
+    alice.run(&["users", "create", "--file", &path]).exits(4).prints(&["✓ 0 created, 19 there already"]);
+    // One that was deleted meanwhile comes back; one that lost its policy gets it again.
+    alice.run(&["users", "delete", "dirk-s03", "--yes"]).ok();
+    alice.run(&["policies", "detach", "dirk-s04", &department.policies[0]]).ok();
+    lines[6] = format!("dirk-s07,{}", department.policies[0]);
+    write(&lines);
+    alice.run(&["users", "create", "--file", &path]).ok().prints(&["✓ 2 created, 18 there already"]);
+    assert_eq!(alice.run(&["policies", "list", "dirk-s04"]).ok().out.trim(), department.policies[0]);
+    let listed = alice.run(&["users", "list", "--json"]).ok().out;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 20);
+
+    alice.run(&["users", "delete", "--file", &path, "--yes"]).ok().prints(&["✓ 20 deleted"]);
+    alice.run(&["users", "delete", "--file", &path, "--yes"]).ok().prints(&["✓ 0 deleted, 20 gone already"]);
+    // A file that can't be used begins nothing.
+    std::fs::write(&file, "dirk-a\ndirk-b/c\nDIRK-A\n").unwrap();
+    alice.run(&["users", "create", "--file", &path]).exits(2).says(&[
+        "nothing was begun",
+        "line 2",
+        "line 3",
+    ]);
+    // Nothing of the runs is left, all of them being finished.
+    let runs = alice.home.path().join(".local/state/iam-sorry/runs");
+    assert_eq!(std::fs::read_dir(runs).unwrap().count(), 1, "the first file's, which never succeeded");
+}

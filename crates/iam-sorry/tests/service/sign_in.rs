@@ -1,0 +1,150 @@
+//! Signing in and out, on a machine without a browser.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::machine::Ended;
+use crate::rig::{Department, PASSPHRASE, Person};
+
+/// Two commands: sign in, and ask who one is.
+#[test]
+fn by_ssh_key_and_out_again() {
+    let department = Department::new();
+    let alice = department.person("alice");
+    let origin = alice.origin.clone();
+    alice.run(&["login", &origin]).ok().prints(&[
+        &format!("✓ Signed in to Physics AWS ({origin}) as alice"),
+        "✓ Groups: lab-dirk",
+        "✓ The session ends at",
+    ]);
+    alice.run(&["whoami"]).ok().prints(&[
+        "Name:          alice",
+        "Signed in by:  ssh-key",
+        "Namespaces:    dirk",
+    ]);
+    let json: serde_json::Value = serde_json::from_str(&alice.run(&["whoami", "--json"]).ok().out).unwrap();
+    assert_eq!(json["identity"]["name"], "alice");
+    assert_eq!(json["session"]["current"], true);
+
+    // The token lies in one file, for the person alone.
+    let file = alice.home.path().join(".local/state/iam-sorry/service.json");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let state: serde_json::Value = serde_json::from_str(&alice.state()).unwrap();
+    let token = state["sessions"][0]["token"].as_str().unwrap().to_owned();
+    let key = alice.home.fingerprint(&alice.key);
+    assert_eq!(state["sessions"][0]["key"], key.as_str());
+
+    let row = alice.run(&["sessions", "list"]).ok().out;
+    assert!(row.contains("this one") && row.contains("127.0.0.1"), "{row}");
+
+    alice.run(&["logout"]).ok().prints(&["✓ Signed out of"]);
+    assert!(!alice.state().contains(&token));
+    alice.run(&["whoami"]).exits(3).says(&["not signed in", "iam-sorry login"]);
+    // And the token is worth nothing any more.
+    let mut with_token = alice.command(&["whoami"]);
+    with_token.env("IAM_SORRY_SERVER", &origin).env("IAM_SORRY_TOKEN", &token);
+    Ended::from(with_token.output().unwrap()).exits(3).says(&["Your session has ended"]);
+    assert!(!department.service.log().contains(&token));
+}
+
+/// Without an agent the key file's passphrase is asked for; a stranger's key is refused without a word about why.
+#[test]
+fn by_the_key_file_and_with_a_strangers_key() {
+    let department = Department::new();
+    let alice = department.person("alice");
+    let askpass = alice.home.write_script("askpass", &format!("echo '{PASSPHRASE}'"));
+    let mut login = alice.command(&["login", &alice.origin]);
+    login.env("SSH_AUTH_SOCK", "").env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force");
+    Ended::from(login.output().unwrap()).ok().prints(&["as alice"]);
+
+    let stranger = Person::new(&department.service.origin(), department.account.endpoint());
+    let refused = stranger.run(&["login", &stranger.origin]).exits(4);
+    let key = stranger.home.fingerprint(&stranger.key);
+    let refused = refused.says(&["Tried: ", &key, "--ldap"]);
+    assert!(stranger.state().is_empty(), "{}", refused.err);
+}
+
+/// The signature is bound to the address that was dialled: a relay that passes the service's challenge on, and its
+/// victim's signature back, gets nothing.
+#[test]
+fn a_relay_in_the_middle_gets_no_session() {
+    use std::io::{Read as _, Write as _};
+    let department = Department::new();
+    let alice = department.person("alice");
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let relay = listener.local_addr().unwrap().to_string();
+    let address = department.service.address();
+    let (here, there) = (relay.clone(), address.clone());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut from = stream.unwrap();
+            // One request and one answer, with the addresses put right in both, as an attacker would.
+            from.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+            let mut request = Vec::new();
+            let mut piece = [0; 4096];
+            while let Ok(count @ 1..) = from.read(&mut piece) {
+                request.extend_from_slice(&piece[..count]);
+                let text = String::from_utf8_lossy(&request).to_lowercase();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let length =
+                    head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+                if body.len() >= length.unwrap_or(0) {
+                    break;
+                }
+            }
+            let request = String::from_utf8_lossy(&request).replace(&here, &there);
+            let request = request.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+            let mut to = std::net::TcpStream::connect(&there).unwrap();
+            to.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            let _ = to.read_to_string(&mut answer);
+            let _ = from.write_all(answer.replace(&there, &here).as_bytes());
+        }
+    });
+    alice.run(&["login", &format!("http://{relay}")]).exits(4).says(&["Tried: "]);
+    assert!(alice.state().is_empty());
+    // Directly, the same key is good.
+    alice.run(&["login", &alice.origin]).ok();
+}
+
+#[test]
+fn by_password() {
+    let department = Department::new();
+    let alice = department.person("alice");
+    let login = |password: &str| {
+        let askpass = alice.home.write_script("askpass", &format!("echo '{password}'"));
+        let mut login = alice.command(&["login", &alice.origin, "--ldap", "--user", "alice"]);
+        login.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force");
+        Ended::from(login.output().unwrap())
+    };
+    let refused = login("wrong").exits(4);
+    assert!(!refused.err.contains("wrong-"), "{}", refused.err);
+    login("").exits(2).says(&["An empty password signs nobody in"]);
+    login("alice-password").ok().prints(&["as alice"]);
+    alice.run(&["whoami"]).ok().prints(&["Signed in by:  ldap"]);
+    assert!(
+        !alice.state().contains("alice-password") && !department.service.log().contains("alice-password")
+    );
+    // Nobody to ask: it fails at once.
+    alice.run(&["login", &alice.origin, "--ldap", "--user", "alice"]).exits(2).says(&["no terminal"]);
+}
+
+/// A second machine: its key is registered from the first, and taken out again.
+#[test]
+fn a_registered_key_signs_in_until_it_is_taken_out() {
+    let department = Department::new();
+    let alice = department.signed_in("alice");
+    let laptop = Person::new(&department.service.origin(), department.account.endpoint());
+    laptop.run(&["login", &laptop.origin]).exits(4);
+    let public = laptop.key.with_extension("pub").display().to_string();
+    let fingerprint = laptop.home.fingerprint(&laptop.key);
+    alice.run(&["ssh-keys", "add", &public]).ok().prints(&[&fingerprint]);
+    alice.run(&["ssh-keys", "list"]).ok().prints(&[&fingerprint]);
+    laptop.run(&["login", &laptop.origin]).ok().prints(&["as alice"]);
+    let sessions = alice.run(&["sessions", "list", "--json"]).ok().out;
+    let sessions: serde_json::Value = serde_json::from_str(&sessions).unwrap();
+    let other = sessions.as_array().unwrap().iter().find(|session| session["current"] == false).unwrap();
+    alice.run(&["sessions", "end", other["id"].as_str().unwrap()]).ok();
+    laptop.run(&["whoami"]).exits(3).says(&["Your session has ended"]);
+    alice.run(&["ssh-keys", "remove", &public]).ok();
+    laptop.run(&["login", &laptop.origin]).exits(4);
+}

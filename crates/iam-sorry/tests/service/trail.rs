@@ -1,0 +1,68 @@
+//! The audit trail as a person and as an auditor see it; verification without the service.
+
+use crate::machine::Ended;
+use crate::rig::Department;
+
+#[test]
+fn mine_and_everybodys() {
+    let department = Department::new();
+    let alice = department.signed_in("alice");
+    let erin = department.signed_in("erin");
+    alice.run(&["users", "create", "dirk-a"]).ok();
+    alice.run(&["users", "create", "ada-x"]).exits(4);
+    alice.run(&["audit", "list"]).ok().prints(&["SEQ", "alice", "create-user", "dirk-a", "success", "deny"]);
+    let mine =
+        alice.run(&["audit", "list", "--action", "create-user", "--resource", "dirk-a", "--json"]).ok();
+    let mine: serde_json::Value = serde_json::from_str(&mine.out).unwrap();
+    assert_eq!(mine.as_array().unwrap().len(), 2, "intent and outcome: {mine}");
+    alice.run(&["audit", "list", "--all"]).exits(4);
+    erin.run(&["audit", "list", "--all", "--person", "alice", "--limit", "2"]).ok().prints(&["alice"]);
+
+    let file = erin.home.path().join("trail.jsonl");
+    let path = file.display().to_string();
+    erin.run(&["audit", "export", "--all", "-o", &path]).ok().says(&["lines in"]);
+    let verify = |more: &[&str]| {
+        let mut arguments = vec!["audit", "verify", &path];
+        arguments.extend(more);
+        erin.run(&arguments)
+    };
+    let sound = verify(&[])
+        .ok()
+        .prints(&["Nothing is missing, changed or out of place"])
+        .says(&["No public key was given"]);
+    let expect = sound.out.lines().last().unwrap().trim().strip_prefix("--expect ").unwrap().to_owned();
+    verify(&["--expect", &expect]).ok();
+    // A cut tail shows against what was noted; a changed field by itself.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> =
+        text.lines().filter(|line| line.contains("\"record\"") || line.contains("\"format\"")).collect();
+    std::fs::write(&file, lines[..lines.len() - 2].join("\n") + "\n").unwrap();
+    verify(&[]).ok();
+    verify(&["--expect", &expect]).exits(1).says(&["the end was cut off"]);
+    std::fs::write(&file, text.replacen("\"name\":\"alice\"", "\"name\":\"carol\"", 1)).unwrap();
+    verify(&[]).exits(1).says(&["was changed: its hash is not that of its content"]);
+    // A part of it can't be verified, and says so.
+    erin.run(&["audit", "export", "--all", "--person", "alice", "-o", &path]).ok();
+    verify(&[]).exits(1).says(&["This export can't be verified"]);
+    // OCSF is for reading.
+    let ocsf = erin.run(&["audit", "export", "--all", "--format", "ocsf"]).ok().out;
+    let first: serde_json::Value = serde_json::from_str(ocsf.lines().next().unwrap()).unwrap();
+    assert!(first["class_uid"].is_u64(), "{first}");
+}
+
+#[test]
+fn files_that_are_no_export() {
+    let home = testkit::Home::new();
+    let run = |args: &[&str]| {
+        Ended::from(home.command(env!("CARGO_BIN_EXE_iam-sorry")).args(args).output().unwrap())
+    };
+    run(&["audit", "verify", "/nonexistent"]).exits(2).says(&["can't be read"]);
+    run(&["audit", "verify", "/dev/null"]).exits(1).says(&["there is no record in it"]);
+    run(&["audit", "verify", "/bin/sh"]).exits(1).says(&["line 1 can't be read"]);
+    let key = home.path().join("key");
+    std::fs::write(&key, "ssh-ed25519 AAAA").unwrap();
+    run(&["audit", "verify", "/dev/null", "--key", &key.display().to_string()])
+        .exits(2)
+        .says(&["no public key in PEM"]);
+    run(&["audit", "verify", "/dev/null", "--expect", "12"]).exits(2).says(&["no state of a trail"]);
+}
