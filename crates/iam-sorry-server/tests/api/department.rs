@@ -34,6 +34,11 @@ impl Department {
 
     /// With this store section, not running yet.
     pub fn prepared(store: &str) -> Self {
+        Self::prepared_with(store, std::path::Path::new(env!("CARGO_BIN_EXE_iam-sorryd")))
+    }
+
+    /// The same with another program in the place of `iam-sorryd`.
+    pub fn prepared_with(store: &str, program: &std::path::Path) -> Self {
         let account: Account = Ministack::shared().account();
         let policy = |name: &str| {
             let document = json!({"Version": "2012-10-17",
@@ -53,7 +58,7 @@ impl Department {
         let identity = account.key("iam-sorryd");
         let proxy = FaultProxy::start(&account);
 
-        let service = Service::new(std::path::Path::new(env!("CARGO_BIN_EXE_iam-sorryd")));
+        let service = Service::new(program);
         let department = Self { service, proxy, policy: read, role };
         let people: String = [("ada", "lab"), ("bob", "auditors"), ("eve", "guests")]
             .map(|(name, group)| {
@@ -94,6 +99,7 @@ impl Department {
                 file = "{{dir}}/people.toml"
                 [audit]
                 key_file = "{{dir}}/audit.key"
+                checkpoint_seconds = 1
                 [[audit.sink]]
                 name = "local"
                 required = true
