@@ -61,7 +61,8 @@ impl Department {
             adopt: Vec::new(),
         };
         // What the emulator can't evaluate is opened; see the scene of `actions`.
-        let text = least.to_json().unwrap().replace(":user/iam-sorry/*", ":user/*").replace(":group/*", ":user/*");
+        let text =
+            least.to_json().unwrap().replace(":user/iam-sorry/*", ":user/*").replace(":group/*", ":user/*");
         let mut document: Value = serde_json::from_str(&text).unwrap();
         for statement in document["Statement"].as_array_mut().unwrap() {
             statement.as_object_mut().unwrap().remove("Condition");

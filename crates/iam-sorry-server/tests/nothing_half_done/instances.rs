@@ -88,7 +88,10 @@ fn an_instance_that_is_cut_off_from_the_database_stops_acting() {
     wire.heal();
     // Back again, and at work.
     let start = Instant::now();
-    while one.ask("POST", "/users", &json!({"name": "dirk-b"})).is_none_or(|(status, _)| status != 200 && status != 201) {
+    while one
+        .ask("POST", "/users", &json!({"name": "dirk-b"}))
+        .is_none_or(|(status, _)| status != 200 && status != 201)
+    {
         assert!(start.elapsed() < Duration::from_secs(30), "{}", one.service.log());
         std::thread::sleep(Duration::from_millis(250));
     }
