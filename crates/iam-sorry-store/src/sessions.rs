@@ -1,6 +1,7 @@
 //! Sessions. The store knows the hash of a token, never the token.
 
 use iam_sorry_core::audit::Event;
+use iam_sorry_core::identity::Identity;
 
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
@@ -82,6 +83,22 @@ impl Store {
             tx.later(
                 "UPDATE sessions SET last_used_ms = ?1 WHERE id = ?2 AND last_used_ms < ?1",
                 params![now_ms, &id],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The person of a session as they are known now: their groups or their name have changed. The person stays the same.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_session_identity(&self, id: &str, identity: &Identity) -> Result<(), StoreError> {
+        let (id, person, identity) = (id.to_owned(), identity.id(), json(identity)?);
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE sessions SET identity = ?1 WHERE id = ?2 AND person = ?3",
+                params![&identity, &id, &person],
             )?;
             Ok(())
         })

@@ -16,10 +16,8 @@ use iam_sorry_rules::{RuleSet, Settings as RuleSettings};
 use iam_sorry_server::config::SecretRef;
 use iam_sorry_server::config::aws::IdentitySource;
 use iam_sorry_server::config::identity::ServiceIdentity;
-use iam_sorry_server::login::{LimitSettings, Ways};
 use iam_sorry_server::services::{
-    AWS_TIME, ActionSettings, Caller, Clock, Given, IdempotencyKey, Origin, Parts, Refusal, Service,
-    SessionSettings, SignIn,
+    AWS_TIME, ActionSettings, Caller, Clock, Given, IdempotencyKey, Origin, Parts, Refusal, Service, SignIn,
 };
 use iam_sorry_store::{PageRequest, Session, Settings as StoreSettings, Store};
 use serde_json::{Value, json};
@@ -187,14 +185,7 @@ impl Scene {
                 secret: SecretRef::File(secret),
             }),
             actions: self.actions.clone(),
-            // Nobody signs in here: callers are made by hand.
-            sign_in: SignIn::new(
-                "Test",
-                iam_sorry_core::ssh::login::Origin::parse("https://iam.example.org").unwrap(),
-                Ways::default(),
-                SessionSettings::default(),
-                LimitSettings::default(),
-            ),
+            sign_in: SignIn::closed().expect("an origin"),
             clock: Clock::new(move || clock.lock().unwrap().unwrap_or_else(|| system.now_ms())),
             instance,
             other_instances,
