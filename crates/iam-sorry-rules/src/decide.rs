@@ -41,6 +41,8 @@ pub(crate) struct Rule {
     pub(crate) effect: Effect,
     /// Whole numbers that it mentions: where its answer can change with the duration.
     pub(crate) numbers: Vec<i64>,
+    /// It adds, subtracts or multiplies, so that its answer can change elsewhere too.
+    pub(crate) calculates: bool,
 }
 
 /// A question in Cedar's terms, to be asked for one or more durations.
@@ -221,12 +223,12 @@ impl RuleSet {
         let (principal, action, resource_uid) = (person.uid(), action.uid(), resource.uid());
         all.extend([person, resource]);
         let entities = cedar::entities(all)?;
-        let above = |uid: &EntityUid| -> Vec<EntityUid> {
-            let ancestors = entities.ancestors(uid).into_iter().flatten().cloned();
-            ancestors.chain([uid.clone()]).collect()
+        let slices = {
+            let above = |uid| entities.ancestors(uid).into_iter().flatten();
+            let principals: Vec<&EntityUid> = above(&principal).chain([&principal]).collect();
+            let resources: Vec<&EntityUid> = above(&resource_uid).chain([&resource_uid]).collect();
+            self.slices.that_can_apply(question.action, &principals, &resources)
         };
-        let (principals, resources) = (above(&principal), above(&resource_uid));
-        let slices = self.slices.that_can_apply(question.action, &principals, &resources);
         Ok(Prepared { principal, action, resource: resource_uid, entities, slices })
     }
 
@@ -297,12 +299,10 @@ impl RuleSet {
         Some((place, self.rules.get(place)?))
     }
 
-    /// The whole numbers that the rules mention which can apply.
-    pub(crate) fn numbers_in<'a>(&'a self, prepared: &'a Prepared<'a>) -> impl Iterator<Item = i64> + 'a {
+    /// The rules that can apply.
+    pub(crate) fn rules_in<'a>(&'a self, prepared: &'a Prepared<'a>) -> impl Iterator<Item = &'a Rule> + 'a {
         let policies = prepared.slices.iter().flat_map(|slice| slice.policies());
-        policies
-            .filter_map(|policy| self.rule(policy.id()))
-            .flat_map(|(_, rule)| rule.numbers.iter().copied())
+        policies.filter_map(|policy| self.rule(policy.id())).map(|(_, rule)| rule)
     }
 
     /// The entities that stand for owning a namespace, of all that the person or one of their groups owns.

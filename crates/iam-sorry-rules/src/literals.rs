@@ -18,6 +18,8 @@ pub(crate) struct Found {
     pub(crate) warnings: Vec<String>,
     /// Every whole number in it.
     pub(crate) numbers: Vec<i64>,
+    /// Whether it adds, subtracts or multiplies.
+    pub(crate) calculates: bool,
 }
 
 pub(crate) fn check(policy: &Policy, settings: &Settings, words: &Vocabulary) -> Found {
@@ -57,7 +59,7 @@ pub(crate) fn check(policy: &Policy, settings: &Settings, words: &Vocabulary) ->
             )
         })
         .collect();
-    Found { folded, problems, warnings, numbers: texts.numbers }
+    Found { folded, problems, warnings, numbers: texts.numbers, calculates: texts.calculates }
 }
 
 /// The literal as names are compared, or why it can't mean anything. None for types whose ids are exact.
@@ -120,6 +122,7 @@ struct Texts {
     /// Texts that are whole ARNs.
     arns: Vec<String>,
     numbers: Vec<i64>,
+    calculates: bool,
 }
 
 impl Texts {
@@ -128,6 +131,8 @@ impl Texts {
             Value::Array(items) => items.iter().for_each(|item| self.walk(item)),
             Value::Object(fields) => {
                 self.compared(node);
+                self.calculates |=
+                    ["+", "-", "*", "neg"].iter().any(|operator| fields.contains_key(*operator));
                 for (key, value) in fields {
                     match (key.as_str(), value) {
                         ("Value", Value::Number(number)) => self.numbers.extend(number.as_i64()),

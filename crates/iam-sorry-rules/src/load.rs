@@ -111,7 +111,7 @@ pub(crate) fn load(
             Ok(policy) => policies.push(policy),
             Err(problem) => problems.push(here(&problem)),
         }
-        rules.push(Rule { numbers: found.numbers, ..rule });
+        rules.push(Rule { numbers: found.numbers, calculates: found.calculates, ..rule });
     }
     if problems.is_empty() { Ok(Loaded { policies, rules, warnings }) } else { Err(problems) }
 }
@@ -209,5 +209,6 @@ fn describe(one: &Placed<'_>, names: &mut HashSet<String>, problems: &mut Vec<Ru
     if !printable(&reason, LONGEST_REASON) {
         problem(format!("@reason must be at most {LONGEST_REASON} printable characters"), "");
     }
-    Rule { name, file: (*file).to_owned(), reason, effect: policy.effect(), numbers: Vec::new() }
+    let (effect, file) = (policy.effect(), (*file).to_owned());
+    Rule { name, file, reason, effect, numbers: Vec::new(), calculates: false }
 }

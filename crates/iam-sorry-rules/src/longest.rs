@@ -16,7 +16,7 @@ impl RuleSet {
     /// where only durations between numbers that no rule mentions would be: then [`RuleSet::decide`] says why not.
     ///
     /// A rule that compares the duration with a number changes its answer at that number only, so the numbers that rules
-    /// mention are tried first; bisection in steps of a minute finds what rules that calculate leave. Whatever is
+    /// and context mention are tried; bisection in steps of a minute finds what rules that calculate leave. Whatever is
     /// returned was decided itself, as a whole: nothing is inferred.
     pub fn longest(&self, question: &Question<'_>, asked: u32, at_least: u32) -> Option<(u32, Decision)> {
         let most = self.most_seconds(question.action, question.resource);
@@ -61,9 +61,10 @@ impl Search<'_> {
         if let Some(decision) = self.allows(top) {
             return Some((top, decision));
         }
+        let (mentioned, exact) = self.mentioned(top, at_least);
         let mut refused = top;
         let mut best = None;
-        for seconds in self.mentioned(top, at_least) {
+        for seconds in mentioned {
             if let Some(decision) = self.allows(seconds) {
                 best = Some((seconds, decision));
                 break;
@@ -71,6 +72,7 @@ impl Search<'_> {
             refused = seconds;
         }
         let (mut seconds, mut decision) = match best {
+            Some(best) if exact => return Some(best),
             Some(best) => best,
             None => (at_least, self.allows(at_least)?),
         };
@@ -99,14 +101,22 @@ impl Search<'_> {
     }
 
     /// The durations at which a rule could change its answer (the number itself for `<=`, one less for `<`), longest
-    /// first.
-    fn mentioned(&self, top: u32, at_least: u32) -> Vec<u32> {
-        let numbers = self.rules.numbers_in(&self.prepared);
-        let near = numbers.flat_map(|n| [n, n.saturating_sub(1)]).filter_map(|n| u32::try_from(n).ok());
-        let mut all: Vec<u32> = near.filter(|n| (at_least..top).contains(n)).collect();
+    /// first, and whether these are all there are.
+    fn mentioned(&self, top: u32, at_least: u32) -> (Vec<u32>, bool) {
+        let mut exact = true;
+        // What else in the context is a whole number; the hour and the weekday are shorter than any session.
+        let mut numbers = vec![i64::try_from(self.question.sign_in_age_seconds).unwrap_or(i64::MAX)];
+        for rule in self.rules.rules_in(&self.prepared) {
+            exact &= !rule.calculates;
+            numbers.extend(&rule.numbers);
+        }
+        let near = numbers.into_iter().flat_map(|n| [n, n.saturating_sub(1)]);
+        let near = near.filter_map(|n| u32::try_from(n).ok());
+        let mut all: Vec<u32> = near.filter(|n| (at_least..top).contains(n)).chain([at_least]).collect();
         all.sort_unstable_by(|a, b| b.cmp(a));
         all.dedup();
+        exact &= all.len() <= MOST_TRIED;
         all.truncate(MOST_TRIED);
-        all
+        (all, exact)
     }
 }

@@ -43,7 +43,12 @@ impl Slices {
                 | ResourceConstraint::Eq(uid)
                 | ResourceConstraint::IsIn(_, uid) => Some(slices.number(uid)),
             };
-            for action in actions(&policy.action_constraint(), words) {
+            let mut actions = actions(&policy.action_constraint(), words);
+            if principal.is_some() && resource.is_some() {
+                // Few rules share both already; a slice for each action would weigh more than it saves.
+                actions = vec![None];
+            }
+            for action in actions {
                 let slice = slices.by_place.entry((action, principal, resource)).or_default();
                 slice.add(policy.clone()).map_err(|e| e.to_string())?;
             }
@@ -60,10 +65,10 @@ impl Slices {
     pub(crate) fn that_can_apply<'a>(
         &'a self,
         action: Action,
-        principals: &[EntityUid],
-        resources: &[EntityUid],
+        principals: &[&EntityUid],
+        resources: &[&EntityUid],
     ) -> Vec<&'a PolicySet> {
-        let known = |uid: &EntityUid| self.numbers.get(uid).copied().map(Some);
+        let known = |uid: &&EntityUid| self.numbers.get(*uid).copied().map(Some);
         let principals: Vec<_> = principals.iter().filter_map(known).chain([None]).collect();
         let resources: Vec<_> = resources.iter().filter_map(known).chain([None]).collect();
         let mut found = Vec::new();

@@ -119,7 +119,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn add_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.execute(
+            tx.later(
                 "INSERT INTO checkpoints (seq, line) VALUES (?1, ?2) ON CONFLICT (seq) DO NOTHING",
                 params![number(checkpoint.seq), &checkpoint.export_line()],
             )?;
@@ -174,7 +174,7 @@ impl Store {
     pub async fn set_sink_position(&self, name: &str, seq: u64) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.write(move |tx| {
-            tx.execute(
+            tx.later(
                 "INSERT INTO sinks (name, seq) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq",
                 params![&name, number(seq)],
             )?;

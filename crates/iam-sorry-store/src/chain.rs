@@ -41,12 +41,12 @@ impl Head {
     }
 
     pub(crate) fn write(&self, connection: &mut dyn Connection) -> Result<(), DbError> {
-        connection.execute(
+        connection.later(
             "UPDATE audit_head SET seq = ?1, hash = ?2 WHERE one = 1",
             params![number(self.seq), &self.hash],
         )?;
         for ((day, person, action), count) in &self.days {
-            connection.execute(
+            connection.later(
                 "INSERT INTO audit_days (day, person, action, count) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (day, person, action) DO UPDATE SET count = audit_days.count + excluded.count",
                 params![*day, person, action, *count],
@@ -117,7 +117,7 @@ impl Tx<'_> {
             Phase::Outcome => 1,
             Phase::Event => 2,
         };
-        self.execute(
+        self.later(
             "INSERT INTO audit (seq, hash, time_ms, phase, person, name, action, resource, line)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![

@@ -23,7 +23,7 @@ impl Store {
     pub async fn beat(&self) -> Result<(), StoreError> {
         let me = self.inner.instance.clone();
         self.write(move |tx| {
-            tx.execute(BEAT, params![&me])?;
+            tx.later(BEAT, params![&me])?;
             Ok(())
         })
         .await
@@ -71,10 +71,10 @@ impl Store {
     pub async fn leave(&self) -> Result<(), StoreError> {
         let me = self.inner.instance.clone();
         self.write(move |tx| {
-            tx.execute("DELETE FROM leases WHERE holder = ?1", params![&me])?;
-            tx.execute("DELETE FROM instances WHERE id = ?1", params![&me])?;
+            tx.later("DELETE FROM leases WHERE holder = ?1", params![&me])?;
+            tx.later("DELETE FROM instances WHERE id = ?1", params![&me])?;
             // Those that were killed leave a row behind; a day later nobody asks for it any more.
-            tx.execute(
+            tx.later(
                 "DELETE FROM instances WHERE beat_ms < @NOW - 86400000
                  AND id NOT IN (SELECT instance FROM operations WHERE state = 0)",
                 &[],
@@ -109,7 +109,7 @@ impl Store {
     pub async fn release(&self, name: &str) -> Result<(), StoreError> {
         let (me, name) = (self.inner.instance.clone(), name.to_owned());
         self.write(move |tx| {
-            tx.execute("DELETE FROM leases WHERE name = ?1 AND holder = ?2", params![&name, &me])?;
+            tx.later("DELETE FROM leases WHERE name = ?1 AND holder = ?2", params![&name, &me])?;
             Ok(())
         })
         .await

@@ -36,7 +36,7 @@ impl Store {
         let id = operation.to_owned();
         self.write(move |tx| {
             own(tx, &id)?;
-            tx.execute(
+            tx.later(
                 "INSERT INTO notes (operation, n, note)
                  SELECT ?1, count(*), ?2 FROM notes WHERE operation = ?1",
                 params![&id, &note],
@@ -110,23 +110,28 @@ impl Store {
 }
 
 fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, Fault> {
-    if let Some(seen) = by_key(tx.connection, &new.person, &new.idempotency_key)? {
+    // One look for both reasons not to begin; hardly ever is there one.
+    let reason = tx.first(
+        "SELECT 0 AS why, id FROM operations WHERE person = ?1 AND idempotency_key = ?2
+         UNION ALL
+         SELECT 1, id FROM operations WHERE resource = ?3 AND state = 0 AND exclusive = 1 AND ?4 = 1
+         ORDER BY why LIMIT 1",
+        params![&new.person, &new.idempotency_key, &new.resource, new.exclusive],
+    )?;
+    if let Some(mut row) = reason {
+        if row.bool(0)? {
+            return Ok(Begun::Busy(row.text(1)?));
+        }
+        let seen = by_key(tx.connection, &new.person, &new.idempotency_key)?
+            .ok_or_else(|| DbError::Other("an operation without its intent".into()))?;
         // Our own, whose answer was lost on the way: nothing was done on it yet.
         let ours =
             seen.new.id == new.id && seen.instance == tx.instance && seen.state == OperationState::Open;
         return Ok(if ours { Begun::New } else { Begun::Seen(Box::new(seen)) });
     }
-    if new.exclusive
-        && let Some(mut holder) = tx.first(
-            "SELECT id FROM operations WHERE resource = ?1 AND state = 0 AND exclusive = 1",
-            params![&new.resource],
-        )?
-    {
-        return Ok(Begun::Busy(holder.text(0)?));
-    }
     let seq = tx.append(intent)?;
     let instance = tx.instance;
-    tx.execute(
+    tx.later(
         "INSERT INTO operations (id, person, idempotency_key, action, resource, exclusive, request_hash, plan, state,
              instance, begun_ms, intent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11)",
         params![
@@ -162,7 +167,7 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
         return Err(StoreError::Corrupt(format!("operation {id} can't be finished as open")).into());
     }
     let outcome = tx.append(&finish.event)?;
-    tx.execute(
+    tx.later(
         "UPDATE operations SET state = ?1, result = ?2, outcome = ?3 WHERE id = ?4",
         params![finish.state as i64, &finish.result, number(outcome), id],
     )?;

@@ -1,6 +1,7 @@
 //! Sessions. The store knows the hash of a token, never the token.
 
 use iam_sorry_core::audit::Event;
+use iam_sorry_core::identity::Identity;
 
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
@@ -24,7 +25,7 @@ impl Store {
         let method = json(&session.method)?;
         let person = session.identity.id();
         self.write(move |tx| {
-            tx.execute(
+            tx.later(
                 "INSERT INTO sessions (id, token_hash, form_hash, person, identity, method, signed_in_ms, last_used_ms,
                      expires_ms, address) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
@@ -79,9 +80,25 @@ impl Store {
     pub async fn touch_session(&self, id: &str, now_ms: i64) -> Result<(), StoreError> {
         let id = id.to_owned();
         self.write(move |tx| {
-            tx.execute(
+            tx.later(
                 "UPDATE sessions SET last_used_ms = ?1 WHERE id = ?2 AND last_used_ms < ?1",
                 params![now_ms, &id],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The person of a session as they are known now: their groups or their name have changed. The person stays the same.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_session_identity(&self, id: &str, identity: &Identity) -> Result<(), StoreError> {
+        let (id, person, identity) = (id.to_owned(), identity.id(), json(identity)?);
+        self.write(move |tx| {
+            tx.execute(
+                "UPDATE sessions SET identity = ?1 WHERE id = ?2 AND person = ?3",
+                params![&identity, &id, &person],
             )?;
             Ok(())
         })
@@ -155,7 +172,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn delete_expired(&self, now_ms: i64, idle_since_ms: i64) -> Result<u64, StoreError> {
         self.write(move |tx| {
-            tx.execute(
+            tx.later(
                 "DELETE FROM challenges WHERE nonce IN
                      (SELECT nonce FROM challenges WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)",
                 params![now_ms, SWEEP],

@@ -72,6 +72,11 @@ impl Tx<'_> {
         self.connection.execute(sql, params)
     }
 
+    /// Runs a statement whose count nobody needs; see [`Connection::later`].
+    pub(crate) fn later(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
+        self.connection.later(sql, params)
+    }
+
     /// The first row, where there is one.
     pub(crate) fn first(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
         Ok(self.connection.query(sql, params)?.into_iter().next())
@@ -287,7 +292,10 @@ fn transaction(
         if savepoints && let Err(error) = connection.script("SAVEPOINT job") {
             return failed(connection, error);
         }
-        match job.run(&mut Tx { connection, head: &mut head, instance }) {
+        let ran = job.run(&mut Tx { connection, head: &mut head, instance });
+        // With savepoints an error must be its own job's.
+        let ran = if savepoints { ran.and_then(|()| Ok(connection.flush()?)) } else { ran };
+        match ran {
             Ok(()) => results.push(Ok(())),
             Err(Fault::Db(
                 error @ (DbError::Lost(_) | DbError::Busy(_) | DbError::Full(_) | DbError::Unknown(_)),
@@ -309,13 +317,14 @@ fn transaction(
             }
         }
     }
-    if head.seq != before
-        && let Err(error) = head.write(connection)
-    {
-        return failed(connection, error);
-    }
-    match connection.commit() {
+    let written = if head.seq == before { Ok(()) } else { head.write(connection) };
+    match written.and_then(|()| connection.commit()) {
         Ok(()) => Went::Committed(results),
+        // A statement that was put off: whose it was shows when they go one by one.
+        Err(DbError::Duplicate(_) | DbError::Other(_)) if !alone && !savepoints => {
+            connection.rollback();
+            Went::Again
+        }
         Err(error) => failed(connection, error),
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateUser {
     /// The IAM user's name; its namespace is the one that holds it.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9+=,.@_-]{1,64}$", example = "dirk-etl"))]
     pub name: String,
     /// Managed policies to attach at once, by ARN.
     #[serde(default)]
@@ -70,6 +71,11 @@ pub struct KeyInfo {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema, utoipa::IntoParams), into_params(parameter_in = Query))]
 pub struct PolicyChange {
     /// The managed policy's ARN; it must be on the configuration's allow-list.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]{1,128}$"),
+        param(pattern = "^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]{1,128}$")
+    )]
     pub policy_arn: String,
     /// Decide and check, but change nothing.
     #[serde(default)]
@@ -134,12 +140,14 @@ pub struct NewKey {
 pub struct CredentialsRequest {
     /// An IAM user of the service's; exactly one of `user` and `role`.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(example = "dirk-etl"))]
     pub user: Option<String>,
     /// The ARN of a role that the configuration names.
     #[serde(default)]
     pub role: Option<String>,
     /// Seconds, from 900; the longest that the rules allow where absent.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(minimum = 900, maximum = 129_600, example = 3600))]
     pub duration_seconds: Option<u32>,
     /// Decide and check, but issue nothing.
     #[serde(default)]
@@ -196,14 +204,17 @@ pub struct GrantInfo {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExplainRequest {
     /// Such as `create-user`.
+    #[cfg_attr(feature = "openapi", schema(example = "create-user"))]
     pub action: String,
     /// The user's name or the role's ARN.
+    #[cfg_attr(feature = "openapi", schema(example = "dirk-etl"))]
     pub resource: String,
     /// For attach-policy and detach-policy.
     #[serde(default)]
     pub policy_arn: Option<String>,
     /// For credentials.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(minimum = 900, maximum = 129_600))]
     pub duration_seconds: Option<u32>,
 }
 

@@ -27,6 +27,10 @@ pub struct ServiceInfo {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SshChallengeRequest {
     /// The public key, as in `~/.ssh/id_ed25519.pub` (`ssh-ed25519 AAAA...`); a comment is ignored.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^ssh-ed25519 [A-Za-z0-9+/]{68}( .*)?$", max_length = 1000)
+    )]
     pub public_key: String,
 }
 
@@ -50,10 +54,16 @@ pub struct SshChallenge {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SshLogin {
     /// From the challenge.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_-]{43}$"))]
     pub nonce: String,
     /// The same key as in the challenge.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^ssh-ed25519 [A-Za-z0-9+/]{68}( .*)?$", max_length = 1000)
+    )]
     pub public_key: String,
     /// The Ed25519 signature over the SSHSIG blob (PROTOCOL.sshsig), 64 bytes, base64url without padding.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_-]{86}$"))]
     pub signature: String,
 }
 
@@ -142,6 +152,10 @@ pub struct SessionInfo {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisterSshKey {
     /// The public key line.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^ssh-ed25519 [A-Za-z0-9+/]{68}( .*)?$", max_length = 1000)
+    )]
     pub public_key: String,
 }
 

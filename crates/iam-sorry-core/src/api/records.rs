@@ -47,8 +47,10 @@ pub struct AuditQuery {
     /// Only this user or role.
     pub resource: Option<String>,
     /// From this time on, RFC 3339.
+    #[cfg_attr(feature = "openapi", schema(format = DateTime), param(format = DateTime))]
     pub from: Option<String>,
     /// Before this time, RFC 3339.
+    #[cfg_attr(feature = "openapi", schema(format = DateTime), param(format = DateTime))]
     pub to: Option<String>,
 }
 
@@ -87,8 +89,10 @@ pub struct ExportQuery {
     /// Only this user or role.
     pub resource: Option<String>,
     /// From this time on, RFC 3339.
+    #[cfg_attr(feature = "openapi", schema(format = DateTime), param(format = DateTime))]
     pub from: Option<String>,
     /// Before this time, RFC 3339.
+    #[cfg_attr(feature = "openapi", schema(format = DateTime), param(format = DateTime))]
     pub to: Option<String>,
     /// The form of each line.
     #[cfg_attr(feature = "openapi", param(inline))]

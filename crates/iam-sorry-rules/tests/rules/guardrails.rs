@@ -194,3 +194,34 @@ fn a_list_shows_no_more_than_showing_does() {
         .collect();
     assert_eq!(shown, ["dirk-1", "dirk-2"]);
 }
+
+/// Rules that calculate change their answer where no number of theirs stands: bisection, to the minute.
+#[test]
+fn durations_are_cut_for_rules_that_calculate_too() {
+    let dana = person("dana", &[]);
+    let resource = user("dirk-1");
+    for (condition, asked, expected) in [
+        ("context.duration * 2 <= 10000", 36_000, Some(4980)),
+        ("context.duration + context.signInAge <= 7200", 36_000, Some(7140)),
+        ("context.duration <= context.signInAge", 36_000, None),
+        ("context.duration <= 3600", 36_000, Some(3600)),
+        ("context.duration < 3600", 36_000, Some(3599)),
+        ("context.duration * 2 <= 1000", 36_000, None),
+        ("context.duration > 1000 && context.duration < 2000", 36_000, Some(1999)),
+    ] {
+        let rules = rules(&format!(
+            "permit (principal, action, resource) when {{ context has duration && {condition} }};"
+        ));
+        let asked = Question {
+            duration_seconds: Some(asked),
+            ..question(&dana, Action::IssueCredentials, &resource)
+        };
+        assert_eq!(rules.decide_request(&asked).1, expected, "{condition}");
+    }
+    let rules = rules(
+        "permit (principal, action, resource) when { context has duration && context.duration <= context.signInAge };",
+    );
+    let asked =
+        Question { sign_in_age_seconds: 5000, ..question(&dana, Action::IssueCredentials, &resource) };
+    assert_eq!(rules.longest(&asked, 36_000, 900).unwrap().0, 5000);
+}

@@ -116,8 +116,8 @@ fn new_key(path: &Path) -> Result<(), Failure> {
     let public = CheckpointSigner::from_pem(&pem).map_err(Failure::new)?.public_key().to_pem();
     let mut public_path = path.as_os_str().to_owned();
     public_path.push(".pub");
-    write_new(path, pem.as_bytes(), 0o600)?;
-    write_new(Path::new(&public_path), public.as_bytes(), 0o644)?;
+    write_new(path, pem.as_bytes())?;
+    write_new(Path::new(&public_path), public.as_bytes())?;
     notice(format_args!(
         "{0} signs checkpoints: name it in the configuration (audit.key_file), readable by the service only.\n{0}.pub \
          verifies them: keep a copy where those who run the service can't change it.",
@@ -126,13 +126,8 @@ fn new_key(path: &Path) -> Result<(), Failure> {
     print(public.trim_end())
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    made.and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    })
-    .map_err(|error| match error.kind() {
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    crate::files::make(path, bytes, 0o600).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             Failure::new(format!("{} is there already, and is not overwritten.", path.display()))
         }

@@ -4,6 +4,7 @@ mod audit;
 mod check_config;
 mod migrate;
 mod output;
+mod policy;
 mod rules;
 mod serve;
 
@@ -42,6 +43,8 @@ enum Verb {
     CheckConfig(check_config::Arguments),
     /// Brings the database to this version's schema; makes it where there is none
     Migrate(migrate::Arguments),
+    /// Prints the least IAM policy for the service's own AWS identity
+    Policy(policy::Arguments),
     /// Exports and verifies the audit trail; makes the key that signs it
     Audit(audit::Arguments),
     /// Checks, tries and explains rules, those in force or others
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Migrate(arguments) => migrate::run(&arguments),
+        Verb::Policy(arguments) => policy::run(&arguments),
         Verb::Audit(arguments) => audit::run(&arguments),
         Verb::Rules(arguments) => rules::run(&arguments),
     };

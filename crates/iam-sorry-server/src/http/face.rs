@@ -45,8 +45,9 @@ impl Http {
         service: Service,
         pages: Option<Pages>,
         health: Arc<Health>,
-        metrics: Metrics,
+        mut metrics: Metrics,
     ) -> Result<Self, ServerError> {
+        metrics.registry().register_collector(Box::new(metrics::SinkMetrics(service.clone())));
         let routes = api::router(App { service }).merge(health::router(health));
         Self::bind_routes(settings, routes, pages, metrics).await
     }

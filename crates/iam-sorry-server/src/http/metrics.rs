@@ -1,6 +1,7 @@
 //! `/metrics` in Prometheus's text format. No label names a person, an address, a user or a key: only routes, codes and
 //! the operator's own names.
 
+use std::fmt;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
@@ -8,13 +9,17 @@ use axum::Router;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::services::Service;
 
 /// What is counted.
 pub struct Metrics {
@@ -88,6 +93,36 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// How the audit sinks are, asked for whenever somebody reads the metrics. Their names are the operator's own.
+pub(super) struct SinkMetrics(pub(super) Service);
+
+impl fmt::Debug for SinkMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SinkMetrics")
+    }
+}
+
+impl Collector for SinkMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let sinks = self.0.sinks();
+        let help = "Audit records that a sink does not have yet";
+        let mut behind =
+            encoder.encode_descriptor("audit_sink_behind_records", help, None, MetricType::Gauge)?;
+        for sink in &sinks {
+            let labels = [("sink", sink.name.as_str())];
+            behind.encode_family(&labels)?.encode_gauge(&i64::try_from(sink.behind).unwrap_or(i64::MAX))?;
+        }
+        let help = "Seconds since a sink last had everything";
+        let mut seconds =
+            encoder.encode_descriptor("audit_sink_behind_seconds", help, None, MetricType::Gauge)?;
+        for sink in &sinks {
+            let labels = [("sink", sink.name.as_str())];
+            seconds.encode_family(&labels)?.encode_gauge(&i64::try_from(sink.seconds).unwrap_or(i64::MAX))?;
+        }
+        Ok(())
     }
 }
 

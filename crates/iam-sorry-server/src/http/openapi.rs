@@ -32,7 +32,7 @@ pub struct IdempotencyHeader {
 #[expect(dead_code, reason = "only its description is used")]
 pub struct UserPath {
     /// The IAM user's name.
-    #[param(min_length = 1, max_length = 64)]
+    #[param(min_length = 1, max_length = 64, example = "dirk-etl")]
     pub name: String,
 }
 
@@ -42,7 +42,7 @@ pub struct UserPath {
 #[expect(dead_code, reason = "only its description is used")]
 pub struct KeyPath {
     /// The IAM user's name.
-    #[param(min_length = 1, max_length = 64)]
+    #[param(min_length = 1, max_length = 64, example = "dirk-etl")]
     pub name: String,
     /// The access key's id, `AKIA...`.
     #[param(pattern = "^[A-Z0-9]{16,128}$")]
@@ -176,7 +176,7 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
         ),
         (
             404,
-            named || path.ends_with("/key") || changes,
+            named || signing_in || path.ends_with("/key") || changes,
             "There is none, or none that the caller may know of",
             "not-found",
         ),

@@ -48,8 +48,9 @@ const MAKING: i64 = 90;
 /// How far AWS's clock may seem ahead of itself: its answers tell whole seconds.
 const ALLOWANCE: i64 = 2;
 
-/// How long the reconciler's turn lasts without being prolonged.
-const LEASE: Duration = Duration::from_secs(60);
+/// How long the reconciler's turn lasts without being prolonged. Less than [`TAKEOVER`], so that nobody waits for the turn of
+/// an instance that is dead.
+const LEASE: Duration = Duration::from_secs(15);
 
 /// The longest pause between two attempts at the same operation.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -112,8 +113,10 @@ impl Service {
         }
         let dead = self.store().dead_instances(silence).await?;
         for operation in others.iter().filter(|op| dead.contains(&op.instance)) {
-            // One at a time, so that two of us don't look for the same lost key.
-            if !self.store().lease("reconciler", LEASE).await? {
+            // One at a time, so that two of us don't look for the same lost key. Where there can be no other, an instance that
+            // died in its turn must not be waited for.
+            let shared = self.inner.parts.other_instances;
+            if shared && !self.store().lease("reconciler", LEASE).await? {
                 return Ok(());
             }
             // Taken over from here on: whatever the other one still writes is refused.

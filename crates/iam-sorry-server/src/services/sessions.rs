@@ -1,7 +1,8 @@
 //! Sessions, and the SSH keys that open them.
 //!
 //! A token is looked up by its hash. What was found is kept for two seconds, since every request asks; a session that is
-//! ended is gone from there at once, and from another instance's within those two seconds.
+//! ended is gone from there at once, and from another instance's within those two seconds. Now and then the person is looked up
+//! again where they come from, so that who was disabled there is out here within minutes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use super::clock::rfc3339;
 use super::decide::Ask;
 use super::sign_in::{TOKEN_PREFIX, public_key, sha256};
 use super::{Caller, Origin, Refusal, Service};
+use crate::login::{LoginError, Why};
 
 /// How long a session that was looked up may be used without looking again.
 const KEPT: Duration = Duration::from_secs(2);
@@ -29,6 +31,8 @@ const KEPT: Duration = Duration::from_secs(2);
 const MOST_KEPT: usize = 10_000;
 /// How often `last_used` is written.
 const TOUCH_MS: i64 = 60_000;
+/// A person who could not be looked up again is tried again after this.
+const RETRY_MS: i64 = 60_000;
 /// A session from the future: the clock was set back since. Small differences between machines are none.
 const SKEW_MS: i64 = 5 * 60_000;
 
@@ -59,6 +63,8 @@ pub(super) struct Recent {
     kept: Mutex<HashMap<[u8; 32], (Session, Instant)>>,
     /// Goes up whenever a session ends: what was read before may be one of them.
     ended: AtomicU64,
+    /// When the person of a session is to be looked up again, by its id.
+    look_again: Mutex<HashMap<String, i64>>,
 }
 
 impl Recent {
@@ -87,6 +93,26 @@ impl Recent {
         let mut kept = self.kept();
         self.ended.fetch_add(1, Ordering::SeqCst);
         kept.clear();
+    }
+
+    /// Whether it is time to look the person up again. Who is told so looks; others who ask meanwhile go on.
+    fn is_due(&self, session: &Session, now: i64, every: i64) -> bool {
+        let mut look_again = self.look_again.lock().unwrap_or_else(PoisonError::into_inner);
+        if look_again.len() >= MOST_KEPT {
+            look_again.clear();
+        }
+        let due = look_again.get(&session.id).copied().unwrap_or(session.signed_in_ms + every);
+        // One that is too far off is from before the clock was set back.
+        let is_due = now >= due || due > now + every + SKEW_MS;
+        if is_due {
+            look_again.insert(session.id.clone(), now + RETRY_MS);
+        }
+        is_due
+    }
+
+    fn looked_up(&self, session: &Session, next: i64) {
+        let mut look_again = self.look_again.lock().unwrap_or_else(PoisonError::into_inner);
+        look_again.insert(session.id.clone(), next);
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<[u8; 32], (Session, Instant)>> {
@@ -119,6 +145,9 @@ impl Service {
         if !self.is_in_force(&session, now) {
             return Err(self.sign_in_needed());
         }
+        if recent.is_due(&session, now, self.sign_in().sessions().recheck_ms()) {
+            session = self.look_up_again(session, &origin, now).await?;
+        }
         if now - session.last_used_ms >= TOUCH_MS {
             let generation = recent.generation();
             match self.store().touch_session(&session.id, now).await {
@@ -131,6 +160,41 @@ impl Service {
             }
         }
         Ok(Caller { identity: session.identity.clone(), session, origin })
+    }
+
+    /// The session with its person as they are now; ended, where they may not sign in any more.
+    async fn look_up_again(
+        &self,
+        mut session: Session,
+        origin: &Origin,
+        now: i64,
+    ) -> Result<Session, Refusal> {
+        let recent = &self.sign_in().recent;
+        match self.person_now(&session.identity, session.method).await {
+            Ok(identity) => {
+                if identity != session.identity {
+                    self.store().set_session_identity(&session.id, &identity).await?;
+                    session.identity = identity;
+                    recent.forget();
+                }
+                recent.looked_up(&session, now + self.sign_in().sessions().recheck_ms());
+                Ok(session)
+            }
+            // Wrong passwords of anybody's lock an account for a while; that must not end what its owner has open.
+            Err(LoginError::Refused(why)) if why != Why::Locked => {
+                let id = session.id.clone();
+                let caller = Caller { identity: session.identity.clone(), session, origin: origin.clone() };
+                let mut event = self.session_event(&caller, "end-session", &id);
+                event.details.insert("reason".to_owned(), why.to_string());
+                self.store().end_session(&id, event).await?;
+                recent.forget();
+                Err(self.sign_in_needed())
+            }
+            Err(error) => {
+                tracing::warn!(%error, person = session.identity.id(), "a session's person can't be looked up again");
+                Ok(session)
+            }
+        }
     }
 
     /// `GET /me`.

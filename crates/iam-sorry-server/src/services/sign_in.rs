@@ -44,11 +44,14 @@ pub struct SessionSettings {
     pub idle_minutes: u32,
     /// No session lasts longer, however much it is used.
     pub longest_hours: u32,
+    /// After so long a person who is signed in is looked up again where they come from: who was disabled there is out,
+    /// and groups are as they are there. While that can't be asked, sessions go on.
+    pub recheck_minutes: u32,
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self { idle_minutes: 120, longest_hours: 12 }
+        Self { idle_minutes: 120, longest_hours: 12, recheck_minutes: 15 }
     }
 }
 
@@ -65,7 +68,14 @@ impl SessionSettings {
                 "give 5 to the minutes of longest_hours",
             ));
         }
+        if !(1..=1440).contains(&self.recheck_minutes) {
+            return Err(SettingsError::new("sessions.recheck_minutes", "give 1 to 1440"));
+        }
         Ok(())
+    }
+
+    pub(super) fn recheck_ms(&self) -> i64 {
+        i64::from(self.recheck_minutes) * 60_000
     }
 
     pub(super) fn idle_ms(&self) -> i64 {
@@ -302,20 +312,21 @@ impl Service {
         }
         let registered = self.store().ssh_key(&key.key_id().to_string()).await?;
         let registered = registered.ok_or(LoginError::Refused(Why::UnknownKey))?;
-        Ok(self.person_now(&registered.identity).await?)
+        Ok(self.person_now(&registered.identity, Method::SshKey).await?)
     }
 
     /// The person as their issuer has them now; nobody, where that issuer is no longer asked.
-    async fn person_now(&self, then: &Identity) -> Result<Identity, LoginError> {
+    pub(super) async fn person_now(&self, then: &Identity, method: Method) -> Result<Identity, LoginError> {
         let ways = self.sign_in().ways();
         if let Some(directory) = ways.directory.as_ref().filter(|d| d.issuer() == then.issuer) {
-            return directory.person(&then.subject, Method::SshKey, self.clock().now()).await;
+            return directory.person(&then.subject, method, self.clock().now()).await;
         }
-        match (then.issuer.as_str(), &ways.ssh, &ways.dev) {
-            (ssh_file::ISSUER, Some(keys), _) => keys.person(&then.subject),
-            ("dev", _, Some(_)) => Ok(Identity { method: Method::SshKey, ..then.clone() }),
-            _ => Err(LoginError::Refused(Why::UnknownPerson)),
-        }
+        let person = match (then.issuer.as_str(), &ways.ssh, &ways.dev) {
+            (ssh_file::ISSUER, Some(keys), _) => keys.person(&then.subject)?,
+            ("dev", _, Some(_)) => then.clone(),
+            _ => return Err(LoginError::Refused(Why::UnknownPerson)),
+        };
+        Ok(Identity { method, ..person })
     }
 
     fn ssh_keys(&self) -> Result<&ssh::SshKeys, Refusal> {

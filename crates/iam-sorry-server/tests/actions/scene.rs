@@ -17,7 +17,7 @@ use iam_sorry_server::config::SecretRef;
 use iam_sorry_server::config::aws::IdentitySource;
 use iam_sorry_server::config::identity::ServiceIdentity;
 use iam_sorry_server::services::{
-    AWS_TIME, ActionSettings, Caller, Clock, Given, IdempotencyKey, Origin, Parts, Refusal, Service,
+    AWS_TIME, ActionSettings, Caller, Clock, Given, IdempotencyKey, Origin, Parts, Refusal, Service, SignIn,
 };
 use iam_sorry_store::{PageRequest, Session, Settings as StoreSettings, Store};
 use serde_json::{Value, json};
@@ -185,6 +185,7 @@ impl Scene {
                 secret: SecretRef::File(secret),
             }),
             actions: self.actions.clone(),
+            sign_in: SignIn::closed().expect("an origin"),
             clock: Clock::new(move || clock.lock().unwrap().unwrap_or_else(|| system.now_ms())),
             instance,
             other_instances,

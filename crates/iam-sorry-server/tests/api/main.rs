@@ -1,10 +1,15 @@
-//! The HTTP face on real sockets.
+//! The HTTP face on real sockets, the audit trail's ways out, and the whole service through its API.
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up fails")]
 
+mod audit_commands;
 mod audit_sinks;
 mod checkpoints;
 mod client;
 mod connections;
+mod department;
 mod document;
+mod endpoints;
+mod openapi_is_true;
 mod requests;
 mod rig;
 mod tls;

@@ -147,7 +147,9 @@ async fn locked_ended_and_barred_accounts_are_refused() {
 
     slapd.lock("alice");
     assert_eq!(setup.sign_in(&directory, "alice", "alice-password").await, refused(Why::WrongPassword));
-    assert_eq!(by_key().await, refused(Why::Locked), "the key of a locked account opens nothing");
+    assert_eq!(by_key().await, refused(Why::Disabled), "the key of a locked account opens nothing");
+    slapd.set_attribute(&slapd.person_dn("alice"), "pwdAccountLockedTime", &["20261122180000Z"]);
+    assert_eq!(by_key().await, refused(Why::Locked));
     slapd.unlock("alice");
     assert!(setup.sign_in(&directory, "alice", "alice-password").await.is_ok());
 

@@ -142,7 +142,7 @@ async fn a_registered_key_is_its_persons_as_the_directory_has_them_now() {
 
     slapd.lock("liddell");
     assert_eq!(rig.by_key(&key).await.unwrap_err().code, ProblemCode::SignInRefused);
-    assert_eq!(rig.trail().await[0].details["reason"], "locked");
+    assert_eq!(rig.trail().await[0].details["reason"], "disabled");
     slapd.unlock("liddell");
     assert!(rig.by_key(&key).await.is_ok());
 
@@ -174,4 +174,43 @@ async fn nobody_removes_anothers_key() {
     assert_eq!(refusal.code, ProblemCode::NotFound);
     assert_eq!(rig.service.register_ssh_key(&bob, request).await.unwrap_err().code, ProblemCode::Conflict);
     assert_eq!(rig.by_key(&key).await.unwrap().answer.identity.name, "alice");
+}
+
+#[tokio::test]
+async fn who_is_disabled_in_the_directory_is_out_within_minutes_and_groups_follow() {
+    let (slapd, rig) = department();
+    let alice = rig.by_password("alice", "alice-password", HERE).await.unwrap();
+    let bob = rig.by_password("bob", "bob-password", HERE).await.unwrap();
+    let minute = || rig.wait(60);
+    slapd.add_group("new-lab", &[&slapd.person_dn("alice")]);
+    slapd.lock("bob");
+    rig.wait(14 * 60);
+    assert_eq!(rig.caller(&alice).await.unwrap().identity.groups, ["lab-dirk"]);
+    assert!(rig.caller(&bob).await.is_ok());
+    minute();
+    assert_eq!(rig.caller(&alice).await.unwrap().identity.groups, ["lab-dirk", "new-lab"]);
+    assert_eq!(rig.caller(&alice).await.unwrap().identity.groups, ["lab-dirk", "new-lab"], "and it is kept");
+    assert_eq!(rig.caller(&bob).await.unwrap_err().code, ProblemCode::SignInNeeded);
+    let record = rig.trail().await.remove(0);
+    assert_eq!((record.action.as_str(), record.person.name.as_str()), ("end-session", "bob"));
+    assert_eq!(record.details["reason"], "disabled");
+    slapd.unlock("bob");
+    assert!(rig.caller(&bob).await.is_err(), "what has ended does not come back");
+
+    // A directory that is away ends nobody's session; it is asked again a minute later.
+    slapd.delete(&format!("cn=new-lab,{}", slapd.groups_base()));
+    rig.wait(15 * 60);
+    slapd.stop();
+    assert!(rig.caller(&alice).await.is_ok());
+    slapd.restart();
+    minute();
+    assert_eq!(rig.caller(&alice).await.unwrap().identity.groups, ["lab-dirk"]);
+
+    // Wrong passwords of somebody else's lock her account for a while, but don't throw her out.
+    slapd.set_attribute(&slapd.person_dn("alice"), "pwdAccountLockedTime", &["20261122180000Z"]);
+    rig.wait(15 * 60);
+    assert!(rig.caller(&alice).await.is_ok());
+    slapd.delete(&slapd.person_dn("alice"));
+    minute();
+    assert_eq!(rig.caller(&alice).await.unwrap_err().code, ProblemCode::SignInNeeded);
 }

@@ -78,6 +78,11 @@ pub(crate) trait Connection: Send {
     fn dialect(&self) -> Dialect;
     /// Runs one statement; says how many rows it touched.
     fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError>;
+    /// Runs one statement whose count nobody needs, at the latest with the next that is waited for: on PostgreSQL they travel
+    /// together, and what would have been its error is theirs.
+    fn later(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError>;
+    /// Waits for everything that was put off.
+    fn flush(&mut self) -> Result<(), DbError>;
     /// Runs one statement; gives all its rows. Callers bound them with LIMIT.
     fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError>;
     /// Runs several statements without parameters.
@@ -125,7 +130,18 @@ pub(crate) enum Param<'a> {
     Null,
     Int(i64),
     Text(Cow<'a, str>),
-    Blob(&'a [u8]),
+    Blob(Cow<'a, [u8]>),
+}
+
+impl Param<'_> {
+    fn into_owned(self) -> Param<'static> {
+        match self {
+            Self::Null => Param::Null,
+            Self::Int(number) => Param::Int(number),
+            Self::Text(text) => Param::Text(text.into_owned().into()),
+            Self::Blob(bytes) => Param::Blob(bytes.into_owned().into()),
+        }
+    }
 }
 
 impl<'a> From<&'a str> for Param<'a> {
@@ -155,13 +171,13 @@ impl From<bool> for Param<'_> {
 
 impl<'a> From<&'a [u8]> for Param<'a> {
     fn from(bytes: &'a [u8]) -> Self {
-        Self::Blob(bytes)
+        Self::Blob(bytes.into())
     }
 }
 
 impl<'a, const N: usize> From<&'a [u8; N]> for Param<'a> {
     fn from(bytes: &'a [u8; N]) -> Self {
-        Self::Blob(bytes)
+        Self::Blob(bytes.as_slice().into())
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
@@ -25,6 +26,9 @@ use super::{Cell, Connection, DbError, Dialect, Param, Row};
 /// How many prepared statements a connection keeps. Filters make a few dozen different ones.
 const STATEMENTS: usize = 128;
 
+/// How many statements travel together at most; `join_all` keeps the order of up to 30.
+const PENDING: usize = 24;
+
 /// How long connecting may take, TLS and authentication included.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -33,6 +37,8 @@ pub(super) struct Postgres {
     runtime: Runtime,
     client: Client,
     statements: HashMap<String, Statement>,
+    /// Statements that travel with the next one that is waited for.
+    pending: Vec<(Statement, Vec<Param<'static>>)>,
     timeout: Duration,
     broken: bool,
 }
@@ -79,7 +85,7 @@ impl Postgres {
             })
             .await
         })?;
-        Ok(Self { runtime, client, statements: HashMap::new(), timeout, broken: false })
+        Ok(Self { runtime, client, statements: HashMap::new(), pending: Vec::new(), timeout, broken: false })
     }
 
     fn prepare(&mut self, sql: &str) -> Result<Statement, DbError> {
@@ -98,12 +104,24 @@ impl Postgres {
         Ok(statement)
     }
 
+    /// Sends what was put off and then `work`, without waiting in between: one round trip for all. The first error counts; after
+    /// it the server refuses the rest of the transaction.
     fn wait<T>(
         &mut self,
         work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DbError> {
-        let Self { runtime, client, timeout, .. } = self;
-        let result = runtime.block_on(within(*timeout, async { Ok(work(client).await?) }));
+        let Self { runtime, client, pending, timeout, .. } = self;
+        let before = pending.iter().map(|(statement, params)| async {
+            let params = borrowed(params);
+            client.execute(statement, &params).await
+        });
+        let result = runtime.block_on(within(*timeout, async {
+            // Polled in this order, so sent in this order: `join_all` of up to 30 goes through them one by one.
+            let (before, last) = join(join_all(before), work(client)).await;
+            before.into_iter().collect::<Result<Vec<_>, _>>()?;
+            Ok(last?)
+        }));
+        pending.clear();
         if matches!(result, Err(DbError::Lost(_))) {
             self.broken = true;
         }
@@ -122,6 +140,16 @@ impl Connection for Postgres {
         self.wait(async |client| client.execute(&statement, &params).await)
     }
 
+    fn later(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
+        let statement = self.prepare(sql)?;
+        self.pending.push((statement, params.iter().cloned().map(Param::into_owned).collect()));
+        if self.pending.len() < PENDING { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), DbError> {
+        if self.pending.is_empty() { Ok(()) } else { self.wait(async |_| Ok(())) }
+    }
+
     fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
         let statement = self.prepare(sql)?;
         let params = borrowed(params);
@@ -135,17 +163,19 @@ impl Connection for Postgres {
     }
 
     fn begin(&mut self) -> Result<(), DbError> {
-        self.script("BEGIN")
+        self.later("BEGIN", &[])
     }
 
     fn commit(&mut self) -> Result<(), DbError> {
-        self.script("COMMIT").map_err(|error| match error {
+        // Behind a statement that failed, COMMIT rolls back; the error is that statement's.
+        self.execute("COMMIT", &[]).map(drop).map_err(|error| match error {
             DbError::Lost(text) => DbError::Unknown(text),
             other => other,
         })
     }
 
     fn rollback(&mut self) {
+        self.pending.clear();
         if !self.broken && self.script("ROLLBACK").is_err() {
             self.broken = true;
         }
@@ -273,7 +303,7 @@ impl ToSql for Param<'_> {
             Param::Int(number) if *ty == Type::INT4 => i32::try_from(*number)?.to_sql(ty, out),
             Param::Int(number) => number.to_sql(ty, out),
             Param::Text(text) => text.as_ref().to_sql(ty, out),
-            Param::Blob(bytes) => bytes.to_sql(ty, out),
+            Param::Blob(bytes) => bytes.as_ref().to_sql(ty, out),
         }
     }
 

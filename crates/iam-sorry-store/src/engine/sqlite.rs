@@ -89,6 +89,14 @@ impl Connection for Sqlite {
         self.run(sql, params, |statement| statement.raw_execute().map(|count| count as u64))
     }
 
+    fn later(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
+        self.execute(sql, params).map(drop)
+    }
+
+    fn flush(&mut self) -> Result<(), DbError> {
+        Ok(())
+    }
+
     fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
         self.run(sql, params, |statement| {
             let columns = statement.column_count();

@@ -6,13 +6,14 @@ use iam_sorry_core::audit::Phase;
 use iam_sorry_store::{Begun, Store};
 
 use crate::on_both;
-use crate::rig::{Rig, event, finish, grant, operation, page, whole_chain};
+use crate::rig::{Rig, event, finish, grant, operation, page, session, whole_chain};
 
 on_both! {
     a_crowd_on_two_stores_leaves_one_whole_chain,
     a_resource_has_one_holder_whoever_asks,
     a_key_begins_one_operation_whoever_asks,
     one_that_fails_spoils_nobody_elses,
+    one_that_breaks_a_rule_of_the_database_spoils_nobody_elses,
 }
 
 /// Two stores on one database, which on SQLite is one instance and a command beside it.
@@ -120,4 +121,27 @@ async fn one_that_fails_spoils_nobody_elses(rig: &Rig) {
         task.await.unwrap();
     }
     assert_eq!(whole_chain(&store).await.len(), 160);
+}
+
+async fn one_that_breaks_a_rule_of_the_database_spoils_nobody_elses(rig: &Rig) {
+    let store = rig.open("one");
+    let taken = session("alice", 1);
+    store.create_session(taken.clone(), event(Phase::Event, "alice", "sign-in", "")).await.unwrap();
+    let tasks = (0..100_usize).map(|number| {
+        let (store, taken) = (store.clone(), taken.token_hash);
+        tokio::spawn(async move {
+            let mut made = session("bert", 2);
+            if number % 7 == 0 {
+                made.token_hash = taken;
+            }
+            let record = event(Phase::Event, "bert", "sign-in", "");
+            let done = store.create_session(made.clone(), record).await;
+            assert_eq!(done.is_ok(), number % 7 != 0, "{done:?}");
+            assert_eq!(store.session(&made.id).await.unwrap().is_some(), done.is_ok());
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    assert_eq!(whole_chain(&store).await.len(), 1 + 85);
 }

@@ -6,7 +6,6 @@ mod credentials;
 mod dishonest;
 mod fake;
 #[path = "../machine/mod.rs"]
-#[expect(unused, reason = "each test program uses a part of it")]
 mod machine;
 mod people;
 mod rig;

@@ -10,7 +10,14 @@ fn mine_and_everybodys() {
     let erin = department.signed_in("erin");
     alice.run(&["users", "create", "dirk-a"]).ok();
     alice.run(&["users", "create", "ada-x"]).exits(4);
-    alice.run(&["audit", "list"]).ok().prints(&["SEQ", "alice", "create-user", "dirk-a", "success", "deny"]);
+    alice.run(&["audit", "list"]).ok().prints(&[
+        "SEQ",
+        "alice",
+        "create-user",
+        "dirk-a",
+        "success",
+        "denied",
+    ]);
     let mine =
         alice.run(&["audit", "list", "--action", "create-user", "--resource", "dirk-a", "--json"]).ok();
     let mine: serde_json::Value = serde_json::from_str(&mine.out).unwrap();

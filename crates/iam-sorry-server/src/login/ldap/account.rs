@@ -129,9 +129,12 @@ fn barred_openldap(entry: &SearchEntry, now: Timestamp) -> Option<Why> {
     if texts(entry, "nsAccountLock").iter().any(|value| value.eq_ignore_ascii_case("true")) {
         return Some(Why::Disabled);
     }
-    // draft-behera-ldap-password-policy, section 5.3.3. slapd takes it away at the next bind that it accepts.
-    if !texts(entry, "pwdAccountLockedTime").is_empty() {
-        return Some(Why::Locked);
+    // draft-behera-ldap-password-policy, section 5.3.3: locked by an administrator, else by wrong passwords until the
+    // next bind that slapd accepts.
+    match texts(entry, "pwdAccountLockedTime").first().map(String::as_str) {
+        Some("000001010000Z") => return Some(Why::Disabled),
+        Some(_) => return Some(Why::Locked),
+        None => {}
     }
     // shadow(5): days since 1970, from which on the account is disabled; negative or absent: never.
     let days = number(entry, "shadowExpire").filter(|days| *days >= 0)?;
@@ -234,7 +237,8 @@ mod tests {
     fn accounts_out_of_force() {
         let state = |attributes: &[(&str, &[&str])]| barred_openldap(&entry("uid=a", attributes), now());
         assert_eq!(state(&[]), None);
-        assert_eq!(state(&[("pwdAccountLockedTime", &["000001010000Z"])]), Some(Why::Locked));
+        assert_eq!(state(&[("pwdAccountLockedTime", &["000001010000Z"])]), Some(Why::Disabled));
+        assert_eq!(state(&[("pwdAccountLockedTime", &["20261122180000Z"])]), Some(Why::Locked));
         assert_eq!(state(&[("nsaccountlock", &["TRUE"])]), Some(Why::Disabled));
         assert_eq!(state(&[("shadowExpire", &["1"])]), Some(Why::Expired));
         assert_eq!(state(&[("shadowExpire", &["-1"])]), None);

@@ -3,9 +3,9 @@
 //! Rotation is renaming: the next batch goes into a new file. A file that is gone altogether, or shorter than what was
 //! written, was not rotated (vault#31718): that is recorded, and everything it held is written again.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -185,6 +185,10 @@ impl Open {
                 "others may write or run its file\nMake it private: chmod {mode:o} {}",
                 path.display()
             )));
+        }
+        if metadata.len() == 0 && metadata.mode() & 0o777 != mode {
+            // The process's umask took the group's part away.
+            file.set_permissions(Permissions::from_mode(mode))?;
         }
         let length = whole_lines(&mut file, metadata.len())?;
         if length < metadata.len() {

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use iam_sorry_core::api::AuditRecord;
-use iam_sorry_core::audit::{CheckpointKey, Expected, Finding, Report, Verifier};
+use iam_sorry_core::audit::{CheckpointKey, Decision, Expected, Finding, Report, Verifier};
 use iam_sorry_core::timestamp::Timestamp;
 
 use super::{ask, show};
@@ -43,10 +43,11 @@ fn list(app: &App, which: &Which, limit: u32, json: bool) -> Result<()> {
     let row = |record: AuditRecord| {
         let event = record.event;
         let time = Timestamp::from_unix(event.time_ms.div_euclid(1000));
-        let ended = event.outcome.map(|outcome| outcome.as_str()).unwrap_or_else(|| match event.decision {
-            Some(decision) if event.phase != iam_sorry_core::audit::Phase::Intent => decision.as_str(),
-            _ => event.phase.as_str(),
-        });
+        let ended = match (event.decision, event.outcome) {
+            (Some(Decision::Deny), _) => "denied",
+            (_, Some(outcome)) => outcome.as_str(),
+            (_, None) => event.phase.as_str(),
+        };
         vec![
             record.seq.to_string(),
             time.map(|time| time.to_string()).unwrap_or_default(),

@@ -18,7 +18,7 @@ use crate::settings::read_regular;
 use crate::terminal;
 
 const CREATE: Words = Words { verb: "create", done: "created", already: "there already" };
-const DELETE: Words = Words { verb: "delete", done: "deleted", already: "gone already" };
+const DELETE: Words = Words { verb: "delete", done: "deleted", already: "not the service's (any more)" };
 
 pub fn run(app: &App, action: Users) -> Result<()> {
     match action {
@@ -119,7 +119,7 @@ async fn create_one(
     };
     let there = match client.get::<UserDetails>(&address(&request.name)).await {
         Ok(there) => there,
-        Err(e) if e.code() == Some(ProblemCode::NotFound) => match refusal {
+        Err(e) if is_not_ours(&e) => match refusal {
             // In AWS, but not the service's: its own words say what to do.
             Some(refusal) => return Err(refusal),
             // Made by an earlier run, and deleted since.
@@ -175,10 +175,21 @@ fn delete(app: &App, many: &Many) -> Result<()> {
         match client.change::<Done>(Method::DELETE, path, None::<&Options>, key).await {
             Ok(done) if done.changed || dry => Ok(Became::Done),
             Ok(_) => Ok(Became::Already),
-            Err(e) if e.code() == Some(ProblemCode::NotFound) => Ok(Became::Already),
+            // A guardrail keeps the service from users that are not its own, those that are gone included.
+            Err(e) if is_not_ours(&e) => {
+                let user = path.split('?').next().unwrap_or(path);
+                match client.get::<UserDetails>(user).await {
+                    Err(shown) if is_not_ours(&shown) => Ok(Became::Already),
+                    _ => Err(e),
+                }
+            }
             Err(e) => Err(e),
         }
     })
+}
+
+fn is_not_ours(error: &ServiceError) -> bool {
+    matches!(error.code(), Some(ProblemCode::NotFound | ProblemCode::Guardrail))
 }
 
 /// Who is meant, with every name of a form that IAM takes; and what makes a later run the same one.

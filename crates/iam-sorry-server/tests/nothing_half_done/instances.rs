@@ -1,0 +1,101 @@
+//! Two instances on one PostgreSQL: one is killed, one is cut off from the database.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testkit::{Fault, Hook, Postgres};
+
+use crate::department::{Database, Department};
+
+/// Holds the next answer of AWS to `request` until told to let it go; says when it is there.
+fn hold(department: &Department, request: &str) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (asked, ask) = mpsc::channel();
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let hook: Hook = Arc::new(move |_| {
+        let _ = asked.send(());
+        let _ = gone.lock().unwrap().recv_timeout(Duration::from_secs(60));
+    });
+    department.proxy.fault_once(request, Fault::AfterForward(hook));
+    (ask, go)
+}
+
+#[test]
+fn the_other_instance_settles_what_a_killed_one_left() {
+    let department = Department::new();
+    let database = Database::Postgres(Postgres::shared().database());
+    let (one, two) = (department.instance(&database), department.instance(&database));
+    one.service.run();
+    two.service.run();
+    one.done("POST", "/users", &json!({"name": "dirk-a"}));
+    // Known to both at once.
+    two.done("GET", "/users/dirk-a", &json!(null));
+    let (asked, go) = hold(&department, "CreateAccessKey");
+    std::thread::scope(|threads| {
+        threads.spawn(|| one.ask("POST", "/users/dirk-a/keys", &json!(null)));
+        asked.recv_timeout(Duration::from_secs(30)).unwrap();
+        one.service.kill();
+        drop(go);
+    });
+    assert_eq!(department.in_iam().1.len(), 1, "the key is there, and nobody has its secret");
+    let took = department.accounted_for(&two, "killed");
+    assert!(department.in_iam().1.is_empty());
+    // Not before the other one's last request must have ended.
+    assert!(took > Duration::from_secs(10), "{took:?}");
+    let log = two.service.log();
+    assert!(log.contains("taken over"), "{log}");
+    two.done("POST", "/users/dirk-a/keys", &json!(null));
+    two.service.stop();
+}
+
+#[test]
+fn an_instance_that_is_cut_off_from_the_database_stops_acting() {
+    let department = Department::new();
+    let postgres = Postgres::shared();
+    let url = postgres.database();
+    let name = url.rsplit('/').next().unwrap().to_owned();
+    let wire = postgres.cutter();
+    let one = department.instance(&Database::Postgres(wire.url(&name)));
+    let two = department.instance(&Database::Postgres(url));
+    one.service.run();
+    two.service.run();
+    one.done("POST", "/users", &json!({"name": "dirk-a"}));
+    let (asked, go) = hold(&department, "CreateAccessKey");
+    std::thread::scope(|threads| {
+        let asking = threads.spawn(|| one.ask("POST", "/users/dirk-a/keys", &json!(null)));
+        asked.recv_timeout(Duration::from_secs(30)).unwrap();
+        wire.cut();
+        // AWS's answer arrives, but it can't be written down, so the secret is not shown.
+        drop(go);
+        let cut = Instant::now();
+        let answer = asking.join().unwrap();
+        if let Some((status, answer)) = answer {
+            assert!(status >= 500, "{status} {answer}");
+            assert!(answer.get("secret_access_key").is_none(), "{answer}");
+        }
+        // From 8 s after the last beat on it refuses everything.
+        while cut.elapsed() < Duration::from_secs(11) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        department.proxy.clear_calls();
+        let refused = one.ask("POST", "/users", &json!({"name": "dirk-b"})).unwrap();
+        assert_eq!(refused.0, 503, "{refused:?}");
+        assert_eq!(department.proxy.count("CreateUser"), 0, "AWS was not asked");
+    });
+    department.accounted_for(&two, "cut off");
+    assert!(department.in_iam().1.is_empty());
+    wire.heal();
+    // Back again, and at work.
+    let start = Instant::now();
+    while one
+        .ask("POST", "/users", &json!({"name": "dirk-b"}))
+        .is_none_or(|(status, _)| status != 200 && status != 201)
+    {
+        assert!(start.elapsed() < Duration::from_secs(30), "{}", one.service.log());
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    department.accounted_for(&two, "healed");
+    one.service.stop();
+    two.service.stop();
+}
