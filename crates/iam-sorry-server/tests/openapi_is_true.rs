@@ -64,7 +64,10 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     let document = service.get("/api/v1/openapi.json").unwrap().json();
     let operations = operations(&document);
     assert!(operations > 25, "{operations} operations");
-    assert!(said.contains(&format!("Operations: {0} selected / {1} total", operations - 1, operations)), "{said}");
+    assert!(
+        said.contains(&format!("Operations: {0} selected / {1} total", operations - 1, operations)),
+        "{said}"
+    );
     let me = service.api("GET", "/me", &token, &Value::Null).unwrap();
     assert_eq!(me.status, 200, "{me:?}");
     assert!(!service.log().contains("panicked"), "{}", service.log());
@@ -91,7 +94,8 @@ fn sign_in(service: &Service, name: &str) -> String {
 fn start(slapd: &Slapd, account: &Account) -> Service {
     let service = Service::new(Path::new(env!("CARGO_BIN_EXE_iam-sorryd")));
     let key = account.user_allowed("the-service", &["iam:*", "sts:*"]);
-    let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}"#;
+    let policy =
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}"#;
     for name in ["Boundary", "Reading"] {
         account.call("iam", "create_policy", json!({"PolicyName": name, "PolicyDocument": policy}));
     }

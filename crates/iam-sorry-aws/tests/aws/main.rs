@@ -9,4 +9,5 @@ mod policy;
 mod recovery;
 mod rotate;
 mod scene;
+mod service_users;
 mod tls;

@@ -60,6 +60,11 @@ impl Scene {
         Self::lacking(&[])
     }
 
+    /// With its database on this disk.
+    pub fn on(disk: &std::path::Path) -> Self {
+        Self { folder: tempfile::tempdir_in(disk).unwrap(), ..Self::new() }
+    }
+
     /// Without some actions in the service's policy.
     pub fn lacking(without: &[&str]) -> Self {
         let account = Ministack::shared().account();
