@@ -46,7 +46,8 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
         // It would end the session that everything else needs; tried below.
         .args(["--exclude-path", "/api/v1/logout"])
         .args(["--checks", "all", "--mode", "all", "--max-examples", EXAMPLES, "--seed", SEED])
-        .args(["--continue-on-failure", "--workers", "2", "--request-timeout", "60"])
+        // One worker: with several, CPython 3.11's parser fails in a thread now and then (recursion depth mismatch).
+        .args(["--continue-on-failure", "--workers", "1", "--request-timeout", "60"])
         .arg("--report-json-path")
         .arg(&report)
         .env_clear()
@@ -64,13 +65,12 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     let document = service.get("/api/v1/openapi.json").unwrap().json();
     let operations = operations(&document);
     assert!(operations > 25, "{operations} operations");
-    assert!(
-        said.contains(&format!("Operations: {0} selected / {1} total", operations - 1, operations)),
-        "{said}"
-    );
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let tried = format!("Operations: {} selected / {operations} total", operations - 1);
+    assert!(words.contains(&tried), "{said}");
     let me = service.api("GET", "/me", &token, &Value::Null).unwrap();
     assert_eq!(me.status, 200, "{me:?}");
-    assert!(!service.log().contains("panicked"), "{}", service.log());
+    assert!(!service.log().contains("panic"), "{}", service.log());
 
     let bye = service.api("POST", "/logout", &token, &Value::Null).unwrap();
     let promised = &document["paths"]["/api/v1/logout"]["post"]["responses"];

@@ -214,7 +214,7 @@ pub struct ExplainRequest {
     pub policy_arn: Option<String>,
     /// For credentials.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(minimum = 900, maximum = 4_294_967_295u32))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 4_294_967_295u32))]
     pub duration_seconds: Option<u32>,
 }
 
