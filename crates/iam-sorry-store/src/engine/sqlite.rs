@@ -207,9 +207,9 @@ pub(crate) struct InstanceLock {
 }
 
 impl Drop for InstanceLock {
+    /// A process that is just being started elsewhere in this program may hold a copy of the file for a moment (between
+    /// fork and exec), and closing ours would leave the lock to it (flock(2)).
     fn drop(&mut self) {
-        // Closing alone is not enough: a process that another thread is just starting has a copy of the descriptor until it
-        // executes its program, and with it the lock (flock(2)).
         let _ = self.file.unlock();
     }
 }
