@@ -23,6 +23,7 @@ pub mod rules;
 mod sessions;
 mod settings;
 mod sign_in;
+mod sign_in_texts;
 pub mod sinks;
 mod trail;
 mod users;
