@@ -24,6 +24,7 @@ mod sessions;
 mod settings;
 mod sign_in;
 pub mod sinks;
+mod tags;
 mod trail;
 mod users;
 
