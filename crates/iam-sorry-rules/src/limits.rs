@@ -1,6 +1,8 @@
 //! How large and how nested one rule may be. Cedar works through expressions by recursion, at loading and at every decision:
 //! a rule nested deeply enough would overflow the stack, which ends the whole process and can't be caught.
 
+use std::ops::Range;
+
 /// Brackets within brackets, and attributes of attributes. Real rules have a handful.
 const DEEPEST: usize = 32;
 /// Operators, attribute accesses and clauses of one rule. Lists in brackets count nothing, however long.
@@ -8,10 +10,17 @@ const MOST_OPERATORS: usize = 500;
 /// Arithmetic and negation nest one level each, and with larger frames, so they count for more.
 const ARITHMETIC: usize = 10;
 
-/// What is wrong with the text, with where; the first thing only, since the rest may follow from it.
+/// Cedar's first reading of a text takes a hundred times the text's size, so long files are read in pieces of this many
+/// bytes, or one rule more.
+const PIECE: usize = 64 << 10;
+
+/// The text in pieces of whole rules, or what is wrong with it, with where; the first thing only, since the rest may
+/// follow from it.
 ///
-/// This is no parser: it knows strings, comments, brackets and the end of a rule, and counts what could nest.
-pub(crate) fn check(text: &str) -> Result<(), (usize, String)> {
+/// This is no parser: it knows strings, comments, brackets and the end of a rule as Cedar's grammar has them, and counts
+/// what could nest.
+pub(crate) fn pieces(text: &str) -> Result<Vec<Range<usize>>, (usize, String)> {
+    let (mut pieces, mut begun) = (Vec::new(), 0);
     let bytes = text.as_bytes();
     let (mut depth, mut operators, mut chain, mut at) = (0_usize, 0_usize, 0_usize, 0);
     while let Some(byte) = bytes.get(at) {
@@ -20,7 +29,10 @@ pub(crate) fn check(text: &str) -> Result<(), (usize, String)> {
         match byte {
             b'"' => at = end_of_string(bytes, at),
             b'/' if bytes.get(at) == Some(&b'/') => {
-                at = bytes[at..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |end| at + end);
+                at = bytes[at..]
+                    .iter()
+                    .position(|b| matches!(b, b'\n' | b'\r'))
+                    .map_or(bytes.len(), |end| at + end);
             }
             b'(' | b'[' | b'{' => {
                 depth += 1;
@@ -31,7 +43,13 @@ pub(crate) fn check(text: &str) -> Result<(), (usize, String)> {
                 chain += 1;
             }
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            b';' => (depth, operators, chain) = (0, 0, 0),
+            b';' => {
+                (depth, operators, chain) = (0, 0, 0);
+                if at - begun >= PIECE {
+                    pieces.push(begun..at);
+                    begun = at;
+                }
+            }
             b',' => chain = 0,
             b'&' | b'|' | b'=' | b'<' | b'>' | b'!' | b'+' | b'-' | b'*' | b'/' | b'%' | b':' => {
                 // `&&`, `<=`, `::` are one; `!!` and `--` are two.
@@ -63,7 +81,8 @@ pub(crate) fn check(text: &str) -> Result<(), (usize, String)> {
             ));
         }
     }
-    Ok(())
+    pieces.push(begun..bytes.len());
+    Ok(pieces)
 }
 
 fn end_of_string(bytes: &[u8], from: usize) -> usize {
@@ -95,10 +114,13 @@ mod tests {
             "permit ü (ü".to_owned(),
         ];
         for text in good {
-            assert_eq!(check(&text), Ok(()), "{text:.80}");
+            let found = pieces(&text).unwrap();
+            assert_eq!(found.iter().map(|piece| &text[piece.clone()]).collect::<String>(), text);
+            assert_eq!(found.len(), 1 + text.len() / (PIECE + 38), "{text:.80}");
         }
         for (text, at) in [
             ("(".repeat(40), 32),
+            (format!("// a comment ends at either\r{}", "(".repeat(40)), 60),
             ("a && ".repeat(501), 2502),
             ("a.".repeat(33), 65),
             ("a.b,".repeat(501), 2001),
@@ -108,7 +130,7 @@ mod tests {
             ("if a then b else ".repeat(501), 8500),
             ("when {} ".repeat(501), 4000),
         ] {
-            assert_eq!(check(&text).map_err(|(at, _)| at), Err(at), "{text:.20}");
+            assert_eq!(pieces(&text).map_err(|(at, _)| at), Err(at), "{text:.20}");
         }
     }
 }

@@ -73,7 +73,11 @@ struct Placed<'a> {
     policy: Policy,
     file: &'a str,
     text: &'a str,
+    /// Where its piece of the text begins, from where Cedar counts.
+    from: usize,
     start: usize,
+    /// The line of `start`, from 1.
+    line: usize,
 }
 
 pub(crate) fn load(
@@ -89,13 +93,22 @@ pub(crate) fn load(
     }
     let mut placed = Vec::new();
     for (file, text) in files {
-        if let Err((offset, problem)) = limits::check(text) {
-            problems.push(RuleProblem::at(file, text, offset, problem, ""));
-            continue;
-        }
-        match PolicySet::from_str(text) {
-            Ok(set) => place(file, text, &set, &mut placed, &mut problems),
-            Err(errors) => problems.extend(errors.iter().map(|error| of_diagnostic(file, text, 0, error))),
+        let pieces = match limits::pieces(text) {
+            Ok(pieces) => pieces,
+            Err((offset, problem)) => {
+                problems.push(RuleProblem::at(file, text, offset, problem, ""));
+                continue;
+            }
+        };
+        for piece in pieces {
+            let from = piece.start;
+            let Some(inside) = text.get(piece) else { continue };
+            match PolicySet::from_str(inside) {
+                Ok(set) => place(file, text, from, &set, &mut placed, &mut problems),
+                Err(errors) => {
+                    problems.extend(errors.iter().map(|e| of_diagnostic(file, text, from, from, e)));
+                }
+            }
         }
     }
     validate(&placed, words, &mut problems);
@@ -120,13 +133,14 @@ pub(crate) fn load(
 fn place<'a>(
     file: &'a str,
     text: &'a str,
+    piece: usize,
     set: &PolicySet,
     placed: &mut Vec<Placed<'a>>,
     problems: &mut Vec<RuleProblem>,
 ) {
     if set.num_of_templates() > 0 {
         let hint = "Write a rule without ?principal and ?resource.";
-        problems.push(RuleProblem::at(file, text, 0, "templates are not used here".to_owned(), hint));
+        problems.push(RuleProblem::at(file, text, piece, "templates are not used here".to_owned(), hint));
     }
     // Cedar calls them policy0, policy1, ... in the order of the text.
     let number = |p: &&Policy| {
@@ -135,13 +149,18 @@ fn place<'a>(
     };
     let mut policies: Vec<_> = set.policies().collect();
     policies.sort_by_key(number);
-    let mut from = 0;
+    let mut from = piece;
+    // Counted on from rule to rule: from the top each time, long files would take minutes.
+    let newlines = |from: usize, to: usize| text.as_bytes()[from..to].iter().filter(|b| **b == b'\n').count();
+    let (mut line, mut counted) = (1 + newlines(0, piece), piece);
     for policy in policies {
         let source = policy.to_cedar().unwrap_or_default();
         let start = text.get(from..).and_then(|rest| rest.find(&source)).map_or(from, |at| from + at);
+        line += newlines(counted, start);
+        counted = start;
         from = (start + source.len()).min(text.len());
         let policy = policy.new_id(PolicyId::new(placed.len().to_string()));
-        placed.push(Placed { policy, file, text, start });
+        placed.push(Placed { policy, file, text, from: piece, start, line });
     }
 }
 
@@ -161,7 +180,7 @@ fn validate(placed: &[Placed<'_>], words: &Vocabulary, problems: &mut Vec<RulePr
         .chain(warnings)
         .filter_map(|(id, diagnostic)| {
             let one = of(id)?;
-            Some(of_diagnostic(one.file, one.text, one.start, diagnostic))
+            Some(of_diagnostic(one.file, one.text, one.from, one.start, diagnostic))
         })
         .collect();
     // The same mistake is found once for every kind of request that the rule could apply to.
@@ -170,15 +189,16 @@ fn validate(placed: &[Placed<'_>], words: &Vocabulary, problems: &mut Vec<RulePr
     problems.extend(found);
 }
 
-/// A mistake that Cedar found; where it doesn't say where, it is at `start`.
+/// A mistake that Cedar found, counting from `from`; where it doesn't say where, it is at `start`.
 fn of_diagnostic(
     file: &str,
     text: &str,
+    from: usize,
     start: usize,
     diagnostic: &(impl Diagnostic + ?Sized),
 ) -> RuleProblem {
-    let offset =
-        diagnostic.labels().and_then(|mut labels| labels.next()).map_or(start, |label| label.offset());
+    let label = diagnostic.labels().and_then(|mut labels| labels.next());
+    let offset = label.map_or(start, |label| from + label.offset());
     let said = diagnostic.to_string();
     // "for policy `17`, ..." names our own numbering.
     let said = match said.strip_prefix("for policy `").and_then(|rest| rest.split_once('`')) {
@@ -190,7 +210,7 @@ fn of_diagnostic(
 }
 
 fn describe(one: &Placed<'_>, names: &mut HashSet<String>, problems: &mut Vec<RuleProblem>) -> Rule {
-    let Placed { policy, file, text, start } = one;
+    let Placed { policy, file, text, start, .. } = one;
     let mut problem =
         |what: String, hint: &str| problems.push(RuleProblem::at(file, text, *start, what, hint));
     let printable = |s: &str, most: usize| s.chars().count() <= most && !s.chars().any(char::is_control);
@@ -200,7 +220,7 @@ fn describe(one: &Placed<'_>, names: &mut HashSet<String>, problems: &mut Vec<Ru
             problem(format!("@id must be 1 to {LONGEST_NAME} printable characters"), "");
             String::new()
         }
-        None => format!("{file}:{}", RuleProblem::at(file, text, *start, String::new(), "").line),
+        None => format!("{file}:{}", one.line),
     };
     if !name.is_empty() && !names.insert(name.clone()) {
         problem(format!("there are two rules called {name:?}"), "Give each rule its own @id.");

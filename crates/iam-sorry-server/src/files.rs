@@ -1,6 +1,6 @@
 //! The one place where the service's programs make files: private, whole, and never over what is there.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -25,4 +25,35 @@ pub fn make(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let _ = std::fs::remove_file(path);
     }
     written
+}
+
+/// Opens a file of lines to add to it, made where it isn't there; never through a symbolic link.
+///
+/// # Errors
+/// The system's.
+pub fn open_to_append(path: &Path, mode: u32) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(mode)
+        .custom_flags(flags.bits() as i32)
+        .open(path)
+}
+
+/// Gives a file another name.
+///
+/// # Errors
+/// The system's.
+pub fn set_aside(path: &Path, name: &Path) -> io::Result<()> {
+    std::fs::rename(path, name)
+}
+
+/// Opens a file for output that somebody asked for by name; what was in it is gone.
+///
+/// # Errors
+/// The system's.
+pub fn output(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }

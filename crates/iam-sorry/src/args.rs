@@ -1,14 +1,16 @@
 //! The command line as clap sees it: help, completions and man pages all come from here.
 
 mod original;
+mod parts;
 mod service;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 pub use original::{Later, Seed};
+pub use parts::*;
 pub use service::*;
 
 const EXAMPLES: &str = "\
@@ -19,6 +21,12 @@ The main job, in three commands:
       temporary credentials of IAM user 'admin', in profile 'admin'
   aws --profile admin sts get-caller-identity
       they really are admin's
+
+Where your department runs a service, in two:
+  iam-sorry login https://keys.example.edu
+      sign in with your SSH key; no browser, no manager's keys
+  iam-sorry admin
+      the same credentials, through the service
 
 Exit status:
   0    success
@@ -419,70 +427,6 @@ Examples:
         /// A verb; without one, the page of the whole program.
         verb: Option<String>,
     },
-}
-
-/// Which policy.
-#[derive(Args, Debug)]
-pub struct PolicyArgs {
-    /// IAM users that the manager may get credentials for: names or patterns, with their path if they have one.
-    #[arg(long, value_name = "PATTERN", default_value = "*", value_delimiter = ',', num_args = 1..)]
-    pub users: Vec<String>,
-    /// Account number.
-    #[arg(long, default_value = "*")]
-    pub account: String,
-    /// Partition: aws, aws-cn, aws-us-gov, ... [default: the region's].
-    #[arg(long)]
-    pub partition: Option<String>,
-    /// Also what 'rotate' needs.
-    #[arg(long)]
-    pub rotate: bool,
-    /// The users PREFIX and PREFIX-*, instead of --users.
-    #[arg(long, value_name = "PREFIX", conflicts_with = "users")]
-    pub namespace: Option<String>,
-    /// Also make users of the namespace, each with the permissions boundary.
-    #[arg(long, requires = "namespace")]
-    pub create_users: bool,
-    /// Name or ARN of the managed policy that is the most those users can ever do.
-    #[arg(long, value_name = "POLICY", requires = "create_users", default_value = DEFAULT_BOUNDARY)]
-    pub boundary: String,
-}
-
-/// The managed policy that users made by a manager are bounded by, where no other is named.
-pub const DEFAULT_BOUNDARY: &str = "iam-sorry-boundary";
-
-#[derive(Subcommand, Debug)]
-pub enum Recipients {
-    /// Fingerprints of the keys that open a profile
-    List {
-        /// The profile, as its section is called.
-        #[arg(value_name = "PROFILE")]
-        target: String,
-    },
-    /// Let another SSH key open it
-    Add {
-        /// The profile, as its section is called.
-        #[arg(value_name = "PROFILE")]
-        target: String,
-        /// The other key: its private key file, its .pub file, or its fingerprint in the agent.
-        key: String,
-    },
-    /// Stop a key from opening it (rotate the AWS key afterwards)
-    Remove {
-        /// The profile, as its section is called.
-        #[arg(value_name = "PROFILE")]
-        target: String,
-        /// Its fingerprint (SHA256:...) or .pub file.
-        key: String,
-    },
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug)]
-pub enum CompletionShell {
-    Bash,
-    Elvish,
-    Fish,
-    Powershell,
-    Zsh,
 }
 
 #[cfg(test)]

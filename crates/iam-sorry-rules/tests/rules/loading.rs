@@ -157,3 +157,25 @@ fn rules_nested_beyond_reason_do_no_harm() {
         }
     }
 }
+
+/// A long file is read in pieces: a mistake far down is told with its place in the whole.
+#[test]
+fn places_in_long_files_are_right() {
+    let rule = "permit (principal in IamSorry::Group::\"a;b\", action, resource); // ; \"\n";
+    let many = rule.repeat(1200);
+    assert!(many.len() > 70_000);
+    let syntax = load(&format!("{many}\n  permit (principal;\n{rule}")).unwrap_err();
+    assert!(syntax.iter().any(|p| p.starts_with("lab.cedar:1202:")), "{syntax:?}");
+    let schema =
+        load(&format!("{many}\npermit (principal, action, resource)\nwhen {{ principal.age > 1 }};"))
+            .unwrap_err();
+    assert!(schema.iter().any(|p| p.starts_with("lab.cedar:1203:8: ")), "{schema:?}");
+    assert_eq!(rules(&many).len(), 1200);
+    let name = decide(
+        &rules(&format!("{many}\nforbid (principal, action, resource);")),
+        &person("x", &[]),
+        Action::ShowUser,
+        "dirk",
+    );
+    assert_eq!(name.texts(), ["the rule at lab.cedar:1202 forbids it"]);
+}

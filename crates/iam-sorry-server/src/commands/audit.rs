@@ -2,9 +2,8 @@
 //! needs neither the service nor its database.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
@@ -189,8 +188,8 @@ fn export(arguments: &Export) -> Result<(), Failure> {
 }
 
 fn new_file(path: &Path) -> Result<io::BufWriter<File>, Failure> {
-    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    made.map(io::BufWriter::new)
+    crate::files::output(path)
+        .map(io::BufWriter::new)
         .map_err(|error| Failure::new(format!("{} can't be written: {error}", path.display())))
 }
 

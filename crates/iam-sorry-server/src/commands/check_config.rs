@@ -1,6 +1,6 @@
 //! `iam-sorryd check-config`: what is wrong, before the service is started with it.
 
-use super::serve::way_to_aws;
+use super::serve::{runtime, way_to_aws};
 use super::{ConfigFile, Failure, print};
 use crate::config::Config;
 use crate::login::Ways;
@@ -11,16 +11,25 @@ use crate::services::rules::LiveRules;
 pub struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
+
+    /// Also ask the directory: its certificate, the service's account in it, and whether the bases are there
+    #[arg(long)]
+    online: bool,
 }
 
-/// Reads the file and everything that it names on this machine; asks no other machine, changes nothing, shows no secret.
+/// Reads the file and everything that it names on this machine; asks no other machine unless told to, changes nothing, shows
+/// no secret.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = arguments.file.load()?;
     let rules = LiveRules::open(config.rules.clone(), config.rules_settings())
         .map_err(|p| Failure::found(p.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     way_to_aws(&config.aws)?;
     config.store_settings().map_err(Failure::found)?;
-    Ways::new(&config.login).map_err(Failure::found)?;
+    let ways = Ways::new(&config.login).map_err(Failure::found)?;
+    if let Some(directory) = ways.directory.filter(|_| arguments.online) {
+        let tried = runtime()?.block_on(directory.try_out());
+        tried.map_err(|e| Failure::found(format!("login.ldap: {e}")))?;
+    }
     print(summary(&config, rules.status().rules))
 }
 

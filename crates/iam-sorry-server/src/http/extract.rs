@@ -260,6 +260,15 @@ mod tests {
         assert!(!has_nul(br#"\"#));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn nul_is_found_exactly_where_it_is(text in proptest::collection::vec("[\\PC\"\\\\u0]|\\u{0}", 0..6)) {
+            let text = text.concat();
+            let json = serde_json::json!({ "name": text }).to_string();
+            proptest::prop_assert_eq!(has_nul(json.as_bytes()), text.contains('\0'));
+        }
+    }
+
     #[test]
     fn no_value_comes_back_in_an_error() {
         let error = serde_json::from_str::<iam_sorry_core::api::CreateUser>(r#"{"name": {"hunter2": 1}}"#)

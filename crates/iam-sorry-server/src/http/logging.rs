@@ -70,4 +70,9 @@ pub fn start(settings: LogSettings) {
         LogFormat::Text => registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init(),
     };
     drop(started);
+    // A panic's own text may hold anything that was at hand; where it happened is enough to find it.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a mistake of the program's: panic");
+    }));
 }

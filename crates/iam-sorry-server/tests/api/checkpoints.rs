@@ -5,9 +5,11 @@ use std::process::Command;
 
 use iam_sorry_core::api::ExportFormat;
 use iam_sorry_server::services::ExportLines;
-use iam_sorry_server::services::checkpoints::CheckpointError;
+use iam_sorry_server::services::checkpoints::{AuditSettings, CheckpointError, Checkpointer};
+use iam_sorry_store::{Settings, Store};
+use testkit::Postgres;
 
-use super::trail::{Trail, signer, verify};
+use super::trail::{NOW, Trail, event, signer, verify};
 
 async fn export(trail: &Trail) -> String {
     let mut lines = ExportLines::part(trail.store.clone(), ExportFormat::Jsonl, 1, u64::MAX);
@@ -101,4 +103,36 @@ async fn a_part_of_the_trail_and_ocsf_say_what_they_are() {
         assert!(event["class_uid"].is_u64(), "{line}");
     }
     assert_eq!(text.lines().count(), 20);
+}
+
+/// Two instances on one database: each checkpoint names the one before, so only one of them may sign at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_make_one_chain_of_checkpoints() {
+    let settings = Settings::postgres(Postgres::shared().database().into(), None).unwrap();
+    Store::migrate(&settings).unwrap();
+    let both = ["one", "two"].map(|name| {
+        let store = Store::open(&settings, name).unwrap();
+        let checkpointer = Checkpointer::new(store.clone(), signer(), &AuditSettings::default(), || NOW);
+        (store, checkpointer)
+    });
+    let working = both.iter().map(|(store, checkpointer)| async move {
+        for n in 0..40 {
+            store.record(vec![event(n)]).await.unwrap();
+            checkpointer.sign_now().await.unwrap();
+            if n % 10 == 9 {
+                store.release("checkpoints").await.unwrap(); // the other one's turn
+            }
+        }
+    });
+    futures_util::future::join_all(working).await;
+    both[0].0.release("checkpoints").await.unwrap();
+    both[1].1.sign_now().await.unwrap();
+    let mut lines = ExportLines::part(both[0].0.clone(), ExportFormat::Jsonl, 1, u64::MAX);
+    let mut text = String::new();
+    while let Some(part) = lines.next().await.unwrap() {
+        text.push_str(&part);
+    }
+    let report = verify(text.lines());
+    assert!(report.is_sound(), "{:?}", report.findings);
+    assert_eq!((report.records, report.signed_to), (80, Some(80)));
 }

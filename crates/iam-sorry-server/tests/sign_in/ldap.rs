@@ -225,6 +225,33 @@ async fn groups_nest_go_in_circles_and_come_in_other_kinds() {
     assert_eq!(person.groups, ["interns", "physics"]);
 }
 
+/// With some of a person's groups left out, a rule that forbids one of them would be missed.
+#[tokio::test]
+async fn groups_that_can_not_all_be_had_are_no_groups_to_decide_by() {
+    let slapd = Slapd::department();
+    let setup = Setup::plain(&slapd);
+    let directory = setup.directory();
+    let (alice, groups) = (slapd.person_dn("alice"), slapd.groups_base());
+    let group = |n: u32| {
+        format!(
+            "dn: cn=g{n},{groups}\nchangetype: add\nobjectClass: groupOfNames\ncn: g{n}\nmember: {alice}\n\n"
+        )
+    };
+    slapd.modify(&(0..450).map(group).collect::<String>());
+    assert_eq!(setup.sign_in(&directory, "alice", "alice-password").await.unwrap().groups.len(), 451);
+    // Beyond slapd's own limit of 500 entries it gives the first 500, and says so.
+    slapd.modify(&(450..600).map(group).collect::<String>());
+    assert_eq!(setup.sign_in(&directory, "alice", "alice-password").await, refused(Why::TooManyGroups));
+    assert!(setup.sign_in(&directory, "bob", "bob-password").await.is_ok());
+
+    // Deeper than anybody nests on purpose.
+    let mut inner = slapd.person_dn("bob");
+    for depth in 0..25 {
+        inner = slapd.add_group(&format!("deep-{depth}"), &[&inner]);
+    }
+    assert_eq!(setup.sign_in(&directory, "bob", "bob-password").await, refused(Why::TooManyGroups));
+}
+
 /// Whoever may make groups somewhere makes one of a name that opens doors elsewhere.
 #[tokio::test]
 async fn groups_of_one_name_in_two_places_are_not_one_group() {

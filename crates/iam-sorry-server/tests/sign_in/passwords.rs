@@ -90,6 +90,24 @@ async fn guessing_ends_soon_whatever_the_spelling() {
 }
 
 #[tokio::test]
+async fn guesses_at_the_same_time_are_no_more_than_guesses_in_a_row() {
+    let (_slapd, rig) = department();
+    let rig = std::sync::Arc::new(rig);
+    let guess = |_| {
+        let rig = rig.clone();
+        tokio::spawn(async move { rig.by_password("alice", "wrong", HERE).await.unwrap_err().code })
+    };
+    let mut tried = 0;
+    for guess in (0..40).map(guess).collect::<Vec<_>>() {
+        match guess.await.unwrap() {
+            ProblemCode::SignInRefused => tried += 1,
+            other => assert_eq!(other, ProblemCode::TooManyRequests),
+        }
+    }
+    assert_eq!(tried, 5);
+}
+
+#[tokio::test]
 async fn a_class_behind_one_address_gets_in() {
     let (_slapd, rig) = department();
     for _ in 0..60 {

@@ -32,8 +32,15 @@ async fn a_session_is_found_by_its_tokens_hash(rig: &Rig) {
     store.touch_session(&made.id, 500).await.unwrap();
     store.touch_session(&made.id, 400).await.unwrap(); // a clock that stepped back
     made.last_used_ms = 500;
-    assert_eq!(store.session(&made.id).await.unwrap(), Some(made));
+    assert_eq!(store.session(&made.id).await.unwrap(), Some(made.clone()));
     store.touch_session("nothing", 1).await.unwrap();
+
+    let mut known_now = made.identity.clone();
+    known_now.groups.push("new-lab".into());
+    store.set_session_identity(&made.id, &known_now).await.unwrap();
+    let somebody_else = session("bert", 100).identity;
+    store.set_session_identity(&made.id, &somebody_else).await.unwrap();
+    assert_eq!(store.session(&made.id).await.unwrap().unwrap().identity, known_now, "never another person's");
 
     let mut bare = session("bert", 100);
     bare.form_hash = None;

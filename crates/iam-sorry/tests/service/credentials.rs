@@ -88,9 +88,7 @@ fn a_role_under_the_persons_name() {
     alice.run(&["refresh", "lab"]).ok();
     assert_ne!(alice.field("lab", "aws_session_token"), before);
     // A profile of something else is not overwritten.
-    alice
-        .home
-        .write_credentials("[mine]\naws_access_key_id = AKIAMINE\naws_secret_access_key = mine\n".to_owned());
+    alice.home.write_credentials("[mine]\naws_access_key_id = AKIAMINE\naws_secret_access_key = mine\n");
     alice.run(&["refresh", "--role", &department.role, "--as", "mine"]).exits(2).says(&["not overwritten"]);
 }
 

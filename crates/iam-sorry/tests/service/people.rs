@@ -88,3 +88,35 @@ fn a_class_from_a_file() {
     let runs = alice.home.path().join(".local/state/iam-sorry/runs");
     assert_eq!(std::fs::read_dir(runs).unwrap().count(), 1, "the first file's, which never succeeded");
 }
+
+/// kill -9 in the middle of a class: run again, everybody is there once.
+#[test]
+fn a_class_whose_run_was_killed_is_taken_up_again() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::Stdio;
+    let department = Department::new();
+    let alice = department.signed_in("alice");
+    let file = alice.home.path().join("class.txt");
+    let names: Vec<String> = (1..=40).map(|n| format!("dirk-k{n:02}")).collect();
+    std::fs::write(&file, names.join("\n")).unwrap();
+    let path = file.display().to_string();
+    let arguments = ["users", "create", "--file", &path];
+    let mut child = alice.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let made =
+        lines.by_ref().map(|line| line.unwrap()).filter(|line| line.ends_with(": created")).take(7).count();
+    assert_eq!(made, 7);
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let again = alice.run(&arguments).ok();
+    let counted: Vec<usize> = again.out.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(counted.iter().sum::<usize>(), 40, "{}", again.out);
+    assert!(counted[1] >= 7, "{}", again.out);
+    let listed = alice.run(&["users", "list", "--json"]).ok().out;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let mut found: Vec<&str> =
+        listed.as_array().unwrap().iter().filter_map(|user| user["name"].as_str()).collect();
+    found.sort_unstable();
+    assert_eq!(found, names);
+}

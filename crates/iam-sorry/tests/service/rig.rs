@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
-use testkit::{Account, Home, Ministack, Service, Slapd, SshAgent, service_program};
+use testkit::{Account, Home, Ministack, Service, Slapd, SshAgent, TestCa, service_program};
 
 use crate::machine::Ended;
 
@@ -53,7 +53,28 @@ pub struct Person {
 }
 
 impl Department {
+    /// Runs on plain loopback.
     pub fn new() -> Department {
+        let department = Department::prepare("{origin}", "");
+        department.service.run();
+        department
+    }
+
+    /// Runs with a certificate of `ca`'s; gives its origin too.
+    pub fn with_tls(ca: &TestCa) -> (Department, String) {
+        let certificate = ca.issue_loopback();
+        let tls = format!(
+            "[http.tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+            certificate.certificate.display(),
+            certificate.key.display()
+        );
+        let department = Department::prepare("https://{address}", &tls);
+        department.service.launch();
+        let origin = format!("https://{}", department.service.address());
+        (department, origin)
+    }
+
+    fn prepare(origin: &str, tls: &str) -> Department {
         let account = Ministack::shared().account();
         let policies: Vec<String> =
             ["Reading", "Writing", "Boundary"].iter().map(|name| make_policy(&account, name)).collect();
@@ -68,6 +89,9 @@ impl Department {
         let key = account.user_allowed("the-service", &["iam:*", "sts:*"]);
         let slapd = Slapd::department();
         let service = Service::new(service_program());
+        let key_file = service.dir().join("audit.key").display().to_string();
+        let made = service.command(&["audit", "new-key", &key_file]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         service.write("aws-secret", &key.secret);
         service.write("bind-password", slapd.service_password());
         service.write("rules/department.cedar", RULES);
@@ -76,11 +100,16 @@ impl Department {
 name = "Physics AWS"
 
 [http]
-origin = "{{origin}}"
+origin = "{origin}"
 listen = "{{address}}"
-
+{tls}
 [store]
 path = "{{dir}}/store.db"
+
+[audit]
+key_file = "{{dir}}/audit.key"
+checkpoint_records = 5
+checkpoint_seconds = 1
 
 [aws]
 region = "us-east-1"
@@ -126,13 +155,17 @@ arn = "{role}"
         let path = service.write("iam-sorryd.toml", &config).display().to_string();
         let migrated = service.command(&["migrate", "--config", &path]);
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
-        service.run();
         Department { account, slapd, service, policies, role }
     }
 
     /// A machine with an SSH key in its agent, which the directory knows as `name`'s.
     pub fn person(&self, name: &str) -> Person {
-        let person = Person::new(&self.service.origin(), self.account.endpoint());
+        self.person_at(name, &self.service.origin())
+    }
+
+    /// The same where the service is reached otherwise.
+    pub fn person_at(&self, name: &str, origin: &str) -> Person {
+        let person = Person::new(origin, self.account.endpoint());
         let public = std::fs::read_to_string(person.key.with_extension("pub")).unwrap();
         // Without the comment: one with it is found too, but not within the same half minute as another.
         let plain: Vec<&str> = public.split_whitespace().take(2).collect();

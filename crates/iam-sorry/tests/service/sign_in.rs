@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use testkit::TestCa;
+
 use crate::machine::Ended;
 use crate::rig::{Department, PASSPHRASE, Person};
 
@@ -32,6 +34,10 @@ fn by_ssh_key_and_out_again() {
     let token = state["sessions"][0]["token"].as_str().unwrap().to_owned();
     let key = alice.home.fingerprint(&alice.key);
     assert_eq!(state["sessions"][0]["key"], key.as_str());
+
+    let doctor = alice.run(&["doctor", "--offline"]);
+    let session = format!("session: at {origin} as alice, for ");
+    assert!(doctor.out.contains(&session), "{}", doctor.out);
 
     let row = alice.run(&["sessions", "list"]).ok().out;
     assert!(row.contains("this one") && row.contains("127.0.0.1"), "{row}");
@@ -147,4 +153,29 @@ fn a_registered_key_signs_in_until_it_is_taken_out() {
     laptop.run(&["whoami"]).exits(3).says(&["Your session has ended"]);
     alice.run(&["ssh-keys", "remove", &public]).ok();
     laptop.run(&["login", &laptop.origin]).exits(4);
+}
+
+/// Over TLS, with a certificate authority of the department's own; nothing is said to a service that can't prove who it is.
+#[test]
+fn over_tls() {
+    let ca = TestCa::new();
+    let (department, origin) = Department::with_tls(&ca);
+    let alice = department.person_at("alice", &origin);
+    let (ca_file, other) = (ca.file().display().to_string(), TestCa::new());
+    let begun = std::time::Instant::now();
+    loop {
+        let login = alice.run(&["login", &origin, "--ca-file", &ca_file]);
+        if login.code == Some(0) {
+            break;
+        }
+        let waited = begun.elapsed().as_secs();
+        assert!(waited < 60, "{login:?}\n{}", department.service.log());
+    }
+    let mut whoami = alice.command(&["whoami"]);
+    whoami.env("IAM_SORRY_CA_FILE", &ca_file);
+    Ended::from(whoami.output().unwrap()).ok().prints(&["alice"]);
+    alice.run(&["whoami"]).exits(4).says(&["The TLS connection to", "--ca-file FILE"]);
+    let other_file = other.file().display().to_string();
+    alice.run(&["whoami", "--ca-file", &other_file]).exits(4).says(&["The TLS connection to"]);
+    alice.run(&["whoami", "--ca-file", "/nonexistent"]).exits(2);
 }

@@ -57,6 +57,35 @@ fn mine_and_everybodys() {
     assert!(first["class_uid"].is_u64(), "{first}");
 }
 
+/// Signed checkpoints of the real service, verified with its public key alone.
+#[test]
+fn an_export_is_verified_with_the_public_key() {
+    let department = Department::new();
+    let erin = department.signed_in("erin");
+    let path = erin.home.path().join("trail.jsonl").display().to_string();
+    let key = department.service.dir().join("audit.key.pub").display().to_string();
+    let begun = std::time::Instant::now();
+    let verified = loop {
+        erin.run(&["audit", "export", "--all", "-o", &path]).ok();
+        let verified = erin.run(&["audit", "verify", &path, "--key", &key]);
+        if verified.code == Some(0) {
+            break verified;
+        }
+        assert!(begun.elapsed().as_secs() < 60, "no checkpoint yet: {verified:?}");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    };
+    verified.prints(&["checkpoints, the last one for record", "Nothing is missing, changed or out of place"]);
+    let other = department.service.dir().join("other.key").display().to_string();
+    assert!(department.service.command(&["audit", "new-key", &other]).status.success());
+    let other = other + ".pub";
+    erin.run(&["audit", "verify", &path, "--key", &other])
+        .exits(1)
+        .says(&["signed with a key that was not given"]);
+    // iam-sorryd says the same of it.
+    let daemon = department.service.command(&["audit", "verify", &path, "--key", &key]);
+    assert!(daemon.status.success(), "{}", String::from_utf8_lossy(&daemon.stderr));
+}
+
 #[test]
 fn files_that_are_no_export() {
     let home = testkit::Home::new();

@@ -1,10 +1,12 @@
 //! Connections to the directory: TLS that is never given up, fail-over, one shared connection that searches, and a new
 //! one for each password, so that no answer of one person's bind can be taken for another's.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchEntry, SearchOptions, StdStream};
 use rustls::pki_types::CertificateDer;
@@ -93,8 +95,8 @@ impl Connections {
     pub async fn search(&self, query: &Query<'_>) -> Result<Vec<SearchEntry>, Failure> {
         for last in [false, true] {
             let mut ldap = self.searching().await?;
-            let searched =
-                tokio::time::timeout(self.timeout * 2, search(&mut ldap, query, self.timeout)).await;
+            let searching = guarded(search(&mut ldap, query, self.timeout));
+            let searched = tokio::time::timeout(self.timeout * 2, searching).await;
             match searched {
                 Ok(Err(LdapError::LdapResult { result })) if result.rc == SIZE_LIMIT => {
                     return Err(Failure::TooMany);
@@ -151,7 +153,7 @@ impl Connections {
             stream.finish().await.success()?;
             Ok::<_, LdapError>(Some(entries))
         };
-        match tokio::time::timeout(self.timeout * 6, all).await {
+        match tokio::time::timeout(self.timeout * 6, guarded(all)).await {
             Ok(Ok(Some(entries))) => Ok(entries),
             Ok(Ok(None)) => Err(Failure::TooMany),
             Ok(Err(LdapError::LdapResult { result })) => Err(Failure::Answer(result.to_string())),
@@ -207,7 +209,7 @@ impl Connections {
         for step in 0..self.servers.len() {
             let index = (first + step) % self.servers.len();
             let Some(server) = self.servers.get(index) else { continue };
-            match tokio::time::timeout(self.timeout, self.connect(server)).await {
+            match tokio::time::timeout(self.timeout, guarded(self.connect(server))).await {
                 Ok(Ok(ldap)) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(ldap);
@@ -251,6 +253,12 @@ impl Connections {
     }
 }
 
+/// The LDAP library panics over some answers that no directory gives. A panic is no answer.
+async fn guarded<T>(asking: impl Future<Output = Result<T, LdapError>>) -> Result<T, LdapError> {
+    let caught = AssertUnwindSafe(asking).catch_unwind().await;
+    caught.unwrap_or_else(|_| Err(std::io::Error::other("an answer that can't be read").into()))
+}
+
 async fn search(
     ldap: &mut Ldap,
     query: &Query<'_>,
@@ -270,9 +278,7 @@ async fn search(
 }
 
 async fn bind(ldap: &mut Ldap, dn: &str, password: &str, timeout: Duration) -> Result<Bind, Failure> {
-    let answer = ldap
-        .with_timeout(timeout)
-        .simple_bind(dn, password)
+    let answer = guarded(ldap.with_timeout(timeout).simple_bind(dn, password))
         .await
         .map_err(|error| Failure::Connection(error.to_string()))?;
     match answer.rc {

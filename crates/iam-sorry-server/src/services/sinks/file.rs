@@ -3,9 +3,9 @@
 //! Rotation is renaming: the next batch goes into a new file. A file that is gone altogether, or shorter than what was
 //! written, was not rotated (vault#31718): that is recorded, and everything it held is written again.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,6 +13,7 @@ use iam_sorry_core::audit::export_header;
 
 use super::settings::FileSettings;
 use super::{Batch, Line, SinkError};
+use crate::files;
 
 /// No line is longer; the end of a file is looked through so far for its last record.
 const LONGEST_LINE: u64 = 256 * 1024;
@@ -153,7 +154,7 @@ impl FileTarget {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let mut aside = self.path.clone().into_os_string();
         aside.push(format!(".damaged-{now}"));
-        let kept = match std::fs::rename(&self.path, &aside) {
+        let kept = match files::set_aside(&self.path, Path::new(&aside)) {
             Ok(()) => "it is kept as .damaged, and",
             Err(_) => "it can't be renamed;",
         };
@@ -167,15 +168,7 @@ impl FileTarget {
 impl Open {
     /// Opens or creates it, never through a symbolic link, and cuts off half a line that a crash left.
     fn at(path: &Path, mode: u32) -> Result<Self, SinkError> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(mode)
-            .custom_flags(
-                rustix::fs::OFlags::NOFOLLOW.bits() as i32 | rustix::fs::OFlags::CLOEXEC.bits() as i32,
-            )
-            .open(path)?;
+        let mut file = files::open_to_append(path, mode)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(SinkError::Refused("it is not a file".to_owned()));

@@ -180,7 +180,8 @@ impl Feeder {
         }
     }
 
-    /// Sends the next batch; false where there was nothing to send.
+    /// Sends the next batch; whether there may be more at once. Where there is not, what comes up within the next moment goes
+    /// together: one flush, one request.
     async fn step(&mut self) -> Result<bool, SinkError> {
         if !self.is_ours().await? {
             self.at = None;
@@ -197,13 +198,14 @@ impl Feeder {
             self.save_if_due(Duration::ZERO).await?;
             return Ok(false);
         }
+        let full = next.record - at.record >= u64::from(BATCH);
         match tokio::time::timeout(PATIENCE, self.target.deliver(batch)).await {
             Ok(delivered) => delivered?,
             Err(_) => return Err(SinkError::TimedOut),
         }
         self.at = Some(next);
         self.save_if_due(SAVE_EVERY).await?;
-        Ok(true)
+        Ok(full)
     }
 
     /// Whether this instance feeds the sink; asked again long before the answer expires.

@@ -18,7 +18,7 @@ pub struct SinkSettings {
     /// Whether actions stop while it is too far behind. Reading goes on.
     #[serde(default)]
     pub required: bool,
-    /// Too far is more records than this (default 10,000) ...
+    /// Too far is more records than this (default 100,000) ...
     #[serde(default = "records")]
     pub most_records_behind: u64,
     /// ... or behind for more seconds than this (default 60).
@@ -156,7 +156,7 @@ impl Target {
 }
 
 fn records() -> u64 {
-    10_000
+    100_000
 }
 
 fn seconds() -> u64 {
@@ -177,10 +177,23 @@ mod tests {
         Ok(settings)
     }
 
+    proptest::proptest! {
+        #[test]
+        fn nothing_goes_in_the_clear_to_another_machine(host in "[a-z0-9.:@\\[\\]-]{1,30}", port in 0u32..70_000) {
+            for url in [format!("http://{host}/x"), format!("http://{host}:{port}/x")] {
+                if let Ok(target) = Target::parse(&url) {
+                    let own = target.host == "localhost"
+                        || target.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+                    proptest::prop_assert!(own && !target.https, "{url}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn each_sink_is_one_thing() {
         let sink = of("name = \"local\"\nrequired = true\nfile = { path = \"/var/log/a.jsonl\" }").unwrap();
-        assert_eq!((sink.most_records_behind, sink.most_seconds_behind), (10_000, 60));
+        assert_eq!((sink.most_records_behind, sink.most_seconds_behind), (100_000, 60));
         of("name = \"s\"\nsyslog = { socket = \"/dev/log\" }").unwrap();
         of("name = \"h\"\nhttp = { url = \"http://127.0.0.1:1/x\" }").unwrap();
         for wrong in [

@@ -2,6 +2,7 @@
 
 mod job;
 mod manager;
+mod through;
 
 use std::collections::BTreeSet;
 
@@ -23,11 +24,12 @@ use crate::commands::service as through_service;
 use crate::failure::{Failure, Kind, Result};
 use crate::profile::{EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, ROLE, SECRET, SERVER, TOKEN};
 use crate::progress::Bars;
-use crate::service::{self, Client};
+use crate::service;
 use crate::terminal;
 
 use job::Job;
 pub use manager::{Manager, mfa, no_manager};
+use through::{Help, Maker, Service, with_service};
 
 /// Refreshes under way at the same time; IAM's rate limits are per account, so more would only be throttled.
 const AT_ONCE: usize = 8;
@@ -211,35 +213,6 @@ struct Done {
     without_mfa: bool,
 }
 
-/// A department service with the person's session.
-struct Service(Client);
-
-impl Service {
-    fn open(app: &App, origin: &Origin) -> Result<Self> {
-        let (client, name) = service::signed_in(app, origin)?;
-        through_service::say_who(app, &client, name.as_deref());
-        Ok(Self(client))
-    }
-
-    fn with(self, cancel: &Cancel) -> Self {
-        Self(self.0.with_cancel(cancel.clone()))
-    }
-}
-
-/// Who makes credentials where the user's own key does not.
-struct Help<'a> {
-    manager: &'a Manager<'a>,
-    service: Option<Service>,
-}
-
-/// Who made them, for the profile.
-#[derive(Clone, Copy)]
-enum Maker<'a> {
-    OwnKey,
-    Manager,
-    Service(&'a Origin),
-}
-
 async fn refresh_one(
     app: &App,
     job: &Job,
@@ -275,18 +248,6 @@ async fn refresh_one(
         Some(Service(client)) => with_service(app, job, client).await,
         None => with_manager(app, job, help.manager, duration, keep_key, bars, cancel).await,
     }
-}
-
-/// The department service makes them, as its rules allow.
-async fn with_service(app: &App, job: &Job, client: &Client) -> Result<Done> {
-    let user = match job.known_user() {
-        Some(user) => user,
-        // Nobody wrote down whose its keys are; the service is asked for the user of that name.
-        None => UserName::parse(&job.name)?,
-    };
-    let credentials = through_service::issue_for_user(app, client, &user, app.asked_duration()?).await?;
-    let written = deliver(app, job, &credentials, user.as_str(), Maker::Service(client.origin()))?;
-    Ok(done(credentials, written, user.as_str(), false))
 }
 
 /// AWS does not know this access key any more.
