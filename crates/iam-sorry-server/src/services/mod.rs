@@ -25,6 +25,7 @@ mod settings;
 mod sign_in;
 mod sign_in_texts;
 pub mod sinks;
+mod tags;
 mod trail;
 mod users;
 
