@@ -15,6 +15,16 @@ const EXAMPLES: &str = "20";
 /// Always the same requests, so that a change of ours is what makes a difference.
 const SEED: &str = "4";
 
+/// Names that are there, so that more than refusals is compared. And what fits the schema may still be refused as bad: the
+/// forms of names, ARNs, keys and cursors are stricter than a schema can say, and 400 is documented wherever that is so.
+const SETTINGS: &str = r#"
+[parameters]
+"path.name" = ["dirk-one", "dirk-two", "dirk-three"]
+
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "400", "401", "403", "404", "409"]
+"#;
+
 #[test]
 fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     let slapd = Slapd::department();
@@ -22,11 +32,12 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     let service = start(&slapd, &account);
     let token = sign_in(&service, "alice");
     // Something to be found by lists and by names.
-    for name in ["dirk-one", "dirk-two"] {
+    for name in ["dirk-one", "dirk-two", "dirk-three"] {
         let made = service.api("POST", "/users", &token, &json!({"name": name})).unwrap();
-        assert_eq!(made.status, 201, "{made:?}");
+        assert_eq!(made.status, 200, "{made:?}");
     }
 
+    service.write("schemathesis.toml", SETTINGS);
     let report = service.dir().join("report.json");
     let output = Command::new(testkit::venv_bin("schemathesis"))
         .arg("run")
@@ -92,7 +103,8 @@ fn start(slapd: &Slapd, account: &Account) -> Service {
     service.write("bind-password", slapd.service_password());
     service.write(
         "rules/all.cedar",
-        "permit (principal, action, resource) when { principal in resource.owners };\n\
+        "permit (principal, action in [IamSorry::Action::\"view\", IamSorry::Action::\"manage\", \
+         IamSorry::Action::\"issueCredentials\"], resource) when { principal in resource.owners };\n\
          permit (principal in IamSorry::Group::\"lab-dirk\", action in IamSorry::Action::\"oversee\", resource);\n",
     );
     let mut config = format!(

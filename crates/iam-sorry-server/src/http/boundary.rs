@@ -360,7 +360,7 @@ fn is_page(path: &str) -> bool {
 }
 
 fn is_sign_in(path: &str) -> bool {
-    path == "/sign-in" || path.strip_prefix("/api/v1/login/").is_some()
+    path == "/sign-in" || path.starts_with("/sign-in/") || path.starts_with("/api/v1/login/")
 }
 
 /// Host names know no case; the scheme's own port may be written or not (RFC 9110, section 4.2.3).

@@ -9,7 +9,6 @@ mod connections;
 mod department;
 mod document;
 mod endpoints;
-mod openapi_is_true;
 mod requests;
 mod rig;
 mod tls;

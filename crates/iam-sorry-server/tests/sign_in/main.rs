@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up fails")]
 
 mod active_directory;
+mod check_config;
 mod hostile;
 mod ldap;
 mod passwords;

@@ -1,0 +1,47 @@
+//! `iam-sorryd check-config --online` with a real directory.
+
+use std::process::{Command, Output};
+
+use testkit::Slapd;
+
+use crate::setup::Setup;
+
+fn check(setup: &Setup, options: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.cedar");
+    std::fs::write(&rules, "").unwrap();
+    let text = format!(
+        "name = \"Test\"\n[http]\norigin = \"http://localhost:8750\"\nlisten = \"127.0.0.1:8750\"\n\
+         [store]\npath = {:?}\n[aws]\nregion = \"eu-central-1\"\nidentity = \"environment\"\n\
+         [rules]\nfiles = [{rules:?}]\n[guardrails]\npermissions_boundary = \"none\"\n[login.ldap]\n{}",
+        folder.path().join("store.db"),
+        setup.toml(&folder)
+    );
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_iam-sorryd"));
+    command.arg("check-config").arg("--config").arg(&file).args(options).output().unwrap()
+}
+
+#[test]
+fn the_directory_is_asked_only_when_told_to() {
+    let slapd = Slapd::department();
+    let good = check(&Setup::ldaps(&slapd), &["--online"]);
+    assert!(good.status.success(), "{good:?}");
+
+    let secret = "an-old-password";
+    let wrong_password = Setup { password: secret.into(), ..Setup::ldaps(&slapd) };
+    let other_ca = testkit::TestCa::new();
+    let foreign_ca = Setup { ca_file: Some(other_ca.file()), ..Setup::ldaps(&slapd) };
+    let no_base = Setup { groups_base: "ou=nowhere,dc=example,dc=org".into(), ..Setup::ldaps(&slapd) };
+    for (setup, words) in
+        [(wrong_password, "own account"), (foreign_ca, "certificate"), (no_base, "ou=nowhere")]
+    {
+        let offline = check(&setup, &[]);
+        assert!(offline.status.success(), "{offline:?}");
+        let online = check(&setup, &["--online"]);
+        let said = String::from_utf8(online.stderr).unwrap();
+        assert!(!online.status.success() && said.contains("login.ldap") && said.contains(words), "{said}");
+        assert!(!said.contains(secret), "{said}");
+    }
+}
