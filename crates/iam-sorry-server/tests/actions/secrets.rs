@@ -34,8 +34,7 @@ fn every_byte_written_is_free_of_every_secret() {
         tokens.push(issued.access_key_id);
     }
     scene.secrets.lock().unwrap().push(scene.identity.secret.clone());
-    drop(running);
-    // The service's own secret lies where the scene put it.
+    // While it runs, with SQLite's log not yet in the database; its own secret lies where the scene put it.
     std::fs::remove_file(scene.folder.path().join("secret")).unwrap();
     let secrets = scene.secrets.lock().unwrap();
     assert_eq!(secrets.len(), 7);
@@ -51,6 +50,7 @@ fn every_byte_written_is_free_of_every_secret() {
         known |= has(&tokens[0]);
     });
     assert!(files > 0 && known);
+    drop(running);
 }
 
 fn every_file(folder: &Path, visit: &mut dyn FnMut(&Path)) {
