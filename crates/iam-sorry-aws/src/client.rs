@@ -16,6 +16,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::timestamp::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::asked::Asked;
@@ -245,6 +246,12 @@ impl Aws {
     /// the first.
     pub fn clock_offset(&self) -> Option<i64> {
         self.clock.offset_seconds()
+    }
+
+    /// AWS's time, from the latest answer on by a clock that nobody sets; `None` before the first. For what is compared
+    /// with AWS's own times later: a step of this machine's clock does not touch it.
+    pub fn server_time(&self) -> Option<Timestamp> {
+        self.clock.steady()
     }
 
     /// Context for the errors of one request.

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
@@ -22,6 +22,8 @@ pub(crate) struct ServerClock(Mutex<Heard>);
 #[derive(Debug, Default)]
 struct Heard {
     offset: Option<i64>,
+    /// AWS's time, and when it was heard by a clock that nobody sets.
+    at: Option<(i64, Instant)>,
     sts_host: Option<String>,
     iam_host: Option<String>,
 }
@@ -38,6 +40,13 @@ impl ServerClock {
 
     pub fn server(&self) -> Option<Timestamp> {
         Timestamp::from_unix(now().unix().checked_add(self.offset_seconds()?)?)
+    }
+
+    /// AWS's time now, however this machine's clock was set meanwhile.
+    pub fn steady(&self) -> Option<Timestamp> {
+        let (seconds, heard) = self.heard().at?;
+        let since = i64::try_from(heard.elapsed().as_secs()).ok()?;
+        Timestamp::from_unix(seconds.checked_add(since)?)
     }
 
     pub fn host(&self, service: &str) -> Option<String> {
@@ -113,7 +122,9 @@ impl Intercept for Listen {
             && let Some(date) = headers.get("date")
             && let Ok(date) = DateTime::from_str(date, Format::HttpDate)
         {
-            self.clock.heard().offset = Some(date.secs() - now().unix());
+            let mut heard = self.clock.heard();
+            heard.offset = Some(date.secs() - now().unix());
+            heard.at = Some((date.secs(), Instant::now()));
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ pub mod journal;
 mod key;
 pub mod lookup;
 pub mod managed;
+mod once;
 pub mod policy;
 mod record;
 pub mod recover;

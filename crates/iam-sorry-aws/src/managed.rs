@@ -10,7 +10,7 @@ use iam_sorry_core::timestamp::Timestamp;
 
 use crate::client::Aws;
 use crate::errors::AwsError;
-use crate::key::NotMade;
+use crate::once::NotMade;
 
 /// A user as iam:GetUser tells it, with what it is known by.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -228,7 +228,7 @@ mod tests {
             if actions.contains("User\"") && !actions.contains("Group") && !actions.contains(LOOK) {
                 assert_eq!(statement["Resource"], users, "{statement}");
             }
-            let open = statement["Resource"].to_string() == "[\"*\"]";
+            let open = statement["Resource"] == json!(["*"]);
             assert_eq!(open, actions == "[\"iam:GetAccessKeyLastUsed\"]", "{statement}");
         }
         assert!(!policy.to_string().contains("DeleteUserPermissionsBoundary"));

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use crate::client::Aws;
 use crate::errors::AwsError;
 use crate::issue::session_token;
-pub use crate::key::{NotMade, create_access_key};
 use crate::key::{delete_key, while_unknown};
+pub use crate::once::{NotMade, create_access_key};
 use crate::wait::{Backoff, Cancel, Patience};
 
 /// sts:GetSessionToken with a key that AWS may not know yet.

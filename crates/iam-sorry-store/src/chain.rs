@@ -77,16 +77,18 @@ impl Head {
         Ok(Self { chain, seq: row.seq(1)?, hash: row.hash(2)?, days: BTreeMap::new() })
     }
 
-    /// Compares the head with the last record, by the record's own bytes. Reads two rows, whatever the trail's length.
+    /// Compares the head with the last record, by the record's own bytes. Reads two rows, whatever the trail's length, in
+    /// one statement: between two, another instance may write.
     pub(crate) fn check(connection: &mut dyn Connection) -> Result<Self, StoreError> {
-        let head = Self::read(connection)?;
-        let last = connection
-            .query("SELECT seq, hash, line FROM audit ORDER BY seq DESC LIMIT 1", &[])?
-            .into_iter()
-            .next();
-        let (seq, hash) = match last {
+        let sql = "SELECT a.seq, a.hash, a.line, h.chain, h.seq, h.hash FROM audit_head h \
+                   LEFT JOIN audit a ON a.seq = (SELECT MAX(seq) FROM audit)";
+        let row = connection.query(sql, &[])?.into_iter().next();
+        let mut row = row.ok_or_else(|| StoreError::Corrupt("the audit trail has no head".into()))?;
+        let chain = chain_id(&row.text(3)?)?;
+        let head = Self { chain, seq: row.seq(4)?, hash: row.hash(5)?, days: BTreeMap::new() };
+        let (seq, hash) = match row.optional_int(0)? {
             None => (0, head.chain.genesis()),
-            Some(row) => {
+            Some(_) => {
                 let stored = row.seq(0)?;
                 let record = record(row)?;
                 let parsed = Record::parse(&record.line)

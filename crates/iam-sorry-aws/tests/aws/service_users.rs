@@ -107,15 +107,15 @@ fn a_user_is_known_again_by_path_and_tags_and_can_be_moved() {
     let (aws, me) = (aws_at(&Moto::shared().endpoint()), anybody());
     let made = run(managed::create(&aws, &me, &new_user("yan"))).unwrap();
     assert_eq!((made.path.as_str(), made.boundary.as_ref()), ("/iam-sorry/dirk/", None));
+    // moto's GetUser shows no tags, as IAM's and the other emulator's do, and moving a user loses them there.
+    let tags = call("list_user_tags", json!({"UserName": "yan"}))["Tags"].to_string();
+    assert!(tags.contains("corp/1"), "{tags}");
     let again = run(managed::create(&aws, &me, &new_user("yan"))).unwrap_err();
     let NotMade::Certainly(AwsError::Refused { code, .. }) = again else { panic!("{again:?}") };
     assert_eq!(code, "EntityAlreadyExists");
     run(managed::move_to(&aws, &me, &name("yan"), "/iam-sorry/lab/")).unwrap();
     let facts = run(managed::facts(&aws, &me, &name("yan"))).unwrap();
     assert!(facts.arn.ends_with(":user/iam-sorry/lab/yan") && facts.id == made.id, "{facts:?}");
-    // moto's GetUser shows no tags, as IAM's and the other emulator's do.
-    let tags = call("list_user_tags", json!({"UserName": "yan"}))["Tags"].to_string();
-    assert!(tags.contains("corp/1"), "{tags}");
 }
 
 #[test]

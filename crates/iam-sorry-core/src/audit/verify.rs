@@ -169,7 +169,7 @@ impl Report {
     }
 }
 
-/// Takes an export line by line. Memory does not grow with its length.
+/// Takes an export line by line. Of a sound one it keeps little more than its last 16,384 hashes.
 #[derive(Debug, Default)]
 pub struct Verifier {
     keys: Vec<CheckpointKey>,

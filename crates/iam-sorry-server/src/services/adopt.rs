@@ -14,7 +14,7 @@ use super::aws::{Way, is_final, refused};
 use super::decide::{Ask, user_name};
 use super::operation::{Changes, Running, Start, dry_run};
 use super::plan::Plan;
-use super::users::{MANAGED_BY, OPERATION, tags};
+use super::tags::{MANAGED_BY, OPERATION, tags};
 use super::{Caller, IdempotencyKey, Refusal, Service};
 
 impl Service {

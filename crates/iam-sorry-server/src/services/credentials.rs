@@ -17,7 +17,7 @@ use super::decide::{Allowed, Ask};
 use super::keys::{noted, take_back};
 use super::operation::{Changes, Running, Start, already_done, dry_run};
 use super::plan::Plan;
-use super::users::{short_digest, tag_value};
+use super::tags::{short_digest, tag_value};
 use super::{Caller, Given, IdempotencyKey, Refusal, Service};
 
 /// The most that STS gives where the service's own credentials are a role's (STS API reference, AssumeRole, "role

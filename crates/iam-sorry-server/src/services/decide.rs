@@ -71,6 +71,11 @@ fn invalid(error: InvalidName) -> Refusal {
     Refusal::new(ProblemCode::InvalidName, error.0)
 }
 
+/// The names of everything that rules decide about, for faces that offer a choice.
+pub fn action_names() -> impl Iterator<Item = &'static str> {
+    Action::ALL.iter().map(|action| action.as_str())
+}
+
 impl Service {
     /// Asks the rules. A refusal is in the audit trail before it is answered.
     ///

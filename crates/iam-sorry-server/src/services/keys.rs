@@ -329,7 +329,7 @@ impl Service {
 
     /// AWS's time, seconds since 1970.
     pub(super) fn aws_now(&self, way: &Way) -> i64 {
-        self.clock().now().unix() + way.aws.clock_offset().unwrap_or(0)
+        way.aws.server_time().unwrap_or_else(|| self.clock().now()).unix()
     }
 
     /// What was allowed, for an action that has a user. A convenience for the others in this folder.

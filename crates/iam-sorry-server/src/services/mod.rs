@@ -23,7 +23,9 @@ pub mod rules;
 mod sessions;
 mod settings;
 mod sign_in;
+mod sign_in_texts;
 pub mod sinks;
+mod tags;
 mod trail;
 mod users;
 
@@ -39,6 +41,7 @@ use iam_sorry_store::Store;
 pub use audit_out::AuditTasks;
 pub use aws::Way;
 pub use clock::Clock;
+pub use decide::action_names;
 pub use export::ExportLines;
 pub use lifecycle::{AWS_TIME, Background};
 pub use refusal::Refusal;

@@ -39,7 +39,8 @@ use super::decide::user_name;
 use super::lifecycle::TAKEOVER;
 use super::operation::{Changes, finish_surely, outcome};
 use super::plan::{Note, Plan, json};
-use super::users::{Standing, complete_user, is_of, take_back_user};
+use super::tags::is_of;
+use super::users::{Standing, complete_user, take_back_user};
 use super::{Refusal, Service, adopt};
 
 /// From the intent to the end of CreateAccessKey no operation takes longer, seconds.

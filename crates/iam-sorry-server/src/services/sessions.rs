@@ -21,7 +21,8 @@ use secrecy::SecretString;
 
 use super::clock::rfc3339;
 use super::decide::Ask;
-use super::sign_in::{TOKEN_PREFIX, public_key, sha256};
+use super::sign_in::{TOKEN_PREFIX, sha256};
+use super::sign_in_texts::public_key;
 use super::{Caller, Origin, Refusal, Service};
 use crate::login::{LoginError, Why};
 

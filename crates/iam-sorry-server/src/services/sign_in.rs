@@ -15,8 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::api::{self, ProblemCode, SignedIn};
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
 use iam_sorry_core::identity::{Identity, Method};
-use iam_sorry_core::ssh::public_key::describe_type;
-use iam_sorry_core::ssh::{PublicKey, PublicKeyError, login};
+use iam_sorry_core::ssh::{PublicKey, login};
 use iam_sorry_store::{ChallengeCaps, Session, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -25,6 +24,7 @@ use zeroize::Zeroizing;
 
 use super::clock::rfc3339;
 use super::sessions::{Recent, form_secret, hash};
+use super::sign_in_texts::{bad_request, not_checked, not_offered, public_key, refusal, too_often};
 use super::{Origin, Refusal, Service};
 use crate::login::limits::{Attempt, Limits, TooOften};
 use crate::login::ssh_file;
@@ -467,70 +467,6 @@ impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
         Self::Refusal(error.into())
     }
-}
-
-/// The same for a wrong password, an unknown name, a disabled account, a foreign key and an old challenge.
-fn refusal() -> Refusal {
-    Refusal::new(
-        ProblemCode::SignInRefused,
-        "The sign-in was refused.\nCheck the name and password, or that this SSH key is the one you registered; if they are \
-         right, ask your department: its audit trail has the reason under the request's id.",
-    )
-}
-
-fn not_checked(error: &LoginError) -> Refusal {
-    match error {
-        LoginError::Broken(_) => Refusal::new(
-            ProblemCode::Internal,
-            "The sign-in could not be checked, because the service is not set up for it properly.\nTell its operator; the \
-             log says what.",
-        ),
-        _ => Refusal {
-            retry_after: Some(10),
-            ..Refusal::new(
-                ProblemCode::DirectoryUnavailable,
-                "The sign-in could not be checked, because the department's directory can't be reached.\nTry again in a \
-                 minute.",
-            )
-        },
-    }
-}
-
-fn too_often(TooOften(seconds): TooOften) -> Refusal {
-    Refusal {
-        retry_after: Some(seconds),
-        ..Refusal::new(
-            ProblemCode::TooManyRequests,
-            format!("Too many sign-ins failed.\nTry again in {seconds} seconds."),
-        )
-    }
-}
-
-fn not_offered(method: Method) -> Refusal {
-    let how = match method {
-        Method::SshKey => "by SSH key",
-        Method::Ldap => "by password",
-        _ => "by a link",
-    };
-    Refusal::new(ProblemCode::NotFound, format!("This service offers no sign-in {how}."))
-}
-
-pub(super) fn public_key(line: &str) -> Result<PublicKey, Refusal> {
-    PublicKey::parse_line(line).map(|(key, _)| key).map_err(|error| match error {
-        PublicKeyError::UnsupportedType(name) => bad_request(&format!(
-            "This is {}: only Ed25519 keys can sign in.\nCreate one with: ssh-keygen -t ed25519",
-            describe_type(&name)
-        )),
-        PublicKeyError::PrivateKey => bad_request(
-            "This is a private key, which nobody should ever be sent.\nGive the file that ends in .pub, and make a new key: this \
-             one has left your machine.",
-        ),
-        other => bad_request(&format!("The public key can't be used: it {other}.")),
-    })
-}
-
-fn bad_request(detail: &str) -> Refusal {
-    Refusal::new(ProblemCode::BadRequest, detail)
 }
 
 fn slow() -> LoginError {

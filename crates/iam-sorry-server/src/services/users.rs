@@ -20,12 +20,8 @@ use super::clock::rfc3339;
 use super::decide::{Ask, user_name};
 use super::operation::{Changes, Running, Start, dry_run};
 use super::plan::{Note, Plan};
+use super::tags::{MANAGED_BY, is_of, tags};
 use super::{Caller, IdempotencyKey, Refusal, Service};
-
-/// The tags by which a user is known again (IAM API reference, Tag).
-pub(super) const MANAGED_BY: (&str, &str) = ("managed-by", "iam-sorry");
-const OWNER: &str = "iam-sorry-owner";
-pub(super) const OPERATION: &str = "iam-sorry-operation";
 
 /// How long a user that was just made may be unknown to another part of IAM (IAM User Guide, "Changes that I make are not
 /// always immediately visible").
@@ -465,37 +461,6 @@ fn compare(facts: Facts, row: &ManagedUser) -> Standing {
     Standing::Ours(facts)
 }
 
-/// Whether this operation made or adopted the user.
-pub(super) fn is_of(facts: &Facts, operation: &str) -> bool {
-    facts.tags.get(OPERATION).is_some_and(|value| value == operation)
-}
-
-/// The tags of a user that an operation makes or adopts.
-pub(super) fn tags(owner: &str, operation: &str) -> Vec<(String, String)> {
-    let pair = |key: &str, value: String| (key.to_owned(), value);
-    vec![
-        pair(MANAGED_BY.0, MANAGED_BY.1.to_owned()),
-        pair(OWNER, tag_value(owner)),
-        pair(OPERATION, operation.to_owned()),
-    ]
-}
-
-/// As a tag's value (IAM and STS API references, Tag): other characters become `-`, and a piece of the digest keeps two
-/// that differ only in them apart.
-pub(super) fn tag_value(text: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || " _.:/=+-@".contains(c);
-    if text.len() <= 256 && text.chars().all(fits) {
-        return text.to_owned();
-    }
-    let plain: String = text.chars().map(|c| if fits(c) { c } else { '-' }).take(240).collect();
-    format!("{plain}-{}", short_digest(text))
-}
-
-pub(super) fn short_digest(text: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().take(4).map(|b| format!("{b:02x}")).collect()
-}
-
 pub(super) fn info(row: &ManagedUser) -> api::UserInfo {
     api::UserInfo {
         name: row.name.clone(),
@@ -534,20 +499,5 @@ pub(super) fn not_ours(why: &str) -> Refusal {
             ProblemCode::Guardrail,
             format!("This user is no longer the service's: {why}.\nAsk the operator what happened to it."),
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tag_values_are_iams_and_stay_apart() {
-        assert_eq!(tag_value("corp/alice"), "corp/alice");
-        let (a, b) = (tag_value("corp/al*ce"), tag_value("corp/al,ce"));
-        assert_ne!(a, b);
-        for value in [a, b, tag_value(&"é".repeat(400))] {
-            assert!(value.len() <= 256 && !value.contains(['*', ',', 'é']), "{value}");
-        }
     }
 }

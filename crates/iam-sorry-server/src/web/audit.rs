@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use axum::extract::{Path, Query};
 use iam_sorry_core::api::{AuditQuery, AuditRecord, ProblemCode};
 use iam_sorry_core::audit::{Decision, Event, Outcome, Phase};
-use iam_sorry_rules::Action;
 use serde::Deserialize;
 use time::{Date, Duration};
 
@@ -17,7 +16,7 @@ use super::views::{
 };
 use super::visit::SignedIn;
 use super::{now_ms, places};
-use crate::services::{ActionCount, Refusal};
+use crate::services::{ActionCount, Refusal, action_names};
 
 /// How many days the chart shows when nothing is asked.
 const DAYS: i64 = 30;
@@ -153,7 +152,7 @@ pub(super) async fn record(signed: SignedIn, Path(seq): Path<u64>) -> Answer {
 }
 
 fn actions(chosen: &str) -> Vec<Choice> {
-    let mut names: BTreeSet<&str> = Action::ALL.iter().map(|action| action.as_str()).collect();
+    let mut names: BTreeSet<&str> = action_names().collect();
     names.extend(MORE_ACTIONS);
     if !chosen.is_empty() {
         names.insert(chosen);

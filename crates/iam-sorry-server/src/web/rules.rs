@@ -1,7 +1,6 @@
 //! What may I do, and why: any question to the rules, without doing anything.
 
 use iam_sorry_core::api::{ExplainRequest, Me};
-use iam_sorry_rules::Action;
 
 use super::answers::{self, Answer as Page};
 use super::credentials::{durations, seconds};
@@ -9,7 +8,7 @@ use super::forms::Sent;
 use super::moments;
 use super::views::{Answer, Choice, RulesPage, Section};
 use super::visit::SignedIn;
-use crate::services::Refusal;
+use crate::services::{Refusal, action_names};
 
 /// `GET /rules`.
 pub(super) async fn show(signed: SignedIn) -> Page {
@@ -56,10 +55,7 @@ async fn page(
     Ok(RulesPage {
         frame: signed.visit.frame("Rules", Section::Rules)?,
         answer,
-        actions: Action::ALL
-            .iter()
-            .map(|action| choice(action.as_str().to_owned(), action.as_str() == question.action))
-            .collect(),
+        actions: action_names().map(|name| choice(name.to_owned(), name == question.action)).collect(),
         resource: question.resource.clone(),
         policies: policies
             .into_iter()
@@ -85,7 +81,7 @@ impl Question for ExplainRequest {
     /// What the form shows at first.
     fn default_question() -> Self {
         Self {
-            action: Action::CreateUser.as_str().to_owned(),
+            action: "create-user".to_owned(),
             resource: String::new(),
             policy_arn: None,
             duration_seconds: None,

@@ -172,3 +172,23 @@ fn stopping_finishes_what_is_under_way_and_begins_nothing_new() {
     assert!(running.run(under_way).unwrap().is_ok());
     scene.assert_accounted_for(&running);
 }
+
+/// A step of this machine's clock, either way, between two requests: nothing is lost, and a key whose answer was lost right
+/// after it is found all the same, because it is looked for by AWS's time.
+#[test]
+fn a_clock_step_loses_nothing() {
+    let scene = Scene::new();
+    let running = scene.start();
+    running.create("dirk-a").unwrap();
+    let now = iam_sorry_server::services::Clock::system().now_ms();
+    for step in [7_200_000, -7_200_000] {
+        scene.set_clock(now + step);
+        scene.proxy.fault_once("CreateAccessKey", Fault::DropResponse);
+        let refusal = running.run(running.service.issue_credentials(&dirk(), None, session())).unwrap_err();
+        assert_eq!(refusal.code, ProblemCode::AwsUnavailable, "{refusal}");
+        running.settled();
+        assert!(scene.account.keys("dirk-a").is_empty());
+        running.run(running.service.issue_credentials(&dirk(), None, session())).unwrap();
+    }
+    scene.assert_accounted_for(&running);
+}

@@ -24,7 +24,7 @@ pub struct Department {
     pub proxy: Arc<FaultProxy>,
     pub policy: String,
     pub role: String,
-    key: testkit::Creds,
+    pub key: testkit::Creds,
     boundary: String,
     pub token: String,
 }
@@ -76,6 +76,11 @@ impl Department {
 
     /// An instance that is not running yet; its database has the schema and the person's session.
     pub fn instance(&self, database: &Database) -> Instance {
+        self.instance_that_logs(database, "info")
+    }
+
+    /// The same with another level of logging.
+    pub fn instance_that_logs(&self, database: &Database, level: &str) -> Instance {
         let service = Service::new(Path::new(env!("CARGO_BIN_EXE_iam-sorryd")));
         service.write("aws-secret", &self.key.secret);
         service.write("rules/lab.cedar", RULES);
@@ -91,6 +96,9 @@ impl Department {
                 (format!("url_file = \"{}\"", file.display()), settings)
             }
         };
+        let key = service.dir().join("audit-key.pem");
+        let made = service.command(&["audit", "new-key", key.to_str().unwrap()]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let endpoint = self.proxy.endpoint();
         service.write(
             "iam-sorryd.toml",
@@ -112,6 +120,14 @@ endpoint_iam = "{endpoint}"
 identity = {{ access_key = {{ id = "{}", secret = {{ file = "{{dir}}/aws-secret" }} }} }}
 [actions]
 settle_seconds = 1
+[log]
+level = "{level}"
+[audit]
+key_file = "{{dir}}/audit-key.pem"
+checkpoint_seconds = 1
+[[audit.sink]]
+name = "copy"
+file = {{ path = "{{dir}}/audit.jsonl" }}
 [login.ssh]
 file = "{{dir}}/people.toml"
 [rules]

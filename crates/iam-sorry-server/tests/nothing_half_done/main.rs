@@ -6,4 +6,5 @@
 mod department;
 mod instances;
 mod random;
+mod secrets;
 mod steps;

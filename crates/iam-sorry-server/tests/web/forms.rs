@@ -348,3 +348,35 @@ fn over_tls_the_cookies_belong_to_this_host_alone() {
     assert_eq!((&session["secure"], &session["httpOnly"]), (&json!(true), &json!(true)));
     person.look("tls-signed-in");
 }
+
+/// The link of `serve --dev` is used by its button, once; what only looks at links (a preview, a scanner) uses nothing up
+/// (CVE-2026-33757).
+#[test]
+fn the_link_of_the_development_service_signs_in_once() {
+    let rig = Rig::for_development();
+    let begun = std::time::Instant::now();
+    let link = loop {
+        let log = rig.service.log();
+        let said = log.split_whitespace().find(|word| word.contains("/sign-in/dev?token="));
+        if let Some(link) =
+            said.filter(|_| rig.service.get("/readyz").is_ok_and(|answer| answer.status == 200))
+        {
+            break link.to_owned();
+        }
+        assert!(begun.elapsed().as_secs() < 60, "{log}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    let path = link.strip_prefix(&rig.service.origin()).unwrap_or_else(|| panic!("{link}")).to_owned();
+    let person = Person::new(&rig, &rig.service.origin(), Browser::desktop(), 1280);
+    person.goto(&path);
+    person.goto(&path);
+    person.browser.find_labelled("Sign in as admin");
+    assert!(Raw::new(&rig).get(&path).header("location").is_none());
+    person.click("Sign in as admin");
+    assert_eq!(person.place(), "/credentials", "{}", person.browser.text());
+    assert!(person.browser.text().contains("admin"));
+    let second = Person::new(&rig, &rig.service.origin(), Browser::phone(), 390);
+    second.goto(&path);
+    second.click("Sign in as admin");
+    assert_eq!(second.browser.find("h1").text(), "Sign-in refused", "{}", second.browser.text());
+}

@@ -59,6 +59,24 @@ impl Rig {
         (rig, origin)
     }
 
+    /// Starts `serve --dev`, and does not wait for it.
+    pub fn for_development() -> Self {
+        let rig = Self::prepare("{origin}", "");
+        let key = rig.account.user_allowed("the-developer", &["iam:*", "sts:*"]);
+        let endpoint = rig.account.endpoint().to_owned();
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", &key.key),
+            ("AWS_SECRET_ACCESS_KEY", &key.secret),
+            ("AWS_ENDPOINT_URL", &endpoint),
+            ("AWS_REGION", &"us-east-1".to_owned()),
+        ] {
+            rig.service.set_env(name, value);
+        }
+        let state = rig.service.dir().join("dev").display().to_string();
+        rig.service.launch_with(&["serve", "--dev", "--listen", &rig.service.address(), "--state", &state]);
+        rig
+    }
+
     fn prepare(origin: &str, tls: &str) -> Self {
         let account = Ministack::shared().account();
         let policies: Vec<String> =

@@ -203,7 +203,15 @@ fn cannot_open(path: &Path, error: &io::Error) -> DbError {
 /// process ends in whatever way.
 #[derive(Debug)]
 pub(crate) struct InstanceLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for InstanceLock {
+    /// A process that is just being started elsewhere in this program may hold a copy of the file for a moment (between
+    /// fork and exec), and closing ours would leave the lock to it (flock(2)).
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 impl InstanceLock {
@@ -221,7 +229,7 @@ impl InstanceLock {
             .open(&lock)
             .map_err(|error| StoreError::from(cannot_open(&lock, &error)))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(StoreError::Taken(format!(
                 "Another iam-sorryd is running on {}.\nStop it first; several instances need PostgreSQL.",
                 path.display()

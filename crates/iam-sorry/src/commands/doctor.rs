@@ -9,6 +9,7 @@ use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::seal::{self, Value};
 use iam_sorry_core::ssh::key_file::Protection;
+use iam_sorry_core::timestamp::human_duration;
 use serde_json::json;
 
 use crate::app::App;
@@ -16,6 +17,7 @@ use crate::aws;
 use crate::commands::leftovers::{self, Effort, journal, subject};
 use crate::failure::{Failure, Kind, Result};
 use crate::profile::{Profile, SEALABLE};
+use crate::service::{Session, State};
 
 /// More than this and AWS refuses signatures (AWS General Reference, "Signature Version 4": 5 minutes).
 const CLOCK_LIMIT_SECONDS: i64 = 300;
@@ -59,6 +61,7 @@ pub fn run(app: &App, as_json: bool, offline: bool) -> Result<()> {
         leftovers::finish(app, Effort::Thorough)?;
     }
     findings.extend(left_over_keys(app));
+    findings.extend(sessions(app));
     if !offline {
         findings.extend(service(app));
     }
@@ -99,6 +102,23 @@ impl Finding {
         };
         json!({ "check": self.check, "status": grade, "what": self.what, "mend": self.mend })
     }
+}
+
+/// Sessions at department services, as they were written down here.
+fn sessions(app: &App) -> Vec<Finding> {
+    let state = match State::load(app) {
+        Ok(state) => state,
+        Err(failure) => return vec![bad("session", failure.text, "Sign in again: iam-sorry login URL")],
+    };
+    let finding = |session: &Session| {
+        let (origin, left) = (&session.origin, session.expires_at.seconds_after(app.now()));
+        if left > 0 {
+            return ok("session", format!("at {origin} as {}, for {}", session.name, human_duration(left)));
+        }
+        let what = format!("at {origin} ended {} ago", human_duration(-left));
+        warn("session", what, format!("iam-sorry login {origin}    (or: iam-sorry logout {origin})"))
+    };
+    state.all().iter().map(finding).collect()
 }
 
 fn key_and_agent(app: &App) -> Vec<Finding> {

@@ -80,6 +80,11 @@ impl State {
         self.sessions.first()
     }
 
+    /// All of them, the last one that was opened first.
+    pub fn all(&self) -> &[Session] {
+        &self.sessions
+    }
+
     /// The session at one service, valid or not.
     pub fn of(&self, origin: &Origin) -> Option<&Session> {
         self.sessions.iter().find(|session| session.origin == *origin)

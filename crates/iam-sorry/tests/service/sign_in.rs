@@ -35,6 +35,10 @@ fn by_ssh_key_and_out_again() {
     let key = alice.home.fingerprint(&alice.key);
     assert_eq!(state["sessions"][0]["key"], key.as_str());
 
+    let doctor = alice.run(&["doctor", "--offline"]);
+    let session = format!("session: at {origin} as alice, for ");
+    assert!(doctor.out.contains(&session), "{}", doctor.out);
+
     let row = alice.run(&["sessions", "list"]).ok().out;
     assert!(row.contains("this one") && row.contains("127.0.0.1"), "{row}");
 
