@@ -63,10 +63,11 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
 
     // It did what it was meant to: tried every operation but the two left out, with a session that still holds.
     let document = service.get("/api/v1/openapi.json").unwrap().json();
-    let operations = operations(&document);
+    // It counts all but the document's own address.
+    let operations = operations(&document) - 1;
     assert!(operations > 25, "{operations} operations");
     let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    let tried = format!("Operations: {} selected / {operations} total", operations - 1);
+    let tried = format!("Operations: {} selected / {operations} total", operations - 2);
     assert!(words.contains(&tried), "{said}");
     let me = service.api("GET", "/me", &token, &Value::Null).unwrap();
     assert_eq!(me.status, 200, "{me:?}");

@@ -291,7 +291,7 @@ async fn syslog_over_udp_and_the_local_socket() {
     let first = trail.start(&sink(&format!("name = \"u\"\nsyslog = {{ udp = \"{address}\" }}")));
     let second = trail.start(&sink(&format!("name = \"l\"\nsyslog = {{ socket = {path:?} }}")));
     let mut buffer = vec![0; 65_536];
-    let mut lines = vec![String::new(), String::new()];
+    let mut lines = [String::new(), String::new()];
     for _ in 0..3 {
         let read =
             tokio::time::timeout(Duration::from_secs(60), udp.recv(&mut buffer)).await.unwrap().unwrap();
