@@ -95,7 +95,7 @@ fn operations(document: &Value) -> usize {
 
 fn sign_in(service: &Service, name: &str) -> String {
     let body = json!({"username": name, "password": format!("{name}-password")});
-    let answer = service.api("POST", "/login/ldap", "", &body).unwrap().json();
+    let answer = service.api("POST", "/login/ldap", "", &body).expect("an answer").json();
     answer["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 

@@ -68,7 +68,8 @@ fn lines(problems: &[String]) -> String {
 }
 
 impl Config {
-    /// Reads the file and checks each part by itself. Relative paths in it are relative to its folder.
+    /// Reads the file and checks each part by itself. Paths in it are best absolute: relative ones
+    /// start where the program was started.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem, where it is, and what to do.
