@@ -65,7 +65,7 @@ fn a_user_that_was_replaced_behind_the_services_back_is_not_touched() {
         let expected = if action == "credentials" { ProblemCode::AwsRefused } else { ProblemCode::Guardrail };
         assert_eq!(code, expected, "{action}");
     }
-    assert_eq!(scene.attached("dirk-a"), [scene.unlisted.clone()]);
+    assert_eq!(scene.attached("dirk-a"), std::slice::from_ref(&scene.unlisted));
     assert!(scene.account.keys("dirk-a").is_empty());
     // So is one in the right place that lost its tag.
     running.create("dirk-b").unwrap();

@@ -72,7 +72,7 @@ fn rotation_proves_the_new_key_and_deletes_the_old_one() {
     let new = rotate(&running, &old).unwrap();
     let text = new.done.notes.join("\n");
     assert!(text.contains(&format!("the old key {old} was deactivated and deleted")), "{text}");
-    assert_eq!(scene.account.keys("dirk-a"), [new.access_key_id.clone()]);
+    assert_eq!(scene.account.keys("dirk-a"), std::slice::from_ref(&new.access_key_id));
     let calls = scene.proxy.actions();
     let place = |action: &str| calls.iter().rposition(|call| call == action).unwrap();
     assert!(place("GetCallerIdentity") < place("UpdateAccessKey"), "{calls:?}");

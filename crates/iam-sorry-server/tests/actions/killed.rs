@@ -140,7 +140,7 @@ fn dies_at(doing: Doing, request: &'static str, done: bool) {
         Doing::NewKey | Doing::Session => assert_eq!(keys, [key], "{what}"),
         Doing::Rotate if request == "DeleteAccessKey" && done => assert!(keys.is_empty(), "{what}: {keys:?}"),
         Doing::Rotate => {
-            assert_eq!(keys, [key.clone()], "{what}");
+            assert_eq!(keys, std::slice::from_ref(&key), "{what}");
             let listed = next.run(next.service.list_keys(&dirk(), "dirk-a")).unwrap();
             assert_eq!(listed[0].status, "Active", "{what}");
         }

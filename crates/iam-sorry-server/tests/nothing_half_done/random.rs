@@ -40,7 +40,7 @@ fn work(department: &Department, instance: &Instance, lane: usize, stop: &Atomic
                 ask("DELETE", format!("/users/{name}/keys/{key}"), json!(null));
             }
         }
-        if round % 3 == 0 {
+        if round.is_multiple_of(3) {
             ask("DELETE", format!("/users/{name}"), json!(null));
         }
     }
