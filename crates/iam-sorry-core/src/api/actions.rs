@@ -147,7 +147,7 @@ pub struct CredentialsRequest {
     pub role: Option<String>,
     /// Seconds, from 900; the longest that the rules allow where absent.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(minimum = 900, maximum = 4_294_967_295u32, example = 3600))]
+    #[cfg_attr(feature = "openapi", schema(format = Int64, minimum = 900, maximum = 4_294_967_295u32, example = 3600))]
     pub duration_seconds: Option<u32>,
     /// Decide and check, but issue nothing.
     #[serde(default)]
@@ -214,7 +214,7 @@ pub struct ExplainRequest {
     pub policy_arn: Option<String>,
     /// For credentials.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 4_294_967_295u32))]
+    #[cfg_attr(feature = "openapi", schema(format = Int64, minimum = 0, maximum = 4_294_967_295u32))]
     pub duration_seconds: Option<u32>,
 }
 
