@@ -48,6 +48,9 @@ impl Service {
     }
 }
 
+/// Requests whose "no such entity" can mean nothing but the permissions boundary: the user is made, or was looked up.
+const BOUNDING: [&str; 2] = ["iam:CreateUser", "iam:PutUserPermissionsBoundary"];
+
 /// AWS's error as a person may read it. The whole of it goes to the log, since it may speak of the service's own
 /// identity and endpoints.
 pub(super) fn refused(error: &AwsError) -> Refusal {
@@ -77,6 +80,25 @@ pub(super) fn refused(error: &AwsError) -> Refusal {
             ProblemCode::Conflict,
             format!("IAM's quota for {action} is used up (LimitExceeded)."),
         ),
+        AwsError::Refused { action, code, .. }
+            if code.starts_with("NoSuchEntity") && BOUNDING.contains(action) =>
+        {
+            Refusal::new(
+                ProblemCode::AwsRefused,
+                "The policy that the service gives every user as its permissions boundary is not in the AWS account, so \
+                 nothing was done.\nTell its operator: make it, or mend permissions_boundary in [guardrails] of the \
+                 configuration.",
+            )
+        }
+        AwsError::Refused { action, code, .. }
+            if code.starts_with("NoSuchEntity") && *action == "iam:AttachUserPolicy" =>
+        {
+            Refusal::new(
+                ProblemCode::AwsRefused,
+                "The policy is on the service's list, but not in the AWS account.\nTell its operator: make it, or take it \
+                 off policies in [guardrails] of the configuration.",
+            )
+        }
         AwsError::Refused { action, code, .. } => {
             Refusal::new(ProblemCode::AwsRefused, format!("AWS refused {action} ({code})."))
         }

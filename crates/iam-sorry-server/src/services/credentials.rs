@@ -96,10 +96,10 @@ impl Service {
         seconds: u32,
         notes: Vec<String>,
     ) -> Result<IssuedCredentials, Refusal> {
-        let (row, name) = Self::row_and_name(allowed)?;
+        let (row, name) = allowed.user()?;
         let duration =
             SessionDuration::from_seconds(seconds).map_err(|e| Refusal::new(ProblemCode::BadRequest, e.0))?;
-        let made = self.make_key(run, way, &row).await?;
+        let made = self.make_key(run, way, row).await?;
         let patience = self.actions().patience();
         let session = steps::session_of_new_key(&way.aws, &made, duration, &patience);
         let (noted, session) = tokio::join!(noted(run, &made), session);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use iam_sorry_core::api::{self, ProblemCode};
 use iam_sorry_core::audit::{self, Event, Outcome, Person, Phase};
 use iam_sorry_core::names::{InvalidName, UserName};
-use iam_sorry_rules::{Action, Decision, Question, ReasonKind, Resource, SHORTEST_SECONDS};
+use iam_sorry_rules::{Action, Decision, Question, ReasonKind, Resource};
 use iam_sorry_store::ManagedUser;
 
 use super::{Caller, Refusal, Service};
@@ -60,6 +60,12 @@ impl Allowed {
     /// The user's row. Rules never allow without one what needs one.
     pub fn managed(&self) -> Result<&ManagedUser, Refusal> {
         self.row.as_ref().ok_or_else(|| Refusal::new(ProblemCode::NotFound, "There is no such user."))
+    }
+
+    /// The user's row, and its name as AWS is asked for it.
+    pub fn user(&self) -> Result<(&ManagedUser, UserName), Refusal> {
+        let row = self.managed()?;
+        Ok((row, user_name(&row.name)?))
     }
 }
 
@@ -120,16 +126,7 @@ impl Service {
         ask: &Ask,
         row: Option<&ManagedUser>,
     ) -> (Decision, Option<u32>) {
-        let rules = self.rules();
-        let question = self.question(caller, ask, row);
-        if ask.action.has_duration() {
-            let asked = ask.seconds.unwrap_or(u32::MAX);
-            return match rules.longest(&question, asked, SHORTEST_SECONDS) {
-                Some((seconds, decision)) => (decision, Some(seconds)),
-                None => (rules.decide(&question), None),
-            };
-        }
-        (rules.decide(&question), None)
+        self.rules().decide_request(&self.question(caller, ask, row))
     }
 
     /// The question to the rules.
@@ -146,6 +143,7 @@ impl Service {
             resource: &ask.resource,
             policy_arn: ask.policy_arn.as_deref(),
             duration_seconds: ask.seconds,
+            // From the future at most by the skew between clocks: other sessions are refused.
             sign_in_age_seconds: u64::try_from((now_ms - caller.session.signed_in_ms) / 1000).unwrap_or(0),
             address: caller.origin.address,
             now: super::clock::timestamp(now_ms),

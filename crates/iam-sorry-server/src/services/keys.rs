@@ -9,7 +9,7 @@ use iam_sorry_rules::Action;
 use iam_sorry_store::{ManagedUser, NewGrant};
 
 use super::aws::{Way, in_use, is_final, may_be_gone, refused};
-use super::decide::{Allowed, Ask, user_name};
+use super::decide::{Ask, user_name};
 use super::operation::{Changes, Running, Start, already_done, dry_run};
 use super::plan::{Note, Plan};
 use super::{Caller, Given, IdempotencyKey, Refusal, Service};
@@ -21,8 +21,7 @@ impl Service {
     /// [`Refusal`]: not allowed, not found, or AWS.
     pub async fn list_keys(&self, caller: &Caller, name: &str) -> Result<Vec<KeyInfo>, Refusal> {
         let allowed = self.allow(caller, &Ask::user(Action::ShowUser, name)?).await?;
-        let row = allowed.managed()?;
-        let name = user_name(&row.name)?;
+        let (row, name) = allowed.user()?;
         let way = self.way().await?;
         self.ours(&way, row, &name).await?;
         self.keys(&way, &name).await
@@ -52,11 +51,10 @@ impl Service {
         options: api::Options,
     ) -> Result<Given<NewKey>, Refusal> {
         let allowed = self.allow(caller, &ask).await?;
-        let row = allowed.managed()?.clone();
-        let name = user_name(&row.name)?;
+        let (row, name) = allowed.user()?;
         let way = self.way().await?;
         if options.dry_run {
-            self.ours(&way, &row, &name).await?;
+            self.ours(&way, row, &name).await?;
             room(&way, &name).await.map_err(|e| refused(&e))?;
             return Ok(Given::DryRun(dry_run(&ask, &allowed, Vec::new())));
         }
@@ -65,15 +63,9 @@ impl Service {
             Start::Replay(done) => return Err(already_done(&done, "its secret")),
             Start::Fresh(run) => run,
         };
-        self.ours_or_end(&run, &way, &row, &name).await?;
-        if let Err(error) = room(&way, &name).await {
-            return Err(run.failed(refused(&error), Changes::default()).await);
-        }
-        let made = self.make_key(&run, &way, &row).await?;
-        if let Err(refusal) = noted(&run, &made).await {
-            return Err(take_back(&run, &way, &name, &made.id, refusal, self).await);
-        }
-        let done = run.done(Vec::new(), given(&row, &made, self.clock().now_ms())).await?;
+        self.ours_or_end(&run, &way, row, &name).await?;
+        let made = self.make_and_note_key(&run, &way, row, &name).await?;
+        let done = run.done(Vec::new(), given(row, &made, self.clock().now_ms())).await?;
         Ok(Given::New(shown(done, made)))
     }
 
@@ -106,11 +98,10 @@ impl Service {
         options: api::Options,
     ) -> Result<Given<NewKey>, Refusal> {
         let allowed = self.allow(caller, &ask).await?;
-        let row = allowed.managed()?.clone();
-        let name = user_name(&row.name)?;
+        let (row, name) = allowed.user()?;
         let way = self.way().await?;
         if options.dry_run {
-            self.ours(&way, &row, &name).await?;
+            self.ours(&way, row, &name).await?;
             let active = self.key_of(&way, &name, &old).await?;
             room(&way, &name).await.map_err(|e| refused(&e))?;
             let note = match self.use_of(&way, &old).await {
@@ -132,22 +123,16 @@ impl Service {
             Start::Replay(done) => return Err(already_done(&done, "the new secret")),
             Start::Fresh(run) => run,
         };
-        self.ours_or_end(&run, &way, &row, &name).await?;
+        self.ours_or_end(&run, &way, row, &name).await?;
         if let Err(refusal) = self.key_of(&way, &name, &old).await {
             return Err(run.failed(refusal, Changes::default()).await);
         }
-        if let Err(error) = room(&way, &name).await {
-            return Err(run.failed(refused(&error), Changes::default()).await);
-        }
-        let made = self.make_key(&run, &way, &row).await?;
-        if let Err(refusal) = noted(&run, &made).await {
-            return Err(take_back(&run, &way, &name, &made.id, refusal, self).await);
-        }
-        if let Err(refusal) = self.prove(&way, &made, &row).await {
+        let made = self.make_and_note_key(&run, &way, row, &name).await?;
+        if let Err(refusal) = self.prove(&way, &made, row).await {
             return Err(take_back(&run, &way, &name, &made.id, refusal, self).await);
         }
         let (notes, deleted) = self.retire(&run, &way, &name, &old).await;
-        let mut changes = given(&row, &made, self.clock().now_ms());
+        let mut changes = given(row, &made, self.clock().now_ms());
         changes.deleted_keys = deleted;
         let done = run.done(notes, changes).await?;
         Ok(Given::New(shown(done, made)))
@@ -230,11 +215,10 @@ impl Service {
         options: api::DeleteKey,
     ) -> Result<Done, Refusal> {
         let allowed = self.allow(caller, &ask).await?;
-        let row = allowed.managed()?.clone();
-        let name = user_name(&row.name)?;
+        let (row, name) = allowed.user()?;
         let way = self.way().await?;
         if options.dry_run {
-            self.ours(&way, &row, &name).await?;
+            self.ours(&way, row, &name).await?;
             self.may_delete(&way, &name, &id, options.force).await?;
             return Ok(dry_run(&ask, &allowed, Vec::new()));
         }
@@ -244,7 +228,7 @@ impl Service {
             Start::Replay(done) => return Ok(done),
             Start::Fresh(run) => run,
         };
-        self.ours_or_end(&run, &way, &row, &name).await?;
+        self.ours_or_end(&run, &way, row, &name).await?;
         let may = self.may_delete(&way, &name, &id, options.force).await.and_then(|()| run.may_act());
         if let Err(refusal) = may {
             return Err(run.failed(refusal, Changes::default()).await);
@@ -296,6 +280,24 @@ impl Service {
         in_use(&used, self.clock().now(), self.actions().key_in_use_minutes)
     }
 
+    /// A key that stays, where there is room for one; its id is on disk then.
+    async fn make_and_note_key(
+        &self,
+        run: &Running,
+        way: &Way,
+        row: &ManagedUser,
+        name: &UserName,
+    ) -> Result<AccessKey, Refusal> {
+        if let Err(error) = room(way, name).await {
+            return Err(run.failed(refused(&error), Changes::default()).await);
+        }
+        let made = self.make_key(run, way, row).await?;
+        match noted(run, &made).await {
+            Ok(()) => Ok(made),
+            Err(refusal) => Err(take_back(run, way, name, &made.id, refusal, self).await),
+        }
+    }
+
     /// Makes a key within an operation, which ends where none was made, and stays open where one may have been.
     pub(super) async fn make_key(
         &self,
@@ -330,13 +332,6 @@ impl Service {
     /// AWS's time, seconds since 1970.
     pub(super) fn aws_now(&self, way: &Way) -> i64 {
         way.aws.server_time().unwrap_or_else(|| self.clock().now()).unix()
-    }
-
-    /// What was allowed, for an action that has a user. A convenience for the others in this folder.
-    pub(super) fn row_and_name(allowed: &Allowed) -> Result<(ManagedUser, UserName), Refusal> {
-        let row = allowed.managed()?.clone();
-        let name = user_name(&row.name)?;
-        Ok((row, name))
     }
 }
 

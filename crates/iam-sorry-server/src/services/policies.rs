@@ -5,7 +5,7 @@ use iam_sorry_core::api::{Done, PolicyChange};
 use iam_sorry_rules::{Action, Resource};
 
 use super::aws::{is_final, refused};
-use super::decide::{Ask, user_name};
+use super::decide::Ask;
 use super::operation::{Changes, Start, dry_run};
 use super::plan::Plan;
 use super::{Caller, IdempotencyKey, Refusal, Service};
@@ -51,13 +51,12 @@ impl Service {
         change: PolicyChange,
     ) -> Result<Done, Refusal> {
         let allowed = self.allow(caller, &ask).await?;
-        let row = allowed.managed()?.clone();
-        let name = user_name(&row.name)?;
+        let (row, name) = allowed.user()?;
         let way = self.way().await?;
         let (user, arn) = (row.name.clone(), change.policy_arn.clone());
         let attach = ask.action == Action::AttachPolicy;
         if change.dry_run {
-            self.ours(&way, &row, &name).await?;
+            self.ours(&way, row, &name).await?;
             return Ok(dry_run(&ask, &allowed, Vec::new()));
         }
         let plan = if attach {
@@ -69,7 +68,7 @@ impl Service {
             Start::Replay(done) => return Ok(done),
             Start::Fresh(run) => run,
         };
-        self.ours_or_end(&run, &way, &row, &name).await?;
+        self.ours_or_end(&run, &way, row, &name).await?;
         if let Err(refusal) = run.may_act() {
             return Err(run.failed(refusal, Changes::default()).await);
         }

@@ -154,11 +154,10 @@ impl Service {
             return Ok(done);
         }
         let allowed = self.allow(caller, &ask).await?;
-        let row = allowed.managed()?.clone();
-        let name = user_name(&row.name)?;
+        let (row, name) = allowed.user()?;
         let way = self.way().await?;
         if options.dry_run {
-            return match self.standing(&way, &row, &name).await? {
+            return match self.standing(&way, row, &name).await? {
                 Standing::Ours(_) => {
                     Ok(dry_run(&ask, &allowed, what_would_go(&way, &name).await.map_err(|e| refused(&e))?))
                 }
@@ -169,7 +168,7 @@ impl Service {
         let plan = Plan::DeleteUser { user: row.name.clone() };
         match self.begin(caller, key, &ask, &allowed, &(), plan).await? {
             Start::Replay(done) => Ok(done),
-            Start::Fresh(run) => match self.standing(&way, &row, &name).await {
+            Start::Fresh(run) => match self.standing(&way, row, &name).await {
                 Ok(Standing::Ours(_)) => delete_user(&run, &way, &name).await,
                 Ok(Standing::Gone) => {
                     let changes = Changes { deleted_user: Some(row.name.clone()), ..Changes::default() };
@@ -187,8 +186,7 @@ impl Service {
     /// [`Refusal`]: not allowed, not found, or AWS.
     pub async fn show_user(&self, caller: &Caller, name: &str) -> Result<api::UserDetails, Refusal> {
         let allowed = self.allow(caller, &Ask::user(Action::ShowUser, name)?).await?;
-        let row = allowed.managed()?;
-        let name = user_name(&row.name)?;
+        let (row, name) = allowed.user()?;
         let way = self.way().await?;
         let facts = self.ours(&way, row, &name).await?;
         let policies = managed::attached(&way.aws, &way.credentials, &name).await.map_err(|e| refused(&e))?;

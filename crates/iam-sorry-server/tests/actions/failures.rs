@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, Options, PolicyChange, ProblemCode};
 use iam_sorry_core::audit::Outcome;
+use serde_json::json;
 use testkit::Fault;
 
 use crate::scene::{Scene, code, dirk, key};
@@ -40,6 +41,26 @@ fn throttled_and_unreachable_are_said_and_leave_nothing() {
     scene.proxy.fault("AssumeRole", Fault::Reset);
     let refusal = running.run(running.service.issue_credentials(&dirk(), None, role)).unwrap_err();
     assert!(refusal.code == ProblemCode::AwsUnavailable && refusal.retry_after.is_some(), "{refusal:?}");
+    scene.assert_accounted_for(&running);
+}
+
+/// By hand it was `AWS refused iam:CreateUser (NoSuchEntity)`, which told nobody what to do.
+#[test]
+fn a_policy_that_the_account_lacks_is_said_with_what_to_mend() {
+    let scene = Scene::new();
+    let running = scene.start();
+    running.create("dirk-a").unwrap();
+    // As AWS answers (IAM API reference, AttachUserPolicy); the emulator attaches what isn't there.
+    scene.proxy.fault_once("AttachUserPolicy", Fault::Status(404, "NoSuchEntity"));
+    let change = PolicyChange { policy_arn: scene.policies[1].clone(), dry_run: false };
+    let refusal = running.run(running.service.attach_policy(&dirk(), None, "dirk-a", change)).unwrap_err();
+    assert_eq!(refusal.code, ProblemCode::AwsRefused);
+    assert!(refusal.detail.contains("take it off policies in [guardrails]"), "{refusal}");
+    running.run(running.service.delete_user(&dirk(), None, "dirk-a", Options::default())).unwrap();
+    scene.account.call("iam", "delete_policy", json!({"PolicyArn": scene.boundary}));
+    let refusal = running.create("dirk-b").unwrap_err();
+    assert_eq!(refusal.code, ProblemCode::AwsRefused);
+    assert!(refusal.detail.contains("mend permissions_boundary"), "{refusal}");
     scene.assert_accounted_for(&running);
 }
 
