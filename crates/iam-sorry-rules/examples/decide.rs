@@ -1,4 +1,4 @@
-//! How long a decision takes with so many rules: `decide RULES`. Prints one line of JSON, for `scripts/bench-service`.
+//! How long a decision takes with so many rules, and what they weigh: `decide RULES`. Prints one line of JSON, for `scripts/bench-service`.
 //!
 //! The rules are those of a university: three for each lab, whoever owns a namespace looks after it, and a few that forbid.
 #![expect(clippy::print_stdout, reason = "an example prints what it measured")]
@@ -39,10 +39,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let guardrails = Guardrails { permissions_boundary: Some("none".into()), ..Guardrails::default() };
     let settings = Settings { namespaces: namespaces.collect(), guardrails };
 
+    let before = resident_mib();
     let begun = Instant::now();
     let rules = RuleSet::load(&[("bench.cedar".into(), text)], settings)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())?;
     let load = begun.elapsed();
+    let weight = resident_mib() - before;
 
     let lab = labs / 2;
     let identity = Identity {
@@ -68,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut times = Vec::with_capacity(DECISIONS);
     for _ in 0..DECISIONS {
         let begun = Instant::now();
-        let decision = rules.decide(&question);
+        let (decision, _) = rules.decide_request(&question);
         times.push(begun.elapsed());
         if !decision.allowed {
             return Err(decision.texts().join("\n").into());
@@ -77,11 +79,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     times.sort_unstable();
     let micros = |time: Duration| time.as_nanos() as f64 / 1_000.0;
     println!(
-        "{{\"rules\": {}, \"load_ms\": {:.1}, \"p50_us\": {:.1}, \"p99_us\": {:.1}}}",
+        "{{\"rules\": {}, \"load_ms\": {:.1}, \"rss_mib\": {weight:.1}, \"p50_us\": {:.1}, \"p99_us\": {:.1}}}",
         rules.len(),
         micros(load) / 1_000.0,
         micros(times[DECISIONS / 2]),
         micros(times[DECISIONS * 99 / 100])
     );
     Ok(())
+}
+
+/// Resident memory of this process, MiB (proc(5), status).
+fn resident_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: Option<u32> = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    f64::from(kib.unwrap_or(0)) / 1024.0
 }

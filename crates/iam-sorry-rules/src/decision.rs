@@ -62,8 +62,8 @@ impl fmt::Display for Reason {
             ReasonKind::NoRule | ReasonKind::Cut => return f.write_str(text),
             ReasonKind::Guardrail => return write!(f, "guardrail {rule}: {text}"),
             // A rule without an @id is called FILE:LINE, which says the file already.
-            _ if rule.starts_with(file.as_str()) => write!(f, "the rule at {rule}")?,
-            _ => write!(f, "rule {rule:?} ({file})")?,
+            _ if rule.starts_with(file.as_str()) => write!(f, "the rule at {}", name_of(rule))?,
+            _ => write!(f, "rule {rule:?} ({})", name_of(file))?,
         }
         match kind {
             ReasonKind::Permit => f.write_str(" allows it")?,
@@ -72,6 +72,11 @@ impl fmt::Display for Reason {
         }
         if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
     }
+}
+
+/// A file's name without its folders: where an operator keeps the rules is nothing that who is refused needs to know.
+fn name_of(file: &str) -> &str {
+    file.rsplit('/').next().unwrap_or(file)
 }
 
 /// A decision with what a person wants to know besides; [`fmt::Display`] gives the whole text.
