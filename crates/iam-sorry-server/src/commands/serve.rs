@@ -140,6 +140,11 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     drop(background);
     watching.abort();
     reloading.abort();
+    if left == 0
+        && let Err(error) = store.leave().await
+    {
+        tracing::warn!(%error, "leaving: another instance notices when this one's time is over");
+    }
     store.close().await;
     if left > 0 {
         tracing::warn!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
@@ -27,6 +27,8 @@ pub struct Department {
     pub key: testkit::Creds,
     boundary: String,
     pub token: String,
+    /// All instances of a department sign with the same key.
+    audit_key: OnceLock<String>,
 }
 
 /// Where an instance keeps what it knows.
@@ -71,7 +73,7 @@ impl Department {
         let key = account.key("iam-sorryd");
         let proxy = Arc::new(FaultProxy::start(&account));
         let token = format!("iss_{}", "A".repeat(43));
-        Self { account, proxy, policy, role, key, boundary, token }
+        Self { account, proxy, policy, role, key, boundary, token, audit_key: OnceLock::new() }
     }
 
     /// An instance that is not running yet; its database has the schema and the person's session.
@@ -96,9 +98,13 @@ impl Department {
                 (format!("url_file = \"{}\"", file.display()), settings)
             }
         };
-        let key = service.dir().join("audit-key.pem");
-        let made = service.command(&["audit", "new-key", key.to_str().unwrap()]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let audit_key = self.audit_key.get_or_init(|| {
+            let key = service.dir().join("new-key.pem");
+            let made = service.command(&["audit", "new-key", key.to_str().unwrap()]);
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            std::fs::read_to_string(key).unwrap()
+        });
+        service.write("audit-key.pem", audit_key);
         let endpoint = self.proxy.endpoint();
         service.write(
             "iam-sorryd.toml",

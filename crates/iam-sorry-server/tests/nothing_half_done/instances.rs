@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use testkit::{Fault, Hook, Postgres};
 
-use crate::department::{Database, Department};
+use crate::department::{Database, Department, run};
 
 /// Holds the next answer of AWS to `request` until told to let it go; says when it is there.
 fn hold(department: &Department, request: &str) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
@@ -46,7 +46,10 @@ fn the_other_instance_settles_what_a_killed_one_left() {
     let log = two.service.log();
     assert!(log.contains("taken over"), "{log}");
     two.done("POST", "/users/dirk-a/keys", &json!(null));
-    two.service.stop();
+    let known = || two.beside(|store| run(store.instances_alive(Duration::from_secs(3600))).unwrap().len());
+    let before = known();
+    assert_eq!(two.service.stop().0, 0);
+    assert_eq!(known(), before - 1, "who stops says so");
 }
 
 #[test]
