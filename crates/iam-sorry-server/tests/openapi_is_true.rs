@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use testkit::{Account, Ministack, Service, Slapd};
+use testkit::{Department, Extras};
 
 /// Requests for each operation and phase. What it finds more with ten times as many was looked at by hand.
 const EXAMPLES: &str = "20";
@@ -27,10 +27,9 @@ expected-statuses = ["2xx", "400", "401", "403", "404", "409"]
 
 #[test]
 fn schemathesis_finds_nothing_that_the_document_does_not_say() {
-    let slapd = Slapd::department();
-    let account = Ministack::shared().account();
-    let service = start(&slapd, &account);
-    let token = sign_in(&service, "alice");
+    let department = start();
+    let service = &department.service;
+    let token = department.token("alice");
     // Something to be found by lists and by names.
     for name in ["dirk-one", "dirk-two", "dirk-three"] {
         let made = service.api("POST", "/users", &token, &json!({"name": name})).unwrap();
@@ -73,7 +72,7 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     assert_eq!(me.status, 200, "{me:?}");
     assert!(!service.log().contains("panic"), "{}", service.log());
 
-    let other = sign_in(&service, "alice");
+    let other = department.token("alice");
     let id = service.api("GET", "/me", &other, &Value::Null).unwrap().json()["session"]["id"].clone();
     let ended =
         service.api("DELETE", &format!("/sessions/{}", id.as_str().unwrap()), &token, &Value::Null).unwrap();
@@ -93,78 +92,18 @@ fn operations(document: &Value) -> usize {
     paths.values().map(|path| methods.iter().filter(|method| path.get(**method).is_some()).count()).sum()
 }
 
-fn sign_in(service: &Service, name: &str) -> String {
-    let body = json!({"username": name, "password": format!("{name}-password")});
-    let answer = service.api("POST", "/login/ldap", "", &body).expect("an answer").json();
-    answer["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
-}
-
 /// A department whose limits are out of the way: what is asked here in minutes is what people ask in a month.
-fn start(slapd: &Slapd, account: &Account) -> Service {
-    let service = Service::new(Path::new(env!("CARGO_BIN_EXE_iam-sorryd")));
-    let key = account.user_allowed("the-service", &["iam:*", "sts:*"]);
-    let policy =
-        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}"#;
-    for name in ["Boundary", "Reading"] {
-        account.call("iam", "create_policy", json!({"PolicyName": name, "PolicyDocument": policy}));
-    }
-    service.write("aws-secret", &key.secret);
-    service.write("bind-password", slapd.service_password());
-    service.write(
-        "rules/all.cedar",
-        "permit (principal, action in [IamSorry::Action::\"view\", IamSorry::Action::\"manage\", \
-         IamSorry::Action::\"issueCredentials\"], resource) when { principal in resource.owners };\n\
-         permit (principal in IamSorry::Group::\"lab-dirk\", action in IamSorry::Action::\"oversee\", resource);\n",
-    );
-    let mut config = format!(
-        r#"
-name = "Physics AWS"
-[http]
-origin = "{{origin}}"
-listen = "{{address}}"
-[store]
-path = "{{dir}}/store.db"
-[aws]
-region = "us-east-1"
-endpoint_sts = "{endpoint}"
-endpoint_iam = "{endpoint}"
-identity = {{ access_key = {{ id = "{id}", secret = {{ file = "{{dir}}/aws-secret" }} }} }}
-[login.ssh]
-[login.ldap]
-name = "corp"
-urls = ["{url}"]
-bind_dn = "{dn}"
-bind_password = {{ file = "{{dir}}/bind-password" }}
-users_base = "{people}"
-groups_base = "{groups}"
-[login.limits]
-failures_per_name = 1000
-failures_per_address = 100000
-refusal_milliseconds = 0
-[rules]
-files = ["{{dir}}/rules"]
-[[namespace]]
-name = "dirk"
-owners = ["group:lab-dirk"]
-[guardrails]
-permissions_boundary = "arn:aws:iam::{account}:policy/Boundary"
-policies = ["arn:aws:iam::{account}:policy/Reading"]
-[http.limits]
-"#,
-        endpoint = account.endpoint(),
-        id = key.key,
-        url = slapd.url(),
-        dn = slapd.service_dn(),
-        people = slapd.people_base(),
-        groups = slapd.groups_base(),
-        account = account.id(),
-    );
+fn start() -> Department {
+    let mut tables =
+        "[login.limits]\nfailures_per_name = 1000\nfailures_per_address = 100000\nrefusal_milliseconds = 0\n\
+         [http.limits]\n"
+            .to_owned();
     for limit in ["per_person", "per_address", "sign_in_per_address"] {
-        let _ = writeln!(config, "{limit} = {{ per_second = 100000, burst = 100000 }}");
+        let _ = writeln!(tables, "{limit} = {{ per_second = 100000, burst = 100000 }}");
     }
-    let path = service.write("iam-sorryd.toml", &config).display().to_string();
-    let migrated = service.command(&["migrate", "--config", &path]);
-    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
-    service.run();
-    service
+    let rules = "permit (principal in IamSorry::Group::\"lab-dirk\", action in IamSorry::Action::\"oversee\", resource);\n";
+    let extras = Extras { tls: None, tables: &tables, rules };
+    let department = Department::prepare(Path::new(env!("CARGO_BIN_EXE_iam-sorryd")), &extras);
+    department.service.run();
+    department
 }

@@ -9,10 +9,10 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rig::{Ended, Rig};
+use rig::Rig;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use testkit::{Fault, FaultProxy, Pty};
+use testkit::{Ended, Fault, FaultProxy, Pty};
 
 /// A refresh that has to fail, with a profile there before that has to stay as it is.
 struct Failing {

@@ -16,11 +16,10 @@ mod roles;
 #[path = "credential_process/sessions.rs"]
 mod sessions;
 
-use std::process::Output;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use iam_sorry_core::timestamp::Timestamp;
-use rig::{Ended, Rig};
+use rig::Rig;
 use serde_json::Value;
 use testkit::Creds;
 
@@ -68,10 +67,4 @@ fn with_kept_key() -> Rig {
     rig.run(&["--profile", "usermanager", "--keep-key", "admin"]).ok();
     rig.proxy.clear_calls();
     rig
-}
-
-/// As [`Rig::end`], for output that holds the manager's own key on purpose.
-fn ended(output: Output) -> Ended {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ended { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
 }

@@ -1,44 +1,41 @@
 //! What the original's later versions had (docs/from-the-original.md): the sound part works, the rest says what to do.
 #![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
 
-mod machine;
-
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use machine::{Ended, Machine};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use testkit::{Creds, Fault};
+use testkit::{Creds, Ended, Fault, MachineOnAws};
 
 const MANAGER: &str = "dirk-iam-sorry";
 
 /// A machine with an administrator's profile `admin`, plain.
-fn with_admin() -> Machine {
-    let machine = Machine::new();
+fn with_admin() -> MachineOnAws {
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let admin = machine.account.manager("root-admin");
     machine.home.write_credentials(admin.section("admin"));
     machine
 }
 
-fn create(machine: &Machine) -> Ended {
+fn create(machine: &MachineOnAws) -> Ended {
     machine.run(&["--profile", "admin", "--create-iam-sorry", MANAGER])
 }
 
-fn users(machine: &Machine) -> Vec<String> {
+fn users(machine: &MachineOnAws) -> Vec<String> {
     let answer = machine.account.call("iam", "list_users", json!({}));
     let users = answer["Users"].as_array().unwrap();
     users.iter().map(|user| user["UserName"].as_str().unwrap().to_owned()).collect()
 }
 
-fn policies(machine: &Machine, user: &str) -> Vec<String> {
+fn policies(machine: &MachineOnAws, user: &str) -> Vec<String> {
     let answer = machine.account.call("iam", "list_user_policies", json!({"UserName": user}));
     answer["PolicyNames"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
-fn answering(machine: &Machine, args: &[&str], answers: &str) -> Ended {
+fn answering(machine: &MachineOnAws, args: &[&str], answers: &str) -> Ended {
     let mut command = machine.command(args);
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().unwrap();
@@ -125,7 +122,7 @@ fn whatever_step_fails_what_was_made_is_taken_back() {
 }
 
 /// Runs `--create-iam-sorry` and sends it a signal in the middle of a request.
-fn signalled(machine: &Machine, action: &str, after: bool, signal: Signal) -> ExitStatus {
+fn signalled(machine: &MachineOnAws, action: &str, after: bool, signal: Signal) -> ExitStatus {
     let victim: Arc<Mutex<Option<Pid>>> = Arc::default();
     let hook = {
         let victim = Arc::clone(&victim);
@@ -208,15 +205,15 @@ fn what_can_be_refused_is_refused_before_aws_is_asked() {
 
 #[test]
 fn who_may_not_make_users_is_told_who_may() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let weak = machine.account.user_allowed("weak", &["iam:GetUser"]);
     machine.home.write_credentials(weak.section("admin"));
     create(&machine).exits(4).says(&["AWS refused iam:CreateUser", "--profile ADMIN"]);
 }
 
 /// A machine with nothing but a manager's key in the environment, as an administrator handed it over.
-fn handed_over(actions: &[&str]) -> (Machine, Creds) {
-    let mut machine = Machine::new();
+fn handed_over(actions: &[&str]) -> (MachineOnAws, Creds) {
+    let mut machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let key = machine.account.user_allowed(MANAGER, actions);
     machine.home.set_env("AWS_ACCESS_KEY_ID", &key.key);
     machine.home.set_env("AWS_SECRET_ACCESS_KEY", &key.secret);
@@ -284,7 +281,7 @@ fn a_session_or_a_root_key_does_not_become_a_manager() {
 
 #[test]
 fn profiles_and_fix_profiles() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     machine
         .home
         .write_credentials("[default]\naws_access_key_id = A\n\n[two words]\n[c]\nregion = eu-west-1\n");
@@ -350,7 +347,7 @@ fn reset_asks_and_loses_no_key_by_accident() {
 
 #[test]
 fn the_printed_policies_are_json_held_to_the_namespace() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let printed = |args: &[&str]| -> Value { serde_json::from_str(&machine.run(args).ok().out).unwrap() };
     assert_eq!(printed(&["--print-policy", "dirk"]), printed(&["policy", "--namespace", "dirk"]));
     assert_eq!(printed(&["--print-policy"]), printed(&["--print-policy", "tester"]), "the login name");
@@ -367,7 +364,7 @@ fn the_printed_policies_are_json_held_to_the_namespace() {
 /// allow is seen without it.
 #[test]
 fn who_holds_the_admin_policy_reaches_nobody_outside_the_namespace() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let mut policy: Value =
         serde_json::from_str(&machine.run(&["--print-admin-policy", "dirk"]).ok().out).unwrap();
     let holder = machine.account.user_allowed(MANAGER, &["sts:GetCallerIdentity"]);
@@ -414,7 +411,7 @@ fn what_is_not_kept_says_what_to_do_instead() {
 
 #[test]
 fn eval_without_a_name_is_the_profile_that_is_set_or_default() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let text = [Creds::new("AKIAD", "d").section("default"), Creds::new("AKIAX", "x").section("x")].concat();
     machine.home.write_credentials(text);
     machine.run(&["--eval"]).ok().prints(&["AKIAD"]);

@@ -1,16 +1,13 @@
 //! `rotate`: the profile works at every moment, the old key goes last, and a killed run is finished by the next one.
 #![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
 
-mod machine;
-
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use machine::Machine;
 use serde_json::json;
-use testkit::{Creds, Fault};
+use testkit::{Creds, Fault, Machine, MachineOnAws};
 
 /// What a user needs to rotate the own key (`iam-sorry policy --rotate`).
 const SELF: [&str; 6] = [
@@ -23,8 +20,8 @@ const SELF: [&str; 6] = [
 ];
 
 /// A user with a key in a profile of the same name.
-fn with_user(name: &str, actions: &[&str]) -> (Machine, Creds) {
-    let machine = Machine::new();
+fn with_user(name: &str, actions: &[&str]) -> (MachineOnAws, Creds) {
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let key = machine.account.user_allowed(name, actions);
     machine.home.write_credentials(key.section(name));
     (machine, key)
@@ -32,7 +29,7 @@ fn with_user(name: &str, actions: &[&str]) -> (Machine, Creds) {
 
 /// The one key left is the one in the profile, and it is another than `old`.
 #[track_caller]
-fn assert_rotated(machine: &Machine, name: &str, old: &Creds) {
+fn assert_rotated(machine: &MachineOnAws, name: &str, old: &Creds) {
     let new = machine.opened(name);
     assert_ne!(new.key, old.key);
     assert_eq!(machine.account.keys(name), [new.key.as_str()]);
@@ -63,8 +60,8 @@ fn a_sealed_profile_rotates_itself_and_stays_sealed() {
 fn every_recipient_can_open_the_new_key() {
     let (machine, old) = with_user("usermanager", &SELF);
     machine.run(&["encrypt", "usermanager"]).ok();
-    let second = machine.home.ssh_key_as("second", testkit::KeyKind::Ed25519, machine::PASSPHRASE, 1);
-    machine.agent.add(&second, machine::PASSPHRASE, &[]);
+    let second = machine.home.ssh_key_as("second", testkit::KeyKind::Ed25519, Machine::PASSPHRASE, 1);
+    machine.agent.add(&second, Machine::PASSPHRASE, &[]);
     machine.run(&["recipients", "add", "usermanager", second.to_str().unwrap()]).ok();
     machine.run(&["rotate", "usermanager"]).ok();
     machine.agent.remove(&machine.ssh_key);
@@ -225,7 +222,7 @@ fn a_profile_renamed_after_the_kill_keeps_its_key() {
 }
 
 /// Runs it, and ends it with kill -9 right before or after that call of the action.
-fn kill_at(machine: &Machine, args: &[&str], action: &str, time: usize, after: bool) {
+fn kill_at(machine: &MachineOnAws, args: &[&str], action: &str, time: usize, after: bool) {
     let victim = Arc::new(Mutex::new(None));
     let kill = {
         let (victim, seen) = (Arc::clone(&victim), AtomicUsize::new(0));
@@ -251,7 +248,7 @@ fn kill_at(machine: &Machine, args: &[&str], action: &str, time: usize, after: b
 
 #[test]
 fn the_policy_is_enough_and_names_no_more() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let text = machine.run(&["policy", "--rotate", "--users", "alice"]).ok().out;
     let key = machine.account.user_allowed("alice", &[]);
     machine.account.put_policy("alice", &serde_json::from_str(&text).unwrap());

@@ -1,8 +1,6 @@
 //! `serve-credentials`: SDKs get fresh credentials for as long as the command runs, and nobody else gets any.
 #![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
 
-mod machine;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -10,15 +8,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use machine::{Ended, Machine};
 use serde_json::json;
-use testkit::{Creds, Fault, Pty};
+use testkit::{Creds, Ended, Fault, Machine, MachineOnAws, Pty};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A machine with IAM user `alice` and a sealed profile of her permanent key.
-fn sealed() -> (Machine, Creds) {
-    let machine = Machine::new();
+fn sealed() -> (MachineOnAws, Creds) {
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let key = machine.account.user_allowed("alice", &["iam:*"]);
     machine.home.write_credentials(key.section("alice"));
     machine.run(&["encrypt", "alice"]).ok();
@@ -26,7 +23,7 @@ fn sealed() -> (Machine, Creds) {
 }
 
 /// A session of `key`, as a profile that expires so many seconds from now.
-fn session_profile(machine: &Machine, key: &Creds, profile: &str, seconds: i64) -> (Creds, String) {
+fn session_profile(machine: &MachineOnAws, key: &Creds, profile: &str, seconds: i64) -> (Creds, String) {
     let answer = machine.account.call_as(key, "sts", "get_session_token", json!({})).unwrap();
     let session = Creds::from_json(&answer["Credentials"]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
@@ -42,7 +39,7 @@ fn time_text(unix: i64) -> String {
 }
 
 /// Runs a Python program with boto3 under `serve-credentials alice`.
-fn boto3(machine: &Machine, program: &str) -> Ended {
+fn boto3(machine: &MachineOnAws, program: &str) -> Ended {
     let python = testkit::venv_bin("python");
     machine.run(&["serve-credentials", "alice", "--", python.to_str().unwrap(), "-c", program])
 }
@@ -119,7 +116,7 @@ print('second', key(), call())
 /// boto3 in one process and AWS CLI in one after the other, over three sessions that each last five seconds.
 #[test]
 fn sessions_are_renewed_for_as_long_as_the_command_runs() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let key = machine.account.user_allowed("alice", &["iam:*"]);
     machine.home.write_credentials(key.section("alice"));
     machine.proxy.fault("GetSessionToken", Fault::SessionsEndIn(Duration::from_secs(5)));
@@ -155,7 +152,7 @@ struct Served {
 }
 
 impl Served {
-    fn start(machine: &Machine) -> Served {
+    fn start(machine: &MachineOnAws) -> Served {
         let path = machine.home.path().join("child.env");
         let _ = std::fs::remove_file(&path);
         let script = "env >child.tmp; mv child.tmp child.env; exec cat";
@@ -348,7 +345,7 @@ fn without_the_agents_key_the_supply_stops_and_then_resumes() {
         "{answer}"
     );
     assert!(answer.contains("ssh-add"), "it says what to do: {answer}");
-    machine.agent.add(&machine.ssh_key, machine::PASSPHRASE, &[]);
+    machine.agent.add(&machine.ssh_key, Machine::PASSPHRASE, &[]);
     let answer = served.ask();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&key.key), "{answer}");
     served.end();
@@ -378,7 +375,7 @@ fn a_passphrase_is_asked_for_once_before_the_command_starts() {
     command.args(["serve-credentials", "alice", "--", "sh", "-c", &twice]).env_remove("SSH_AUTH_SOCK");
     let mut pty = Pty::spawn(command);
     pty.expect("assphrase");
-    pty.send_line(machine::PASSPHRASE);
+    pty.send_line(Machine::PASSPHRASE);
     let (status, shown) = pty.wait();
     assert!(status.success(), "{shown}");
     assert_eq!(shown.matches(":user/alice").count(), 2, "{shown}");

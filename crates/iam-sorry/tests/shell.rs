@@ -1,16 +1,13 @@
 //! `shell` in the real bash, zsh, fish and dash; and completions there that know the profiles.
 #![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
 
-mod machine;
-
 use std::process::Command;
 
-use machine::{Ended, Machine};
-use testkit::{Creds, Pty};
+use testkit::{Creds, Ended, MachineOnAws, Pty};
 
 /// A machine with a sealed profile of IAM user `alice` and a temporary one that lasts an hour.
-fn machine() -> (Machine, Creds) {
-    let machine = Machine::new();
+fn machine() -> (MachineOnAws, Creds) {
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let key = machine.account.user_allowed("alice", &["iam:*"]);
     machine.home.write_credentials(key.section("alice"));
     machine.run(&["encrypt", "alice"]).ok();
@@ -21,7 +18,7 @@ fn machine() -> (Machine, Creds) {
     (machine, key)
 }
 
-fn in_terminal(machine: &Machine, shell: &str, profile: &str) -> Pty {
+fn in_terminal(machine: &MachineOnAws, shell: &str, profile: &str) -> Pty {
     let mut command = Pty::command(&machine.home, env!("CARGO_BIN_EXE_iam-sorry"));
     command.args(["shell", profile]).env("SHELL", shell);
     Pty::spawn(command)
@@ -135,7 +132,7 @@ fn it_works_without_a_terminal_and_says_what_is_wrong() {
 // --- completions ---
 
 /// What a real shell offers for `iam-sorry WORDS`, with a profile whose name has a space.
-fn completing(machine: &Machine, shell: &str, script: &str) -> String {
+fn completing(machine: &MachineOnAws, shell: &str, script: &str) -> String {
     let bin = std::path::Path::new(env!("CARGO_BIN_EXE_iam-sorry")).parent().unwrap().to_owned();
     for name in ["bash", "zsh", "fish"] {
         machine.home.write_mode(
@@ -152,7 +149,7 @@ fn completing(machine: &Machine, shell: &str, script: &str) -> String {
     text
 }
 
-fn with_a_space(machine: &Machine) {
+fn with_a_space(machine: &MachineOnAws) {
     let text = machine.home.credentials();
     machine.home.write_credentials(format!("{text}[al space]\nx = 1\n"));
     machine.home.write_config("[profile from-config]\nregion = us-east-1\n");

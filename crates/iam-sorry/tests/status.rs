@@ -1,11 +1,8 @@
 //! `status`: what the shell holds, by its variables; and `doctor --fix`.
 #![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
 
-mod machine;
-
-use machine::{Ended, Machine};
 use serde_json::{Value, json};
-use testkit::Home;
+use testkit::{Ended, Home, MachineOnAws};
 
 /// `status` with these variables, on a machine that has neither network nor files.
 fn status(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
@@ -65,7 +62,7 @@ fn other_sources_are_named() {
 
 #[test]
 fn what_shell_and_eval_set_is_what_status_shows() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let key = machine.account.user_allowed("alice", &[]);
     machine.home.write_credentials(key.section("alice"));
     machine.run(&["refresh", "alice"]).ok();
@@ -91,7 +88,7 @@ fn what_shell_and_eval_set_is_what_status_shows() {
 
 #[test]
 fn fix_narrows_modes_and_seals_what_it_may() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let key = machine.account.user_allowed("alice", &[]);
     machine.home.write_credentials(format!("{}{}", key.section("alice"), key.section("default")));
     machine.home.set_mode(".aws/credentials", 0o644);
@@ -112,7 +109,7 @@ fn fix_narrows_modes_and_seals_what_it_may() {
 
 #[test]
 fn fix_asks_before_it_seals_and_goes_on_where_nobody_answers() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let key = machine.account.user_allowed("alice", &[]);
     machine.home.write_credentials(key.section("alice"));
     machine.home.set_mode(".aws/credentials", 0o640);
@@ -127,7 +124,7 @@ fn fix_asks_before_it_seals_and_goes_on_where_nobody_answers() {
 /// Somebody died while holding the lock of the credentials file.
 #[test]
 fn fix_takes_over_the_lock_of_the_dead() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     machine.home.write_credentials("[a]\nx = 1\n");
     let mut dead = std::process::Command::new("true").spawn().unwrap();
     dead.wait().unwrap();
@@ -145,7 +142,7 @@ fn fix_takes_over_the_lock_of_the_dead() {
 /// What can't be mended is said, and stops neither the rest nor the report.
 #[test]
 fn fix_goes_on_after_what_it_cannot_mend() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let key = machine.account.user_allowed("alice", &[]);
     let legacy = format!("__encrypted__:{}=", "A".repeat(43));
     let old = format!("[old]\naws_access_key_id = {legacy}\naws_secret_access_key = {legacy}\n");
@@ -159,7 +156,7 @@ fn fix_goes_on_after_what_it_cannot_mend() {
 /// Values that the original tool itself made.
 #[test]
 fn fix_migrates_the_originals_values() {
-    let machine = Machine::new();
+    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let key = machine.account.user_allowed("alice", &[]);
     machine.home.write_credentials(key.section("alice"));
     let original = testkit::venv().join("seed/bin/iam-sorry");

@@ -167,6 +167,15 @@ impl Account {
         let answer = self.call_as(creds, "sts", "get_caller_identity", json!({}))?;
         Ok(answer["Arn"].as_str().unwrap_or_default().to_owned())
     }
+
+    /// The IAM user that credentials act as, by AWS's own answer.
+    ///
+    /// # Panics
+    /// When they are no user's.
+    pub fn user_of(&self, creds: &Creds) -> String {
+        let arn = self.whoami(creds).unwrap_or_else(|error| panic!("{}: {error}", creds.key));
+        arn.rsplit_once(":user/").unwrap_or_else(|| panic!("no user: {arn}")).1.to_owned()
+    }
 }
 
 /// A running moto server on loopback. It checks no signatures. Ends on drop and with the test process.

@@ -8,11 +8,13 @@
 
 mod aws;
 mod browser;
+mod department;
 mod emulators;
 mod fake_agent;
 mod home;
 mod http;
 mod ldif;
+mod machine;
 mod ports;
 mod postgres;
 mod process;
@@ -28,10 +30,12 @@ use std::path::{Path, PathBuf};
 
 pub use aws::{Aws, AwsError, Creds};
 pub use browser::{Browser, Element};
+pub use department::{Department, Extras};
 pub use emulators::{Account, Ministack, Moto};
 pub use fake_agent::{AgentFault, FakeAgent, Stage};
 pub use home::{Home, KeyKind};
 pub use http::{Answer, request};
+pub use machine::{Ended, Machine, MachineOnAws};
 pub use ports::free_port;
 pub use postgres::{Cutter, Postgres};
 pub use proxy::{Call, Fault, FaultProxy, Hook};

@@ -1,59 +1,37 @@
-//! A department: a directory, an AWS account, and the service between them, as real processes.
+//! A department as real processes, and a browser that looks at every page.
 
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use iam_sorry_core::api::Problem;
 use serde_json::{Value, json};
-use testkit::{Account, Browser, Element, Ministack, Service, Slapd, TestCa};
-
-/// The rules of the department, as an operator would write them.
-const RULES: &str = r#"
-@id("owners-manage-their-namespaces")
-permit (
-    principal,
-    action in [IamSorry::Action::"view", IamSorry::Action::"manage", IamSorry::Action::"issueCredentials"],
-    resource
-) when { principal in resource.owners };
-
-@id("twelve-hours-at-most")
-forbid (principal, action in IamSorry::Action::"credentials", resource) when { context.duration > 43200 };
-
-@id("auditors-oversee")
-permit (principal in IamSorry::Group::"auditors", action in IamSorry::Action::"oversee", resource);
-"#;
-
-const READ_ONLY: &str =
-    r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:Get*","Resource":"*"}]}"#;
+use testkit::{Browser, Department, Element, Extras, TestCa};
 
 pub struct Rig {
-    pub account: Account,
-    _slapd: Slapd,
+    department: Department,
     _ca: Option<TestCa>,
-    pub service: Service,
-    /// ARNs of the allow-list.
-    pub policies: Vec<String>,
+}
+
+impl Deref for Rig {
+    type Target = Department;
+
+    fn deref(&self) -> &Department {
+        &self.department
+    }
 }
 
 impl Rig {
     /// Runs on plain loopback.
     pub fn start() -> Self {
-        let rig = Self::prepare("{origin}", "");
+        let rig = Self::prepare(None);
         rig.service.run();
         rig
     }
 
     /// Runs with TLS; gives its origin too.
     pub fn start_with_tls() -> (Self, String) {
-        let ca = TestCa::new();
-        let certificate = ca.issue_loopback();
-        let tls = format!(
-            "[http.tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
-            certificate.certificate.display(),
-            certificate.key.display()
-        );
-        let mut rig = Self::prepare("https://{address}", &tls);
-        rig._ca = Some(ca);
+        let rig = Self::prepare(Some(TestCa::new()));
         rig.service.launch();
         let origin = format!("https://{}", rig.service.address());
         (rig, origin)
@@ -61,7 +39,7 @@ impl Rig {
 
     /// Starts `serve --dev`, and does not wait for it.
     pub fn for_development() -> Self {
-        let rig = Self::prepare("{origin}", "");
+        let rig = Self::prepare(None);
         let key = rig.account.user_allowed("the-developer", &["iam:*", "sts:*"]);
         let endpoint = rig.account.endpoint().to_owned();
         for (name, value) in [
@@ -77,87 +55,12 @@ impl Rig {
         rig
     }
 
-    fn prepare(origin: &str, tls: &str) -> Self {
-        let account = Ministack::shared().account();
-        let policies: Vec<String> =
-            ["Reading", "Writing", "Boundary"].iter().map(|name| make_policy(&account, name)).collect();
-        let key = account.user_allowed("the-service", &["iam:*", "sts:*"]);
-        let slapd = Slapd::department();
-        let service = Service::new(std::path::Path::new(env!("CARGO_BIN_EXE_iam-sorryd")));
-        service.write("aws-secret", &key.secret);
-        service.write("bind-password", slapd.service_password());
-        service.write("rules/department.cedar", RULES);
-        let config = format!(
-            r#"
-name = "Physics AWS"
-
-[http]
-origin = "{origin}"
-listen = "{{address}}"
-{tls}
-[store]
-path = "{{dir}}/store.db"
-
-[aws]
-region = "us-east-1"
-account = "{account}"
-endpoint_sts = "{endpoint}"
-endpoint_iam = "{endpoint}"
-identity = {{ access_key = {{ id = "{key}", secret = {{ file = "{{dir}}/aws-secret" }} }} }}
-
-[login.ssh]
-[login.ldap]
-name = "corp"
-urls = ["{ldap}"]
-bind_dn = "{bind_dn}"
-bind_password = {{ file = "{{dir}}/bind-password" }}
-users_base = "{people}"
-groups_base = "{groups}"
-
-[rules]
-files = ["{{dir}}/rules"]
-
-[[namespace]]
-name = "dirk"
-owners = ["group:lab-dirk"]
-
-[[namespace]]
-name = "ada"
-owners = ["group:lab-ada"]
-
-[guardrails]
-permissions_boundary = "{boundary}"
-policies = ["{reading}", "{writing}"]
-"#,
-            account = account.id(),
-            endpoint = account.endpoint(),
-            key = key.key,
-            ldap = slapd.url(),
-            bind_dn = slapd.service_dn(),
-            people = slapd.people_base(),
-            groups = slapd.groups_base(),
-            boundary = policies[2],
-            reading = policies[0],
-            writing = policies[1],
-        );
-        let path = service.write("iam-sorryd.toml", &config).display().to_string();
-        let migrated = service.command(&["migrate", "--config", &path]);
-        assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
-        Self { account, _slapd: slapd, _ca: None, service, policies }
+    fn prepare(ca: Option<TestCa>) -> Self {
+        let tables = "[[namespace]]\nname = \"ada\"\nowners = [\"group:lab-ada\"]\n";
+        let extras = Extras { tls: ca.as_ref(), tables, rules: "" };
+        let department = Department::prepare(Path::new(env!("CARGO_BIN_EXE_iam-sorryd")), &extras);
+        Self { department, _ca: ca }
     }
-
-    /// A session of the API.
-    pub fn token(&self, name: &str) -> String {
-        let body = json!({"username": name, "password": format!("{name}-password")});
-        let answer = self.service.api("POST", "/login/ldap", "", &body).unwrap();
-        let answer = answer.json();
-        answer["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
-    }
-}
-
-fn make_policy(account: &Account, name: &str) -> String {
-    let made = account.call("iam", "create_policy", json!({"PolicyName": name, "PolicyDocument": READ_ONLY}));
-    made["Policy"]["Arn"].as_str().unwrap().to_owned()
 }
 
 /// A browser that looks at every page it comes to.

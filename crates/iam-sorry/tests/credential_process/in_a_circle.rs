@@ -2,6 +2,7 @@
 
 use crate::answer;
 use crate::rig::Rig;
+use testkit::Ended;
 
 /// The line that SDKs would run for ever.
 fn line(profile: &str) -> String {
@@ -38,7 +39,7 @@ fn a_line_for_another_profile_is_followed_without_starting_anything() {
         line("nobody")
     ));
     let output = rig.command(&["credential-process", "alias"]).output().unwrap();
-    assert_eq!(answer(&crate::ended(output).ok().out).0, rig.manager);
+    assert_eq!(answer(&Ended::from(output).ok().out).0, rig.manager);
     rig.run(&["credential-process", "lost"]).exits(3).says(&["'nobody' not found", "[profile lost]"]);
 }
 
@@ -72,5 +73,5 @@ fn keys_behind_our_own_line_are_no_circle() {
     rig.run(&["encrypt", "--process", "usermanager"]).ok();
     let mut command = rig.command(&["credential-process", "usermanager"]);
     let output = command.env("IAM_SORRY_PROCESS", "usermanager").output().unwrap();
-    assert_eq!(answer(&crate::ended(output).ok().out).0, rig.manager);
+    assert_eq!(answer(&Ended::from(output).ok().out).0, rig.manager);
 }

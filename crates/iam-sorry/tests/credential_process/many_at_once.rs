@@ -8,14 +8,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use testkit::{AskPass, Fault, SshAgent};
+use testkit::{AskPass, Ended, Fault, SshAgent};
 
-use crate::rig::{Ended, Rig};
+use crate::rig::Rig;
 use crate::{answer, expires_in, with_kept_key};
 
 /// Starts `count` processes one right after the other, and waits for all of them.
 fn at_once(count: usize, command: impl FnMut() -> Command) -> Vec<Ended> {
-    start(count, command).into_iter().map(|child| crate::ended(child.wait_with_output().unwrap())).collect()
+    start(count, command).into_iter().map(|child| Ended::from(child.wait_with_output().unwrap())).collect()
 }
 
 fn start(count: usize, mut command: impl FnMut() -> Command) -> Vec<Child> {
@@ -134,7 +134,7 @@ fn all_but_the_holder(rig: &Rig, command: impl FnMut() -> Command) -> Vec<Ended>
         std::thread::sleep(Duration::from_millis(50));
         let mut children = all.lock().unwrap();
         if children.iter_mut().all(|child| child.try_wait().unwrap().is_some()) {
-            break children.drain(..).map(|c| crate::ended(c.wait_with_output().unwrap())).collect();
+            break children.drain(..).map(|c| Ended::from(c.wait_with_output().unwrap())).collect();
         }
     };
     let (killed, lived): (Vec<Ended>, Vec<Ended>) = ended.into_iter().partition(|one| one.code.is_none());
@@ -226,7 +226,7 @@ fn a_read_only_home_renews_once_and_warns() {
 
     // Without the agent too: nothing has to be opened.
     let mut later = read_only(&["credential-process", "admin"]);
-    let later = crate::ended(later.env_remove("SSH_AUTH_SOCK").output().unwrap());
+    let later = Ended::from(later.env_remove("SSH_AUTH_SOCK").output().unwrap());
     assert_eq!(keys(vec![later]), got);
     assert_eq!(rig.proxy.count("GetSessionToken"), 1);
     let folder = runtime.path().join("iam-sorry");

@@ -1,13 +1,14 @@
 //! `--session`: a session in place of permanent keys, kept until it nears its end.
 
+use crate::answer;
 use crate::rig::Rig;
-use crate::{answer, ended};
+use testkit::Ended;
 
 #[test]
 fn permanent_keys_are_handed_out_as_they_are() {
     let rig = Rig::new();
     let output = rig.command(&["credential-process", "usermanager"]).output().unwrap();
-    let (creds, at) = answer(&ended(output).ok().out);
+    let (creds, at) = answer(&Ended::from(output).ok().out);
     assert_eq!(creds, rig.manager);
     assert_eq!(at, None, "permanent keys have no Expiration");
     assert_eq!(rig.proxy.actions(), Vec::<String>::new());

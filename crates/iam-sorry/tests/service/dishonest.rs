@@ -3,10 +3,9 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use testkit::{Home, SshAgent};
+use testkit::{Ended, Home, SshAgent};
 
 use crate::fake::{Fake, json, problem, reply};
-use crate::machine::Ended;
 
 const BIN: &str = env!("CARGO_BIN_EXE_iam-sorry");
 const TOKEN: &str = "iss_A-secret-token-of-a-test";

@@ -5,8 +5,6 @@
 mod credentials;
 mod dishonest;
 mod fake;
-#[path = "../machine/mod.rs"]
-mod machine;
 mod people;
 mod rig;
 mod sign_in;

@@ -2,10 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use testkit::TestCa;
+use testkit::{Ended, Machine, TestCa};
 
-use crate::machine::Ended;
-use crate::rig::{Department, PASSPHRASE, Person};
+use crate::rig::Department;
 
 /// Two commands: sign in, and ask who one is.
 #[test]
@@ -32,7 +31,7 @@ fn by_ssh_key_and_out_again() {
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let state: serde_json::Value = serde_json::from_str(&alice.state()).unwrap();
     let token = state["sessions"][0]["token"].as_str().unwrap().to_owned();
-    let key = alice.home.fingerprint(&alice.key);
+    let key = alice.home.fingerprint(&alice.ssh_key);
     assert_eq!(state["sessions"][0]["key"], key.as_str());
 
     let doctor = alice.run(&["doctor", "--offline"]);
@@ -57,14 +56,14 @@ fn by_ssh_key_and_out_again() {
 fn by_the_key_file_and_with_a_strangers_key() {
     let department = Department::new();
     let alice = department.person("alice");
-    let askpass = alice.home.write_script("askpass", &format!("echo '{PASSPHRASE}'"));
+    let askpass = alice.home.write_script("askpass", &format!("echo '{}'", Machine::PASSPHRASE));
     let mut login = alice.command(&["login", &alice.origin]);
     login.env("SSH_AUTH_SOCK", "").env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force");
     Ended::from(login.output().unwrap()).ok().prints(&["as alice"]);
 
-    let stranger = Person::new(&department.service.origin(), department.account.endpoint());
+    let stranger = department.stranger();
     let refused = stranger.run(&["login", &stranger.origin]).exits(4);
-    let key = stranger.home.fingerprint(&stranger.key);
+    let key = stranger.home.fingerprint(&stranger.ssh_key);
     let refused = refused.says(&["Tried: ", &key, "--ldap"]);
     assert!(stranger.state().is_empty(), "{}", refused.err);
 }
@@ -139,10 +138,10 @@ fn by_password() {
 fn a_registered_key_signs_in_until_it_is_taken_out() {
     let department = Department::new();
     let alice = department.signed_in("alice");
-    let laptop = Person::new(&department.service.origin(), department.account.endpoint());
+    let laptop = department.stranger();
     laptop.run(&["login", &laptop.origin]).exits(4);
-    let public = laptop.key.with_extension("pub").display().to_string();
-    let fingerprint = laptop.home.fingerprint(&laptop.key);
+    let public = laptop.ssh_key.with_extension("pub").display().to_string();
+    let fingerprint = laptop.home.fingerprint(&laptop.ssh_key);
     alice.run(&["ssh-keys", "add", &public]).ok().prints(&[&fingerprint]);
     alice.run(&["ssh-keys", "list"]).ok().prints(&[&fingerprint]);
     laptop.run(&["login", &laptop.origin]).ok().prints(&["as alice"]);

@@ -1,7 +1,7 @@
 //! The audit trail as a person and as an auditor see it; verification without the service.
 
-use crate::machine::Ended;
 use crate::rig::Department;
+use testkit::Ended;
 
 #[test]
 fn mine_and_everybodys() {

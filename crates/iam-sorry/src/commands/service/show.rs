@@ -11,6 +11,7 @@ use crate::output::printable;
 /// Columns as wide as their widest cell; nothing at all where there are no rows.
 pub fn table(app: &App, header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
     if rows.is_empty() {
+        app.out.progress("Nothing to show: there is none, or none that the rules let you see.");
         return Ok(());
     }
     let clean = |cell: &str| {
