@@ -154,8 +154,8 @@ fn explain_names_the_rule() {
     assert_eq!(code, 0);
     assert_eq!(
         out,
-        "allowed\n  rule \"owners\" (DIR/rules/lab.cedar) allows it\n  cut from 2 h to 1 h: rule \"one-hour\" \
-         (DIR/rules/lab.cedar) forbids it: short is safe\n  for at most 1 h\n  2 of 2 rules could apply to this person, \
+        "allowed\n  rule \"owners\" (lab.cedar) allows it\n  cut from 2 h to 1 h: rule \"one-hour\" \
+         (lab.cedar) forbids it: short is safe\n  for at most 1 h\n  2 of 2 rules could apply to this person, \
          action and resource\n"
     );
     let (code, out, _) = rig.run("explain", &["show-user", "elsewhere", "--person", "dana"]);

@@ -242,7 +242,7 @@ fn refusals_say_why_and_nothing_was_done() {
       "status": 403,
       "detail": "The rules do not allow you that: delete-user on dirk-keep.\nSee what decided: iam-sorry explain delete-user dirk-keep",
       "reasons": [
-        "rule \"no-deletes\" ({dir}/rules.cedar) forbids it: dirk-keep is needed by the cluster"
+        "rule \"no-deletes\" (rules.cedar) forbids it: dirk-keep is needed by the cluster"
       ]
     }
     "#);
