@@ -1,5 +1,8 @@
-//! Signals for a command that we wait for: they are its business, so they are passed on to it.
+//! Signals, where they don't simply end the process: those for a command that we wait for are its business and passed on
+//! to it; Ctrl-C at a question ends the question.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::sync_channel;
 
 use rustix::process::Signal;
@@ -17,17 +20,35 @@ const PASSED_ON: [Signal; 6] =
 /// # Errors
 /// Where the thread or the handlers can't be had.
 pub fn watch(heard: impl Fn(Signal) + Send + Sync + 'static) -> Result<()> {
+    watch_these(&PASSED_ON, heard)
+}
+
+/// Becomes readable with Ctrl-C, from now on. `None` where Ctrl-C still ends the process: nothing has asked AWS yet.
+///
+/// # Errors
+/// As [`watch`].
+pub fn interrupts() -> Result<Option<UnixStream>> {
+    if !stands_in("SigCgt:", Signal::INT) {
+        return Ok(None);
+    }
+    let (told, teller) =
+        UnixStream::pair().map_err(|e| Failure::other(format!("Signals can't be watched: {e}")))?;
+    watch_these(&[Signal::INT], move |_| drop((&teller).write(b"\n")))?;
+    Ok(Some(told))
+}
+
+fn watch_these(kinds: &'static [Signal], heard: impl Fn(Signal) + Send + Sync + 'static) -> Result<()> {
     let (ready, is_ready) = sync_channel(1);
     let failed = |e: std::io::Error| Failure::other(format!("Signals can't be watched: {e}"));
     let work = move || {
         let registered = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let _inside = runtime.enter();
-            let ignored = ignored();
-            let streams: Vec<_> = PASSED_ON
-                .into_iter()
-                .filter(|kind| ignored & (1 << (kind.as_raw() - 1)) == 0)
-                .map(|kind| Ok((kind, signal(SignalKind::from_raw(kind.as_raw()))?)))
+            // What we were started to ignore (nohup) a command inherits, and nothing is passed on.
+            let streams: Vec<_> = kinds
+                .iter()
+                .filter(|kind| !stands_in("SigIgn:", **kind))
+                .map(|kind| Ok((*kind, signal(SignalKind::from_raw(kind.as_raw()))?)))
                 .collect::<std::io::Result<_>>()?;
             drop(_inside);
             Ok((runtime, streams))
@@ -54,11 +75,12 @@ pub fn watch(heard: impl Fn(Signal) + Send + Sync + 'static) -> Result<()> {
     }
 }
 
-/// The signals that we were started to ignore (nohup), one bit each: the command inherits that, and nothing is passed on.
-fn ignored() -> u64 {
+/// Whether this process ignores (`SigIgn:`) or catches (`SigCgt:`) a signal, one bit each (proc(5), status).
+fn stands_in(mask: &str, kind: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    let mask = status.lines().find_map(|line| line.strip_prefix(mask));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (kind.as_raw() - 1)) != 0
 }
 
 /// Whether the terminal has sent this one to the whole foreground group, our child in it. Passing it on would make it

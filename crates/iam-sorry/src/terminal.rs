@@ -1,12 +1,14 @@
 //! Questions to the person at the keyboard. Nothing here hangs where there is no keyboard.
 
 use std::io::{self, BufRead, IsTerminal};
+use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::app::App;
 use crate::failure::{Failure, Kind, Result};
+use crate::signals;
 
 /// Asks a yes/no question on stderr; the answer comes from the terminal, or from what is piped in.
 ///
@@ -53,8 +55,10 @@ pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
 
 /// What is typed behind the question; `None` where nobody does.
 fn answer(app: &App, question: &str) -> Result<Option<String>> {
+    // Before the question: a Ctrl-C right behind it counts.
+    let interrupts = signals::interrupts()?;
     app.out.prompt(question);
-    let answer = read_line();
+    let answer = read_line(interrupts.as_ref());
     if !matches!(answer, Ok(Some(_))) {
         app.out.prompt("\n"); // the error that follows begins a line
     }
@@ -63,17 +67,23 @@ fn answer(app: &App, question: &str) -> Result<Option<String>> {
 
 /// One line of stdin; `None` where nobody gives one. Where stdin is no terminal, it is waited for one second at most.
 ///
-/// Once [`crate::aws::block_on`] has run, Ctrl-C no longer ends the process, and a read is begun again after it; poll(2)
-/// is not.
-fn read_line() -> Result<Option<String>> {
+/// Once [`crate::aws::block_on`] has run, Ctrl-C no longer ends the process; `interrupts` tells of it then.
+fn read_line(interrupts: Option<&UnixStream>) -> Result<Option<String>> {
     let stdin = io::stdin();
     let a_second = Timespec { tv_sec: 0, tv_nsec: 900_000_000 };
     let patience = (!stdin.is_terminal()).then_some(&a_second);
-    match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], patience) {
-        Ok(1..) => {}
-        Err(Errno::INTR) => return Err(Failure::new(Kind::Interrupted, "Interrupted.")),
-        Ok(0) | Err(_) => return Ok(None),
+    let mut watched = vec![PollFd::new(&stdin, PollFlags::IN)];
+    watched.extend(interrupts.map(|told| PollFd::new(told, PollFlags::IN)));
+    let found = loop {
+        match poll(&mut watched, patience) {
+            Err(Errno::INTR) => {}
+            found => break found,
+        }
+    };
+    if watched.get(1).is_some_and(|told| !told.revents().is_empty()) {
+        return Err(Failure::new(Kind::Interrupted, "Interrupted."));
     }
+    let Ok(1..) = found else { return Ok(None) };
     let mut line = String::new();
     Ok(matches!(stdin.lock().read_line(&mut line), Ok(1..)).then_some(line))
 }
