@@ -112,7 +112,7 @@ pub struct Done {
     pub action: String,
     /// The user or role.
     pub resource: String,
-    /// Nothing was changed: it was a dry run, or the same request was done before.
+    /// Whether anything was changed: not by a dry run, nor where the same request was done before.
     pub changed: bool,
     /// What happened, a line each: what was taken away, what was there already.
     pub notes: Vec<String>,

@@ -329,10 +329,10 @@ wrong. The format is in docs/audit-format.md.
         #[arg(long, value_name = "SEQ:HASH")]
         expect: Vec<String>,
         /// The export is meant to begin with this record.
-        #[arg(long, value_name = "SEQ", default_value_t = 1)]
+        #[arg(long, alias = "begins-at", value_name = "SEQ", default_value_t = 1)]
         begin: u64,
         /// How many records may follow the last checkpoint.
-        #[arg(long, value_name = "COUNT")]
+        #[arg(long, alias = "longest-unsigned", value_name = "COUNT")]
         max_unsigned: Option<u64>,
     },
 }

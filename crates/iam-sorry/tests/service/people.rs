@@ -64,6 +64,11 @@ fn a_class_from_a_file() {
     // One that was deleted meanwhile comes back; one that lost its policy gets it again.
     alice.run(&["users", "delete", "dirk-s03", "--yes"]).ok();
     alice.run(&["policies", "detach", "dirk-s04", &department.policies[0]]).ok();
+    // A dry run gives no policy back either.
+    let tried = alice.run(&["users", "create", "--file", &path, "--dry-run"]).exits(4);
+    tried.prints(&["✓ 1 would be created, 18 there already"]).says(&["dirk-s03: would be created"]);
+    assert_eq!(alice.run(&["policies", "list", "dirk-s04"]).ok().out.trim(), "");
+    alice.run(&["users", "show", "dirk-s03"]).exits(4);
     lines[6] = format!("dirk-s07,{}", department.policies[0]);
     write(&lines);
     alice.run(&["users", "create", "--file", &path]).ok().prints(&["✓ 2 created, 18 there already"]);

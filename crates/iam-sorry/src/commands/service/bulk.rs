@@ -39,8 +39,16 @@ pub enum Became {
 /// In words, for messages: `create`, `created`, `there already`.
 pub struct Words {
     pub verb: &'static str,
-    pub done: &'static str,
+    pub past: &'static str,
     pub already: &'static str,
+    /// It is only said what would be done.
+    pub dry_run: bool,
+}
+
+impl Words {
+    fn done(&self) -> String {
+        if self.dry_run { format!("would be {}", self.past) } else { self.past.to_owned() }
+    }
 }
 
 /// What is kept of a run that is not finished.
@@ -130,7 +138,7 @@ fn report<T>(
     } else {
         save(app, file, kept)?;
     }
-    let mut summary = format!("{done} {}", words.done);
+    let mut summary = format!("{done} {}", words.done());
     if already > 0 {
         summary.push_str(&format!(", {already} {}", words.already));
     }
@@ -145,7 +153,7 @@ fn report<T>(
     }
     let mut failure = Failure::new(
         Kind::Aws,
-        format!("{} of {} could not be {}:", failures.len(), items.len(), words.done),
+        format!("{} of {} could not be {}:", failures.len(), items.len(), words.past),
     );
     for text in failures.iter().take(MOST_SHOWN) {
         failure = failure.hint(printable(text));
@@ -153,12 +161,12 @@ fn report<T>(
     if failures.len() > MOST_SHOWN {
         failure = failure.hint(format!("and {} more", failures.len() - MOST_SHOWN));
     }
-    Err(failure.hint(format!("Run the same command again: what is {} is skipped", words.done)))
+    Err(failure.hint(format!("Run the same command again: what is {} is skipped", words.past)))
 }
 
 fn line(words: &Words, name: &str, result: &std::result::Result<Became, ServiceError>) -> String {
     let what = match result {
-        Ok(Became::Done) => words.done,
+        Ok(Became::Done) => &words.done(),
         Ok(Became::Already) => words.already,
         Err(_) => "failed",
     };

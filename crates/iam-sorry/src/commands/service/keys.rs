@@ -56,7 +56,7 @@ pub fn table(app: &App, keys: &[KeyInfo]) -> Result<()> {
             key.access_key_id.clone(),
             key.status.clone(),
             made.unwrap_or_default(),
-            used.unwrap_or("never".into()),
+            used.unwrap_or("not known".into()),
         ]
     };
     show::table(app, &["KEY", "STATUS", "CREATED", "LAST USED"], keys.iter().map(row).collect())

@@ -17,8 +17,9 @@ use crate::service::{Client, ServiceError, encoded, new_key, query};
 use crate::settings::read_regular;
 use crate::terminal;
 
-const CREATE: Words = Words { verb: "create", done: "created", already: "there already" };
-const DELETE: Words = Words { verb: "delete", done: "deleted", already: "not the service's (any more)" };
+const CREATE: Words = Words { verb: "create", past: "created", already: "there already", dry_run: false };
+const DELETE: Words =
+    Words { verb: "delete", past: "deleted", already: "not the service's (any more)", dry_run: false };
 
 pub fn run(app: &App, action: Users) -> Result<()> {
     match action {
@@ -101,7 +102,7 @@ fn create(app: &App, many: &Many, policies: &[String]) -> Result<()> {
         .map(|person| (many.file.as_ref().map(|_| person.line), person.name.clone(), request(person)))
         .collect();
     let fingerprint = format!("{fingerprint}\0{}\0{}", policies.join(","), many.dry_run);
-    bulk::run(app, &CREATE, &fingerprint, &items, create_one)
+    bulk::run(app, &Words { dry_run: many.dry_run, ..CREATE }, &fingerprint, &items, create_one)
 }
 
 /// Makes one user of many. What another run made is there already, if it is the service's and has its policies.
@@ -133,7 +134,7 @@ async fn create_one(
         Err(e) => return Err(e),
     };
     for policy_arn in request.policies.iter().filter(|arn| !there.policies.contains(arn)) {
-        let change = PolicyChange { policy_arn: policy_arn.clone(), dry_run: false };
+        let change = PolicyChange { policy_arn: policy_arn.clone(), dry_run: request.dry_run };
         let path = format!("{}/policies", address(&request.name));
         client.change::<Done>(Method::POST, &path, Some(&change), &new_key()).await?;
     }
@@ -170,22 +171,28 @@ fn delete(app: &App, many: &Many) -> Result<()> {
         .map(|person| (many.file.as_ref().map(|_| person.line), person.name.clone(), path(&person.name)))
         .collect();
     let fingerprint = format!("{fingerprint}\0{}", many.dry_run);
-    bulk::run(app, &DELETE, &fingerprint, &items, async |client: &Client, path: &String, key: &str| {
-        let dry = path.ends_with("dry_run=true");
-        match client.change::<Done>(Method::DELETE, path, None::<&Options>, key).await {
-            Ok(done) if done.changed || dry => Ok(Became::Done),
-            Ok(_) => Ok(Became::Already),
-            // A guardrail keeps the service from users that are not its own, those that are gone included.
-            Err(e) if is_not_ours(&e) => {
-                let user = path.split('?').next().unwrap_or(path);
-                match client.get::<UserDetails>(user).await {
-                    Err(shown) if is_not_ours(&shown) => Ok(Became::Already),
-                    _ => Err(e),
+    bulk::run(
+        app,
+        &Words { dry_run: many.dry_run, ..DELETE },
+        &fingerprint,
+        &items,
+        async |client: &Client, path: &String, key: &str| {
+            let dry = path.ends_with("dry_run=true");
+            match client.change::<Done>(Method::DELETE, path, None::<&Options>, key).await {
+                Ok(done) if done.changed || dry => Ok(Became::Done),
+                Ok(_) => Ok(Became::Already),
+                // A guardrail keeps the service from users that are not its own, those that are gone included.
+                Err(e) if is_not_ours(&e) => {
+                    let user = path.split('?').next().unwrap_or(path);
+                    match client.get::<UserDetails>(user).await {
+                        Err(shown) if is_not_ours(&shown) => Ok(Became::Already),
+                        _ => Err(e),
+                    }
                 }
+                Err(e) => Err(e),
             }
-            Err(e) => Err(e),
-        }
-    })
+        },
+    )
 }
 
 fn is_not_ours(error: &ServiceError) -> bool {
