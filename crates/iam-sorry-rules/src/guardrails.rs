@@ -101,8 +101,9 @@ fn user(rules: &RuleSet, question: &Question<'_>, name: &UserName, refusals: &mu
     if rules.protected.has_user(&folded) {
         refusals.push(guardrail("protected", format!("nothing is ever done to {name}")));
     }
-    // Nobody adds rights to the IAM user that is called as they are: somebody else who may, has to.
-    let raises = matches!(question.action, Action::AttachPolicy | Action::AdoptUser);
+    // Nobody changes the rights of the IAM user that is called as they are: somebody else who may, has to. To detach a
+    // policy that denies something raises them too.
+    let raises = matches!(question.action, Action::AttachPolicy | Action::DetachPolicy | Action::AdoptUser);
     if raises && fold(&question.identity.name) == folded {
         refusals.push(guardrail(
             "own-rights",

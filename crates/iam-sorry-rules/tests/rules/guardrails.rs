@@ -125,7 +125,7 @@ fn nobody_raises_their_own_rights() {
     for (action, refused) in [
         (Action::AttachPolicy, true),
         (Action::AdoptUser, true),
-        (Action::DetachPolicy, false),
+        (Action::DetachPolicy, true),
         (Action::CreateAccessKey, false),
         (Action::IssueCredentials, false),
     ] {

@@ -85,9 +85,9 @@ impl Service {
         .map(Given::New)
     }
 
-    /// Four requests: CreateAccessKey, GetSessionToken, DeleteAccessKey, GetCallerIdentity. No GetUser: the ARN, path
-    /// included, that AWS says of the session is compared with the user's row, and a user elsewhere is outside the
-    /// service's policy. No ListAccessKeys: all keys that are known are in the store.
+    /// Five requests: GetUser (the user must still be the service's, by path and tag, before anything is done to it),
+    /// CreateAccessKey, GetSessionToken, DeleteAccessKey, GetCallerIdentity. No ListAccessKeys: all keys that are known are in
+    /// the store.
     async fn of_user(
         &self,
         run: &Running,
@@ -99,6 +99,7 @@ impl Service {
         let (row, name) = allowed.user()?;
         let duration =
             SessionDuration::from_seconds(seconds).map_err(|e| Refusal::new(ProblemCode::BadRequest, e.0))?;
+        self.ours_or_end(run, way, row, &name).await?;
         let made = self.make_key(run, way, row).await?;
         let patience = self.actions().patience();
         let session = steps::session_of_new_key(&way.aws, &made, duration, &patience);

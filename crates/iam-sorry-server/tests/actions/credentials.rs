@@ -35,7 +35,7 @@ fn a_users_session_is_the_users_own_takes_four_requests_and_leaves_no_key() {
     let issued = issue(&running, &dirk(), of_user("DIRK-A", Some(3600))).unwrap();
     assert_eq!(
         scene.proxy.actions(),
-        ["CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"]
+        ["GetUser", "CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"]
     );
     let session = creds(&issued.access_key_id, &issued.secret_access_key, Some(&issued.session_token));
     let arn = scene.account.whoami(&session).unwrap();

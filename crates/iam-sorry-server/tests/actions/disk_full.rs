@@ -61,6 +61,8 @@ fn on_the_small_disk(disk: &Path) {
     // At most one intent was written whose outcome could not be.
     assert!(scene.proxy.count("CreateUser") <= made + 1);
     running.run(running.service.show_user(&dirk(), "dirk-a")).unwrap();
+    let unready = running.service.ready().unwrap_err();
+    assert!(unready.detail.contains("disk is full"), "{unready}");
     std::fs::remove_file(ballast).unwrap();
     running.settled();
     scene.assert_accounted_for(&running);

@@ -37,7 +37,9 @@ impl Doing {
             Self::Attach => &["GetUser", "AttachUserPolicy"],
             Self::NewKey => &["GetUser", "ListAccessKeys", "CreateAccessKey"],
             Self::Rotate => &["CreateAccessKey", "GetCallerIdentity", "UpdateAccessKey", "DeleteAccessKey"],
-            Self::Session => &["CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"],
+            Self::Session => {
+                &["GetUser", "CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"]
+            }
             Self::Role => &["AssumeRole"],
             Self::Adopt => &["PutUserPermissionsBoundary", "TagUser", "ListAccessKeys"],
         }

@@ -125,12 +125,24 @@ fn delete_user_takes_away_what_hangs_on_it() {
     call("attach_user_policy", json!({"UserName": "dirk-a", "PolicyArn": scene.unlisted}));
     call("create_group", json!({"GroupName": "staff"}));
     call("add_user_to_group", json!({"GroupName": "staff", "UserName": "dirk-a"}));
-    let done = running.run(running.service.delete_user(&dirk(), None, "DIRK-a", Options::default())).unwrap();
-    let notes = done.notes.join("\n");
-    for part in
-        [&keys[0], &keys[1], "login profile", &serial, "inline policy mine", &scene.unlisted, "group staff"]
-    {
-        assert!(notes.contains(part), "{part}: {notes}");
+    // First only looked at, in the same words.
+    for dry_run in [true, false] {
+        let options = Options { dry_run };
+        let done = running.run(running.service.delete_user(&dirk(), None, "DIRK-a", options)).unwrap();
+        let notes = done.notes.join("\n");
+        for part in [
+            &keys[0],
+            &keys[1],
+            "login profile",
+            &serial,
+            "inline policy mine",
+            &scene.unlisted,
+            "group staff",
+        ] {
+            assert!(notes.contains(part), "{part}: {notes}");
+        }
+        assert_eq!(done.changed, !dry_run);
+        assert_eq!(scene.users_in_iam().len(), usize::from(dry_run));
     }
     assert!(scene.users_in_iam().is_empty());
     assert_eq!(call("list_virtual_mfa_devices", json!({}))["VirtualMFADevices"], json!([]));

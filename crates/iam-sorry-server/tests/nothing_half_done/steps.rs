@@ -14,7 +14,7 @@ const CASES: [(&str, &[&str]); 5] = [
     ("delete", &["DeleteAccessKey", "DeleteUser"]),
     ("key", &["CreateAccessKey"]),
     ("rotate", &["CreateAccessKey", "GetCallerIdentity", "UpdateAccessKey", "DeleteAccessKey"]),
-    ("session", &["CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"]),
+    ("session", &["GetUser", "CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"]),
 ];
 
 fn killed_at(what: &str, request: &str, done: bool) {
