@@ -26,6 +26,7 @@ mod types;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use iam_sorry_core::audit::ChainId;
 
@@ -137,6 +138,11 @@ impl Store {
     /// Names the audit trail.
     pub fn chain_id(&self) -> ChainId {
         self.inner.chain
+    }
+
+    /// Whether a write of this instance found no room in the last while. A smaller one may have fitted since.
+    pub fn was_full_within(&self, time: Duration) -> bool {
+        self.inner.writer.was_full_within(time)
     }
 
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>

@@ -8,7 +8,11 @@ use serde::Deserialize;
 
 use crate::engine;
 
-/// The `[store]` section: either `path`, or one of `url_file` and `url_variable`.
+/// Where the SQLite file is when the configuration does not say: the folder that systemd and the package make.
+const DEFAULT_PATH: &str = "/var/lib/iam-sorryd/store.db";
+
+/// The `[store]` section: `path`, or one of `url_file` and `url_variable`; without any, a SQLite file in
+/// `/var/lib/iam-sorryd`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSection {
@@ -37,20 +41,10 @@ impl StoreSection {
     pub fn check(&self) -> Result<(), InvalidSettings> {
         let given = [self.path.is_some(), self.url_file.is_some(), self.url_variable.is_some()];
         let wrong = |text: &str| Err(InvalidSettings(text.to_owned()));
-        match given.into_iter().filter(|given| *given).count() {
-            0 => {
-                return wrong(
-                    "[store] says nowhere to keep anything.\nSet path = \"/var/lib/iam-sorryd/store.db\", or url_file for PostgreSQL.",
-                );
-            }
-            1 => {}
-            _ => {
-                return wrong(
-                    "[store] has more than one of path, url_file and url_variable.\nKeep one of them.",
-                );
-            }
+        if given.into_iter().filter(|given| *given).count() > 1 {
+            return wrong("[store] has more than one of path, url_file and url_variable.\nKeep one of them.");
         }
-        if self.path.is_some() && self.ca_file.is_some() {
+        if self.sqlite_path().is_some() && self.ca_file.is_some() {
             return wrong(
                 "[store] ca_file is for PostgreSQL; with path there is nothing to check.\nRemove it.",
             );
@@ -62,6 +56,14 @@ impl StoreSection {
             return wrong("[store] readers must be between 1 and 32.");
         }
         Ok(())
+    }
+
+    /// The SQLite file; none where it is PostgreSQL.
+    pub fn sqlite_path(&self) -> Option<&Path> {
+        match (&self.path, &self.url_file, &self.url_variable) {
+            (None, None, None) => Some(Path::new(DEFAULT_PATH)),
+            (path, _, _) => path.as_deref(),
+        }
     }
 }
 
@@ -123,10 +125,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_one_place_is_wanted() {
-        let path = Some(PathBuf::from("/var/lib/iam-sorryd/store.db"));
-        assert!(StoreSection::default().check().is_err());
-        assert!(StoreSection { path: path.clone(), ..Default::default() }.check().is_ok());
+    fn one_place_at_most_is_wanted() {
+        let path = Some(PathBuf::from("/srv/store.db"));
+        let none = StoreSection::default();
+        none.check().unwrap();
+        assert_eq!(none.sqlite_path(), Some(Path::new("/var/lib/iam-sorryd/store.db")));
+        let one = StoreSection { path: path.clone(), ..Default::default() };
+        one.check().unwrap();
+        assert_eq!(one.sqlite_path(), path.as_deref());
+        let postgres = StoreSection { url_variable: Some("X".into()), ..Default::default() };
+        assert_eq!(postgres.sqlite_path(), None);
         let both = StoreSection { path, url_variable: Some("X".into()), ..Default::default() };
         assert!(both.check().unwrap_err().0.contains("more than one"));
     }

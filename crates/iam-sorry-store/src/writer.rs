@@ -128,6 +128,8 @@ pub(crate) struct Writer {
     jobs: std::sync::Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
     timeout: Duration,
+    /// When a write last found no room.
+    full_at: std::sync::Mutex<Option<Instant>>,
 }
 
 impl Writer {
@@ -141,7 +143,7 @@ impl Writer {
         let timeout = settings.timeout;
         let line = Line { settings, instance, connection, down_since: None, _lock: lock };
         let thread = thread::spawn("store-writer", move || line.work(waiting))?;
-        Ok(Self { jobs: Some(jobs).into(), thread: Some(thread).into(), timeout })
+        Ok(Self { jobs: Some(jobs).into(), thread: Some(thread).into(), timeout, full_at: None.into() })
     }
 
     /// Runs `work` in a transaction; answers when that is on disk.
@@ -155,7 +157,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.timeout;
         let job: Box<dyn Job> = Box::new(Task { work, value: None, reply, deadline });
-        tokio::time::timeout(self.timeout, async {
+        let answer = tokio::time::timeout(self.timeout, async {
             jobs.send(job).await.map_err(|_| closed())?;
             drop(jobs);
             answer.await.map_err(|_| closed())?
@@ -163,7 +165,15 @@ impl Writer {
         .await
         .unwrap_or_else(|_| {
             Err(StoreError::Unavailable(format!("no answer within {} s", self.timeout.as_secs_f32())))
-        })
+        });
+        if matches!(answer, Err(StoreError::Full(_))) {
+            *thread::locked(&self.full_at) = Some(Instant::now());
+        }
+        answer
+    }
+
+    pub(crate) fn was_full_within(&self, time: Duration) -> bool {
+        thread::locked(&self.full_at).is_some_and(|at| at.elapsed() < time)
     }
 
     /// Takes no more jobs; gives the thread, which ends when those that wait are done.

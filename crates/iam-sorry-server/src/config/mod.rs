@@ -31,6 +31,7 @@ pub struct Config {
     /// How it is reached.
     pub http: HttpSettings,
     /// Where it keeps what it knows.
+    #[serde(default)]
     pub store: StoreSection,
     /// What is logged, and how.
     #[serde(default)]
@@ -136,11 +137,13 @@ impl Config {
     pub fn store_settings(&self) -> Result<StoreSettings, ConfigError> {
         let problem = |e: &dyn Display| ConfigError(vec![format!("store: {e}")]);
         let section = &self.store;
-        let secret = match (&section.path, &section.url_file, &section.url_variable) {
-            (Some(path), _, _) => return Ok(StoreSettings::sqlite(path).with_readers(section.readers)),
-            (None, Some(file), _) => SecretRef::File(file.clone()),
-            (None, None, Some(name)) => SecretRef::Variable(name.clone()),
-            (None, None, None) => return Err(problem(&"nowhere to keep anything")),
+        if let Some(path) = section.sqlite_path() {
+            return Ok(StoreSettings::sqlite(path).with_readers(section.readers));
+        }
+        let secret = match (&section.url_file, &section.url_variable) {
+            (Some(file), _) => SecretRef::File(file.clone()),
+            (None, Some(name)) => SecretRef::Variable(name.clone()),
+            (None, None) => return Err(problem(&"nowhere to keep anything")),
         };
         let url = secret.read().map_err(|e| problem(&e))?;
         let ca = section.ca_file.as_ref().map(std::fs::read).transpose().map_err(|e| problem(&e))?;

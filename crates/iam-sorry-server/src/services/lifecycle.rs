@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use iam_sorry_core::api::ProblemCode;
+use iam_sorry_store::StoreError;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -26,6 +27,9 @@ pub const AWS_TIME: Duration = Duration::from_secs(10);
 
 /// After so long without a beat an instance is dead, and others take over what it left.
 pub(super) const TAKEOVER: Duration = Duration::from_secs(20);
+
+/// For how long after a write that found no room the instance is not ready: a beat, which is small, may still fit.
+const FULL: Duration = Duration::from_secs(15);
 
 /// How often sessions whose time is over are deleted.
 const SWEEP: Duration = Duration::from_secs(300);
@@ -173,7 +177,11 @@ impl Service {
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), Refusal> {
-        self.life().may_begin()
+        self.life().may_begin()?;
+        if self.store().was_full_within(FULL) {
+            return Err(StoreError::Full(String::new()).into());
+        }
+        Ok(())
     }
 
     /// Begins nothing new from here on, and waits until what is under way has ended, at most so long. What is left then
