@@ -3,8 +3,10 @@
 use super::serve::{runtime, way_to_aws};
 use super::{ConfigFile, Failure, print};
 use crate::config::Config;
+use crate::http::Certificates;
 use crate::login::Ways;
 use crate::services::rules::LiveRules;
+use crate::services::sinks;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
@@ -25,26 +27,37 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|p| Failure::found(p.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     way_to_aws(&config.aws)?;
     config.store_settings().map_err(Failure::found)?;
+    config.http.tls.as_ref().map(Certificates::load).transpose().map_err(Failure::found)?;
+    let signer = super::audit::signer(&config.audit).map_err(Failure::found)?;
+    config.audit.sinks.iter().try_for_each(sinks::check).map_err(Failure::found)?;
     let ways = Ways::new(&config.login).map_err(Failure::found)?;
     if let Some(directory) = ways.directory.filter(|_| arguments.online) {
         let tried = runtime()?.block_on(directory.try_out());
         tried.map_err(|e| Failure::found(format!("login.ldap: {e}")))?;
     }
-    print(summary(&config, rules.status().rules))
+    print(summary(&config, rules.status().rules, signer.is_some()))
 }
 
-fn summary(config: &Config, rules: usize) -> String {
+fn summary(config: &Config, rules: usize, signed: bool) -> String {
     let ways = Ways::new(&config.login).map(|ways| ways.methods()).unwrap_or_default();
     let ways: Vec<&str> = ways.into_iter().map(iam_sorry_core::identity::Method::as_str).collect();
     let transport = if config.http.tls.is_some() { "TLS" } else { "plain, behind a proxy on this machine" };
+    let audit = match (signed, config.audit.sinks.len()) {
+        (false, _) => {
+            "NOT SIGNED: make a key with `iam-sorryd audit new-key FILE`, and name it in audit.key_file"
+                .into()
+        }
+        (true, 0) => "signed; nowhere but in the store: a sink on another machine keeps it safe".into(),
+        (true, sinks) => format!("signed; {sinks} sinks"),
+    };
     let names: Vec<&str> = config.namespaces.iter().map(|namespace| namespace.name.as_str()).collect();
     format!(
         "name        {}\norigin      {}\nlistens on  {} ({transport})\nstore       {}\nAWS         {}\nsign-in     \
-         {}\nrules       {rules}\nnamespaces  {}\nThe configuration is good.",
+         {}\naudit       {audit}\nrules       {rules}\nnamespaces  {}\nThe configuration is good.",
         config.name,
         config.http.origin,
         config.http.listen,
-        if config.store.path.is_some() { "SQLite" } else { "PostgreSQL" },
+        if config.store.sqlite_path().is_some() { "SQLite" } else { "PostgreSQL" },
         config.aws.region,
         ways.join(", "),
         names.join(", "),

@@ -39,7 +39,7 @@ struct Arguments {
 enum Verb {
     /// Runs the service until SIGTERM or Ctrl-C; what is under way is finished first
     Serve(serve::Arguments),
-    /// Reads the configuration and all it names, and says what is wrong; shows no secret
+    /// Reads the configuration and the files it names, and says what is wrong; shows no secret
     CheckConfig(check_config::Arguments),
     /// Brings the database to this version's schema; makes it where there is none
     Migrate(migrate::Arguments),

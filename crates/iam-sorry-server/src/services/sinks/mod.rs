@@ -78,7 +78,24 @@ enum Target {
     Http(http::HttpTarget),
 }
 
+/// Reads what the sink's settings name on this machine: its token, its authorities. Sends nothing.
+///
+/// # Errors
+/// A text with the way out.
+pub fn check(settings: &SinkSettings) -> Result<(), String> {
+    Target::new(settings).map(drop)
+}
+
 impl Target {
+    fn new(settings: &SinkSettings) -> Result<Self, String> {
+        match (&settings.file, &settings.syslog, &settings.http) {
+            (Some(file), None, None) => Ok(Self::File(file::FileTarget::new(file))),
+            (None, Some(syslog), None) => Ok(Self::Syslog(syslog::SyslogTarget::new(syslog))),
+            (None, None, Some(http)) => Ok(Self::Http(http::HttpTarget::new(http)?)),
+            _ => Err(format!("The audit sink {} is not one thing.", settings.name)),
+        }
+    }
+
     async fn deliver(&mut self, batch: Batch) -> Result<(), SinkError> {
         match self {
             Self::File(target) => target.deliver(batch).await,
@@ -107,12 +124,7 @@ pub fn start(
     stop: signal::Receiver<bool>,
     now_ms: impl Fn() -> i64 + Send + Sync + 'static,
 ) -> Result<tokio::task::JoinHandle<()>, String> {
-    let target = match (&settings.file, &settings.syslog, &settings.http) {
-        (Some(file), None, None) => Target::File(file::FileTarget::new(file)),
-        (None, Some(syslog), None) => Target::Syslog(syslog::SyslogTarget::new(syslog)),
-        (None, None, Some(http)) => Target::Http(http::HttpTarget::new(http)?),
-        _ => return Err(format!("The audit sink {} is not one thing.", settings.name)),
-    };
+    let target = Target::new(settings)?;
     let feeder = Feeder {
         name: settings.name.clone(),
         store,

@@ -15,9 +15,9 @@ use crate::config::SecretRef;
 pub struct SinkSettings {
     /// Its progress is kept under this name; letters, digits, `-` and `_`, at most 40.
     pub name: String,
-    /// Whether actions stop while it is too far behind. Reading goes on.
+    /// Whether actions stop while it is too far behind; reading goes on. See [`SinkSettings::is_required`].
     #[serde(default)]
-    pub required: bool,
+    pub required: Option<bool>,
     /// Too far is more records than this (default 100,000) ...
     #[serde(default = "records")]
     pub most_records_behind: u64,
@@ -79,6 +79,12 @@ pub struct HttpSinkSettings {
 }
 
 impl SinkSettings {
+    /// Whether actions stop while it is too far behind: they do unless the configuration says otherwise, except with UDP,
+    /// which never says whether anything arrived.
+    pub fn is_required(&self) -> bool {
+        self.required.unwrap_or(self.syslog.as_ref().is_none_or(|syslog| syslog.udp.is_none()))
+    }
+
     /// What one field can't see by itself.
     ///
     /// # Errors
@@ -107,7 +113,7 @@ impl SinkSettings {
             if syslog.facility > 23 {
                 return Err(format!("The audit sink {name}: a syslog facility is 0 to 23."));
             }
-            if self.required && syslog.udp.is_some() {
+            if self.required == Some(true) && syslog.udp.is_some() {
                 return Err(format!(
                     "The audit sink {name} can't be required: UDP never says whether anything arrived.\nUse tcp."
                 ));

@@ -83,7 +83,7 @@ impl Watch {
             let seconds = if state.behind == 0 { 0 } else { state.complete.elapsed().as_secs() };
             Some(SinkState {
                 name: sink.name.clone(),
-                required: sink.required,
+                required: sink.is_required(),
                 behind: state.behind,
                 seconds,
                 too_far: state.behind > sink.most_records_behind || seconds > sink.most_seconds_behind,
