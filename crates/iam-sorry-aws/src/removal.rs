@@ -37,10 +37,10 @@ pub async fn delete_completely(
     user: &UserName,
 ) -> Result<Removed, AwsError> {
     let mut removed = Removed::default();
+    let work = Work { aws, service, user, only_look: false };
     let mut round = 0;
     loop {
         round += 1;
-        let work = Work { aws, service, user };
         match work.everything(&mut removed).await {
             Ok(()) => {}
             Err(error) if is_gone(&error) => {
@@ -66,6 +66,20 @@ pub async fn delete_completely(
     }
 }
 
+/// What [`delete_completely`] would take away now, in its words; nothing is changed. There is no list of login profiles.
+///
+/// # Errors
+/// As any request.
+pub async fn what_hangs_on(
+    aws: &Aws,
+    service: &Credentials,
+    user: &UserName,
+) -> Result<Vec<String>, AwsError> {
+    let mut found = Removed::default();
+    Work { aws, service, user, only_look: true }.everything(&mut found).await?;
+    Ok(found.lines)
+}
+
 /// `false` where AWS knows no such thing (any more).
 pub(crate) fn unless_gone<T>(answer: Result<T, AwsError>) -> Result<bool, AwsError> {
     match answer {
@@ -87,15 +101,20 @@ struct Work<'a> {
     aws: &'a Aws,
     service: &'a Credentials,
     user: &'a UserName,
+    only_look: bool,
 }
 
 /// One delete: done, or there was nothing, or an error.
 macro_rules! delete {
     ($work:expr, $removed:expr, $action:literal, $line:expr, $request:expr) => {{
-        let asked = $work.aws.asked($action, &$work.service.access_key_id, $work.user.as_str());
-        let answer = $request.user_name($work.user.as_str()).send().await.map_err(|e| asked.failed(e));
-        if unless_gone(answer)? {
+        if $work.only_look {
             $removed.lines.push($line);
+        } else {
+            let asked = $work.aws.asked($action, &$work.service.access_key_id, $work.user.as_str());
+            let answer = $request.user_name($work.user.as_str()).send().await.map_err(|e| asked.failed(e));
+            if unless_gone(answer)? {
+                $removed.lines.push($line);
+            }
         }
     }};
 }
@@ -119,7 +138,8 @@ impl Work<'_> {
             delete!(self, removed, "iam:DeleteAccessKey", line, request);
             removed.keys.push(key.id);
         }
-        delete!(self, removed, "iam:DeleteLoginProfile", "login profile".into(), iam.delete_login_profile());
+        let line = if self.only_look { "login profile, if there is one" } else { "login profile" };
+        delete!(self, removed, "iam:DeleteLoginProfile", line.into(), iam.delete_login_profile());
         self.second_factors(&iam, removed).await?;
         self.other_credentials(&iam, removed).await?;
         for name in list!(self, "iam:ListUserPolicies", iam.list_user_policies()) {
@@ -148,7 +168,7 @@ impl Work<'_> {
             let request = iam.deactivate_mfa_device().serial_number(&serial);
             delete!(self, removed, "iam:DeactivateMFADevice", line, request);
             // Only virtual devices are things of their own, with an ARN; they would be left behind nameless.
-            if serial.contains(":mfa/") {
+            if serial.contains(":mfa/") && !self.only_look {
                 let action = "iam:DeleteVirtualMFADevice";
                 let asked = self.aws.asked(action, &self.service.access_key_id, self.user.as_str());
                 let answer = iam.delete_virtual_mfa_device().serial_number(&serial).send().await;

@@ -18,6 +18,17 @@ impl Decision {
         self.reasons.iter().map(ToString::to_string).collect()
     }
 
+    /// The names of the rules and guardrails that decided, for audit records.
+    pub fn rule_names(&self) -> Vec<String> {
+        let named = self.reasons.iter().filter(|reason| !reason.rule.is_empty());
+        named
+            .map(|reason| match reason.kind {
+                ReasonKind::Guardrail => format!("guardrail:{}", reason.rule),
+                _ => reason.rule.clone(),
+            })
+            .collect()
+    }
+
     /// Whether a guardrail refused, rather than the rules or the lack of one.
     pub fn by_guardrail(&self) -> bool {
         !self.allowed && self.reasons.iter().any(|r| r.kind == ReasonKind::Guardrail)
@@ -47,7 +58,8 @@ pub enum ReasonKind {
 pub struct Reason {
     /// What kind of thing decided.
     pub kind: ReasonKind,
-    /// The rule's name: its `@id` annotation, else `FILE:LINE`; the guardrail's name. Empty where no rule decided.
+    /// The rule's name: its `@id` annotation, else `FILE:LINE`; the guardrail's name; of a cut the names of
+    /// those that forbid a longer time. Empty where no rule decided.
     pub rule: String,
     /// The rule's file; empty for guardrails and where no rule decided.
     pub file: String,

@@ -28,17 +28,12 @@ impl RuleSet {
         let mut search = Search { rules: self, prepared, question, most, shortest_refused: None };
         let (seconds, mut decision) = search.run(top, at_least)?;
         if seconds < asked && asked != u32::MAX {
-            let why = match search.shortest_refused {
-                Some((_, refusal)) => refusal.texts().join("; "),
-                None => format!("guardrail duration: at most {most} seconds"),
+            let (rule, why) = match search.shortest_refused {
+                Some((_, refusal)) => (refusal.rule_names().join(", "), refusal.texts().join("; ")),
+                None => ("guardrail:duration".into(), format!("guardrail duration: at most {most} seconds")),
             };
             let text = format!("cut from {} to {}: {why}", human(asked), human(seconds));
-            decision.reasons.push(Reason {
-                kind: ReasonKind::Cut,
-                rule: String::new(),
-                file: String::new(),
-                text,
-            });
+            decision.reasons.push(Reason { kind: ReasonKind::Cut, rule, file: String::new(), text });
         }
         Some((seconds, decision))
     }

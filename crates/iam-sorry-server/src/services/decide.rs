@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use iam_sorry_core::api::{self, ProblemCode};
 use iam_sorry_core::audit::{self, Event, Outcome, Person, Phase};
 use iam_sorry_core::names::{InvalidName, UserName};
-use iam_sorry_rules::{Action, Decision, Question, ReasonKind, Resource};
+use iam_sorry_rules::{Action, Decision, Question, Resource};
 use iam_sorry_store::ManagedUser;
 
 use super::{Caller, Refusal, Service};
@@ -62,6 +62,12 @@ impl Allowed {
         self.row.as_ref().ok_or_else(|| Refusal::new(ProblemCode::NotFound, "There is no such user."))
     }
 
+    /// Puts the decision into a record.
+    pub fn note_in(&self, event: &mut Event) {
+        event.decision = Some(audit::Decision::Allow);
+        event.rules = self.decision.rule_names();
+    }
+
     /// The user's row, and its name as AWS is asked for it.
     pub fn user(&self) -> Result<(&ManagedUser, UserName), Refusal> {
         let row = self.managed()?;
@@ -109,7 +115,7 @@ impl Service {
         let refusal = refusal_by(&decision, ask);
         let mut event = self.event(caller, ask.action.as_str(), &ask.folded());
         event.decision = Some(audit::Decision::Deny);
-        event.rules = names(&decision);
+        event.rules = decision.rule_names();
         event.outcome = Some(Outcome::Failure);
         if let Some(arn) = &ask.policy_arn {
             event.details.insert("policy".into(), arn.clone());
@@ -204,17 +210,6 @@ impl Service {
             longest_seconds: explanation.longest_seconds,
         })
     }
-}
-
-/// The names of the rules that decided, for the audit trail.
-pub(super) fn names(decision: &Decision) -> Vec<String> {
-    let named = decision.reasons.iter().filter(|reason| !reason.rule.is_empty());
-    named
-        .map(|reason| match reason.kind {
-            ReasonKind::Guardrail => format!("guardrail:{}", reason.rule),
-            _ => reason.rule.clone(),
-        })
-        .collect()
 }
 
 fn refusal_by(decision: &Decision, ask: &Ask) -> Refusal {

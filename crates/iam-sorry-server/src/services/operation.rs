@@ -22,7 +22,7 @@ use iam_sorry_store::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::decide::{Allowed, Ask, names};
+use super::decide::{Allowed, Ask};
 use super::lifecycle::{Active, random_name};
 use super::plan::{Note, Plan, json};
 use super::queue::Turn;
@@ -103,7 +103,7 @@ impl Service {
         event.phase = Phase::Intent;
         event.operation = Some(id.clone());
         event.decision = Some(audit::Decision::Allow);
-        event.rules = names(&allowed.decision);
+        event.rules = allowed.decision.rule_names();
         event.details.extend(details_of(&plan));
         // Before the row is there, so that our own reconciler never sees it as nobody's.
         let active = Active::new(self, &id);

@@ -20,7 +20,7 @@ use iam_sorry_store::{PageRequest, Session, SshKey, StoreError};
 use secrecy::SecretString;
 
 use super::clock::rfc3339;
-use super::decide::Ask;
+use super::decide::{Allowed, Ask};
 use super::sign_in::{TOKEN_PREFIX, sha256};
 use super::sign_in_texts::public_key;
 use super::{Caller, Origin, Refusal, Service};
@@ -260,7 +260,7 @@ impl Service {
         let session = self.store().session(id).await?.ok_or_else(no_such_session)?;
         let mut event = self.session_event(caller, "end-session", id);
         if session.identity.id() != caller.identity.id() {
-            event.rules = self.may_manage_sessions(caller).await?;
+            self.may_manage_sessions(caller).await?.note_in(&mut event);
             event.details.insert("whose".to_owned(), session.identity.id());
         }
         let ended = self.store().end_session(id, event).await?;
@@ -275,7 +275,7 @@ impl Service {
     pub async fn end_sessions_of(&self, caller: &Caller, person: &str) -> Result<u64, Refusal> {
         let mut event = self.session_event(caller, "end-sessions", person);
         if person != caller.identity.id() {
-            event.rules = self.may_manage_sessions(caller).await?;
+            self.may_manage_sessions(caller).await?.note_in(&mut event);
         }
         let ended = self.store().end_sessions_of(person, event).await?;
         self.sign_in().recent.forget();
@@ -362,9 +362,8 @@ impl Service {
     }
 
     /// The names of the rules that allow it.
-    async fn may_manage_sessions(&self, caller: &Caller) -> Result<Vec<String>, Refusal> {
-        let allowed = self.allow(caller, &Ask::about(Action::ManageSessions, Resource::Sessions)).await?;
-        Ok(super::decide::names(&allowed.decision))
+    async fn may_manage_sessions(&self, caller: &Caller) -> Result<Allowed, Refusal> {
+        self.allow(caller, &Ask::about(Action::ManageSessions, Resource::Sessions)).await
     }
 
     fn session_event(&self, caller: &Caller, action: &str, resource: &str) -> Event {

@@ -6,7 +6,7 @@ use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_rules::{Action, Resource};
 use iam_sorry_store::{AuditCount, AuditFilter, PageRequest};
 
-use super::decide::Ask;
+use super::decide::{Allowed, Ask};
 use super::{Caller, Refusal, Service};
 
 /// Records that are read from the database at once.
@@ -63,7 +63,7 @@ impl Service {
         caller: &Caller,
         query: &AuditQuery,
     ) -> Result<Vec<ActionCount>, Refusal> {
-        let filter = self.readable(caller, query).await?;
+        let (filter, _) = self.readable(caller, query).await?;
         let counts = self.store().audit_counts(filter).await?.into_iter();
         Ok(counts.map(|AuditCount { day_ms, action, count }| ActionCount { day_ms, action, count }).collect())
     }
@@ -97,8 +97,11 @@ impl Service {
         action: &str,
         query: &AuditQuery,
     ) -> Result<AuditFilter, Refusal> {
-        let filter = self.readable(caller, query).await?;
+        let (filter, allowed) = self.readable(caller, query).await?;
         let mut event = self.event(caller, action, if query.all { "all" } else { "mine" });
+        if let Some(allowed) = allowed {
+            allowed.note_in(&mut event);
+        }
         event.outcome = Some(Outcome::Success);
         let asked = [
             ("person", &query.person),
@@ -118,7 +121,11 @@ impl Service {
     }
 
     /// What a query may see: all of it, where the rules allow that, or the caller's own.
-    async fn readable(&self, caller: &Caller, query: &AuditQuery) -> Result<AuditFilter, Refusal> {
+    async fn readable(
+        &self,
+        caller: &Caller,
+        query: &AuditQuery,
+    ) -> Result<(AuditFilter, Option<Allowed>), Refusal> {
         let mut filter = AuditFilter {
             action: query.action.clone(),
             resource: query.resource.as_ref().map(|resource| resource.to_ascii_lowercase()),
@@ -127,13 +134,14 @@ impl Service {
             ..AuditFilter::default()
         };
         if query.all {
-            self.allow(caller, &Ask::about(Action::ReadAudit, Resource::Audit)).await?;
+            let allowed = self.allow(caller, &Ask::about(Action::ReadAudit, Resource::Audit)).await?;
             match query.person.as_deref() {
                 // Issuers have no slash, and login names of directories none either.
                 Some(person) if person.contains('/') => filter.person = Some(person.to_owned()),
                 Some(name) => filter.name = Some(iam_sorry_rules::fold(name)),
                 None => {}
             }
+            Ok((filter, Some(allowed)))
         } else {
             if query.person.as_ref().is_some_and(|p| *p != caller.identity.id() && *p != caller.identity.name)
             {
@@ -143,8 +151,8 @@ impl Service {
                 ));
             }
             filter.person = Some(caller.identity.id());
+            Ok((filter, None))
         }
-        Ok(filter)
     }
 }
 

@@ -411,21 +411,8 @@ async fn delete_user(run: &Running, way: &Way, name: &UserName) -> Result<Done, 
 }
 
 async fn what_would_go(way: &Way, name: &UserName) -> Result<Vec<String>, AwsError> {
-    let (aws, credentials) = (&way.aws, &way.credentials);
-    let mut lines = Vec::new();
-    for key in lookup::keys_of(aws, credentials, name).await? {
-        lines.push(format!("would take away access key {}", key.id));
-    }
-    for policy in managed::inline(aws, credentials, name).await? {
-        lines.push(format!("would take away inline policy {policy}"));
-    }
-    for arn in managed::attached(aws, credentials, name).await? {
-        lines.push(format!("would take away attached policy {arn}"));
-    }
-    for group in managed::groups(aws, credentials, name).await? {
-        lines.push(format!("would take away group {group}"));
-    }
-    Ok(lines)
+    let lines = removal::what_hangs_on(&way.aws, &way.credentials, name).await?;
+    Ok(lines.into_iter().map(|line| format!("would take away {line}")).collect())
 }
 
 /// Repeats what fails because IAM does not know a user everywhere that it just made.

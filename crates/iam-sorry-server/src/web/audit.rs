@@ -22,13 +22,14 @@ use crate::services::{ActionCount, Refusal, action_names};
 const DAYS: i64 = 30;
 
 /// What is recorded besides what rules decide about.
-const MORE_ACTIONS: [&str; 7] = [
+const MORE_ACTIONS: [&str; 8] = [
     "sign-in",
     "sign-out",
     "end-session",
     "register-ssh-key",
     "remove-ssh-key",
-    "list-credentials",
+    "end-sessions",
+    "export-audit",
     "explain",
 ];
 

@@ -193,15 +193,16 @@ pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -
     let details = service.show_user(caller, &name).await?;
     let name = details.user.name;
     let mut goes = vec![format!("the IAM user {name}")];
-    goes.extend(details.keys.iter().map(|key| {
+    goes.extend(dry_run.notes.iter().map(|note| {
+        let what = note.strip_prefix("would take away ").unwrap_or(note);
+        let key = details.keys.iter().find(|key| what.ends_with(&key.access_key_id));
+        let Some(key) = key else { return what.to_owned() };
         let used = match &key.last_used_at {
             Some(at) => format!("last used {}", Moment::parse(at).text),
-            None => "never used".to_owned(),
+            None => "no use known".to_owned(),
         };
-        format!("access key {} ({}, {used})", key.access_key_id, key.status)
+        format!("{what} ({}, {used})", key.status)
     }));
-    goes.extend(details.policies.iter().map(|arn| format!("the attachment of {arn}")));
-    goes.extend(dry_run.notes);
     let place = places::user(&name);
     answers::page(&ConfirmPage {
         frame: signed.visit.frame(format!("Delete {name}?"), Section::Users)?,

@@ -26,7 +26,7 @@ pub async fn users(
     Ok(Answer(app.service.list_users(&caller, query).await?))
 }
 
-/// Creates an IAM user in the namespace that its name says, with that namespace's permissions boundary.
+/// Creates an IAM user in the namespace that its name says, with the configured permissions boundary.
 #[utoipa::path(post, path = "/api/v1/users", operation_id = "createUser", tag = "users",
     params(IdempotencyHeader), request_body = CreateUser,
     responses((status = 200, description = "Done, or what would be", body = Done)), security(("session" = [])))]

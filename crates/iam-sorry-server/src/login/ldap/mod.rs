@@ -106,7 +106,7 @@ impl Directory {
         match bound {
             Bind::Accepted => {}
             Bind::Refused { code, text } => {
-                tracing::debug!(%dn, code, text, "the directory refuses a password");
+                tracing::debug!(code, text, "the directory refuses a password");
                 return Err(LoginError::Refused(reason(&text)));
             }
         }
