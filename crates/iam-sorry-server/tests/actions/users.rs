@@ -190,7 +190,7 @@ fn who_may_not_be_shown_is_on_no_page_and_in_no_cursor() {
     for (all, limit) in [(false, None), (true, None), (false, Some(1)), (true, Some(1)), (false, Some(2))] {
         let (mut names, mut cursor) = (Vec::new(), None);
         loop {
-            let page = PageQuery { all, limit, cursor, ..PageQuery::default() };
+            let page = PageQuery { all, limit, cursor };
             let page = running.run(running.service.list_users(&dirk(), page)).unwrap();
             assert!(limit.is_none_or(|limit| page.items.len() <= limit as usize));
             names.extend(page.items.into_iter().map(|user| user.name));
