@@ -1,7 +1,7 @@
 //! Where a page ended, as an opaque text: base64url over a version, the list's kind, a number and a text.
 //!
 //! It comes back from outside, so it is checked, but it is no secret and no right: it only says where to go on in a list
-//! that the caller may read anyway.
+//! that the caller may read anyway. It names the row before it: who shows only some rows gives out cursors of those alone.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -102,6 +102,11 @@ impl Store {
         .await
     }
 
+    /// The cursor behind a user: for who leaves out some of a page, since a cursor names the row before it.
+    pub fn after_user(name: &str) -> String {
+        Cursor::new(0, fold(name)).encode(List::Users)
+    }
+
     /// What was handed out, newest first; to one person or to all.
     ///
     /// # Errors

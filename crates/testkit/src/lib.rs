@@ -38,7 +38,7 @@ pub use http::{Answer, request};
 pub use machine::{Ended, Machine, MachineOnAws};
 pub use ports::free_port;
 pub use postgres::{Cutter, Postgres};
-pub use proxy::{Call, Fault, FaultProxy, Hook};
+pub use proxy::{Call, Fault, FaultProxy, Hook, Parameters};
 pub use pty::Pty;
 pub use samba::SambaAd;
 pub use service::{Service, service_program};

@@ -79,7 +79,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     let stop = stop_signal()?;
     let clock = Clock::system();
     let aws = way_to_aws(&config.aws)?;
-    let identity = ServiceIdentity::new(config.aws.identity.clone());
+    let identity = ServiceIdentity::new(config.aws.identity.clone()).hiding(config.secret_variables());
     let caller = own_identity(&aws, &identity, &clock, &config.aws).await?;
     let mut settings = config.rules_settings();
     settings.protect(&arn_of(&caller));

@@ -39,6 +39,8 @@ pub struct IdentityError(String);
 #[derive(Debug)]
 pub struct ServiceIdentity {
     source: IdentitySource,
+    /// Variables that the program does not see.
+    hidden: Vec<String>,
     current: ArcSwapOption<Held>,
     reading: Mutex<()>,
 }
@@ -52,7 +54,13 @@ struct Held {
 impl ServiceIdentity {
     /// Reads nothing yet.
     pub fn new(source: IdentitySource) -> Self {
-        Self { source, current: ArcSwapOption::empty(), reading: Mutex::new(()) }
+        Self { source, hidden: Vec::new(), current: ArcSwapOption::empty(), reading: Mutex::new(()) }
+    }
+
+    /// The same, whose program does not see these variables: the service's other secrets are none of its business.
+    #[must_use]
+    pub fn hiding(self, variables: Vec<String>) -> Self {
+        Self { hidden: variables, ..self }
     }
 
     /// The credentials as they are now. The same `Arc` until they change, so that a caller may keep what it made of them.
@@ -120,7 +128,7 @@ impl ServiceIdentity {
                 from_profile(&bytes, name)
                     .map_err(|what| IdentityError(format!("profile {name} in {}: {what}", file.display())))
             }
-            IdentitySource::Process(words) => from_process(words).await,
+            IdentitySource::Process(words) => from_process(words, &self.hidden).await,
         }
     }
 }
@@ -150,10 +158,14 @@ fn from_profile(bytes: &[u8], name: &str) -> Result<Credentials, String> {
     })
 }
 
-async fn from_process(words: &[String]) -> Result<Credentials, IdentityError> {
+async fn from_process(words: &[String], hidden: &[String]) -> Result<Credentials, IdentityError> {
     let program = words.first().ok_or_else(|| IdentityError("the program has no name".into()))?;
     let failed = |what: String| IdentityError(format!("{program} gave no credentials: {what}"));
-    let mut child = tokio::process::Command::new(program)
+    let mut command = tokio::process::Command::new(program);
+    hidden.iter().for_each(|variable| {
+        command.env_remove(variable);
+    });
+    let mut child = command
         .args(&words[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

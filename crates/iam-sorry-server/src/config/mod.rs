@@ -18,7 +18,7 @@ use crate::login::LoginSettings;
 use crate::services::checkpoints::AuditSettings;
 use crate::services::rules::RuleFiles;
 use crate::services::{ActionSettings, SessionSettings};
-use aws::AwsSettings;
+use aws::{AwsSettings, IdentitySource};
 pub use identity::{IdentityError, ServiceIdentity};
 pub use secret_ref::{SecretRef, SecretRefError};
 
@@ -130,6 +130,21 @@ impl Config {
         iam_sorry_rules::Settings { namespaces: self.namespaces.clone(), guardrails: self.guardrails.clone() }
     }
 
+    /// The variables that hold secrets: no program that the service starts sees them.
+    pub fn secret_variables(&self) -> Vec<String> {
+        let identity = match &self.aws.identity {
+            IdentitySource::AccessKey { secret, .. } => Some(secret),
+            IdentitySource::Profile { .. } | IdentitySource::Process(_) | IdentitySource::Environment => None,
+        };
+        let bind = self.login.ldap.as_ref().and_then(|ldap| ldap.bind_password.as_ref());
+        let tokens = self.audit.sinks.iter().filter_map(|sink| sink.http.as_ref()?.token.as_ref());
+        let named = identity.into_iter().chain(bind).chain(tokens).filter_map(|secret| match secret {
+            SecretRef::Variable(name) => Some(name.clone()),
+            SecretRef::File(_) => None,
+        });
+        named.chain(self.store.url_variable.clone()).collect()
+    }
+
     /// The store, with its secrets read.
     ///
     /// # Errors
@@ -149,5 +164,36 @@ impl Config {
         let ca = section.ca_file.as_ref().map(std::fs::read).transpose().map_err(|e| problem(&e))?;
         let settings = StoreSettings::postgres(url, ca).map_err(|e| problem(&e))?;
         Ok(settings.with_readers(section.readers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_that_holds_a_secret_is_known() {
+        let text = r#"
+            name = "Lab"
+            http = { origin = "http://127.0.0.1:1", listen = "127.0.0.1:1" }
+            store = { url_variable = "DATABASE" }
+            aws = { region = "x", identity = { access_key = { id = "AKIA", secret = { variable = "KEY" } } } }
+            rules = { files = ["/x"] }
+            [login.ldap]
+            name = "corp"
+            urls = ["ldaps://ldap.example.org"]
+            users_base = "dc=example"
+            bind_dn = "cn=service"
+            bind_password = { variable = "BIND" }
+            [[audit.sink]]
+            name = "a"
+            http = { url = "https://a.example/", token = { variable = "TOKEN" } }
+            [[audit.sink]]
+            name = "b"
+            http = { url = "https://b.example/", token = { file = "/x" } }
+        "#;
+        let mut known = Config::parse(text).unwrap().secret_variables();
+        known.sort();
+        assert_eq!(known, ["BIND", "DATABASE", "KEY", "TOKEN"]);
     }
 }

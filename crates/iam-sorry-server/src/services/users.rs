@@ -12,7 +12,7 @@ use iam_sorry_aws::{AwsError, lookup, removal};
 use iam_sorry_core::api::{self, Done, Page, ProblemCode};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action, Resource};
-use iam_sorry_store::{ManagedUser, PageRequest};
+use iam_sorry_store::{ManagedUser, PageRequest, Store};
 use tokio::time::Instant;
 
 use super::aws::{Way, is_final, refused};
@@ -217,16 +217,28 @@ impl Service {
                 namespaces.push(namespace.name.clone());
             }
         }
-        let page = PageRequest { cursor: query.cursor, limit: super::trail::limit(query.limit)? };
-        let found = self.store().list_users(Some(&namespaces), page).await?;
-        let mut items = Vec::with_capacity(found.items.len());
-        for row in found.items {
-            let ask = Ask::user(Action::ShowUser, &row.name)?;
-            if self.judge(caller, &ask, Some(&row)).0.allowed {
+        let limit = super::trail::limit(query.limit)?;
+        let (mut items, mut cursor) = (Vec::<api::UserInfo>::new(), query.cursor);
+        loop {
+            let page = PageRequest { cursor, limit: limit + 1 };
+            let found = self.store().list_users(Some(&namespaces), page).await?;
+            for row in found.items {
+                let ask = Ask::user(Action::ShowUser, &row.name)?;
+                if !self.judge(caller, &ask, Some(&row)).0.allowed {
+                    continue;
+                }
+                // A cursor names the row before it, so it is never that of one who is left out.
+                if let Some(last) = items.last().filter(|_| items.len() >= limit as usize) {
+                    let next = Some(Store::after_user(&last.name));
+                    return Ok(Page { items, next });
+                }
                 items.push(info(&row));
             }
+            if found.next.is_none() {
+                return Ok(Page { items, next: None });
+            }
+            cursor = found.next;
         }
-        Ok(Page { items, next: found.next })
     }
 
     /// What IAM says of a user whose row we have.

@@ -79,9 +79,14 @@ fn a_roles_session_names_the_person_and_bears_the_external_id() {
     let session = creds(&issued.access_key_id, &issued.secret_access_key, Some(&issued.session_token));
     let arn = scene.account.whoami(&session).unwrap();
     assert!(arn.ends_with("assumed-role/Analysis/dirk.p") && arn == issued.arn, "{arn}");
+    said_to_aws(&scene, "dirk.p", ["corp/uuid-dirk.p", "dirk.p", &issued.done.operation]);
     let odd = person("jörg m.", &["lab"]);
     let issued = issue(&running, &odd, of_role(&scene.role, Some(900))).unwrap();
     assert!(issued.arn.contains("/j-rg-m.-"), "{}", issued.arn);
+    // What neither may hold goes with a digest of the whole; a tag may have the blank.
+    let (_, name) = issued.arn.rsplit_once('/').unwrap();
+    let tags = ["corp/uuid-j-rg m.-08e9657e", "j-rg m.-2f48a3f5", &issued.done.operation];
+    said_to_aws(&scene, name, tags);
     // The service itself is refused without the handshake: so it was sent.
     let args = json!({"RoleArn": scene.role, "RoleSessionName": "without"});
     let refused = scene.account.call_as(&scene.identity, "sts", "assume_role", args);
@@ -89,6 +94,28 @@ fn a_roles_session_names_the_person_and_bears_the_external_id() {
     assert_eq!(code(issue(&running, &erik(), of_role(&scene.role, None))), ProblemCode::NotAllowed);
     let other = scene.role.replace("Analysis", "Admin");
     assert_eq!(code(issue(&running, &dirk(), of_role(&other, None))), ProblemCode::Guardrail);
+}
+
+/// What the last AssumeRole said of the person, whose three tags have these values.
+fn said_to_aws(scene: &Scene, person: &str, tags: [&str; 3]) {
+    let call = scene.proxy.calls().into_iter().rfind(|call| call.action == "AssumeRole").unwrap();
+    let said =
+        |name: &str| call.parameters.get(name).unwrap_or_else(|| panic!("{name}: {call:?}")).to_owned();
+    assert_eq!((said("RoleSessionName"), said("SourceIdentity")), (person.to_owned(), person.to_owned()));
+    assert_eq!(said("ExternalId"), "handshake");
+    assert_eq!(said("RoleArn"), scene.role);
+    let mut found: Vec<_> = (1..=3)
+        .map(|n| (said(&format!("Tags.member.{n}.Key")), said(&format!("Tags.member.{n}.Value"))))
+        .collect();
+    found.sort();
+    let [owner, name, operation] = tags.map(str::to_owned);
+    let expected =
+        [("iam-sorry-name", name), ("iam-sorry-operation", operation), ("iam-sorry-person", owner)];
+    assert_eq!(found, expected.map(|(key, value)| (key.to_owned(), value)));
+    for more in ["Tags.member.4.Key", "TransitiveTagKeys.member.1", "Policy", "PolicyArns.member.1.arn"] {
+        assert_eq!(call.parameters.get(more), None, "{more}");
+    }
+    assert!(!format!("{call:?}").contains("handshake"));
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use iam_sorry_core::api::{CreateUser, CredentialsRequest, Options, PolicyChange};
+use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, PolicyChange};
 use iam_sorry_core::audit::{Outcome, Phase};
 use iam_sorry_server::services::Service;
+use serde_json::json;
 use testkit::Fault;
 
 use crate::scene::{Running, Scene, dirk};
@@ -20,8 +21,10 @@ enum Doing {
     Create,
     Delete,
     Attach,
+    Detach,
     NewKey,
     Rotate,
+    DeleteKey,
     Session,
     Role,
     Adopt,
@@ -35,7 +38,9 @@ impl Doing {
                 &["GetUser", "DeleteAccessKey", "DeleteLoginProfile", "DetachUserPolicy", "DeleteUser"]
             }
             Self::Attach => &["GetUser", "AttachUserPolicy"],
+            Self::Detach => &["GetUser", "DetachUserPolicy"],
             Self::NewKey => &["GetUser", "ListAccessKeys", "CreateAccessKey"],
+            Self::DeleteKey => &["GetUser", "ListAccessKeys", "DeleteAccessKey"],
             Self::Rotate => &["CreateAccessKey", "GetCallerIdentity", "UpdateAccessKey", "DeleteAccessKey"],
             Self::Session => {
                 &["GetUser", "CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"]
@@ -50,12 +55,13 @@ impl Doing {
         match self {
             Self::Create | Self::Role => String::new(),
             Self::Adopt => {
-                let args = serde_json::json!({"UserName": "dirk-a", "Path": "/iam-sorry/dirk/"});
+                let args = json!({"UserName": "dirk-a", "Path": "/iam-sorry/dirk/"});
                 scene.account.call("iam", "create_user", args);
                 String::new()
             }
-            Self::Delete | Self::Attach | Self::NewKey | Self::Rotate | Self::Session => {
-                let policies = if self == Self::Delete { vec![scene.policies[0].clone()] } else { vec![] };
+            _ => {
+                let with_policy = matches!(self, Self::Delete | Self::Detach);
+                let policies = if with_policy { vec![scene.policies[0].clone()] } else { vec![] };
                 let request = CreateUser { name: "dirk-a".into(), policies, dry_run: false };
                 running.run(running.service.create_user(&dirk(), None, request)).unwrap();
                 // A key of the same minute that must survive whatever happens.
@@ -82,6 +88,14 @@ impl Doing {
                 let change = PolicyChange { policy_arn: policy, dry_run: false };
                 service.attach_policy(&caller, None, "dirk-a", change).await.map(drop)
             }
+            Self::Detach => {
+                let change = PolicyChange { policy_arn: policy, dry_run: false };
+                service.detach_policy(&caller, None, "dirk-a", change).await.map(drop)
+            }
+            Self::DeleteKey => {
+                let options = DeleteKey { force: true, dry_run: false };
+                service.delete_access_key(&caller, None, "dirk-a", &key, options).await.map(drop)
+            }
             Self::NewKey => service.create_access_key(&caller, None, "dirk-a", none).await.map(drop),
             Self::Rotate => service.rotate_key(&caller, None, "dirk-a", &key, none).await.map(drop),
             Self::Session => {
@@ -93,12 +107,18 @@ impl Doing {
     }
 }
 
-/// Dies when AWS is asked for `request`, before or after AWS has done it.
-fn dies_at(doing: Doing, request: &'static str, done: bool) {
+/// Dies when AWS is asked for `request`, before or after AWS has done it. `meanwhile` is what happens in IAM before anybody
+/// hears of it.
+fn dies(
+    doing: Doing,
+    scene: &Scene,
+    request: &'static str,
+    done: bool,
+    meanwhile: impl FnOnce(),
+) -> (String, String) {
     let what = format!("{doing:?}, at {request}, {}", if done { "done" } else { "not done" });
-    let scene = Scene::new();
     let running = scene.start();
-    let key = doing.prepare(&scene, &running);
+    let key = doing.prepare(scene, &running);
     let (asked, ask) = mpsc::channel();
     let (dead, death) = mpsc::channel::<()>();
     let death = std::sync::Mutex::new(death);
@@ -116,10 +136,16 @@ fn dies_at(doing: Doing, request: &'static str, done: bool) {
     let work = doing.run(running.service.clone(), key.clone(), scene.policies[0].clone(), scene.role.clone());
     let working = running.spawn(work);
     ask.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{what}: never asked"));
+    meanwhile();
     drop(working);
     running.die();
     let _ = dead.send(());
+    (key, what)
+}
 
+fn dies_at(doing: Doing, request: &'static str, done: bool) {
+    let scene = Scene::new();
+    let (key, what) = dies(doing, &scene, request, done, || {});
     let next = scene.start();
     next.settled();
     scene.assert_accounted_for(&next);
@@ -138,6 +164,8 @@ fn dies_at(doing: Doing, request: &'static str, done: bool) {
         Doing::Create | Doing::Attach => {
             assert_eq!(scene.attached("dirk-a"), [scene.policies[0].clone()], "{what}")
         }
+        Doing::Detach => assert!(scene.attached("dirk-a").is_empty(), "{what}"),
+        Doing::DeleteKey => assert!(keys.is_empty(), "{what}: {keys:?}"),
         Doing::Adopt => assert!(scene.user("dirk-a")["Tags"].to_string().contains("iam-sorry"), "{what}"),
         Doing::NewKey | Doing::Session => assert_eq!(keys, [key], "{what}"),
         Doing::Rotate if request == "DeleteAccessKey" && done => assert!(keys.is_empty(), "{what}: {keys:?}"),
@@ -174,6 +202,16 @@ fn while_attaching_a_policy() {
 }
 
 #[test]
+fn while_detaching_a_policy() {
+    at_every_step(Doing::Detach);
+}
+
+#[test]
+fn while_deleting_a_key() {
+    at_every_step(Doing::DeleteKey);
+}
+
+#[test]
 fn while_making_a_key() {
     at_every_step(Doing::NewKey);
 }
@@ -196,4 +234,56 @@ fn while_assuming_a_role() {
 #[test]
 fn while_adopting_a_user() {
     at_every_step(Doing::Adopt);
+}
+
+/// In IAM, by somebody else.
+fn remove_the_user(scene: &Scene) {
+    let call = |operation: &str, args| scene.account.call("iam", operation, args);
+    for id in scene.account.keys("dirk-a") {
+        call("delete_access_key", json!({"UserName": "dirk-a", "AccessKeyId": id}));
+    }
+    for arn in scene.attached("dirk-a") {
+        call("detach_user_policy", json!({"UserName": "dirk-a", "PolicyArn": arn}));
+    }
+    call("delete_user", json!({"UserName": "dirk-a"}));
+}
+
+/// vault#5190: nothing is tried again for ever at a user that is no longer there.
+#[test]
+fn what_was_left_open_at_a_user_who_was_removed_meanwhile_comes_to_an_end() {
+    let cases = [
+        (Doing::Attach, "AttachUserPolicy"),
+        (Doing::Detach, "DetachUserPolicy"),
+        (Doing::NewKey, "CreateAccessKey"),
+        (Doing::Session, "CreateAccessKey"),
+        (Doing::Session, "GetSessionToken"),
+        (Doing::Session, "DeleteAccessKey"),
+        (Doing::Rotate, "CreateAccessKey"),
+        (Doing::Rotate, "UpdateAccessKey"),
+        (Doing::DeleteKey, "DeleteAccessKey"),
+        (Doing::Delete, "DetachUserPolicy"),
+    ];
+    std::thread::scope(|threads| {
+        for case in cases {
+            threads.spawn(move || {
+                let (doing, request) = case;
+                let scene = Scene::new();
+                let (_, what) = dies(doing, &scene, request, true, || remove_the_user(&scene));
+                let next = scene.start();
+                next.settled();
+                let trail = next.trail();
+                let last = trail.iter().rfind(|event| event.phase == Phase::Outcome).unwrap();
+                assert_eq!(last.outcome, Some(Outcome::Reconciled), "{what}: {last:#?}");
+                // Where its row is still there, deleting it is done; and the name is free again.
+                if next.run(next.service.store().user("dirk-a")).unwrap().is_some() {
+                    let none = Options::default();
+                    let deleted = next.run(next.service.delete_user(&dirk(), None, "dirk-a", none)).unwrap();
+                    assert!(deleted.notes[0].contains("deleted without this service"), "{what}: {deleted:?}");
+                }
+                next.create("dirk-a").unwrap();
+                let open = next.run(next.service.store().open_operations()).unwrap();
+                assert!(open.is_empty(), "{what}: {open:#?}");
+            });
+        }
+    });
 }

@@ -34,6 +34,7 @@ when { context.duration <= 7200 };
 when { context.duration > 14400 };
 @id("auditors") permit (principal in IamSorry::Group::"auditors", action in IamSorry::Action::"oversee", resource);
 @id("no-deletes") forbid (principal, action == IamSorry::Action::"deleteUser", resource == IamSorry::User::"dirk-keep");
+@id("secret") forbid (principal, action == IamSorry::Action::"showUser", resource == IamSorry::User::"dirk-secret");
 "#;
 
 /// See the module's text.

@@ -188,6 +188,36 @@ fn lists_show_what_may_be_seen_and_nothing_else() {
     assert_eq!(code(running.run(running.service.list_users(&dirk(), bad))), ProblemCode::BadRequest);
 }
 
+/// GHSA-xp3c: what a rule forbids to show is in no list either: not on any page, whatever its size, nor in the cursor that
+/// leads to the next one, which names the user before it.
+#[test]
+fn who_may_not_be_shown_is_on_no_page_and_in_no_cursor() {
+    use base64::Engine as _;
+    let scene = Scene::new();
+    let running = scene.start();
+    for name in ["dirk-a", "dirk-secret", "dirk-z"] {
+        running.create(name).unwrap();
+    }
+    assert_eq!(code(running.run(running.service.show_user(&dirk(), "dirk-secret"))), ProblemCode::NotAllowed);
+    for (all, limit) in [(false, None), (true, None), (false, Some(1)), (true, Some(1)), (false, Some(2))] {
+        let (mut names, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = PageQuery { all, limit, cursor };
+            let page = running.run(running.service.list_users(&dirk(), page)).unwrap();
+            assert!(limit.is_none_or(|limit| page.items.len() <= limit as usize));
+            names.extend(page.items.into_iter().map(|user| user.name));
+            let Some(next) = page.next else { break };
+            let inside = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&next).unwrap();
+            assert!(!String::from_utf8_lossy(&inside).contains("secret"), "{inside:?}");
+            cursor = Some(next);
+        }
+        assert_eq!(names, ["dirk-a", "dirk-z"], "all: {all}, limit: {limit:?}");
+    }
+    // The last one that may be shown is the end: no cursor says that there is more.
+    let page = PageQuery { limit: Some(2), ..PageQuery::default() };
+    assert_eq!(running.run(running.service.list_users(&dirk(), page)).unwrap().next, None);
+}
+
 #[test]
 fn show_user_tells_what_iam_says_now() {
     let scene = Scene::new();

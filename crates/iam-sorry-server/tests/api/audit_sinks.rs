@@ -88,6 +88,95 @@ async fn a_file_that_was_deleted_or_cut_is_noticed_and_written_again() {
     running.stop().await;
 }
 
+/// The same while the service is down, where the file has no record left or is gone: nothing that was rotated explains it.
+#[tokio::test]
+async fn a_file_that_was_emptied_or_deleted_while_nobody_looked_is_noticed_and_written_again() {
+    let trail = Trail::new();
+    let path = trail.folder.path().join("audit.jsonl");
+    let running = trail.start(&file_sink(&path));
+    trail.record(10).await;
+    trail.delivered("local", 10).await;
+    running.stop().await;
+    let header = |text: &str| text.lines().next().unwrap().to_owned() + "\n";
+    let takings: [&dyn Fn(); 3] = [
+        &|| std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap(),
+        &|| std::fs::remove_file(&path).unwrap(),
+        &|| std::fs::write(&path, header(&text(&path))).unwrap(),
+    ];
+    for (before, taking) in takings.iter().enumerate() {
+        taking();
+        let running = trail.start(&file_sink(&path));
+        let noticed = async || trail.count("audit-sink-tampered").await == before + 1;
+        until("it to be recorded", noticed).await;
+        let whole = 10 + before as u64 + 1;
+        until("the file to be whole", async || verify(text(&path).lines()).records == whole).await;
+        running.stop().await;
+        assert_eq!(trail.count("audit-sink-tampered").await, before + 1, "once");
+    }
+}
+
+/// As logrotate does it, with and without `create`, under each of the names that it gives.
+#[tokio::test]
+async fn a_file_that_was_rotated_while_nobody_looked_goes_on_in_a_new_one() {
+    let trail = Trail::new();
+    let path = trail.folder.path().join("audit.jsonl");
+    let mut all = 0;
+    for (name, create) in [
+        ("audit.jsonl.1", true),
+        ("audit.jsonl-20261122", false),
+        ("audit-20261123.jsonl", true),
+        ("audit.2.jsonl", false),
+    ] {
+        let running = trail.start(&file_sink(&path));
+        trail.record(5).await;
+        all += 5;
+        trail.delivered("local", all).await;
+        running.stop().await;
+        std::fs::rename(&path, trail.folder.path().join(name)).unwrap();
+        if create {
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        // Nothing to write at first, and once more the next time.
+        for _ in 0..2 {
+            let running = trail.start(&file_sink(&path));
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            assert!(!running.watch.states()[0].failing, "{name}");
+            running.stop().await;
+        }
+        assert_eq!(trail.count("audit-sink-tampered").await, 0, "{name}");
+    }
+    // Deleted after all: what the rotated ones have is not written again.
+    let running = trail.start(&file_sink(&path));
+    trail.record(5).await;
+    trail.delivered("local", all + 5).await;
+    running.stop().await;
+    std::fs::remove_file(&path).unwrap();
+    let running = trail.start(&file_sink(&path));
+    until("the file to be whole", async || verify(text(&path).lines()).records == 6).await;
+    running.stop().await;
+    assert_eq!(trail.count("audit-sink-tampered").await, 1);
+}
+
+/// Into another folder, where nobody looks after a start.
+#[tokio::test]
+async fn a_file_that_is_rotated_away_while_the_service_looks_is_no_loss() {
+    let trail = Trail::new();
+    let path = trail.folder.path().join("audit.jsonl");
+    let away = trail.folder.path().join("old");
+    std::fs::create_dir(&away).unwrap();
+    let running = trail.start(&file_sink(&path));
+    trail.record(10).await;
+    trail.delivered("local", 10).await;
+    std::fs::rename(&path, away.join("audit.jsonl")).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    trail.record(10).await;
+    trail.delivered("local", 20).await;
+    running.stop().await;
+    assert_eq!(trail.count("audit-sink-tampered").await, 0);
+    assert_eq!(verify(text(&path).lines()).records, 10);
+}
+
 #[tokio::test]
 async fn half_a_line_that_a_crash_left_is_cut_off() {
     let trail = Trail::new();
@@ -113,18 +202,24 @@ async fn half_a_line_that_a_crash_left_is_cut_off() {
 async fn no_executable_file_and_no_link_is_written_to() {
     let trail = Trail::new();
     let folder = trail.folder.path();
-    let (runnable, target, link) = (folder.join("run"), folder.join("target"), folder.join("link"));
-    std::fs::write(&runnable, "").unwrap();
-    std::fs::set_permissions(&runnable, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (target, link) = (folder.join("target"), folder.join("link"));
     std::fs::write(&target, "").unwrap();
     std::os::unix::fs::symlink(&target, &link).unwrap();
+    let mut paths = vec![target, link];
+    // Also one that others may write to: what is in it would be theirs.
+    for mode in [0o755, 0o700, 0o610, 0o601, 0o666, 0o620, 0o602] {
+        let path = folder.join(format!("mode-{mode:o}"));
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        paths.push(path);
+    }
     trail.record(3).await;
-    for path in [&runnable, &link] {
+    for path in &paths[1..] {
         let running = trail.start(&file_sink(path));
         until("a failure", async || running.watch.states()[0].failing).await;
         running.stop().await;
+        assert_eq!(text(path), "", "{}", path.display());
     }
-    assert_eq!(text(&runnable) + &text(&target), "");
 }
 
 /// vault#5361: a collector that hangs holds up neither reading, nor other sinks; if it is required, actions stop.

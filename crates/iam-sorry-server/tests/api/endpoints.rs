@@ -272,7 +272,59 @@ fn refusals_say_why_and_nothing_was_done() {
     assert_eq!(code(&department.delete("/sessions/none", &ada)), (404, "not-found".into()));
     assert_eq!(code(&department.delete("/ssh-keys/SHA256:none", &ada)), (404, "not-found".into()));
     assert_eq!(code(&department.post("/credentials", &ada, json!({}))).0, 400);
+    // What only the service may say to AWS is no field of a request.
+    let role = json!({"role": department.role, "duration_seconds": 900});
+    for field in ["external_id", "source_identity", "session_name", "tags"] {
+        let mut body = role.clone();
+        body[field] = json!("mine");
+        assert_eq!(
+            code(&department.post("/credentials", &ada, body)),
+            (400, "bad-request".into()),
+            "{field}"
+        );
+    }
+    assert_eq!(department.proxy.count("AssumeRole"), 0);
     assert_eq!(department.proxy.count("CreateUser"), 1, "only dirk-keep");
+}
+
+/// The program is somebody else's; the secrets of the directory and of the collectors are not for it.
+#[test]
+fn the_program_that_gives_the_identity_sees_none_of_the_other_secrets() {
+    let department = Department::prepared("path = \"{dir}/store.db\"");
+    let config = std::fs::read_to_string(department.path("iam-sorryd.toml")).unwrap();
+    let (before, rest) = config.split_once("identity = ").unwrap();
+    let (old, after) = rest.split_once('\n').unwrap();
+    let key = old.split('"').nth(1).unwrap();
+    let script = format!(
+        "env > {{dir}}/seen\nread -r secret < {{dir}}/secret\n\
+         printf '{{\"Version\":1,\"AccessKeyId\":\"{key}\",\"SecretAccessKey\":\"%s\"}}' \"$secret\"\n"
+    );
+    department.service.write("identity.sh", &script);
+    let more = r#"
+        [login.ldap]
+        name = "corp"
+        urls = ["ldap://127.0.0.1:1"]
+        users_base = "dc=example"
+        bind_dn = "cn=service"
+        bind_password = { variable = "BIND_PASSWORD" }
+        [[audit.sink]]
+        name = "collector"
+        http = { url = "http://127.0.0.1:1/", token = { variable = "COLLECTOR_TOKEN" } }
+    "#;
+    let config =
+        format!("{before}identity = {{ process = [\"sh\", \"{{dir}}/identity.sh\"] }}\n{after}\n{more}");
+    department.service.write("iam-sorryd.toml", &config);
+    for (name, value) in
+        [("BIND_PASSWORD", "hunter2"), ("COLLECTOR_TOKEN", "t0ken"), ("PLAIN", "it-sees-this")]
+    {
+        department.service.set_env(name, value);
+    }
+    department.run();
+    let seen = std::fs::read_to_string(department.path("seen")).unwrap();
+    assert!(seen.contains("PLAIN=it-sees-this"), "{seen}");
+    for secret in ["hunter2", "t0ken", "BIND_PASSWORD", "COLLECTOR_TOKEN"] {
+        assert!(!seen.contains(secret), "{seen}");
+    }
 }
 
 #[test]

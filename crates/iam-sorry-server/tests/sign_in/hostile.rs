@@ -182,6 +182,48 @@ async fn a_server_that_hangs_up_or_babbles_proves_nobody() {
     }
 }
 
+/// With some groups left out, a rule that forbids could be missed: so a person without their groups is nobody.
+#[tokio::test]
+async fn a_directory_that_fails_after_the_bind_signs_nobody_in() {
+    /// Answers all searches after the bind but the first `good` by `failing`; says how many there were.
+    fn failing_after(
+        good: usize,
+        failing: fn(&[u8], u8) -> Option<Vec<u8>>,
+        code: u8,
+    ) -> (Liar, Arc<AtomicUsize>) {
+        let searches = Arc::new(AtomicUsize::new(0));
+        let count = searches.clone();
+        let liar = Liar::start(move |id, tag, binds| match tag {
+            BIND => Some(result(id, BIND_DONE, 0)),
+            _ if binds == 0 => Some(found(id)),
+            _ if count.fetch_add(1, Ordering::SeqCst) < good => Some(found(id)),
+            _ => failing(id, code),
+        });
+        (liar, searches)
+    }
+    let (honest, searches) = failing_after(usize::MAX, |_, _| None, 0);
+    assert!(!honest.sign_in().await.unwrap().groups.is_empty());
+    let all = searches.load(Ordering::SeqCst);
+    // The account, its groups, the groups of these, and whether their names are theirs alone.
+    assert!(all >= 4, "{all}");
+    for good in 0..all {
+        for code in [1, 2, 3, 4, 11, 32, 50, 51, 52, 53, 80] {
+            let (bare, _) = failing_after(good, |id, code| Some(result(id, SEARCH_DONE, code)), code);
+            let after_some = |id: &[u8], code| {
+                Some([entry(id, "uid=alice,dc=example"), result(id, SEARCH_DONE, code)].concat())
+            };
+            let (partial, _) = failing_after(good, after_some, code);
+            for liar in [bare, partial] {
+                let answer = liar.sign_in().await;
+                assert!(answer.is_err(), "code {code} after {good} searches: {answer:?}");
+            }
+        }
+        let (hangs_up, _) = failing_after(good, |_, _| None, 0);
+        let answer = hangs_up.sign_in().await;
+        assert!(matches!(answer, Err(LoginError::Unavailable(_))), "after {good} searches: {answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn references_are_not_followed() {
     let elsewhere =

@@ -5,7 +5,7 @@ use iam_sorry_core::audit::Outcome;
 use iam_sorry_core::identity::Method;
 use testkit::Slapd;
 
-use crate::rig::{HERE, OpenSshKey, Rig};
+use crate::rig::{FLOOR, HERE, OpenSshKey, Rig};
 use crate::setup::Setup;
 
 fn department() -> (Slapd, Rig) {
@@ -63,6 +63,22 @@ async fn every_refusal_says_the_same_and_is_recorded_with_its_reason() {
     for secret in ["bob-password", "erin-password", "alice-password"] {
         let there = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
         assert!(!there(&written) && !there(&log), "{secret} was written");
+    }
+}
+
+/// As long as the default, so that nobody learns from the time what was wrong.
+#[tokio::test]
+async fn a_refused_password_takes_its_time_whatever_was_wrong() {
+    let slapd = Slapd::department();
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::with(&format!("[ldap]\n{}", Setup::ldaps(&slapd).toml(&folder)), folder, |ways| ways);
+    for (name, password) in
+        [("alice", "wrong"), ("nobody", "wrong"), ("alice", ""), ("a\0lice", "wrong"), ("", "wrong")]
+    {
+        let start = std::time::Instant::now();
+        let refusal = rig.by_password(name, password, HERE).await.unwrap_err();
+        assert_eq!(refusal.code, ProblemCode::SignInRefused, "{name:?}");
+        assert!(start.elapsed() >= FLOOR, "{name:?} {password:?}: {:?}", start.elapsed());
     }
 }
 

@@ -23,6 +23,8 @@ use secrecy::ExposeSecret;
 
 pub const HERE: &str = "192.0.2.10";
 pub const ORIGIN: &str = "https://keys.example.edu";
+/// No refusal comes sooner, where the configuration says nothing.
+pub const FLOOR: std::time::Duration = std::time::Duration::from_millis(400);
 const START: i64 = 1_795_374_000_000;
 
 pub struct Rig {

@@ -241,6 +241,53 @@ async fn an_error_during_sign_in_never_yields_a_token() {
     assert!(rig.trail().await.iter().all(|event| event.outcome == Some(Outcome::Failure)));
 }
 
+/// The same where only one of the two can't be written: the session, or the record that it was opened.
+#[tokio::test]
+async fn a_session_that_can_not_be_written_yields_no_token_and_no_record_of_one() {
+    let key = OpenSshKey::new("ed25519");
+    let rig = with_people(&[("ada", &key)]);
+    for table in ["sessions", "audit"] {
+        let database = rusqlite::Connection::open(rig.folder.path().join("store.db")).unwrap();
+        let trigger = format!(
+            "CREATE TRIGGER refuse BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'not today'); END"
+        );
+        let challenge = rig.challenge(&key.line, HERE).await.unwrap();
+        let signature = key.sign(&challenge, ORIGIN, login::NAMESPACE);
+        database.execute_batch(&trigger).unwrap();
+        let refusal = rig.answer(&challenge, &key.line, &signature, HERE).await.unwrap_err();
+        assert_eq!(refusal.code, ProblemCode::Internal, "{table}: {refusal:?}");
+        assert!(!refusal.detail.contains("not today"), "{}", refusal.detail);
+        database.execute_batch("DROP TRIGGER refuse").unwrap();
+        let sessions: u32 =
+            database.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
+        assert_eq!((sessions, rig.trail().await.len()), (0, 0), "{table}: one is not without the other");
+    }
+    assert!(rig.by_key(&key).await.is_ok());
+}
+
+/// As long as the default, so that nobody learns from the time what was wrong.
+#[tokio::test]
+async fn a_refused_signature_takes_its_time_whatever_was_wrong() {
+    let (known, stranger) = (OpenSshKey::new("ed25519"), OpenSshKey::new("ed25519"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("people.toml");
+    std::fs::write(&file, format!("[[people]]\nname = \"ada\"\nkeys = [\"{}\"]\n", known.line)).unwrap();
+    let rig = Rig::with(&format!("[ssh]\nfile = {file:?}\n"), folder, |ways| ways);
+    for (what, key, origin) in
+        [("an unknown key", &stranger, ORIGIN), ("a wrong signature", &known, "https://evil.example.net")]
+    {
+        let challenge = rig.challenge(&key.line, HERE).await.unwrap();
+        let signature = key.sign(&challenge, origin, login::NAMESPACE);
+        // The second time the challenge is used up.
+        for _ in 0..2 {
+            let start = std::time::Instant::now();
+            let refused = code(rig.answer(&challenge, &key.line, &signature, HERE).await);
+            assert_eq!(refused, ProblemCode::SignInRefused, "{what}");
+            assert!(start.elapsed() >= crate::rig::FLOOR, "{what}: {:?}", start.elapsed());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_service_without_keys_says_so() {
     let login =

@@ -10,7 +10,7 @@ use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::http::Message;
-use super::{Call, Fault, Shared, State};
+use super::{Call, Fault, Parameters, Shared, State};
 
 /// SigV4's `X-Amz-Date`.
 const AMZ_DATE: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
@@ -87,14 +87,17 @@ pub(super) fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
 fn describe(request: &Message, started: Instant) -> Call {
     let authorization = request.header("authorization").unwrap_or_default();
     let credential = authorization.split_once("Credential=").map_or("", |(_, rest)| rest);
+    let parameters = Parameters(request.parameters());
+    let parameter = |name: &str| parameters.get(name).map(str::to_owned);
     Call {
-        action: request.parameter("Action").unwrap_or_default(),
+        action: parameter("Action").unwrap_or_default(),
         access_key: credential.split('/').next().unwrap_or_default().to_owned(),
-        user_name: request.parameter("UserName"),
-        target_key: request.parameter("AccessKeyId"),
+        user_name: parameter("UserName"),
+        target_key: parameter("AccessKeyId"),
         with_session: request.header("x-amz-security-token").is_some(),
         at: started.elapsed(),
         forwarded: None,
+        parameters,
     }
 }
 

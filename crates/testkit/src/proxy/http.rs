@@ -1,5 +1,6 @@
 //! Just enough HTTP/1.1 for SDK clients and the emulator's answers.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -77,13 +78,13 @@ impl Message {
         self.first_line.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
     }
 
-    /// A parameter of a query-protocol request, from the form body or else from the query string.
-    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+    /// The parameters of a query-protocol request, from the query string and from the form body, which goes first.
+    pub(super) fn parameters(&self) -> BTreeMap<String, String> {
         let body = String::from_utf8_lossy(&self.body);
         let query =
             self.first_line.split(' ').nth(1).and_then(|target| target.split_once('?')).map_or("", |p| p.1);
-        let pairs = body.split('&').chain(query.split('&')).filter_map(|pair| pair.split_once('='));
-        pairs.into_iter().find(|(n, _)| *n == name).map(|(_, value)| percent_decode(value))
+        let pairs = query.split('&').chain(body.split('&')).filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| (percent_decode(name), percent_decode(value))).collect()
     }
 
     /// The text of the first XML element of that name.

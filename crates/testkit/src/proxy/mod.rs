@@ -7,7 +7,7 @@
 mod faults;
 mod http;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +78,7 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// A request that arrived. It holds no body, no secret and no token.
+/// A request that arrived. It holds no token, and Debug shows no parameter but those of its fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// Such as `CreateAccessKey`.
@@ -89,12 +89,31 @@ pub struct Call {
     pub user_name: Option<String>,
     /// The request's `AccessKeyId` parameter, if it has one.
     pub target_key: Option<String>,
+    /// All its parameters.
+    pub parameters: Parameters,
     /// Whether a session token came with it.
     pub with_session: bool,
     /// Time since the proxy started.
     pub at: Duration,
     /// The emulator's HTTP status, once it was forwarded and answered.
     pub forwarded: Option<u16>,
+}
+
+/// What a request says, by name, such as `Tags.member.1.Key`. Debug shows the names alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Parameters(BTreeMap<String, String>);
+
+impl Parameters {
+    /// The value of one.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// The running proxy. Ends on drop.

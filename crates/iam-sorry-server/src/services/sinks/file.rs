@@ -1,8 +1,10 @@
 //! The file sink: one JSON line for each record and checkpoint, as `audit verify` reads them, flushed to disk.
 //!
 //! Rotation is renaming: the next batch goes into a new file. A file that is gone altogether, or shorter than what was
-//! written, was not rotated (vault#31718): that is recorded, and everything it held is written again.
+//! written, was not rotated (vault#31718): that is recorded, and everything it held is written again. After a start, nobody
+//! knows which file it was: where there are no records, one beside it must have the last one, or it was not rotated.
 
+use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -18,10 +20,15 @@ use crate::files;
 /// No line is longer; the end of a file is looked through so far for its last record.
 const LONGEST_LINE: u64 = 256 * 1024;
 
+/// What a damaged file's name goes on with.
+const DAMAGED: &str = ".damaged-";
+
 pub(super) struct FileTarget {
     path: PathBuf,
     mode: u32,
     open: Option<Open>,
+    /// Whether it is known why there are no records: nothing was written since the file was renamed or found damaged.
+    begins_anew: bool,
 }
 
 /// The file that is written to.
@@ -40,7 +47,7 @@ struct Open {
 impl FileTarget {
     pub(super) fn new(settings: &FileSettings) -> Self {
         let mode = if settings.group_readable { 0o640 } else { 0o600 };
-        Self { path: settings.path.clone(), mode, open: None }
+        Self { path: settings.path.clone(), mode, open: None, begins_anew: false }
     }
 
     pub(super) async fn deliver(&mut self, batch: Batch) -> Result<(), SinkError> {
@@ -59,14 +66,14 @@ impl FileTarget {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, SinkError> + Send + 'static,
     ) -> Result<T, SinkError> {
-        let mut target = Self { path: self.path.clone(), mode: self.mode, open: self.open.take() };
+        let mut target = Self { path: self.path.clone(), open: self.open.take(), ..*self };
         let joined = tokio::task::spawn_blocking(move || {
             let outcome = work(&mut target);
             (target, outcome)
         });
         // Given up on, the handle is gone with its thread, and the file is opened and looked through anew.
         let (target, outcome) = joined.await.map_err(|error| SinkError::Refused(error.to_string()))?;
-        self.open = target.open;
+        (self.open, self.begins_anew) = (target.open, target.begins_anew);
         outcome
     }
 
@@ -95,6 +102,7 @@ impl FileTarget {
             return Err(error.into());
         }
         (open.first, open.last) = (first, last);
+        self.begins_anew = false;
         Ok(())
     }
 
@@ -104,7 +112,7 @@ impl FileTarget {
         let Some(open) = &self.open else {
             // After a start: the file may have been rotated meanwhile, but not cut.
             if there.is_err() {
-                return Ok(());
+                return self.without_records(position, "its file is gone");
             }
             let open = Open::at(&self.path, self.mode)?;
             let (first, last) = (open.first, open.last);
@@ -113,13 +121,14 @@ impl FileTarget {
                 (Some(first), Some(last)) if last < position => {
                     Err(self.cut(&format!("its file ends at record {last}, not {position}"), first))
                 }
-                _ => Ok(()),
+                (Some(_), _) => Ok(()),
+                (None, _) => self.without_records(position, "its file has no records any more"),
             };
         };
         let (first, own) = (open.first, open.file.metadata()?);
         let same = there.as_ref().is_ok_and(|there| (there.dev(), there.ino()) == open.id);
         if own.nlink() == 0 {
-            self.open = None;
+            (self.open, self.begins_anew) = (None, true);
             return match first {
                 Some(first) => Err(SinkError::Tampered {
                     what: format!("its file was deleted; records from {first} on are written again"),
@@ -133,7 +142,7 @@ impl FileTarget {
             return match (first, same) {
                 (Some(first), true) => Err(self.cut(&what, first)),
                 (Some(first), false) => {
-                    self.open = None;
+                    (self.open, self.begins_anew) = (None, true);
                     Err(SinkError::Tampered { what, begin_again_at: first })
                 }
                 (None, _) => {
@@ -143,17 +152,36 @@ impl FileTarget {
             };
         }
         if !same {
-            self.open = None; // renamed: the next batch opens a new one
+            (self.open, self.begins_anew) = (None, true); // renamed: the next batch opens a new one
         }
         Ok(())
     }
 
+    /// Everything up to `position` was written, and nothing of it is here: it was rotated, or taken away.
+    fn without_records(&mut self, position: u64, what: &str) -> Result<(), SinkError> {
+        if self.begins_anew {
+            return Ok(());
+        }
+        let rotated_to = last_rotated(&self.path);
+        self.begins_anew = true;
+        if rotated_to >= position {
+            return Ok(());
+        }
+        let first = rotated_to + 1;
+        Err(SinkError::Tampered {
+            what: format!(
+                "{what}, and none beside it has record {position}; records from {first} on are written again"
+            ),
+            begin_again_at: first,
+        })
+    }
+
     /// The damaged file is kept, under another name, and a whole one written in its place.
     fn cut(&mut self, what: &str, first: u64) -> SinkError {
-        self.open = None;
+        (self.open, self.begins_anew) = (None, true);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let mut aside = self.path.clone().into_os_string();
-        aside.push(format!(".damaged-{now}"));
+        aside.push(format!("{DAMAGED}{now}"));
         let kept = match files::set_aside(&self.path, Path::new(&aside)) {
             Ok(()) => "it is kept as .damaged, and",
             Err(_) => "it can't be renamed;",
@@ -198,6 +226,28 @@ impl Open {
         self.length += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// The last record in the files that this one was renamed to, as far as they are beside it and can be read: logrotate makes
+/// `audit.jsonl.1`, `audit.jsonl-20261122` or `audit-20261122.jsonl`. A damaged one was written again, and is none of them.
+fn last_rotated(path: &Path) -> u64 {
+    let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let (name, stem, extension) = (text(path.file_name()), text(path.file_stem()), text(path.extension()));
+    let beside = std::fs::read_dir(path.parent().unwrap_or(Path::new("/")));
+    let rotated = beside.into_iter().flatten().filter_map(Result::ok).filter(|entry| {
+        let its = entry.file_name().to_string_lossy().into_owned();
+        its != name
+            && !its.contains(DAMAGED)
+            && (its.starts_with(&name) || its.starts_with(&stem) && its.ends_with(&format!(".{extension}")))
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+    });
+    rotated.filter_map(|entry| last_record(&entry.path()).ok().flatten()).max().unwrap_or(0)
+}
+
+fn last_record(path: &Path) -> io::Result<Option<u64>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    Ok(records(&mut file, length.saturating_sub(LONGEST_LINE), length)?.last().copied())
 }
 
 /// The length up to the last line feed.
