@@ -133,7 +133,8 @@ fn report<T>(
         let text = Failure::from(error).text;
         failures.push(format!("{place}{name}: {}", text.replace('\n', " ")));
     }
-    if failures.is_empty() && !interrupted {
+    // A dry run leaves nothing to go on with.
+    if words.dry_run || (failures.is_empty() && !interrupted) {
         forget(file);
     } else {
         save(app, file, kept)?;
