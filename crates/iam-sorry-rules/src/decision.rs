@@ -87,7 +87,7 @@ impl fmt::Display for Reason {
 }
 
 /// A file's name without its folders: where an operator keeps the rules is nothing that who is refused needs to know.
-fn name_of(file: &str) -> &str {
+pub(crate) fn name_of(file: &str) -> &str {
     file.rsplit('/').next().unwrap_or(file)
 }
 

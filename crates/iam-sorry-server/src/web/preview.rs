@@ -37,6 +37,10 @@ fn choice(value: &str, label: &str, selected: bool) -> Choice {
     Choice { value: value.into(), label: label.into(), selected }
 }
 
+fn rule_row(name: &str, effect: &'static str, reason: &str) -> RuleRow {
+    RuleRow { name: name.into(), effect, reason: reason.into(), file: "lab.cedar".into() }
+}
+
 fn durations() -> Vec<Choice> {
     vec![choice("", "as long as the rules allow", true), choice("3600", "1 hour", false)]
 }
@@ -284,6 +288,11 @@ fn more_pages(or: &dyn Fn(&str) -> String, signed: &dyn Fn(&str, Section) -> Fra
                 method: or("ldap"),
                 groups: vec![or("lab-weber"), or("physics")],
                 namespaces: vec![or("dirk")],
+                rules: vec![
+                    rule_row(&or("owners-manage-their-namespace"), "allows", &or("")),
+                    rule_row(&or("twelve-hours-at-most"), "forbids", &or("long sessions are for clusters")),
+                ],
+                more_rules: 3,
             }
             .render(),
         ),

@@ -203,6 +203,9 @@ fn asking(person: &Person<'_>, user: &str) {
     let browser = &person.browser;
     person.click("Rules");
     person.look("rules");
+    let listed = browser.find("table").text();
+    assert!(listed.contains("twelve-hours-at-most") && listed.contains("forbids"), "{listed}");
+    assert!(!listed.contains('/'), "names without folders: {listed}");
     browser.find("#action").choose("delete-user");
     browser.find("#resource").type_text(user);
     person.click("May I?");

@@ -118,6 +118,19 @@ pub struct IssuedPage {
     pub back: String,
 }
 
+/// A rule in force.
+#[derive(Clone, Debug)]
+pub struct RuleRow {
+    /// `@id`, else file and line.
+    pub name: String,
+    /// `allows` or `forbids`.
+    pub effect: &'static str,
+    /// `@reason`; may be empty.
+    pub reason: String,
+    /// The file's name.
+    pub file: String,
+}
+
 /// `/rules`.
 #[derive(Debug, Template)]
 #[template(path = "rules.html")]
@@ -144,6 +157,10 @@ pub struct RulesPage {
     pub groups: Vec<String>,
     /// Their namespaces.
     pub namespaces: Vec<String>,
+    /// Rules in force, the first of them.
+    pub rules: Vec<RuleRow>,
+    /// How many more there are.
+    pub more_rules: usize,
 }
 
 /// The answer to a question about the rules.
