@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::atomic::create_new;
 use super::lock::LockError;
 use super::lock::{Means, acquire_with};
 use super::*;
@@ -300,6 +301,26 @@ fn planted_links_and_pipes_are_not_followed() {
     set(&rig.file(), "a", "k", "v").unwrap();
     assert!(link.is_symlink());
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "safe");
+}
+
+/// Temporary files and claims have names that nobody can foresee; whoever did would gain nothing by it.
+#[test]
+fn what_is_planted_where_a_file_is_made_is_not_opened() {
+    let rig = Rig::new("");
+    let (path, victim) = (rig.folder.path().join("foreseen"), rig.folder.path().join("victim"));
+    let is_refused = || create_new(&path).unwrap_err().kind() == io::ErrorKind::AlreadyExists;
+    symlink(&victim, &path).unwrap();
+    assert!(is_refused());
+    assert!(!victim.exists(), "nothing is made where a link leads");
+    std::fs::write(&victim, "safe").unwrap();
+    assert!(is_refused());
+    std::fs::remove_file(&path).unwrap();
+    std::fs::hard_link(&victim, &path).unwrap();
+    assert!(is_refused());
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "safe");
+    std::fs::remove_file(&path).unwrap();
+    create_new(&path).unwrap();
+    assert_eq!(mode(&path), 0o600);
 }
 
 #[test]
