@@ -140,6 +140,14 @@ fn child() {
             assert!(names.into_iter().all(|name| !name.to_string_lossy().ends_with(".tmp")));
             println!("REFUSED {error}");
         }
+        "once" => {
+            set(&file, "a", "k", "v").unwrap();
+        }
+        "growing" => {
+            let mut growing = Growing::begin(&path).unwrap();
+            growing.write(b"piece").unwrap();
+            growing.finish().unwrap();
+        }
         writer => {
             for edit in 0..50 {
                 set(&file, &format!("w{writer}"), &format!("k{edit}"), &edit.to_string()).unwrap();
@@ -521,6 +529,35 @@ fn full(shell: &str, prepare: &str, path: &Path) -> (Output, String) {
         .arg(std::env::current_exe().unwrap())
         .args(child_arguments());
     ran(command.env("FILES_CHILD_JOB", "full").env("FILES_CHILD_PATH", path).stdin(Stdio::null()))
+}
+
+/// A power cut shows what was not flushed, so the order of the system calls is looked at (strace(1)): the bytes are on
+/// the disk before the name leads to them, and the name is before anybody is told.
+#[test]
+fn bytes_are_flushed_before_the_name_and_the_name_before_the_end() {
+    for job in ["once", "growing"] {
+        let rig = Rig::new(KEYS);
+        let log = rig.folder.path().join("calls");
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-y", "-e", "trace=/write|sync|rename", "-o"]).arg(&log);
+        traced.arg(std::env::current_exe().unwrap()).args(child_arguments());
+        traced.env("FILES_CHILD_JOB", job).env("FILES_CHILD_PATH", rig.path()).stdin(Stdio::null());
+        let (done, said) = ran(&mut traced);
+        assert!(done.status.success(), "{said}");
+        assert_ne!(rig.text(), KEYS);
+        let calls = std::fs::read_to_string(log).unwrap();
+        let folder = format!("<{}>", rig.folder.path().display());
+        let order: Vec<&str> = calls
+            .lines()
+            .filter_map(|line| {
+                let (call, rest) = line.split_once(' ')?.1.trim().split_once('(')?;
+                let first = rest.split([',', ')']).next()?;
+                let of_ours = first.contains("/.credentials.iam-sorry-") && first.contains(".tmp");
+                (of_ours || first.ends_with(&folder)).then_some(call)
+            })
+            .collect();
+        assert_eq!(order, ["write", "fsync", "rename", "fsync"], "{calls}");
+    }
 }
 
 #[test]
