@@ -2,8 +2,9 @@
 //! value must have been refused. In a folder where every hostile file name waits to be matched, under the settings that
 //! make shells expand the most.
 //!
-//! Needs bash, dash, zsh, fish and tcsh (`apt-get install`) and nushell (`npm install -g nushell`). A missing shell
-//! fails its test; nushell, which Debian doesn't carry, only does where `CI` is set.
+//! Needs bash, dash, zsh, fish, tcsh, nushell and python-dotenv: scripts/deps installs them. A missing one fails its test;
+//! nushell, which Debian doesn't carry, only does where `IAM_SORRY_TEST_ALL` is set, as scripts/test does. PowerShell and
+//! cmd.exe are not run: what is tested of their text is its form (`shells.rs`).
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
@@ -19,6 +20,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
 
 /// Set to something else before every case: each must be replaced or gone afterwards.
 const WATCHED: [&str; 10] = [
@@ -161,8 +163,9 @@ fn tcsh_gives_back_every_value() {
 #[test]
 fn nushell_gives_back_every_value() {
     if Command::new("nu").arg("--version").stdout(Stdio::null()).status().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "nushell is not installed: npm install -g nushell");
-        eprintln!("skipped: nushell is not installed (npm install -g nushell)");
+        let what = "nushell (nu) is not on PATH: scripts/deps installs it into .venv/node";
+        assert!(std::env::var_os("IAM_SORRY_TEST_ALL").is_none(), "{what}");
+        eprintln!("skipped: {what}");
         return;
     }
     let reading =
@@ -171,6 +174,30 @@ fn nushell_gives_back_every_value() {
     // Data can't hide a variable, so nothing stale may be there before.
     let gone = "hide-env --ignore-errors NAME\n";
     gives_back_every_value(Shell::Json, &[reading(gone, "open --raw FILE | from json | load-env\n")]);
+}
+
+/// A file of names and values is no script, so its reader is asked for each.
+#[test]
+fn python_dotenv_gives_back_every_value() {
+    let taken = taken(Shell::Dotenv);
+    let home = tempfile::tempdir().unwrap();
+    let trap = home.path().join("trap");
+    plant(&trap, taken.iter().map(|(_, text)| text.as_str()));
+    let mut script = String::from("from dotenv import dotenv_values\n");
+    for (at, (_, text)) in taken.iter().enumerate() {
+        let file = home.path().join(format!("{at}.text"));
+        fs::write(&file, text.as_bytes()).unwrap();
+        script.push_str(&format!(
+            "for item in dotenv_values({file:?}).items(): print('%s=%s' % item, end='\\0')\n"
+        ));
+        script.push_str("print('=====', end='\\0')\n");
+    }
+    let venv = std::env::var_os("IAM_SORRY_TEST_VENV").filter(|venv| !venv.is_empty());
+    let venv = venv.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv"), PathBuf::from);
+    let python = venv.join("bin/python");
+    let out = run(python.to_str().unwrap(), &[], &script, &trap, &home.path().join("script"));
+    are_given_back(&taken, &out, "python-dotenv");
+    assert!(!trap.join("pwned").exists(), "python-dotenv ran a value");
 }
 
 /// Characters that AWS issues are never refused, in any shell, at the length of real tokens.
@@ -196,26 +223,7 @@ fn unset_takes_everything_out() {
 }
 
 fn gives_back_every_value(shell: Shell, readings: &[Reading]) {
-    let mut cases: Vec<_> =
-        HOSTILE.iter().map(|value| (value.to_string(), "token".to_owned(), "us-west-2".to_owned())).collect();
-    cases.extend(drawn(80));
-    let rendered: Vec<_> = cases.iter().map(|(secret, token, region)| case(secret, token, region)).collect();
-    let mut taken = Vec::new();
-    for variables in &rendered {
-        let fits =
-            variables.set.iter().all(|(_, value)| value.expose_secret().chars().all(|c| may_carry(shell, c)));
-        match render(shell, variables) {
-            Ok(text) => {
-                assert!(fits, "{shell} took {:?}", exposed(variables));
-                taken.push((variables, text));
-            }
-            Err(error) => {
-                assert!(matches!(error, ShellError::CannotCarry { .. }), "{error:?}");
-                assert!(!fits, "{shell} refused {:?}", exposed(variables));
-            }
-        }
-    }
-    assert!(taken.len() > 20, "only {} of {} cases are left to run in {shell}", taken.len(), rendered.len());
+    let taken = taken(shell);
     for reading in readings {
         let home = tempfile::tempdir().unwrap();
         let trap = home.path().join("trap");
@@ -229,18 +237,47 @@ fn gives_back_every_value(shell: Shell, readings: &[Reading]) {
             script.push_str("/usr/bin/env -0\n/usr/bin/printf '=====\\0'\n");
         }
         let out = run(reading.program, reading.flags, &script, &trap, &home.path().join("script"));
-        let seen: Vec<_> = out.split("=====\0").collect();
-        assert_eq!(seen.len(), taken.len() + 1, "{} stopped half-way: {}", reading.program, reading.before);
-        for ((variables, text), seen) in taken.iter().zip(seen) {
-            let seen: BTreeMap<_, _> = seen
-                .split('\0')
-                .filter_map(|line| line.split_once('='))
-                .filter(|(name, _)| WATCHED.contains(name))
-                .collect();
-            let how = format!("{} {:?} {:?}", reading.program, reading.before, reading.read);
-            assert_eq!(seen, exposed(variables), "{how}\n{}", text.as_str());
-        }
+        are_given_back(&taken, &out, &format!("{} {:?} {:?}", reading.program, reading.before, reading.read));
         assert!(!trap.join("pwned").exists(), "{} ran a value", reading.program);
+    }
+}
+
+/// The cases that the shell takes, and their texts. The others are refused, and rightly.
+fn taken(shell: Shell) -> Vec<(Variables, Zeroizing<String>)> {
+    let mut cases: Vec<_> =
+        HOSTILE.iter().map(|value| (value.to_string(), "token".to_owned(), "us-west-2".to_owned())).collect();
+    cases.extend(drawn(80));
+    let mut taken = Vec::new();
+    for (secret, token, region) in &cases {
+        let variables = case(secret, token, region);
+        let fits =
+            variables.set.iter().all(|(_, value)| value.expose_secret().chars().all(|c| may_carry(shell, c)));
+        match render(shell, &variables) {
+            Ok(text) => {
+                assert!(fits, "{shell} took {:?}", exposed(&variables));
+                taken.push((variables, text));
+            }
+            Err(error) => {
+                assert!(matches!(error, ShellError::CannotCarry { .. }), "{error:?}");
+                assert!(!fits, "{shell} refused {:?}", exposed(&variables));
+            }
+        }
+    }
+    assert!(taken.len() > 20, "only {} of {} cases are left to run in {shell}", taken.len(), cases.len());
+    taken
+}
+
+/// What was read, case by case, as `env -0` shows it, is what was written.
+fn are_given_back(taken: &[(Variables, Zeroizing<String>)], out: &str, how: &str) {
+    let seen: Vec<_> = out.split("=====\0").collect();
+    assert_eq!(seen.len(), taken.len() + 1, "{how} stopped half-way");
+    for ((variables, text), seen) in taken.iter().zip(seen) {
+        let seen: BTreeMap<_, _> = seen
+            .split('\0')
+            .filter_map(|line| line.split_once('='))
+            .filter(|(name, _)| WATCHED.contains(name))
+            .collect();
+        assert_eq!(seen, exposed(variables), "{how}\n{}", text.as_str());
     }
 }
 
@@ -267,7 +304,7 @@ fn may_carry(shell: Shell, c: char) -> bool {
     let aws = c.is_ascii_alphanumeric() || "_+/=:.,@%-".contains(c);
     match shell {
         Shell::Bash | Shell::Zsh | Shell::Sh => aws || "!;&'\"$`".contains(c),
-        Shell::Tcsh => aws,
+        Shell::Tcsh | Shell::Dotenv => aws,
         _ => c != '\0',
     }
 }
@@ -309,7 +346,7 @@ fn run(program: &str, flags: &[&str], script: &str, folder: &Path, file: &PathBu
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}; this test needs it: apt-get install {program}"));
+        .unwrap_or_else(|error| panic!("{program}: {error}; this test needs it: scripts/deps"));
     let complaint = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success() && complaint.is_empty(), "{program}: {}\n{complaint}", out.status);
     String::from_utf8(out.stdout).unwrap_or_else(|_| panic!("{program} printed what is not UTF-8"))

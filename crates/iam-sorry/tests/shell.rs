@@ -231,3 +231,43 @@ fn zsh_completes_profiles() {
         pty.send_line("exit");
     }
 }
+
+/// A name that shells would run, completed at the prompts of real ones and used: it arrives as the name, and nothing else
+/// happens.
+#[test]
+fn a_hostile_name_is_completed_as_one_word() {
+    let names = ["sub$(touch pwned)", "tick`touch pwned`", "two words&touch pwned", "quo'te\"s"];
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_iam-sorry")).parent().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let (machine, _) = machine();
+        let mut text = String::new();
+        for (number, name) in names.iter().enumerate() {
+            text.push_str(&format!(
+                "[{name}]\naws_access_key_id = AKIA{number}\naws_secret_access_key = s\n"
+            ));
+        }
+        machine.home.write_credentials(text);
+        let completions = machine.run(&["completions", shell]).ok().out;
+        let file = if shell == "zsh" { "fns/_iam-sorry" } else { "completions" };
+        machine.home.write_mode(file, completions, 0o600);
+        machine.home.write_mode(".bashrc", ". ~/completions\nPS1='ready> '\n", 0o600);
+        let rc =
+            "fpath=(~/fns $fpath); autoload -Uz compinit; compinit -u -D; PROMPT='ready> '; unsetopt BEEP\n";
+        machine.home.write_mode(".zshrc", rc, 0o600);
+        let config =
+            "set -g fish_greeting\nsource ~/completions\nfunction fish_prompt; echo -n 'ready> '; end\n";
+        machine.home.write_mode(".config/fish/config.fish", config, 0o600);
+        let mut command: Command = Pty::command(&machine.home, shell);
+        command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+        let mut pty = Pty::spawn(command);
+        for (number, name) in names.iter().enumerate() {
+            pty.expect("ready> ");
+            pty.send(&format!("iam-sorry exec {}\t", &name[..3]));
+            pty.send_line("-- sh -c 'echo id=$AWS_ACCESS_KEY_ID.'");
+            pty.expect(&format!("id=AKIA{number}."));
+            assert!(!machine.home.path().join("pwned").exists(), "{shell} ran {name}");
+        }
+        pty.send_line("exit");
+        pty.wait();
+    }
+}

@@ -75,6 +75,11 @@ fn python_checks_an_export_too() {
         Some(python) if has_cryptography(&python) => (python, true),
         _ => ("python3".into(), false),
     };
+    let all = std::env::var_os("IAM_SORRY_TEST_ALL").is_some();
+    assert!(
+        signatures || !all,
+        "python with cryptography is not in IAM_SORRY_TEST_VENV: scripts/deps installs it"
+    );
     let run = |file: &std::path::Path| {
         let mut command = Command::new(&python);
         command.arg(script).arg(file);

@@ -29,6 +29,10 @@ ask that service wherever no manager profile is named.
     },
 
     /// End the session at a department service
+    #[command(after_help = "\
+A session that the service could not be told about stays, and the command fails;
+only where no service can be reached is it forgotten here, and may still hold
+there. With IAM_SORRY_TOKEN that session is ended, and the stored one stays.")]
     Logout {
         /// Address of the service [default: the last one].
         #[arg(value_name = "URL")]

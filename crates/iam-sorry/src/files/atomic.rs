@@ -127,6 +127,11 @@ pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// A new file for the owner alone. What somebody planted there, be it a link, is not opened (O_EXCL).
+pub(super) fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
 /// A file that is removed again unless it was renamed.
 struct Temporary {
     path: PathBuf,
@@ -141,8 +146,7 @@ impl Temporary {
         let mut tries = 0;
         loop {
             let path = folder.join(format!(".{name}{MARK}{:016x}.tmp", random()));
-            // create_new is O_EXCL: what somebody planted there, be it a link, is not opened.
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            match create_new(&path) {
                 Ok(file) => return Ok(Self { path, file, renamed: false }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < 16 => tries += 1,
                 Err(error) => return Err(error).when("write a new file beside", target),

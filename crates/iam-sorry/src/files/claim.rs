@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, test_kill_process};
 
-use super::atomic::{folder_of, random, remove_abandoned};
+use super::atomic::{create_new, folder_of, random, remove_abandoned};
 use super::lock::touch;
 
 /// A process, told apart from any other that had or will have its number.
@@ -183,10 +183,6 @@ impl Offer {
         remove_abandoned(folder_of(claim), self.now()?, |name| name.starts_with(&offers));
         Ok(if right { Claimed::Freed } else { Claimed::Theirs })
     }
-}
-
-fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn no_links(error: &io::Error) -> bool {

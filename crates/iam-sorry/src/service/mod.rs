@@ -89,11 +89,17 @@ pub fn anonymous(app: &App, origin: &Origin) -> Result<Client> {
     Ok(Client::new(transport, app.out))
 }
 
+/// The session token of the environment, where it is for this service. It was handed over with an address, so no other
+/// service gets it, and none that somebody signed in to by hand at some other time.
+pub fn handed_over(app: &App, origin: &Origin) -> Option<SecretString> {
+    let named = app.settings.server.as_deref().and_then(|url| Origin::parse(url).ok());
+    app.settings.server_token.clone().filter(|_| named.as_ref() == Some(origin))
+}
+
 /// A client with the session that the person has there, and their name where it is known.
 pub fn signed_in(app: &App, origin: &Origin) -> Result<(Client, Option<String>)> {
     let client = anonymous(app, origin)?;
-    // Handed over with the address, so never for a service that somebody signed in to by hand at some other time.
-    if let Some(token) = app.settings.server_token.clone().filter(|_| app.settings.server.is_some()) {
+    if let Some(token) = handed_over(app, origin) {
         return Ok((client.with_token(token)?, None));
     }
     let state = State::load(app)?;

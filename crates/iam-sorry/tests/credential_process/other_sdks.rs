@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
+use testkit::Ended;
 
-use crate::expires_in;
 use crate::rig::Rig;
+use crate::{answer, expires_in};
 
 /// `usermanager` sealed with a line of `encrypt --process`; `auto-admin` serves the temporary profile `admin`, which has
 /// expired; `deploy` is a role that `usermanager` may assume, `auto-deploy` serves it.
@@ -56,23 +57,34 @@ fn each_profile_works(rig: &Rig, tool: impl Fn(&str) -> Command) {
     assert_eq!(rig.acts_as("admin"), "admin", "and the renewed set lies in its profile");
 }
 
+fn aws_cli_as(rig: &Rig, profile: &str) -> Command {
+    let mut command = rig.home.venv_command("aws");
+    command.args(["--profile", profile, "sts", "get-caller-identity", "--query", "Arn", "--output", "text"]);
+    command
+}
+
+fn boto3_as(rig: &Rig, profile: &str) -> Command {
+    let script = "import boto3, sys\n\
+                  print(boto3.Session(profile_name=sys.argv[1]).client('sts').get_caller_identity()['Arn'])";
+    let mut command = rig.home.venv_command("python");
+    command.args(["-c", script, profile]);
+    command
+}
+
+fn javascript_as(rig: &Rig, profile: &str) -> Command {
+    let script = "const {STSClient, GetCallerIdentityCommand} = require('@aws-sdk/client-sts');\n\
+                  new STSClient({region: 'us-east-1', endpoint: process.env.AWS_ENDPOINT_URL, profile: process.argv[1]})\n\
+                  .send(new GetCallerIdentityCommand({})).then(answer => console.log(answer.Arn),\n\
+                  error => { console.error(error); process.exit(1); });";
+    let mut command = rig.home.command("node");
+    command.env("NODE_PATH", node_modules()).args(["-e", script, profile]);
+    command
+}
+
 #[test]
 fn aws_cli() {
     let rig = scene();
-    each_profile_works(&rig, |profile| {
-        let mut command = rig.home.venv_command("aws");
-        command.args([
-            "--profile",
-            profile,
-            "sts",
-            "get-caller-identity",
-            "--query",
-            "Arn",
-            "--output",
-            "text",
-        ]);
-        command
-    });
+    each_profile_works(&rig, |profile| aws_cli_as(&rig, profile));
     // AWS_PROFILE reaches the process that AWS CLI starts: there it names no manager.
     expires_in(&rig, "admin", -1);
     let mut command = rig.home.venv_command("aws");
@@ -84,27 +96,59 @@ fn aws_cli() {
 #[test]
 fn boto3() {
     let rig = scene();
-    let script = "import boto3, sys\n\
-                  print(boto3.Session(profile_name=sys.argv[1]).client('sts').get_caller_identity()['Arn'])";
-    each_profile_works(&rig, |profile| {
-        let mut command = rig.home.venv_command("python");
-        command.args(["-c", script, profile]);
-        command
-    });
+    each_profile_works(&rig, |profile| boto3_as(&rig, profile));
 }
 
 #[test]
 fn aws_sdk_for_javascript() {
     let rig = scene();
-    let script = "const {STSClient, GetCallerIdentityCommand} = require('@aws-sdk/client-sts');\n\
-                  new STSClient({region: 'us-east-1', endpoint: process.env.AWS_ENDPOINT_URL, profile: process.argv[1]})\n\
-                  .send(new GetCallerIdentityCommand({})).then(answer => console.log(answer.Arn),\n\
-                  error => { console.error(error); process.exit(1); });";
-    each_profile_works(&rig, |profile| {
-        let mut command = rig.home.command("node");
-        command.env("NODE_PATH", node_modules()).args(["-e", script, profile]);
-        command
-    });
+    each_profile_works(&rig, |profile| javascript_as(&rig, profile));
+}
+
+/// Some SDKs split the line, some hand it to a shell: a name is never more than a name to any of them, or it is refused.
+#[test]
+fn a_name_is_one_word_of_the_line_or_refused() {
+    let rig = Rig::new();
+    let pwned = rig.home.path().join("pwned");
+    let taken = ["a b", "a'b", "a&touch pwned", "a|touch pwned", "a>pwned", "a*", "~a", "a!b"];
+    let (no_word, no_name) = ("can't stand in a credential_process line", "a name can't hold # or ;");
+    let refused = [
+        ("a$(touch pwned)", no_word),
+        ("a`touch pwned`", no_word),
+        ("a\"&touch pwned&\"", no_word),
+        ("a\\", no_word),
+        ("a%PATH%", no_word),
+        ("$HOME", no_word),
+        ("a;touch pwned", no_name),
+    ];
+    for name in taken {
+        rig.home.write_credentials(rig.manager.section(name));
+        rig.home.write_config("");
+        rig.run(&["encrypt", "--process", name]).ok();
+        assert!(!rig.home.credentials().contains(&rig.manager.secret));
+        for tool in [aws_cli_as, boto3_as] {
+            let ended = rig.end(tool(&rig, name).output().unwrap());
+            let (out, err) = (ended.out, ended.err);
+            assert!(out.contains(":user/usermanager"), "{name}: {out}{err}\n{}", rig.home.config());
+        }
+        // The SDK for JavaScript hands the line to a shell, as others do; it knows no profile of such a name, but who can
+        // say of which version on.
+        javascript_as(&rig, name).output().unwrap();
+        let config = rig.home.config();
+        let line = config.lines().find_map(|line| line.strip_prefix("credential_process = ")).unwrap();
+        // Not `rig.end`: here the secret is what is asked for.
+        let ended = Ended::from(rig.home.command("sh").args(["-c", line]).output().unwrap()).ok();
+        assert_eq!(answer(&ended.out).0, rig.manager, "{name}: {config}");
+        assert!(!pwned.exists(), "{name}: {}", rig.home.config());
+    }
+    for (name, why) in refused {
+        let text = rig.manager.section(name);
+        rig.home.write_credentials(&text);
+        rig.home.write_config("");
+        rig.run(&["encrypt", "--process", name]).exits(3).says(&[why]);
+        assert_eq!((rig.home.credentials(), rig.home.config()), (text, String::new()), "{name}");
+        assert!(!pwned.exists(), "{name}");
+    }
 }
 
 /// What scripts/deps installs for Node.

@@ -233,8 +233,29 @@ fn a_token_that_is_none_is_not_sent() {
 fn a_command_does_not_inherit_the_token() {
     let home = Home::new();
     home.write_credentials("[p]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = s\n");
-    let mut command = home.command(BIN);
-    command.args(["exec", "p", "--", "/usr/bin/env"]).env("IAM_SORRY_TOKEN", TOKEN);
-    let ended = Ended::from(command.output().unwrap()).ok().prints(&["AWS_ACCESS_KEY_ID=AKIAEXAMPLE"]);
-    assert!(!ended.out.contains(TOKEN), "{}", ended.out);
+    let seen = home.path().join("seen");
+    let program = home.write_script("env-to-file", &format!("/usr/bin/env >'{}'", seen.display()));
+    let program = program.to_str().unwrap();
+    home.write_config(format!(
+        "[profile role]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = foreign\n\
+         [profile foreign]\ncredential_process = {program}\n"
+    ));
+    for (args, code, witness) in [
+        (&["exec", "p", "--", program][..], 0, "AWS_ACCESS_KEY_ID=AKIAEXAMPLE\n"),
+        (&["shell", "p"], 0, "IAM_SORRY_PROFILE=p\n"),
+        (&["serve-credentials", "p", "--", program], 0, "AWS_CONTAINER_CREDENTIALS_FULL_URI="),
+        // It gives no credentials, so that nothing is asked of AWS.
+        (&["credential-process", "role"], 3, "IAM_SORRY_PROCESS=role\nforeign\n"),
+    ] {
+        let mut command = home.command(BIN);
+        command.args(args).env("SHELL", program).env("IAM_SORRY_TOKEN", TOKEN);
+        Ended::from(command.output().unwrap()).exits(code);
+        let variables = std::fs::read_to_string(&seen).unwrap();
+        std::fs::remove_file(&seen).unwrap();
+        assert!(variables.contains(witness), "{args:?}\n{variables}");
+        assert!(
+            !variables.contains(TOKEN) && !variables.contains("IAM_SORRY_TOKEN"),
+            "{args:?}\n{variables}"
+        );
+    }
 }

@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use testkit::{Ended, Machine, TestCa};
 
-use crate::rig::Department;
+use crate::fake::{Fake, json};
+use crate::rig::{Department, Person};
 
 /// Two commands: sign in, and ask who one is.
 #[test]
@@ -49,6 +50,97 @@ fn by_ssh_key_and_out_again() {
     with_token.env("IAM_SORRY_SERVER", &origin).env("IAM_SORRY_TOKEN", &token);
     Ended::from(with_token.output().unwrap()).exits(3).says(&["Your session has ended"]);
     assert!(!department.service.log().contains(&token));
+}
+
+/// The token that lies in a person's session file.
+fn stored_token(person: &Person) -> String {
+    let state: serde_json::Value = serde_json::from_str(&person.state()).unwrap();
+    state["sessions"][0]["token"].as_str().unwrap().to_owned()
+}
+
+/// What the service says to whoever has this token.
+fn status_of(department: &Department, token: &str) -> u16 {
+    department.service.api("GET", "/me", token, &serde_json::Value::Null).unwrap().status
+}
+
+/// A session that the service was not told about is none that was signed out of: it stays, for the next try.
+#[test]
+fn a_sign_out_that_the_service_did_not_hear_of_is_none() {
+    let department = Department::new();
+    let alice = department.signed_in("alice");
+    let token = stored_token(&alice);
+    let refused = alice.run(&["logout", "--ca-file", "/nonexistent"]).exits(2);
+    let refused = refused.says(&["/nonexistent can't be read", "You are not signed out of"]);
+    assert_eq!(refused.out, "");
+    assert_eq!((stored_token(&alice), status_of(&department, &token)), (token.clone(), 200));
+
+    // Nobody there: forgotten here, since a service that is gone for good could not be left otherwise.
+    department.service.stop();
+    let refused = alice.run(&["logout"]).exits(4);
+    let refused = refused.says(&["can't be reached", "forgotten here", "may still hold there until "]);
+    assert_eq!(refused.out, "");
+    assert!(!alice.state().contains(&token));
+    department.service.run();
+    assert_eq!(status_of(&department, &token), 200);
+}
+
+/// Whether a session has ended is for the service to say, not for this machine's clock.
+#[test]
+fn a_session_that_looks_expired_here_is_ended_there() {
+    let department = Department::new();
+    let alice = department.signed_in("alice");
+    let token = stored_token(&alice);
+    let mut state: serde_json::Value = serde_json::from_str(&alice.state()).unwrap();
+    state["sessions"][0]["expires_at"] = "2020-01-01T00:00:00Z".into();
+    alice.home.write_mode(".local/state/iam-sorry/service.json", state.to_string(), 0o600);
+    alice.run(&["whoami"]).exits(3).says(&["Your session has ended"]);
+    alice.run(&["logout"]).ok().prints(&["✓ Signed out of"]);
+    assert!(!alice.state().contains(&token));
+    assert_eq!(status_of(&department, &token), 401);
+    // Ended by somebody else meanwhile: there is none any more, so one is signed out.
+    alice.run(&["login", &alice.origin]).ok();
+    let ended = department.service.api("POST", "/logout", &stored_token(&alice), &serde_json::Value::Null);
+    assert_eq!(ended.unwrap().status, 204);
+    alice.run(&["logout"]).ok().prints(&["✓ Signed out of"]);
+}
+
+/// A token that was handed over is ended, and the session of `login` is another.
+#[test]
+fn a_token_of_the_environment_is_signed_out_and_the_stored_session_stays() {
+    let department = Department::new();
+    let alice = department.signed_in("alice");
+    let handed = stored_token(&alice);
+    alice.run(&["login", &alice.origin]).ok();
+    let stored = stored_token(&alice);
+    let with_token = |args: &[&str], token: &str| {
+        let mut logout = alice.command(args);
+        logout.env("IAM_SORRY_SERVER", &alice.origin).env("IAM_SORRY_TOKEN", token);
+        Ended::from(logout.output().unwrap())
+    };
+    with_token(&["logout"], &handed)
+        .ok()
+        .prints(&["✓ Signed out of", "the session of IAM_SORRY_TOKEN"])
+        .says(&["The session of 'iam-sorry login' there stays", "without IAM_SORRY_TOKEN"]);
+    assert_eq!(stored_token(&alice), stored);
+    assert_eq!((status_of(&department, &handed), status_of(&department, &stored)), (401, 200));
+    // The same one twice is one.
+    with_token(&["logout"], &stored).ok().prints(&["✓ Signed out of"]);
+    assert!(!alice.state().contains(&stored));
+    assert_eq!(status_of(&department, &stored), 401);
+}
+
+/// It was handed over for the service of IAM_SORRY_SERVER, and another one must not see it.
+#[test]
+fn a_token_of_the_environment_is_for_the_service_of_the_environment() {
+    let department = Department::new();
+    let alice = department.person("alice");
+    let other = Fake::start(|_, _, stream| json(stream, "200 OK", "{}"));
+    for args in [&["logout", &other.origin][..], &["whoami", "--server", &other.origin]] {
+        let mut command = alice.command(args);
+        command.env("IAM_SORRY_SERVER", &alice.origin).env("IAM_SORRY_TOKEN", "iss_for-that-service-alone");
+        Ended::from(command.output().unwrap()).exits(3).says(&["not signed in to", &other.origin]);
+    }
+    assert_eq!(other.asked().len(), 0);
 }
 
 /// Without an agent the key file's passphrase is asked for; a stranger's key is refused without a word about why.

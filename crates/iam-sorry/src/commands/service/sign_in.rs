@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::printable;
 use crate::service::{self, Client, ServiceError, Session, State};
+use crate::settings::TOKEN;
 
 /// A refused key counts as a failed sign-in at the service, which slows down whoever has many.
 const MOST_KEYS: usize = 5;
@@ -80,30 +81,53 @@ pub fn login(app: &App, url: Option<&str>, ldap: bool, user: Option<&str>) -> Re
     app.out.done(format!("The session ends at {expires_at}, in {left}"))
 }
 
-/// Ends the session there, and forgets it here whether or not the service could be told.
+/// Ends the session there, then forgets it here. One that the service could not be told about stays, so that another try
+/// can end it.
 pub fn logout(app: &App, url: Option<&str>) -> Result<()> {
     let origin = match url {
         Some(url) => service::parse(url)?,
         None => service::required(app)?,
     };
-    let client = match service::signed_in(app, &origin) {
-        Ok((client, _)) => client,
-        // Nothing to end there any more.
-        Err(failure) => {
-            let known = State::load(app)?.of(&origin).is_some();
-            State::forget(app, &origin)?;
-            return if known { app.out.done(format!("Signed out of {origin}")) } else { Err(failure) };
-        }
+    let handed_over = service::handed_over(app, &origin);
+    let state = State::load(app)?;
+    let stored = state.of(&origin);
+    // Also one that has ended by this machine's clock: whether it has is for the service to say.
+    let Some(token) = handed_over.as_ref().or(stored.map(|session| &session.token)) else {
+        return Err(ServiceError::not_signed_in(&origin, "You are not signed in to"));
     };
-    let told = ask(&client, async |client| match client.tell(Method::POST, "/logout").await {
-        Err(e) if e.code() == Some(ProblemCode::SignInNeeded) => Ok(()),
-        told => told,
-    });
-    State::forget(app, &origin)?;
-    if let Err(failure) = told {
-        return Err(failure.hint("The session is forgotten here, but the service may know it until it ends"));
+    let is_stored = stored.is_some_and(|session| session.token.expose_secret() == token.expose_secret());
+    let still = |failure: Failure| {
+        failure.hint(format!("You are not signed out of {origin}: the session may still hold there"))
+    };
+    let client = service::anonymous(app, &origin)
+        .and_then(|client| client.with_token(token.clone()))
+        .map_err(still)?;
+    let told = ask(&client, async |client| Ok(client.tell(Method::POST, "/logout").await)).map_err(still)?;
+    match told {
+        Ok(()) => {}
+        // There is none any more.
+        Err(e) if e.code() == Some(ProblemCode::SignInNeeded) => {}
+        // A service that is gone for good could not be left otherwise.
+        Err(ServiceError::Unreachable { why, .. }) if is_stored => {
+            State::forget(app, &origin)?;
+            let until = stored.map_or_else(String::new, |session| format!(" until {}", session.expires_at));
+            return Err(Failure::new(Kind::Aws, format!("{origin} can't be reached: {why}"))
+                .hint(format!("The session is forgotten here, but may still hold there{until}"))
+                .hint("Its web page ends it, or 'iam-sorry sessions end' after another sign-in"));
+        }
+        Err(e) => return Err(still(e.into())),
     }
-    app.out.done(format!("Signed out of {origin}"))
+    if is_stored {
+        State::forget(app, &origin)?;
+        return app.out.done(format!("Signed out of {origin}"));
+    }
+    app.out.done(format!("Signed out of {origin}: the session of {TOKEN} is ended"))?;
+    if stored.is_some() {
+        app.out.warn(format!(
+            "The session of 'iam-sorry login' there stays; to end it, run logout without {TOKEN}"
+        ));
+    }
+    Ok(())
 }
 
 /// Where no address is typed: the one that is configured, else the last one.
