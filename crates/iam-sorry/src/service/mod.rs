@@ -89,10 +89,11 @@ pub fn anonymous(app: &App, origin: &Origin) -> Result<Client> {
     Ok(Client::new(transport, app.out))
 }
 
-/// The session token of the environment, where it is for this service. It was handed over with an address, so no other
-/// service gets it, and none that somebody signed in to by hand at some other time.
+/// The session token of the environment, where it is for this service: the one that environment or settings name, or, where
+/// they name none, the command line. No other service gets it, and none that somebody signed in to by hand some time.
 pub fn handed_over(app: &App, origin: &Origin) -> Option<SecretString> {
-    let named = app.settings.server.as_deref().and_then(|url| Origin::parse(url).ok());
+    let named = app.settings.server.as_deref().or(app.global.server.as_deref());
+    let named = named.and_then(|url| Origin::parse(url).ok());
     app.settings.server_token.clone().filter(|_| named.as_ref() == Some(origin))
 }
 

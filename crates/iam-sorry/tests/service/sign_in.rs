@@ -42,6 +42,11 @@ fn by_ssh_key_and_out_again() {
     let row = alice.run(&["sessions", "list"]).ok().out;
     assert!(row.contains("this one") && row.contains("127.0.0.1"), "{row}");
 
+    // Handed to a machine where nothing is configured.
+    let elsewhere = department.stranger();
+    let mut with_token = elsewhere.command(&["whoami", "--server", &origin]);
+    Ended::from(with_token.env("IAM_SORRY_TOKEN", &token).output().unwrap()).ok().prints(&["alice"]);
+
     alice.run(&["logout"]).ok().prints(&["✓ Signed out of"]);
     assert!(!alice.state().contains(&token));
     alice.run(&["whoami"]).exits(3).says(&["not signed in", "iam-sorry login"]);
