@@ -83,6 +83,19 @@ fn invalid(error: InvalidName) -> Refusal {
     Refusal::new(ProblemCode::InvalidName, error.0)
 }
 
+/// A rule in force, as people may know it.
+#[derive(Clone, Debug)]
+pub struct RuleFacts {
+    /// Its `@id`, else `FILE:LINE`.
+    pub name: String,
+    /// It forbids rather than allows.
+    pub forbids: bool,
+    /// Its `@reason`; may be empty.
+    pub reason: String,
+    /// The file, without its folders.
+    pub file: String,
+}
+
 /// The names of everything that rules decide about, for faces that offer a choice.
 pub fn action_names() -> impl Iterator<Item = &'static str> {
     Action::ALL.iter().map(|action| action.as_str())
@@ -133,6 +146,18 @@ impl Service {
         row: Option<&ManagedUser>,
     ) -> (Decision, Option<u32>) {
         self.rules().decide_request(&self.question(caller, ask, row))
+    }
+
+    /// The first rules in force, and how many more there are.
+    pub fn rules_in_force(&self, most: usize) -> (Vec<RuleFacts>, usize) {
+        let rules = self.rules();
+        let facts = rules.in_force().take(most).map(|rule| RuleFacts {
+            name: rule.name.to_owned(),
+            forbids: rule.forbids,
+            reason: rule.reason.to_owned(),
+            file: rule.file.to_owned(),
+        });
+        (facts.collect(), rules.len().saturating_sub(most))
     }
 
     /// The question to the rules.

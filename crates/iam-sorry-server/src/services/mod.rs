@@ -41,7 +41,7 @@ use iam_sorry_store::Store;
 pub use audit_out::AuditTasks;
 pub use aws::Way;
 pub use clock::Clock;
-pub use decide::action_names;
+pub use decide::{RuleFacts, action_names};
 pub use export::ExportLines;
 pub use lifecycle::{AWS_TIME, Background};
 pub use refusal::Refusal;

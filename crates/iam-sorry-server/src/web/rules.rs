@@ -1,7 +1,6 @@
 //! What may I do, and why: any question to the rules, without doing anything.
 
 use iam_sorry_core::api::{ExplainRequest, Me};
-use iam_sorry_rules::RuleInForce;
 
 use super::answers::{self, Answer as Page};
 use super::credentials::{durations, seconds};
@@ -9,7 +8,7 @@ use super::forms::Sent;
 use super::moments;
 use super::views::{Answer, Choice, RuleRow, RulesPage, Section};
 use super::visit::SignedIn;
-use crate::services::{Refusal, action_names};
+use crate::services::{Refusal, RuleFacts, action_names};
 
 /// How many rules the page lists at most.
 const MOST_RULES: usize = 200;
@@ -54,7 +53,7 @@ async fn page(
     let (service, caller) = (signed.visit.service(), &signed.caller);
     let Me { identity, namespaces, .. } = service.me(caller).await?;
     let policies = service.list_policies(caller).await?;
-    let rules = service.rules();
+    let (rules, more_rules) = service.rules_in_force(MOST_RULES);
     let choice = |value: String, chosen: bool| Choice { label: value.clone(), value, selected: chosen };
     let chosen_duration = question.duration_seconds.map(|seconds| seconds.to_string()).unwrap_or_default();
     Ok(RulesPage {
@@ -75,19 +74,15 @@ async fn page(
         name: identity.name,
         groups: identity.groups,
         namespaces: namespaces.into_iter().map(|namespace| namespace.name).collect(),
-        more_rules: rules.len().saturating_sub(MOST_RULES),
-        rules: rules.in_force().take(MOST_RULES).map(RuleRow::from).collect(),
+        rules: rules.into_iter().map(RuleRow::from).collect(),
+        more_rules,
     })
 }
 
-impl From<RuleInForce<'_>> for RuleRow {
-    fn from(rule: RuleInForce<'_>) -> Self {
-        Self {
-            name: rule.name.to_owned(),
-            effect: if rule.forbids { "forbids" } else { "allows" },
-            reason: rule.reason.to_owned(),
-            file: rule.file.to_owned(),
-        }
+impl From<RuleFacts> for RuleRow {
+    fn from(rule: RuleFacts) -> Self {
+        let effect = if rule.forbids { "forbids" } else { "allows" };
+        Self { name: rule.name, effect, reason: rule.reason, file: rule.file }
     }
 }
 
