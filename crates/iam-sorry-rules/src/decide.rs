@@ -7,7 +7,7 @@ use iam_sorry_core::identity::Identity;
 use iam_sorry_core::names::UserName;
 
 use crate::cedar::{self, Untranslatable, Vocabulary, uid};
-use crate::decision::{Decision, Explanation, Reason, ReasonKind, name_of};
+use crate::decision::{Decision, Explanation, Reason, ReasonKind};
 use crate::guardrails::{self, ProtectedSet, guardrail};
 use crate::load::{self, RuleProblem};
 use crate::names::{fold, fold_namespace, fold_user};
@@ -43,19 +43,6 @@ pub(crate) struct Rule {
     pub(crate) numbers: Vec<i64>,
     /// It adds, subtracts or multiplies, so that its answer can change elsewhere too.
     pub(crate) calculates: bool,
-}
-
-/// What people may know of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RuleInForce<'a> {
-    /// Its `@id`, else `FILE:LINE`.
-    pub name: &'a str,
-    /// The file, without its folders.
-    pub file: &'a str,
-    /// It forbids rather than allows.
-    pub forbids: bool,
-    /// Its `@reason`; may be empty.
-    pub reason: &'a str,
 }
 
 /// A question in Cedar's terms, to be asked for one or more durations.
@@ -121,13 +108,11 @@ impl RuleSet {
         self.rules.len()
     }
 
-    /// The rules by name, for people to read about, in the order of the files.
-    pub fn in_force(&self) -> impl Iterator<Item = RuleInForce<'_>> {
-        self.rules.iter().map(|rule| RuleInForce {
-            name: name_of(&rule.name),
-            file: name_of(&rule.file),
-            forbids: rule.effect == Effect::Forbid,
-            reason: &rule.reason,
+    /// The rules as the reasons that they can be, in the order of the files.
+    pub fn in_force(&self) -> impl Iterator<Item = Reason> {
+        self.rules.iter().map(|rule| match rule.effect {
+            Effect::Permit => rule.reason(ReasonKind::Permit),
+            Effect::Forbid => rule.reason(ReasonKind::Forbid),
         })
     }
 

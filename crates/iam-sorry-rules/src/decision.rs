@@ -61,7 +61,7 @@ pub struct Reason {
     /// The rule's name: its `@id` annotation, else `FILE:LINE`; the guardrail's name; of a cut the names of
     /// those that forbid a longer time. Empty where no rule decided.
     pub rule: String,
-    /// The rule's file; empty for guardrails and where no rule decided.
+    /// The rule's file, without its folders; empty for guardrails and where no rule decided.
     pub file: String,
     /// The rule's `@reason` annotation, or what the guardrail says; may be empty.
     pub text: String,
@@ -74,8 +74,8 @@ impl fmt::Display for Reason {
             ReasonKind::NoRule | ReasonKind::Cut => return f.write_str(text),
             ReasonKind::Guardrail => return write!(f, "guardrail {rule}: {text}"),
             // A rule without an @id is called FILE:LINE, which says the file already.
-            _ if rule.starts_with(file.as_str()) => write!(f, "the rule at {}", name_of(rule))?,
-            _ => write!(f, "rule {rule:?} ({})", name_of(file))?,
+            _ if rule.starts_with(file.as_str()) => write!(f, "the rule at {rule}")?,
+            _ => write!(f, "rule {rule:?} ({file})")?,
         }
         match kind {
             ReasonKind::Permit => f.write_str(" allows it")?,
@@ -84,11 +84,6 @@ impl fmt::Display for Reason {
         }
         if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
     }
-}
-
-/// A file's name without its folders: where an operator keeps the rules is nothing that who is refused needs to know.
-pub(crate) fn name_of(file: &str) -> &str {
-    file.rsplit('/').next().unwrap_or(file)
 }
 
 /// A decision with what a person wants to know besides; [`fmt::Display`] gives the whole text.

@@ -20,7 +20,7 @@ mod settings;
 mod slices;
 
 pub use cases::{CaseProblem, CaseResult, run_cases};
-pub use decide::{RuleInForce, RuleSet};
+pub use decide::RuleSet;
 pub use decision::{Decision, Explanation, Reason, ReasonKind};
 pub use load::RuleProblem;
 pub use names::{fold, fold_user};

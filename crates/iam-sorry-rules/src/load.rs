@@ -213,6 +213,8 @@ fn describe(one: &Placed<'_>, names: &mut HashSet<String>, problems: &mut Vec<Ru
     let Placed { policy, file, text, start, .. } = one;
     let mut problem =
         |what: String, hint: &str| problems.push(RuleProblem::at(file, text, *start, what, hint));
+    // Without its folders: where an operator keeps the rules is nothing that who is refused needs to know.
+    let short = file.rsplit('/').next().unwrap_or(file);
     let printable = |s: &str, most: usize| s.chars().count() <= most && !s.chars().any(char::is_control);
     let name = match policy.annotation("id") {
         Some(id) if !id.is_empty() && printable(id, LONGEST_NAME) => id.to_owned(),
@@ -220,7 +222,7 @@ fn describe(one: &Placed<'_>, names: &mut HashSet<String>, problems: &mut Vec<Ru
             problem(format!("@id must be 1 to {LONGEST_NAME} printable characters"), "");
             String::new()
         }
-        None => format!("{file}:{}", one.line),
+        None => format!("{short}:{}", one.line),
     };
     if !name.is_empty() && !names.insert(name.clone()) {
         problem(format!("there are two rules called {name:?}"), "Give each rule its own @id.");
@@ -229,6 +231,6 @@ fn describe(one: &Placed<'_>, names: &mut HashSet<String>, problems: &mut Vec<Ru
     if !printable(&reason, LONGEST_REASON) {
         problem(format!("@reason must be at most {LONGEST_REASON} printable characters"), "");
     }
-    let (effect, file) = (policy.effect(), (*file).to_owned());
+    let (effect, file) = (policy.effect(), short.to_owned());
     Rule { name, file, reason, effect, numbers: Vec::new(), calculates: false }
 }

@@ -1,9 +1,9 @@
 //! Groups, namespaces, owners, context; who is told what.
 
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, Question, ReasonKind};
+use iam_sorry_rules::{Action, Question, ReasonKind, RuleSet};
 
-use crate::scene::{READ_ONLY, ROLE, decide, person, question, rules, user};
+use crate::scene::{READ_ONLY, ROLE, decide, person, question, rules, settings, user};
 
 const OWNERS: &str = r#"
     @id("owners-manage-their-namespace")
@@ -196,4 +196,25 @@ fn few_of_many_rules_are_evaluated() {
         let told = rules.explain(&question(&dana, action, &resource));
         assert_eq!((told.decision.allowed, told.considered), (allowed, (evaluated, 300)), "{action}");
     }
+}
+
+/// Where the operator keeps the rules is nobody else's business: not in a refusal, not in an audit record, not in a list.
+#[test]
+fn files_are_named_without_their_folders() {
+    let text = "permit (principal, action, resource);\n\
+                @id(\"team/never\") forbid (principal, action == IamSorry::Action::\"deleteUser\", resource);";
+    let file = "/etc/iam-sorryd/rules/lab.cedar".to_owned();
+    let rules = RuleSet::load(&[(file.clone(), text.to_owned())], settings()).unwrap();
+    let (dana, resource) = (person("dana", &[]), user("dirk-1"));
+    let allowed = rules.decide(&question(&dana, Action::ShowUser, &resource));
+    assert_eq!(allowed.texts(), ["the rule at lab.cedar:1 allows it"]);
+    assert_eq!(allowed.rule_names(), ["lab.cedar:1"]);
+    let refused = rules.decide(&question(&dana, Action::DeleteUser, &resource));
+    assert_eq!(refused.texts(), ["rule \"team/never\" (lab.cedar) forbids it"]);
+    let listed: Vec<_> = rules.in_force().map(|rule| (rule.rule, rule.file)).collect();
+    let named = |name: &str| (name.to_owned(), "lab.cedar".to_owned());
+    assert_eq!(listed, [named("lab.cedar:1"), named("team/never")]);
+    // The operator, who has to find it, is told the whole path.
+    let problems = RuleSet::load(&[(file.clone(), "permit (".to_owned())], settings()).unwrap_err();
+    assert_eq!(problems[0].file, file);
 }

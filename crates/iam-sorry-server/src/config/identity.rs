@@ -162,9 +162,9 @@ async fn from_process(words: &[String], hidden: &[String]) -> Result<Credentials
     let program = words.first().ok_or_else(|| IdentityError("the program has no name".into()))?;
     let failed = |what: String| IdentityError(format!("{program} gave no credentials: {what}"));
     let mut command = tokio::process::Command::new(program);
-    hidden.iter().for_each(|variable| {
+    for variable in hidden {
         command.env_remove(variable);
-    });
+    }
     let mut child = command
         .args(&words[1..])
         .stdin(Stdio::null())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use iam_sorry_core::api::{self, ProblemCode};
 use iam_sorry_core::audit::{self, Event, Outcome, Person, Phase};
 use iam_sorry_core::names::{InvalidName, UserName};
-use iam_sorry_rules::{Action, Decision, Question, Resource};
+use iam_sorry_rules::{Action, Decision, Question, Reason, ReasonKind, Resource};
 use iam_sorry_store::ManagedUser;
 
 use super::{Caller, Refusal, Service};
@@ -151,11 +151,11 @@ impl Service {
     /// The first rules in force, and how many more there are.
     pub fn rules_in_force(&self, most: usize) -> (Vec<RuleFacts>, usize) {
         let rules = self.rules();
-        let facts = rules.in_force().take(most).map(|rule| RuleFacts {
-            name: rule.name.to_owned(),
-            forbids: rule.forbids,
-            reason: rule.reason.to_owned(),
-            file: rule.file.to_owned(),
+        let facts = rules.in_force().take(most).map(|Reason { kind, rule, file, text }| RuleFacts {
+            name: rule,
+            forbids: kind == ReasonKind::Forbid,
+            reason: text,
+            file,
         });
         (facts.collect(), rules.len().saturating_sub(most))
     }

@@ -10,7 +10,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use iam_sorry_core::api::ProblemCode;
-use iam_sorry_store::StoreError;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -179,7 +178,7 @@ impl Service {
     pub fn ready(&self) -> Result<(), Refusal> {
         self.life().may_begin()?;
         if self.store().was_full_within(FULL) {
-            return Err(StoreError::Full(String::new()).into());
+            return Err(Refusal::disk_full());
         }
         Ok(())
     }

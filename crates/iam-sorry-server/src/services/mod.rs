@@ -49,6 +49,7 @@ pub use sessions::form_secret;
 pub use settings::ActionSettings;
 pub use sign_in::{NewSession, SessionSettings, SignIn};
 pub use trail::{ActionCount, AuditExport};
+pub use users::WOULD_GO;
 
 use crate::config::identity::ServiceIdentity;
 

@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use iam_sorry_core::api::{Done, ProblemCode};
-use iam_sorry_core::audit::{self, Event, Outcome, Phase};
+use iam_sorry_core::audit::{Event, Outcome, Phase};
 use iam_sorry_store::{
     Begun, Finish, ManagedUser, NewGrant, NewOperation, Operation, OperationState, StoreError,
 };
@@ -102,8 +102,7 @@ impl Service {
         let mut event = self.event(caller, ask.action.as_str(), &resource);
         event.phase = Phase::Intent;
         event.operation = Some(id.clone());
-        event.decision = Some(audit::Decision::Allow);
-        event.rules = allowed.decision.rule_names();
+        allowed.note_in(&mut event);
         event.details.extend(details_of(&plan));
         // Before the row is there, so that our own reconciler never sees it as nobody's.
         let active = Active::new(self, &id);

@@ -22,6 +22,12 @@ impl Refusal {
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), reasons: Vec::new(), retry_after: None }
     }
+
+    /// Nothing more can be written down.
+    pub(super) fn disk_full() -> Self {
+        let detail = "The service can't write down what it does, because its disk is full; so nothing was done.\nTell its operator.";
+        Self { retry_after: Some(10), ..Self::new(ProblemCode::AuditUnavailable, detail) }
+    }
 }
 
 impl From<iam_sorry_store::StoreError> for Refusal {
@@ -33,10 +39,7 @@ impl From<iam_sorry_store::StoreError> for Refusal {
         }
         let again = |code, detail: &str| Self { retry_after: Some(10), ..Self::new(code, detail) };
         match error {
-            StoreError::Full(_) => again(
-                ProblemCode::AuditUnavailable,
-                "The service can't write down what it does, because its disk is full; so nothing was done.\nTell its operator.",
-            ),
+            StoreError::Full(_) => Self::disk_full(),
             StoreError::Unavailable(_) | StoreError::Taken(_) | StoreError::Fenced(_) => again(
                 ProblemCode::StoreUnavailable,
                 "The service's database can't be reached, so nothing was done.\nTry again in a few seconds.",

@@ -361,7 +361,6 @@ impl Service {
             && (session.identity.issuer != "dev" || sign_in.ways().dev.is_some())
     }
 
-    /// The names of the rules that allow it.
     async fn may_manage_sessions(&self, caller: &Caller) -> Result<Allowed, Refusal> {
         self.allow(caller, &Ask::about(Action::ManageSessions, Resource::Sessions)).await
     }

@@ -33,6 +33,9 @@ const YOUNG_MS: i64 = 60_000;
 /// The most policies that one request attaches; IAM's own quota is 10 a user unless raised.
 const MOST_POLICIES: usize = 20;
 
+/// How each note of a deletion's dry run begins.
+pub const WOULD_GO: &str = "would take away ";
+
 /// What IAM says of a user whose row we have.
 pub(super) enum Standing {
     Ours(Facts),
@@ -424,7 +427,7 @@ async fn delete_user(run: &Running, way: &Way, name: &UserName) -> Result<Done, 
 
 async fn what_would_go(way: &Way, name: &UserName) -> Result<Vec<String>, AwsError> {
     let lines = removal::what_hangs_on(&way.aws, &way.credentials, name).await?;
-    Ok(lines.into_iter().map(|line| format!("would take away {line}")).collect())
+    Ok(lines.into_iter().map(|line| format!("{WOULD_GO}{line}")).collect())
 }
 
 /// Repeats what fails because IAM does not know a user everywhere that it just made.

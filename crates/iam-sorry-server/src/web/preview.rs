@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::chart::{Chart, Count};
 use super::views::*;
+use crate::services::RuleFacts;
 
 /// Breaks out of text, attributes and URLs wherever escaping is missing.
 const HOSTILE: &str = r#"</title><script>alert(1)</script>"'><img src=x onerror=alert(2)>&{{7*7}}"#;
@@ -37,8 +38,8 @@ fn choice(value: &str, label: &str, selected: bool) -> Choice {
     Choice { value: value.into(), label: label.into(), selected }
 }
 
-fn rule_row(name: &str, effect: &'static str, reason: &str) -> RuleRow {
-    RuleRow { name: name.into(), effect, reason: reason.into(), file: "lab.cedar".into() }
+fn rule(name: &str, forbids: bool, reason: &str) -> RuleFacts {
+    RuleFacts { name: name.into(), forbids, reason: reason.into(), file: "lab.cedar".into() }
 }
 
 fn durations() -> Vec<Choice> {
@@ -289,8 +290,8 @@ fn more_pages(or: &dyn Fn(&str) -> String, signed: &dyn Fn(&str, Section) -> Fra
                 groups: vec![or("lab-weber"), or("physics")],
                 namespaces: vec![or("dirk")],
                 rules: vec![
-                    rule_row(&or("owners-manage-their-namespace"), "allows", &or("")),
-                    rule_row(&or("twelve-hours-at-most"), "forbids", &or("long sessions are for clusters")),
+                    rule(&or("owners-manage-their-namespace"), false, &or("")),
+                    rule(&or("twelve-hours-at-most"), true, &or("long sessions are for clusters")),
                 ],
                 more_rules: 3,
             }

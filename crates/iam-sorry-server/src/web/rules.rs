@@ -6,9 +6,9 @@ use super::answers::{self, Answer as Page};
 use super::credentials::{durations, seconds};
 use super::forms::Sent;
 use super::moments;
-use super::views::{Answer, Choice, RuleRow, RulesPage, Section};
+use super::views::{Answer, Choice, RulesPage, Section};
 use super::visit::SignedIn;
-use crate::services::{Refusal, RuleFacts, action_names};
+use crate::services::{Refusal, action_names};
 
 /// How many rules the page lists at most.
 const MOST_RULES: usize = 200;
@@ -74,16 +74,9 @@ async fn page(
         name: identity.name,
         groups: identity.groups,
         namespaces: namespaces.into_iter().map(|namespace| namespace.name).collect(),
-        rules: rules.into_iter().map(RuleRow::from).collect(),
+        rules,
         more_rules,
     })
-}
-
-impl From<RuleFacts> for RuleRow {
-    fn from(rule: RuleFacts) -> Self {
-        let effect = if rule.forbids { "forbids" } else { "allows" };
-        Self { name: rule.name, effect, reason: rule.reason, file: rule.file }
-    }
 }
 
 trait Question {

@@ -12,7 +12,7 @@ use super::forms::Sent;
 use super::places;
 use super::views::{ConfirmPage, KeyRow, Moment, NamespacePage, Note, Policy, Section, UserPage, UserRow};
 use super::visit::SignedIn;
-use crate::services::{Given, Refusal};
+use crate::services::{Given, Refusal, WOULD_GO};
 
 const DRY: Options = Options { dry_run: true };
 const REAL: Options = Options { dry_run: false };
@@ -194,7 +194,7 @@ pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -
     let name = details.user.name;
     let mut goes = vec![format!("the IAM user {name}")];
     goes.extend(dry_run.notes.iter().map(|note| {
-        let what = note.strip_prefix("would take away ").unwrap_or(note);
+        let what = note.strip_prefix(WOULD_GO).unwrap_or(note);
         let key = details.keys.iter().find(|key| what.ends_with(&key.access_key_id));
         let Some(key) = key else { return what.to_owned() };
         let used = match &key.last_used_at {

@@ -91,7 +91,9 @@ impl Target {
         match (&settings.file, &settings.syslog, &settings.http) {
             (Some(file), None, None) => Ok(Self::File(file::FileTarget::new(file))),
             (None, Some(syslog), None) => Ok(Self::Syslog(syslog::SyslogTarget::new(syslog))),
-            (None, None, Some(http)) => Ok(Self::Http(http::HttpTarget::new(http)?)),
+            (None, None, Some(http)) => http::HttpTarget::new(http)
+                .map(Self::Http)
+                .map_err(|why| format!("The audit sink {}: {why}", settings.name)),
             _ => Err(format!("The audit sink {} is not one thing.", settings.name)),
         }
     }

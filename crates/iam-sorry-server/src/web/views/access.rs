@@ -4,6 +4,7 @@ use askama::Template;
 use zeroize::Zeroizing;
 
 use super::{Choice, ChoiceGroup, Frame, Link, Moment};
+use crate::services::RuleFacts;
 
 /// `/sign-in`.
 #[derive(Debug, Template)]
@@ -118,19 +119,6 @@ pub struct IssuedPage {
     pub back: String,
 }
 
-/// A rule in force.
-#[derive(Clone, Debug)]
-pub struct RuleRow {
-    /// `@id`, else file and line.
-    pub name: String,
-    /// `allows` or `forbids`.
-    pub effect: &'static str,
-    /// `@reason`; may be empty.
-    pub reason: String,
-    /// The file's name.
-    pub file: String,
-}
-
 /// `/rules`.
 #[derive(Debug, Template)]
 #[template(path = "rules.html")]
@@ -158,7 +146,7 @@ pub struct RulesPage {
     /// Their namespaces.
     pub namespaces: Vec<String>,
     /// Rules in force, the first of them.
-    pub rules: Vec<RuleRow>,
+    pub rules: Vec<RuleFacts>,
     /// How many more there are.
     pub more_rules: usize,
 }

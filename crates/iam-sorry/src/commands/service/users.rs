@@ -102,7 +102,8 @@ fn create(app: &App, many: &Many, policies: &[String]) -> Result<()> {
         .map(|person| (many.file.as_ref().map(|_| person.line), person.name.clone(), request(person)))
         .collect();
     let fingerprint = format!("{fingerprint}\0{}\0{}", policies.join(","), many.dry_run);
-    bulk::run(app, &Words { dry_run: many.dry_run, ..CREATE }, &fingerprint, &items, create_one)
+    let words = Words { dry_run: many.dry_run, ..CREATE };
+    bulk::run(app, &words, &fingerprint, &items, create_one)
 }
 
 /// Makes one user of many. What another run made is there already, if it is the service's and has its policies.
@@ -171,28 +172,22 @@ fn delete(app: &App, many: &Many) -> Result<()> {
         .map(|person| (many.file.as_ref().map(|_| person.line), person.name.clone(), path(&person.name)))
         .collect();
     let fingerprint = format!("{fingerprint}\0{}", many.dry_run);
-    bulk::run(
-        app,
-        &Words { dry_run: many.dry_run, ..DELETE },
-        &fingerprint,
-        &items,
-        async |client: &Client, path: &String, key: &str| {
-            let dry = path.ends_with("dry_run=true");
-            match client.change::<Done>(Method::DELETE, path, None::<&Options>, key).await {
-                Ok(done) if done.changed || dry => Ok(Became::Done),
-                Ok(_) => Ok(Became::Already),
-                // A guardrail keeps the service from users that are not its own, those that are gone included.
-                Err(e) if is_not_ours(&e) => {
-                    let user = path.split('?').next().unwrap_or(path);
-                    match client.get::<UserDetails>(user).await {
-                        Err(shown) if is_not_ours(&shown) => Ok(Became::Already),
-                        _ => Err(e),
-                    }
+    let words = Words { dry_run: many.dry_run, ..DELETE };
+    bulk::run(app, &words, &fingerprint, &items, async |client: &Client, path: &String, key: &str| {
+        match client.change::<Done>(Method::DELETE, path, None::<&Options>, key).await {
+            Ok(done) if done.changed || many.dry_run => Ok(Became::Done),
+            Ok(_) => Ok(Became::Already),
+            // A guardrail keeps the service from users that are not its own, those that are gone included.
+            Err(e) if is_not_ours(&e) => {
+                let user = path.split('?').next().unwrap_or(path);
+                match client.get::<UserDetails>(user).await {
+                    Err(shown) if is_not_ours(&shown) => Ok(Became::Already),
+                    _ => Err(e),
                 }
-                Err(e) => Err(e),
             }
-        },
-    )
+            Err(e) => Err(e),
+        }
+    })
 }
 
 fn is_not_ours(error: &ServiceError) -> bool {
