@@ -76,14 +76,20 @@ fn read_line(interrupts: Option<&UnixStream>) -> Result<Option<String>> {
     watched.extend(interrupts.map(|told| PollFd::new(told, PollFlags::IN)));
     let found = loop {
         match poll(&mut watched, patience) {
-            Err(Errno::INTR) => {}
+            Err(Errno::INTR) if interrupts.is_some() => {}
+            // Without /proc it is not known whether Ctrl-C is caught: then this is the only sign of it.
+            Err(Errno::INTR) => return Err(interrupted()),
             found => break found,
         }
     };
     if watched.get(1).is_some_and(|told| !told.revents().is_empty()) {
-        return Err(Failure::new(Kind::Interrupted, "Interrupted."));
+        return Err(interrupted());
     }
     let Ok(1..) = found else { return Ok(None) };
     let mut line = String::new();
     Ok(matches!(stdin.lock().read_line(&mut line), Ok(1..)).then_some(line))
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Kind::Interrupted, "Interrupted.")
 }

@@ -13,7 +13,7 @@ use crate::http::request;
 use crate::process::Server;
 
 /// How long a page may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The key under which WebDriver names an element (W3C WebDriver, 12).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -262,12 +262,35 @@ impl Drop for Browser {
 }
 
 impl Element<'_> {
-    /// Clicks on it; waits for the page that this may load.
+    /// Clicks on it, and waits for nothing: [`Element::follow`] waits for the page that a link or button leads to.
     ///
     /// # Panics
     /// When something covers it.
     pub fn click(&self) {
         self.post("/click", &json!({}));
+    }
+
+    /// Clicks on a link or button, and waits until the page that it leads to has loaded. A form is sent behind the
+    /// click's back: what is looked for right after a click may be found on the page that is about to go.
+    ///
+    /// # Panics
+    /// When something covers it, or no page comes.
+    pub fn follow(&self) {
+        self.browser.run("window.left = true;", &json!([]));
+        self.click();
+        let there =
+            json!({"script": "return !window.left && document.readyState === 'complete';", "args": []});
+        let start = Instant::now();
+        // A script that a page takes along when it goes is an error; the next one is asked.
+        while self.browser.try_call("POST", "/execute/sync", &there) != Ok(json!(true)) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "no page came after {}:\n{}",
+                self.browser.url(),
+                self.browser.text()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Types into it.

@@ -10,6 +10,7 @@ use testkit::Browser;
 const PAGE: &str = r#"<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Zo&euml; &amp; Co</title><h1>Hello</h1><form action="/next"><label>Name <input name="q"></label>
 <select name="s"><option value="1">one</option><option value="2">two</option></select><button>Go on</button></form>
+<a href="/late" onclick="event.preventDefault(); setTimeout(() => location = this.href, 500)">Later</a>
 <p style="width: 800px">wide</p>"#;
 
 /// Answers every request with the page, sets a cookie, and shows the request's target in it.
@@ -48,7 +49,7 @@ fn a_page_is_used_as_a_person_does() {
     assert!(browser.overflow() <= 0, "{}", browser.overflow());
     browser.find("input").type_text("it's me");
     browser.find("select").choose("2");
-    browser.find_labelled("Go on").click();
+    browser.find_labelled("Go on").follow();
     assert_eq!(browser.find("#target").text(), "/next?q=it%27s+me&s=2");
     assert_eq!(browser.url(), format!("{site}/next?q=it%27s+me&s=2"));
     let cookies = browser.cookies();
@@ -59,6 +60,8 @@ fn a_page_is_used_as_a_person_does() {
     assert!(browser.console().iter().any(|line| line.starts_with("SEVERE") && line.contains("said")));
     browser.back();
     assert_eq!(browser.find("#target").text(), "/");
+    browser.find_labelled("Later").follow();
+    assert_eq!(browser.find("#target").text(), "/late");
 
     browser.resize(390, 844);
     browser.reload();

@@ -27,7 +27,7 @@ fn of_role(arn: &str, seconds: Option<u32>) -> CredentialsRequest {
 }
 
 #[test]
-fn a_users_session_is_the_users_own_takes_four_requests_and_leaves_no_key() {
+fn a_users_session_is_the_users_own_takes_five_requests_and_leaves_no_key() {
     let scene = Scene::new();
     let running = scene.start();
     running.create("dirk-a").unwrap();

@@ -38,7 +38,7 @@ fn in_the_dark_nothing_is_lost() {
     person.look("dark-everybody");
     let rows = person.browser.find_all("table[aria-labelledby=sessions] tbody tr");
     let alice = rows.iter().find(|row| row.text().contains("alice")).unwrap();
-    person.press(&alice.find("button"));
+    alice.find("button").follow();
     assert_eq!(rig.service.api("GET", "/me", &alices, &json!(null)).unwrap().status, 401);
     person.goto("/audit?person=alice");
     assert!(person.browser.text().contains("alice"), "{}", person.browser.text());
@@ -131,7 +131,7 @@ fn policies(rig: &Rig, person: &Person<'_>, user: &str) {
     assert!(person.note().contains("Writing was attached"), "{}", person.note());
     assert_eq!(attached(), ["Reading", "Writing"]);
     person.look("attached");
-    person.press(&browser.find("[aria-label='Detach Reading']"));
+    browser.find("[aria-label='Detach Reading']").follow();
     assert!(person.note().contains("Reading was detached"), "{}", person.note());
     assert_eq!(attached(), ["Writing"]);
 }
@@ -183,18 +183,18 @@ fn keys(rig: &Rig, person: &Person<'_>, user: &str) {
     assert!(rig.account.keys(user).contains(&first.key));
     person.click("Done");
     person.look("with-key");
-    person.press(&browser.find(&format!("[aria-label='Rotate key {}']", first.key)));
+    browser.find(&format!("[aria-label='Rotate key {}']", first.key)).follow();
     let second = shown(person);
     assert_ne!(first.key, second.key);
     assert!(rig.account.whoami(&second).unwrap().contains(user));
     person.look("rotated");
     person.click("Done");
-    person.press(&browser.find(&format!("[aria-label='Delete key {}']", second.key)));
+    browser.find(&format!("[aria-label='Delete key {}']", second.key)).follow();
     person.look("delete-key");
     assert!(browser.text().contains(&second.key));
     let button = browser.find("main button");
     assert!(button.text().starts_with(&format!("Delete {}", second.key)), "{}", button.text());
-    person.press(&button);
+    button.follow();
     assert!(person.note().contains("was deleted"), "{}", person.note());
     assert!(!rig.account.keys(user).contains(&second.key));
 }
@@ -240,7 +240,7 @@ fn reading(rig: &Rig, person: &Person<'_>, user: &str) {
         .map(|cell| cell.text().replace("Action", "").trim().to_owned())
         .collect();
     assert!(!actions.is_empty() && actions.iter().all(|action| action == "create-user"), "{actions:?}");
-    person.press(&browser.find("td[data-label=Record] a"));
+    browser.find("td[data-label=Record] a").follow();
     person.look("record");
     let text = browser.text();
     assert!(text.contains("Hash") && text.contains("owners-manage-their-namespaces"), "{text}");
@@ -260,7 +260,7 @@ fn sessions(rig: &Rig, person: &Person<'_>) {
     let rows = browser.find_all("table[aria-labelledby=sessions] tbody tr");
     assert_eq!(rows.len(), 2);
     let foreign = rows.iter().find(|row| !row.text().contains("this one")).unwrap();
-    person.press(&foreign.find("button"));
+    foreign.find("button").follow();
     assert!(person.note().contains("The session was ended."), "{}", person.note());
     let answer = rig.service.api("GET", "/me", &other, &json!(null)).unwrap();
     assert_eq!((answer.status, code(&answer.json()).as_str()), (401, "SignInNeeded"));

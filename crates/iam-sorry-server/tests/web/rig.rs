@@ -2,11 +2,10 @@
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use iam_sorry_core::api::Problem;
 use serde_json::{Value, json};
-use testkit::{Browser, Department, Element, Extras, TestCa};
+use testkit::{Browser, Department, Extras, TestCa};
 
 pub struct Rig {
     department: Department,
@@ -99,19 +98,7 @@ impl<'a> Person<'a> {
 
     /// Uses the link or button with this text, and waits for the page that comes.
     pub fn click(&self, label: &str) {
-        self.press(&self.browser.find_labelled(label));
-    }
-
-    /// The same with a link or button at hand.
-    pub fn press(&self, control: &Element<'_>) {
-        self.browser.run("window.before = true;", &json!([]));
-        control.click();
-        let begun = Instant::now();
-        let there = "return !window.before && document.readyState === 'complete';";
-        while self.browser.run(there, &json!([])) != json!(true) {
-            assert!(begun.elapsed().as_secs() < 90, "no page came: {}", self.rig.service.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.browser.find_labelled(label).follow();
     }
 
     /// What every page must keep, whatever it shows. `kept` names the screenshot.
