@@ -269,7 +269,8 @@ fn taken(shell: Shell) -> Vec<(Variables, Zeroizing<String>)> {
 
 /// What was read, case by case, as `env -0` shows it, is what was written.
 fn are_given_back(taken: &[(Variables, Zeroizing<String>)], out: &str, how: &str) {
-    let seen: Vec<_> = out.split("=====\0").collect();
+    // The NUL before it is the end of the last value, which may itself end in what looks like the mark.
+    let seen: Vec<_> = out.split("\0=====\0").collect();
     assert_eq!(seen.len(), taken.len() + 1, "{how} stopped half-way");
     for ((variables, text), seen) in taken.iter().zip(seen) {
         let seen: BTreeMap<_, _> = seen
