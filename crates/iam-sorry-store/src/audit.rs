@@ -1,11 +1,15 @@
 //! Reading the audit trail, plain records, checkpoints, and how far each sink has come.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use iam_sorry_core::audit::{Checkpoint, Event, Hash, Record};
 
-use crate::chain::{DAY_MS, Head, indexed, number, record};
+use crate::chain::{Head, indexed, number, record};
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
 use crate::grants::Query;
+use crate::lookups::{self, DAY_MS, Part};
 use crate::{AuditCount, AuditFilter, PageOf, PageRequest, Store, StoreError};
 
 /// How many records one read gives at most: about 2 MB.
@@ -51,18 +55,19 @@ impl Store {
         });
         let after = after.transpose()?;
         self.read(move |connection| {
-            let mut query = Query::new("SELECT seq, hash, line, time_ms FROM audit");
-            narrow_text(&mut query, &filter);
-            narrow_time(&mut query, "time_ms", filter.from_ms, filter.to_ms);
-            if let Some((time, seq)) = after {
-                let marks = [query.mark(time), query.mark(seq)];
-                query.and(&format!("(time_ms, seq) < ({})", marks.join(", ")));
+            let mut records = Vec::new();
+            for Part { mut query, time, seq } in
+                lookups::parts(connection, &filter, "a.seq, a.hash, a.line, a.time_ms")?
+            {
+                if let Some((after_time, after_seq)) = after {
+                    let marks = [query.mark(after_time), query.mark(after_seq)];
+                    query.and(&format!("({time}, {seq}) < ({})", marks.join(", ")));
+                }
+                for row in query.run(connection, &format!("{time} DESC, {seq} DESC"), window.rows())? {
+                    records.push((row.int(3)?, record(row)?));
+                }
             }
-            let rows = query.run(connection, "time_ms DESC, seq DESC", window.rows())?;
-            let records = rows
-                .into_iter()
-                .map(|row| Ok((row.int(3)?, record(row)?)))
-                .collect::<Result<Vec<_>, DbError>>()?;
+            records.sort_by_key(|(time, record)| Reverse((*time, record.seq)));
             let page = window.page(records, |(time, record)| Cursor::new(*time, record.seq.to_string()));
             Ok(PageOf { items: page.items.into_iter().map(|(_, record)| record).collect(), next: page.next })
         })
@@ -92,23 +97,31 @@ impl Store {
         self.read(move |connection| {
             let whole_days =
                 [filter.from_ms, filter.to_ms].into_iter().flatten().all(|time| time % DAY_MS == 0);
-            let rows = if whole_days && filter.name.is_none() && filter.resource.is_none() {
-                // CAST: PostgreSQL's sum is NUMERIC.
-                let mut query = Query::new("SELECT day, action, CAST(sum(count) AS @INT) FROM audit_days");
-                narrow_text(&mut query, &filter);
-                narrow_time(&mut query, "day", filter.from_ms.map(day), filter.to_ms.map(day));
-                query.grouped(connection, "day, action", COUNTS)?
+            let mut counts = BTreeMap::new();
+            let mut add = |rows: Vec<Row>| {
+                for mut row in rows {
+                    *counts.entry((row.int(0)?, row.text(1)?)).or_default() += row.seq(2)?;
+                }
+                Ok::<_, DbError>(())
+            };
+            if whole_days && filter.name.is_none() && filter.resource.is_none() {
+                let mut query = Query::new(&lookups::days());
+                for (column, value) in [("person", &filter.person), ("action", &filter.action)] {
+                    if let Some(value) = value {
+                        query.and_equal(column, indexed(value));
+                    }
+                }
+                query.and_between("day", filter.from_ms.map(day), filter.to_ms.map(day));
+                add(query.grouped(connection, "day, action", COUNTS)?)?;
             } else {
-                let mut query = Query::new("SELECT time_ms / 86400000 AS day, action, count(*) FROM audit");
-                query.and("phase <> 0");
-                narrow_text(&mut query, &filter);
-                narrow_time(&mut query, "time_ms", filter.from_ms, filter.to_ms);
-                query.grouped(connection, "day, action", COUNTS)?
-            };
-            let count = |mut row: Row| {
-                Ok(AuditCount { day_ms: row.int(0)? * DAY_MS, action: row.text(1)?, count: row.seq(2)? })
-            };
-            Ok(rows.into_iter().map(count).collect::<Result<_, DbError>>()?)
+                let columns = format!("a.time_ms / {DAY_MS} AS day, a.action, count(*)");
+                for Part { mut query, .. } in lookups::parts(connection, &filter, &columns)? {
+                    query.and("a.phase <> 0");
+                    add(query.grouped(connection, "day, a.action", COUNTS)?)?;
+                }
+            }
+            let count = |((day, action), count)| AuditCount { day_ms: day * DAY_MS, action, count };
+            Ok(counts.into_iter().map(count).collect())
         })
         .await
     }
@@ -181,29 +194,6 @@ impl Store {
             Ok(())
         })
         .await
-    }
-}
-
-fn narrow_text<'a>(query: &mut Query<'a>, filter: &'a AuditFilter) {
-    for (column, value) in [
-        ("person", &filter.person),
-        ("name", &filter.name),
-        ("action", &filter.action),
-        ("resource", &filter.resource),
-    ] {
-        if let Some(value) = value {
-            let mark = query.mark(indexed(value));
-            query.and(&format!("{column} = {mark}"));
-        }
-    }
-}
-
-fn narrow_time(query: &mut Query<'_>, column: &str, from: Option<i64>, to: Option<i64>) {
-    for (comparison, value) in [(">=", from), ("<", to)] {
-        if let Some(value) = value {
-            let mark = query.mark(value);
-            query.and(&format!("{column} {comparison} {mark}"));
-        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! The audit chain inside the writing transaction: its head, and records put behind it.
 
-use std::collections::BTreeMap;
-
 use iam_sorry_core::audit::{ChainId, Event, Hash, Phase, Record};
 
 use crate::StoreError;
 use crate::engine::{Connection, DbError, Row, params};
+use crate::lookups;
 use crate::writer::{Fault, Tx};
 
 /// How much of a text goes into an indexed column: PostgreSQL takes no index entry over 2,704 bytes, and a name that was
@@ -20,11 +19,7 @@ pub(crate) struct Head {
     pub(crate) seq: u64,
     /// Its hash; the chain's genesis where there is none.
     pub(crate) hash: Hash,
-    /// What was appended in this transaction: day, person and action, and how often.
-    days: BTreeMap<(i64, String, String), i64>,
 }
-
-pub(crate) const DAY_MS: i64 = 86_400_000;
 
 const READ: &str = "SELECT chain, seq, hash FROM audit_head WHERE one = 1";
 
@@ -40,19 +35,13 @@ impl Head {
         Self::from_rows(rows)
     }
 
-    pub(crate) fn write(&self, connection: &mut dyn Connection) -> Result<(), DbError> {
+    /// Writes it, and files the records since `before` where they fill a block.
+    pub(crate) fn write(&self, connection: &mut dyn Connection, before: u64) -> Result<(), DbError> {
         connection.later(
             "UPDATE audit_head SET seq = ?1, hash = ?2 WHERE one = 1",
             params![number(self.seq), &self.hash],
         )?;
-        for ((day, person, action), count) in &self.days {
-            connection.later(
-                "INSERT INTO audit_days (day, person, action, count) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (day, person, action) DO UPDATE SET count = audit_days.count + excluded.count",
-                params![*day, person, action, *count],
-            )?;
-        }
-        Ok(())
+        lookups::file(connection, before, self.seq)
     }
 
     /// Writes the first head of a new chain.
@@ -74,7 +63,7 @@ impl Head {
         let mut row =
             rows.into_iter().next().ok_or_else(|| DbError::Other("the audit trail has no head".into()))?;
         let chain = chain_id(&row.text(0)?)?;
-        Ok(Self { chain, seq: row.seq(1)?, hash: row.hash(2)?, days: BTreeMap::new() })
+        Ok(Self { chain, seq: row.seq(1)?, hash: row.hash(2)? })
     }
 
     /// Compares the head with the last record, by the record's own bytes. Reads two rows, whatever the trail's length, in
@@ -85,7 +74,7 @@ impl Head {
         let row = connection.query(sql, &[])?.into_iter().next();
         let mut row = row.ok_or_else(|| StoreError::Corrupt("the audit trail has no head".into()))?;
         let chain = chain_id(&row.text(3)?)?;
-        let head = Self { chain, seq: row.seq(4)?, hash: row.hash(5)?, days: BTreeMap::new() };
+        let head = Self { chain, seq: row.seq(4)?, hash: row.hash(5)? };
         let (seq, hash) = match row.optional_int(0)? {
             None => (0, head.chain.genesis()),
             Some(_) => {
@@ -136,14 +125,6 @@ impl Tx<'_> {
         )?;
         self.head.seq = record.seq;
         self.head.hash = record.hash;
-        if event.phase != Phase::Intent {
-            let key = (
-                event.time_ms.div_euclid(DAY_MS),
-                indexed(&event.person.id).to_owned(),
-                indexed(&event.action).to_owned(),
-            );
-            *self.head.days.entry(key).or_default() += 1;
-        }
         Ok(record.seq)
     }
 }

@@ -187,6 +187,21 @@ impl<'a> Query<'a> {
         self.conditions += 1;
     }
 
+    pub(crate) fn and_equal(&mut self, column: &str, value: impl Into<Param<'a>>) {
+        let mark = self.mark(value);
+        self.and(&format!("{column} = {mark}"));
+    }
+
+    /// From and including the one, to and excluding the other.
+    pub(crate) fn and_between(&mut self, column: &str, from: Option<i64>, to: Option<i64>) {
+        for (comparison, value) in [(">=", from), ("<", to)] {
+            if let Some(value) = value {
+                let mark = self.mark(value);
+                self.and(&format!("{column} {comparison} {mark}"));
+            }
+        }
+    }
+
     pub(crate) fn run(
         mut self,
         connection: &mut dyn Connection,

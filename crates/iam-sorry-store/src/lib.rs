@@ -15,6 +15,7 @@ mod cursor;
 mod engine;
 mod grants;
 mod instances;
+mod lookups;
 mod operations;
 mod readers;
 mod schema;

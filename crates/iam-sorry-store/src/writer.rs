@@ -327,7 +327,7 @@ fn transaction(
             }
         }
     }
-    let written = if head.seq == before { Ok(()) } else { head.write(connection) };
+    let written = if head.seq == before { Ok(()) } else { head.write(connection, before) };
     match written.and_then(|()| connection.commit()) {
         Ok(()) => Went::Committed(results),
         // A statement that was put off: whose it was shows when they go one by one.

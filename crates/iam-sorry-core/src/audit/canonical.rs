@@ -85,7 +85,8 @@ impl<'a> Object<'a> {
 pub(super) fn string(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
+    // By bytes, not characters: whatever is escaped is ASCII.
+    while let Some(at) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
         out.push_str(&rest[..at]);
         let escaped = rest.as_bytes()[at];
         match escaped {

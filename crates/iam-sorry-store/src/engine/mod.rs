@@ -56,6 +56,8 @@ impl Dialect {
                 ("@INT", "INTEGER", "BIGINT"),
                 ("@BLOB", "BLOB", "BYTEA"),
                 ("@STRICT", "STRICT", ""),
+                // The table is its primary key's tree: https://sqlite.org/withoutrowid.html.
+                ("@CLUSTERED", "STRICT, WITHOUT ROWID", ""),
                 ("@RANDOM", "lower(hex(randomblob(16)))", "replace(gen_random_uuid()::text, '-', '')"),
                 ("@LOCK", "", "FOR UPDATE"),
             ] {

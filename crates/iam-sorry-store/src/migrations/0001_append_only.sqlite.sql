@@ -3,3 +3,7 @@ CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
 CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+CREATE TRIGGER audit_words_are_not_changed BEFORE UPDATE ON audit_words
+BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+CREATE TRIGGER audit_words_are_not_deleted BEFORE DELETE ON audit_words
+BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;

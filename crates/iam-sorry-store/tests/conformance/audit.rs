@@ -12,6 +12,7 @@ on_both! {
     pages_go_back_in_time_and_miss_nothing,
     a_page_goes_on_where_it_ended_while_records_come_in,
     every_filter_narrows,
+    filters_and_counts_are_right_at_every_length_of_the_trail,
     a_cursor_of_another_list_is_refused,
     ranges_are_in_the_chains_order,
     days_are_counted_without_intents,
@@ -60,11 +61,15 @@ async fn pages_go_back_in_time_and_miss_nothing(rig: &Rig) {
 async fn a_page_goes_on_where_it_ended_while_records_come_in(rig: &Rig) {
     let store = rig.open("one");
     store.record((1..=4).map(|time| at(time, "alice", "x", "")).collect()).await.unwrap();
-    let first = store.audit_page(AuditFilter::default(), page(None, 2)).await.unwrap();
-    store.record(vec![at(5, "alice", "x", "")]).await.unwrap();
-    let second = store.audit_page(AuditFilter::default(), page(first.next, 2)).await.unwrap();
-    assert_eq!(second.items.iter().map(|record| record.seq).collect::<Vec<_>>(), [2, 1]);
-    assert_eq!(second.next, None);
+    let alice = AuditFilter { name: Some("alice".into()), ..AuditFilter::default() };
+    // So many that what was looked at one by one is filed between the pages.
+    for (filter, more) in [(AuditFilter::default(), 1), (alice, 300)] {
+        let first = store.audit_page(filter.clone(), page(None, 2)).await.unwrap();
+        let seq = first.items[1].seq;
+        store.record((0..more).map(|n| at(5 + n, "alice", "x", "")).collect()).await.unwrap();
+        let second = store.audit_page(filter, page(first.next, 2)).await.unwrap();
+        assert_eq!(second.items.iter().map(|record| record.seq).collect::<Vec<_>>(), [seq - 1, seq - 2]);
+    }
 }
 
 async fn every_filter_narrows(rig: &Rig) {
@@ -95,6 +100,62 @@ async fn every_filter_narrows(rig: &Rig) {
     ] {
         for limit in [1, 50] {
             assert_eq!(seqs(&store, &filter, limit).await, expected, "{filter:?}");
+        }
+    }
+}
+
+/// Records are filed for looking up a block at a time: around the ends of blocks none is missed, and none given twice.
+async fn filters_and_counts_are_right_at_every_length_of_the_trail(rig: &Rig) {
+    const DAY: i64 = 86_400_000;
+    let store = rig.open("one");
+    let mut events: Vec<Event> = Vec::new();
+    for size in [3, 252, 1, 1, 254, 2, 600, 1] {
+        let more = (events.len()..events.len() + size).map(|n| {
+            // Instances' clocks are apart, so that the order of times is not that of places.
+            let time = 100 * DAY + n as i64 * 7_000_000 - (n % 5) as i64 * 9_000_000;
+            let action = ["sign-in", "create-user", "list"][n % 3];
+            let phase = [Phase::Intent, Phase::Outcome, Phase::Event][n % 7 % 3];
+            Event { phase, ..at(time, ["alice", "bert"][n % 2], action, ["", "lab-a"][n / 2 % 2]) }
+        });
+        let more: Vec<Event> = more.collect();
+        store.record(more.clone()).await.unwrap();
+        events.extend(more);
+        for bits in 0..64_usize {
+            let given = |bit: usize, text: &str| (bits >> bit & 1 == 1).then(|| text.to_owned());
+            let filter = AuditFilter {
+                person: given(0, "corp/uuid-alice"),
+                name: given(1, "alice"),
+                action: given(2, "create-user"),
+                resource: given(3, "lab-a"),
+                from_ms: given(4, "").map(|_| 102 * DAY),
+                // What ends within a day is counted in another way than what ends at midnight.
+                to_ms: given(5, "").map(|_| 118 * DAY - (bits % 2) as i64),
+            };
+            let is =
+                |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
+            let mut expected: Vec<(i64, u64, &Event)> = (1..)
+                .zip(&events)
+                .filter(|(_, event)| {
+                    is(&filter.person, &event.person.id)
+                        && is(&filter.name, &event.person.name)
+                        && is(&filter.action, &event.action)
+                        && is(&filter.resource, &event.resource)
+                        && filter.from_ms.is_none_or(|from| event.time_ms >= from)
+                        && filter.to_ms.is_none_or(|to| event.time_ms < to)
+                })
+                .map(|(seq, event)| (event.time_ms, seq, event))
+                .collect();
+            expected.sort_by_key(|&(time, seq, _)| std::cmp::Reverse((time, seq)));
+            let places: Vec<u64> = expected.iter().map(|&(_, seq, _)| seq).collect();
+            assert_eq!(seqs(&store, &filter, 113).await, places, "{} records, {filter:?}", events.len());
+            let mut days = std::collections::BTreeMap::new();
+            for (time, _, event) in expected.iter().filter(|(_, _, event)| event.phase != Phase::Intent) {
+                *days.entry((time / DAY * DAY, event.action.clone())).or_insert(0) += 1;
+            }
+            let counts = store.audit_counts(filter.clone()).await.unwrap();
+            let counts: Vec<_> =
+                counts.into_iter().map(|one| ((one.day_ms, one.action), one.count)).collect();
+            assert_eq!(counts, Vec::from_iter(days), "{} records, {filter:?}", events.len());
         }
     }
 }

@@ -96,11 +96,19 @@ async fn a_trail_whose_last_record_was_changed_is_refused(rig: &Rig) {
 
 async fn the_trail_can_only_grow(rig: &Rig) {
     filled(rig).await;
-    for statement in ["DELETE FROM audit WHERE seq = 3", "UPDATE audit SET line = '' WHERE seq = 1"] {
+    let store = rig.open("two");
+    // So many that they were filed for looking them up.
+    store.record((0..300).map(|_| event(Phase::Event, "alice", "sign-in", "")).collect()).await.unwrap();
+    for statement in [
+        "DELETE FROM audit WHERE seq = 3",
+        "UPDATE audit SET line = '' WHERE seq = 1",
+        "DELETE FROM audit_words WHERE seq = 3",
+        "UPDATE audit_words SET word = '' WHERE seq = 3",
+    ] {
         let error = sql(rig, statement).unwrap_err();
-        assert!(error.contains("append-only"), "{error}");
+        assert!(error.contains("append-only"), "{statement}: {error}");
     }
-    assert_eq!(whole_chain(&rig.open("two")).await.len(), 3);
+    assert_eq!(whole_chain(&store).await.len(), 303);
 }
 
 async fn a_closed_store_refuses(rig: &Rig) {
