@@ -8,8 +8,8 @@ use iam_sorry_core::audit::{Checkpoint, Event, Hash, Record};
 use crate::chain::{Head, indexed, number, record};
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
-use crate::grants::Query;
 use crate::lookups::{self, DAY_MS, Part};
+use crate::query::Query;
 use crate::{AuditCount, AuditFilter, PageOf, PageRequest, Store, StoreError};
 
 /// How many records one read gives at most: about 2 MB.

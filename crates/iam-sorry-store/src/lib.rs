@@ -17,6 +17,7 @@ mod grants;
 mod instances;
 mod lookups;
 mod operations;
+mod query;
 mod readers;
 mod schema;
 mod sessions;

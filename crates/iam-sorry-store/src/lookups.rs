@@ -7,7 +7,7 @@
 use crate::AuditFilter;
 use crate::chain::{Head, indexed, number};
 use crate::engine::{Connection, DbError, params};
-use crate::grants::Query;
+use crate::query::Query;
 
 /// How many records are filed together: at most so many are looked at one by one.
 pub(crate) const BLOCK: u64 = 256;

@@ -5,7 +5,7 @@ use iam_sorry_core::identity::Identity;
 
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
-use crate::grants::Query;
+use crate::query::Query;
 use crate::{PageOf, PageRequest, Session, Store, StoreError};
 
 /// How many are deleted in one transaction, so that others don't wait long.
@@ -151,8 +151,7 @@ impl Store {
         self.read(move |connection| {
             let mut query = Query::new(SELECT);
             if let Some(person) = &person {
-                let mark = query.mark(person);
-                query.and(&format!("person = {mark}"));
+                query.and_equal("person", person);
             }
             if let Some(after) = &window.after {
                 let marks = [query.mark(after.number), query.mark(&after.text)];
