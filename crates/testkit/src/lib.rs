@@ -8,6 +8,7 @@
 
 mod aws;
 mod browser;
+mod connect_proxy;
 mod department;
 mod emulators;
 mod fake_agent;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use aws::{Aws, AwsError, Creds};
 pub use browser::{Browser, Element};
+pub use connect_proxy::ConnectProxy;
 pub use department::{Department, Extras};
 pub use emulators::{Account, Ministack, Moto};
 pub use fake_agent::{AgentFault, FakeAgent, Stage};

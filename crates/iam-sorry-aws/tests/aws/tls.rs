@@ -1,14 +1,14 @@
 //! Over TLS: whose certificates are believed, and the way through a proxy.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 
 use iam_sorry_aws::client::Proxy;
 use iam_sorry_aws::lookup::caller;
 use iam_sorry_aws::{Aws, AwsError, Settings};
 use iam_sorry_core::credentials::{AccessKey, Credentials};
+use testkit::ConnectProxy;
 
 use crate::scene::run;
 
@@ -71,47 +71,14 @@ fn the_ca_bundle_decides_who_is_believed() {
     assert!(matches!(ask(&settings), Err(AwsError::Unreachable { .. })));
 }
 
-/// A proxy that tunnels (RFC 9110, CONNECT) and keeps the heads of the requests; one thread per connection, which ends
-/// with it.
-fn connect_proxy() -> (u16, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-    let seen = Arc::clone(&heads);
-    std::thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let seen = Arc::clone(&seen);
-            std::thread::spawn(move || tunnel(client, &seen));
-        }
-    });
-    (port, heads)
-}
-
-fn tunnel(mut client: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte)? == 1 {
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
-    let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    seen.lock().unwrap().push(head);
-    let mut server = TcpStream::connect(target)?;
-    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
-    std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
-    std::io::copy(&mut server, &mut client).map(drop)
-}
-
 #[test]
 fn https_goes_through_the_proxy_with_its_password() {
     let server = TlsServer::start();
-    let (port, heads) = connect_proxy();
+    let proxy = ConnectProxy::start();
     let mut settings = server.settings(true);
-    settings.proxy =
-        Some(Proxy { url: format!("http://me:hunter2@127.0.0.1:{port}").into(), no_proxy: None });
+    settings.proxy = Some(Proxy { url: proxy.url("me:hunter2@").into(), no_proxy: None });
     assert_eq!(ask(&settings).unwrap(), "tls");
-    let head = heads.lock().unwrap().remove(0);
+    let head = proxy.heads().remove(0);
     assert!(head.starts_with(&format!("CONNECT localhost:{} ", server.port)), "{head}");
     // me:hunter2
     assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic bwu6ahvudgvymg=="), "{head}");
@@ -120,12 +87,12 @@ fn https_goes_through_the_proxy_with_its_password() {
 #[test]
 fn no_proxy_is_honoured() {
     let server = TlsServer::start();
-    let (port, heads) = connect_proxy();
+    let proxy = ConnectProxy::start();
     let mut settings = server.settings(true);
-    let url = format!("http://127.0.0.1:{port}").into();
-    settings.proxy = Some(Proxy { url, no_proxy: Some("example.org,localhost".into()) });
+    settings.proxy =
+        Some(Proxy { url: proxy.url("").into(), no_proxy: Some("example.org,localhost".into()) });
     assert_eq!(ask(&settings).unwrap(), "tls");
-    assert!(heads.lock().unwrap().is_empty());
+    assert!(proxy.heads().is_empty());
 }
 
 #[test]

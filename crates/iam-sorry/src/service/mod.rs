@@ -9,8 +9,11 @@ pub mod people;
 mod state;
 mod transport;
 
+use http::Uri;
+use http::uri::Scheme;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use iam_sorry_core::ssh::login::Origin;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
 use crate::failure::{Failure, Result};
@@ -85,8 +88,26 @@ pub fn anonymous(app: &App, origin: &Origin) -> Result<Client> {
                 .hint("Name a PEM file: --ca-file FILE")
         })
     });
-    let transport = Transport::new(origin.clone(), pem.transpose()?.as_deref())?;
+    let transport = Transport::new(origin.clone(), pem.transpose()?.as_deref(), proxy(app, origin)?)?;
     Ok(Client::new(transport, app.out))
+}
+
+/// The proxy on the way to a service: the one that is on the way to AWS.
+fn proxy(app: &App, origin: &Origin) -> Result<Option<Intercept>> {
+    let Some(proxy) = app.settings.proxy.as_ref().filter(|_| origin.is_https()) else { return Ok(None) };
+    let useless = || {
+        Failure::usage("The address in HTTPS_PROXY is none of a proxy that can be used")
+            .hint("Set it like this: export HTTPS_PROXY=http://proxy.example.org:3128")
+    };
+    let address = Uri::try_from(origin.as_str()).map_err(|_| useless())?;
+    let matcher = |no_proxy| Matcher::builder().https(proxy.expose_secret()).no(no_proxy).build();
+    // It takes no notice of what it can't read.
+    let usable =
+        |uri: &Uri| uri.scheme() == Some(&Scheme::HTTP) && uri.host().is_some_and(|host| !host.is_empty());
+    if !matcher("").intercept(&address).is_some_and(|found| usable(found.uri())) {
+        return Err(useless());
+    }
+    Ok(matcher(app.settings.no_proxy.as_deref().unwrap_or_default()).intercept(&address))
 }
 
 /// The session token of the environment, where it is for this service: the one that environment or settings name, or, where

@@ -1,12 +1,16 @@
-//! One connection to the service: TCP, TLS, HTTP/1.1. No proxy, no redirect: the session goes to the address that was
-//! named, and nowhere else.
+//! One connection to the service: TCP or a proxy's tunnel, TLS, HTTP/1.1. No redirect: the session goes to the address that
+//! was named, and nowhere else. A proxy sees TLS.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{Empty, Full};
+use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{HOST, PROXY_AUTHORIZATION};
+use hyper::upgrade::Upgraded;
+use hyper_util::client::proxy::matcher::Intercept;
 use hyper_util::rt::TokioIo;
 use iam_sorry_core::ssh::login::Origin;
 use rustls::pki_types::pem::PemObject;
@@ -31,16 +35,17 @@ const CONNECT: Duration = Duration::from_secs(15);
 pub struct Transport {
     origin: Origin,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    proxy: Option<Intercept>,
 }
 
 impl Transport {
-    /// `ca` is PEM text with the only authorities to trust; without it, the system's are.
+    /// `ca` is PEM text with the only authorities to trust; without it, the system's are. `proxy` is for https alone.
     ///
     /// # Errors
     /// Where there is no authority to trust.
-    pub fn new(origin: Origin, ca: Option<&[u8]>) -> Result<Self> {
+    pub fn new(origin: Origin, ca: Option<&[u8]>, proxy: Option<Intercept>) -> Result<Self> {
         if !origin.is_https() {
-            return Ok(Self { origin, tls: None });
+            return Ok(Self { origin, tls: None, proxy: None });
         }
         let name = ServerName::try_from(origin.host().to_owned())
             .map_err(|_| Failure::usage(format!("No certificate can be checked for {origin}")))?;
@@ -54,7 +59,7 @@ impl Transport {
             .map_err(|e| Failure::other(format!("TLS can't be set up: {e}")))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { origin, tls: Some((TlsConnector::from(Arc::new(config)), name)) })
+        Ok(Self { origin, tls: Some((TlsConnector::from(Arc::new(config)), name)), proxy })
     }
 
     /// The service's address.
@@ -69,20 +74,54 @@ impl Transport {
     }
 
     async fn connect_patiently(&self) -> std::result::Result<Connection, ServiceError> {
-        let (host, port) = (self.origin.host(), self.origin.port());
-        let stream = TcpStream::connect((host, port)).await.map_err(|e| self.unreachable(&e.to_string()))?;
-        let _ = stream.set_nodelay(true);
-        let Some((connector, name)) = &self.tls else {
-            // `localhost` is a name like any other to the resolver.
-            let here = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
-            let elsewhere =
-                || self.unreachable("the name leads to another machine, and plain http stays on this one");
-            return if here { self.speak(stream).await } else { Err(elsewhere()) };
+        if let Some(proxy) = &self.proxy {
+            return self.secure(self.tunnel(proxy).await?).await;
+        }
+        let stream = dial(self.origin.host(), self.origin.port());
+        let stream = stream.await.map_err(|e| self.unreachable(&e.to_string()))?;
+        if self.tls.is_some() {
+            return self.secure(stream).await;
+        }
+        // `localhost` is a name like any other to the resolver.
+        let here = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+        let elsewhere =
+            || self.unreachable("the name leads to another machine, and plain http stays on this one");
+        if here { self.speak(stream).await } else { Err(elsewhere()) }
+    }
+
+    /// A way through a proxy (RFC 9110, section 9.3.6).
+    async fn tunnel(&self, proxy: &Intercept) -> std::result::Result<TokioIo<Upgraded>, ServiceError> {
+        // Not the whole authority: a password with an `@` in it could be left there.
+        let (host, port) = (proxy.uri().host().unwrap_or_default(), proxy.uri().port_u16().unwrap_or(80));
+        let failed = |why: &str| self.unreachable(&format!("the proxy {host}:{port} (HTTPS_PROXY) {why}"));
+        let stream = dial(host.trim_matches(['[', ']']), port);
+        let stream = stream.await.map_err(|e| failed(&format!("can't be reached: {e}")))?;
+        let broken = |e: hyper::Error| failed(&format!("does not speak HTTP: {e}"));
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        tokio::spawn(connection.with_upgrades());
+        let target = match self.origin.host() {
+            address if address.contains(':') => format!("[{address}]:{}", self.origin.port()),
+            name => format!("{name}:{}", self.origin.port()),
         };
-        let tls = connector
-            .connect(name.clone(), stream)
-            .await
-            .map_err(|e| ServiceError::Tls { origin: self.origin.clone(), why: e.to_string() })?;
+        let mut request = Request::connect(&target).header(HOST, &target);
+        if let Some(password) = proxy.basic_auth() {
+            request = request.header(PROXY_AUTHORIZATION, password);
+        }
+        let request = request.body(Empty::<&[u8]>::new()).map_err(|_| failed("can't be asked for it"))?;
+        let answer = sender.send_request(request).await.map_err(broken)?;
+        if !answer.status().is_success() {
+            return Err(failed(&format!("does not let us through ({})", answer.status())));
+        }
+        hyper::upgrade::on(answer).await.map(TokioIo::new).map_err(broken)
+    }
+
+    async fn secure<S>(&self, stream: S) -> std::result::Result<Connection, ServiceError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let failed = |why: String| ServiceError::Tls { origin: self.origin.clone(), why };
+        let (connector, name) = self.tls.as_ref().ok_or_else(|| failed("it was not set up".to_owned()))?;
+        let tls = connector.connect(name.clone(), stream).await.map_err(|e| failed(e.to_string()))?;
         self.speak(tls).await
     }
 
@@ -102,6 +141,12 @@ impl Transport {
     fn unreachable(&self, why: &str) -> ServiceError {
         ServiceError::Unreachable { origin: self.origin.clone(), why: why.to_owned() }
     }
+}
+
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
 }
 
 fn named_roots(pem: &[u8]) -> Result<RootCertStore> {

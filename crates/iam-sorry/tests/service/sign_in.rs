@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use testkit::{Ended, Machine, TestCa};
+use testkit::{ConnectProxy, Ended, Machine, TestCa};
 
 use crate::fake::{Fake, json};
 use crate::rig::{Department, Person};
@@ -251,6 +251,19 @@ fn a_registered_key_signs_in_until_it_is_taken_out() {
     laptop.run(&["login", &laptop.origin]).exits(4);
 }
 
+/// Signs in as soon as the service answers.
+fn log_in_when_ready(department: &Department, login: impl Fn() -> Ended) {
+    let begun = std::time::Instant::now();
+    loop {
+        let login = login();
+        if login.code == Some(0) {
+            return;
+        }
+        let waited = begun.elapsed().as_secs();
+        assert!(waited < 60, "{login:?}\n{}", department.service.log());
+    }
+}
+
 /// Over TLS, with a certificate authority of the department's own; nothing is said to a service that can't prove who it is.
 #[test]
 fn over_tls() {
@@ -258,15 +271,7 @@ fn over_tls() {
     let (department, origin) = Department::with_tls(&ca);
     let alice = department.person_at("alice", &origin);
     let (ca_file, other) = (ca.file().display().to_string(), TestCa::new());
-    let begun = std::time::Instant::now();
-    loop {
-        let login = alice.run(&["login", &origin, "--ca-file", &ca_file]);
-        if login.code == Some(0) {
-            break;
-        }
-        let waited = begun.elapsed().as_secs();
-        assert!(waited < 60, "{login:?}\n{}", department.service.log());
-    }
+    log_in_when_ready(&department, || alice.run(&["login", &origin, "--ca-file", &ca_file]));
     let mut whoami = alice.command(&["whoami"]);
     whoami.env("IAM_SORRY_CA_FILE", &ca_file);
     Ended::from(whoami.output().unwrap()).ok().prints(&["alice"]);
@@ -274,4 +279,53 @@ fn over_tls() {
     let other_file = other.file().display().to_string();
     alice.run(&["whoami", "--ca-file", &other_file]).exits(4).says(&["The TLS connection to"]);
     alice.run(&["whoami", "--ca-file", "/nonexistent"]).exits(2);
+}
+
+/// Many login nodes have no other way out. The proxy sees TLS, and what it refuses is said as its refusal.
+#[test]
+fn through_a_proxy() {
+    let ca = TestCa::new();
+    let (department, origin) = Department::with_tls(&ca);
+    let alice = department.person_at("alice", &origin);
+    let run = |args: &[&str], proxy: &str, no_proxy: &str| {
+        let mut command = alice.command(args);
+        command.env("IAM_SORRY_CA_FILE", ca.file()).env("HTTPS_PROXY", proxy).env("NO_PROXY", no_proxy);
+        Ended::from(command.output().unwrap())
+    };
+    let proxy = ConnectProxy::start();
+    log_in_when_ready(&department, || run(&["login", &origin], &proxy.url("me:hunter2@"), ""));
+    run(&["whoami"], &proxy.url("me:hunter2@"), "example.org").ok().prints(&["alice"]);
+    let heads = proxy.heads();
+    let place = origin.trim_start_matches("https://");
+    assert!(heads.len() > 1);
+    for head in heads {
+        assert!(head.starts_with(&format!("CONNECT {place} HTTP/1.1\r\n")), "{head}");
+        // me:hunter2
+        assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic bwu6ahvudgvymg=="), "{head}");
+        assert!(!head.to_ascii_lowercase().contains("bearer"), "{head}");
+    }
+
+    let closed = format!("http://me:hunter2@127.0.0.1:{}", testkit::free_port());
+    let refuses = ConnectProxy::answering("407 Proxy Authentication Required").url("me:hunter2@");
+    for (proxy, said) in [
+        (&refuses, "does not let us through (407 Proxy Authentication Required)"),
+        (&closed, "can't be reached: Connection refused"),
+    ] {
+        let ended = run(&["whoami"], proxy, "").exits(4);
+        let ended = ended.says(&["the proxy 127.0.0.1:", "(HTTPS_PROXY)", said]);
+        assert!(!ended.err.contains("hunter2"), "{ended:?}");
+        // What NO_PROXY names is reached without it.
+        run(&["whoami"], proxy, "example.org, 127.0.0.0/8").ok();
+    }
+    for proxy in [
+        "socks5://me:hunter2@127.0.0.1:1080",
+        "http://",
+        "me:hunter2@:x",
+        "https://127.0.0.1",
+        "http://me:hunter2@",
+    ] {
+        let ended = run(&["whoami"], proxy, "").exits(2);
+        let ended = ended.says(&["HTTPS_PROXY", "http://proxy.example.org:3128"]);
+        assert!(!ended.err.contains("hunter2"), "{ended:?}");
+    }
 }
