@@ -194,7 +194,8 @@ fn a_delete_that_iam_denies_knowing_the_key_for_is_not_believed_while_the_list_s
 
 #[test]
 fn a_delete_that_never_works_keeps_the_entry_and_says_so() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
+    scene.patience.delete = Duration::from_secs(1);
     scene.proxy.fault("DeleteAccessKey", Fault::Status(503, "ServiceUnavailable"));
     let error = scene.issue().unwrap_err();
     let AwsError::KeyLeft { key_id: Some(key_id), .. } = &error else { panic!("{error}") };

@@ -55,12 +55,8 @@ impl Scene {
             aws: Aws::new(&settings).unwrap(),
             journal: Journal::new(folder.path().join("journal")),
             cancel: Cancel::new(),
-            // As long as in life would be minutes per test; the order of events is what is tested.
-            patience: Patience {
-                new_key: Duration::from_secs(8),
-                delete: Duration::from_secs(3),
-                settle: Duration::from_secs(2),
-            },
+            // Where a test waits for the end of one of these, it makes that short: the order of events is what is tested.
+            patience: Patience { settle: Duration::from_secs(2), ..Patience::default() },
             account,
             proxy,
             manager,
