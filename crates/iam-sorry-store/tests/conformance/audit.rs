@@ -69,6 +69,7 @@ async fn a_page_goes_on_where_it_ended_while_records_come_in(rig: &Rig) {
         store.record((0..more).map(|n| at(5 + n, "alice", "x", "")).collect()).await.unwrap();
         let second = store.audit_page(filter, page(first.next, 2)).await.unwrap();
         assert_eq!(second.items.iter().map(|record| record.seq).collect::<Vec<_>>(), [seq - 1, seq - 2]);
+        assert_eq!(second.next.is_none(), seq == 3, "only the first trail ends with this page");
     }
 }
 

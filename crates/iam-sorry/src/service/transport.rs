@@ -34,7 +34,13 @@ const CONNECT: Duration = Duration::from_secs(15);
 /// How connections to one service are made.
 pub struct Transport {
     origin: Origin,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// None: plain http, on this machine.
+    tls: Option<Tls>,
+}
+
+struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
     proxy: Option<Intercept>,
 }
 
@@ -45,7 +51,7 @@ impl Transport {
     /// Where there is no authority to trust.
     pub fn new(origin: Origin, ca: Option<&[u8]>, proxy: Option<Intercept>) -> Result<Self> {
         if !origin.is_https() {
-            return Ok(Self { origin, tls: None, proxy: None });
+            return Ok(Self { origin, tls: None });
         }
         let name = ServerName::try_from(origin.host().to_owned())
             .map_err(|_| Failure::usage(format!("No certificate can be checked for {origin}")))?;
@@ -59,7 +65,8 @@ impl Transport {
             .map_err(|e| Failure::other(format!("TLS can't be set up: {e}")))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { origin, tls: Some((TlsConnector::from(Arc::new(config)), name)), proxy })
+        let connector = TlsConnector::from(Arc::new(config));
+        Ok(Self { origin, tls: Some(Tls { connector, name, proxy }) })
     }
 
     /// The service's address.
@@ -74,19 +81,23 @@ impl Transport {
     }
 
     async fn connect_patiently(&self) -> std::result::Result<Connection, ServiceError> {
-        if let Some(proxy) = &self.proxy {
-            return self.secure(self.tunnel(proxy).await?).await;
+        let Some(tls) = &self.tls else {
+            let stream = self.directly().await?;
+            // `localhost` is a name like any other to the resolver.
+            let here = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+            let elsewhere =
+                || self.unreachable("the name leads to another machine, and plain http stays on this one");
+            return if here { self.speak(stream).await } else { Err(elsewhere()) };
+        };
+        match &tls.proxy {
+            None => self.secure(tls, self.directly().await?).await,
+            Some(proxy) => self.secure(tls, self.tunnel(proxy).await?).await,
         }
+    }
+
+    async fn directly(&self) -> std::result::Result<TcpStream, ServiceError> {
         let stream = dial(self.origin.host(), self.origin.port());
-        let stream = stream.await.map_err(|e| self.unreachable(&e.to_string()))?;
-        if self.tls.is_some() {
-            return self.secure(stream).await;
-        }
-        // `localhost` is a name like any other to the resolver.
-        let here = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
-        let elsewhere =
-            || self.unreachable("the name leads to another machine, and plain http stays on this one");
-        if here { self.speak(stream).await } else { Err(elsewhere()) }
+        stream.await.map_err(|e| self.unreachable(&e.to_string()))
     }
 
     /// A way through a proxy (RFC 9110, section 9.3.6).
@@ -115,14 +126,12 @@ impl Transport {
         hyper::upgrade::on(answer).await.map(TokioIo::new).map_err(broken)
     }
 
-    async fn secure<S>(&self, stream: S) -> std::result::Result<Connection, ServiceError>
+    async fn secure<S>(&self, tls: &Tls, stream: S) -> std::result::Result<Connection, ServiceError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let failed = |why: String| ServiceError::Tls { origin: self.origin.clone(), why };
-        let (connector, name) = self.tls.as_ref().ok_or_else(|| failed("it was not set up".to_owned()))?;
-        let tls = connector.connect(name.clone(), stream).await.map_err(|e| failed(e.to_string()))?;
-        self.speak(tls).await
+        let failed = |e: io::Error| ServiceError::Tls { origin: self.origin.clone(), why: e.to_string() };
+        self.speak(tls.connector.connect(tls.name.clone(), stream).await.map_err(failed)?).await
     }
 
     async fn speak<S>(&self, stream: S) -> std::result::Result<Connection, ServiceError>
