@@ -8,7 +8,7 @@ use crate::engine::{self, Connection, DbError, Dialect, InstanceLock, params};
 use crate::settings::{Engine, Settings};
 
 /// What this program works with.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// A step from one version to the next.
 struct Migration {
@@ -22,13 +22,27 @@ struct Migration {
 }
 
 /// The first brings version 0 (nothing) to 1. Never edited once released: a change is a new one at the end.
-const MIGRATIONS: [Migration; VERSION as usize] = [Migration {
-    name: "0001_first",
-    both: include_str!("migrations/0001_first.sql"),
-    sqlite: include_str!("migrations/0001_append_only.sqlite.sql"),
-    postgres: include_str!("migrations/0001_append_only.postgres.sql"),
-    then: Head::create,
-}];
+const MIGRATIONS: [Migration; VERSION as usize] = [
+    Migration {
+        name: "0001_first",
+        both: include_str!("migrations/0001_first.sql"),
+        sqlite: include_str!("migrations/0001_append_only.sqlite.sql"),
+        postgres: include_str!("migrations/0001_append_only.postgres.sql"),
+        then: Head::create,
+    },
+    Migration {
+        name: "0002_second",
+        both: concat!(
+            include_str!("migrations/0002_keys.sql"),
+            include_str!("migrations/0002_trail.sql"),
+            include_str!("migrations/0002_sign_in.sql"),
+            include_str!("migrations/0002_sessions.sql"),
+        ),
+        sqlite: "",
+        postgres: "",
+        then: |_| Ok(()),
+    },
+];
 
 /// What [`crate::Store::migrate`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]

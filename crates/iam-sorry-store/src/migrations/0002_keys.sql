@@ -1,0 +1,1 @@
+-- Keys that wait for their end, and what was found that is not accounted for.

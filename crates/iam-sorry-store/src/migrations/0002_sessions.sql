@@ -1,0 +1,1 @@
+-- Rows that can be told from forged ones.

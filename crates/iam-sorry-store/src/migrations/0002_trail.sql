@@ -1,0 +1,1 @@
+-- What the trail was when it was last signed or sent.
