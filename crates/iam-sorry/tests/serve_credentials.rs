@@ -82,7 +82,8 @@ fn nothing_comes_before_the_served_credentials() {
 #[test]
 fn a_set_that_runs_out_is_followed_by_the_next() {
     let (machine, key) = sealed();
-    let (first, text) = session_profile(&machine, &key, "alice", 8);
+    // Long enough for Python to start and use it on a busy machine.
+    let (first, text) = session_profile(&machine, &key, "alice", 20);
     machine.home.write_credentials(&text);
     let (second, text) = session_profile(&machine, &key, "alice", 3600);
     machine.home.write_mode("next", &text, 0o600);

@@ -180,6 +180,16 @@ impl Ended {
         self
     }
 
+    /// A length of time follows this text on stderr: `expected` seconds, give or take what a slow machine needs from when
+    /// the test counted to when the program did (it counts down for what is left, up for what is over).
+    #[track_caller]
+    pub fn says_about(self, text: &str, expected: u64) -> Ended {
+        let said = self.err.split_once(text).map(|(_, rest)| seconds(rest));
+        let said = said.unwrap_or_else(|| panic!("{text:?} is not in:\n{}", self.err));
+        assert!(said.abs_diff(expected) <= SLOW_MACHINE, "{said} s instead of {expected} s:\n{}", self.err);
+        self
+    }
+
     /// Each of these stands on stdout.
     #[track_caller]
     pub fn prints(self, parts: &[&str]) -> Ended {
@@ -188,4 +198,24 @@ impl Ended {
         }
         self
     }
+}
+
+/// Longer than a test takes between two of its steps, with the minute that texts are rounded by, seconds.
+const SLOW_MACHINE: u64 = 240;
+
+/// The length of time that a text begins with, such as `35 h 59 min`.
+fn seconds(text: &str) -> u64 {
+    let mut words = text.split_whitespace();
+    let mut all = 0;
+    while let (Some(number), Some(unit)) = (words.next(), words.next()) {
+        let Ok(number) = number.parse::<u64>() else { break };
+        let unit = unit.trim_end_matches(|c: char| !c.is_alphanumeric());
+        all += number
+            * match unit {
+                "h" => 3600,
+                "min" => 60,
+                _ => 1,
+            };
+    }
+    all
 }

@@ -1,6 +1,7 @@
 //! Temporary credentials for a user through a manager, against an emulator that checks signatures and ties a session
 //! to the user whose key made it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::scene::{Scene, USER, hours, name, run};
@@ -241,14 +242,11 @@ fn a_kept_key_that_could_not_be_stored_is_deleted() {
 #[test]
 fn ctrl_c_while_waiting_still_deletes_the_key() {
     let scene = Scene::new();
-    scene.proxy.fault("GetSessionToken", Fault::Status(403, "InvalidClientTokenId"));
     let cancel = scene.cancel.clone();
-    let stopper = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(700));
-        cancel.cancel();
-    });
+    // The refusal that this request gets is what it would wait for to pass.
+    scene.proxy.fault_once("GetSessionToken", Fault::BeforeForward(Arc::new(move |_| cancel.cancel())));
+    scene.proxy.fault("GetSessionToken", Fault::Status(403, "InvalidClientTokenId"));
     let error = scene.issue().unwrap_err();
-    stopper.join().unwrap();
     assert!(matches!(error, AwsError::Interrupted), "{error}");
     assert_eq!(scene.proxy.count("CreateAccessKey"), 1);
     scene.assert_clean(&[]);

@@ -88,8 +88,17 @@ fn a_foreign_key_of_another_time_is_not_taken_for_ours() {
     let mut scene = Scene::new();
     scene.patience.settle = Duration::from_secs(12);
     let account = scene.account.clone();
+    // Counted from when the request is lost, however long it took to get there.
+    let (lost, wait) = std::sync::mpsc::channel();
+    scene.proxy.fault_once(
+        "CreateAccessKey",
+        Fault::BeforeForward(Arc::new(move |_| {
+            let _ = lost.send(());
+        })),
+    );
     scene.proxy.fault_once("CreateAccessKey", Fault::Reset);
     let stranger = std::thread::spawn(move || {
+        wait.recv_timeout(Duration::from_secs(60)).unwrap();
         // After the window: last sign of life, 1 s of rounding and 5 s of allowance.
         std::thread::sleep(Duration::from_secs(9));
         account.key(USER).key

@@ -20,18 +20,21 @@ fn die_at(action: &str, done: bool, keep: bool) -> Scene {
             die.notify_one();
         })
     };
+    let (gone, wait) = std::sync::mpsc::channel::<()>();
     if done {
         scene.proxy.fault_once(action, Fault::AfterForward(hook));
         // The answer is held back until the client is gone.
-        scene.proxy.fault_once(
-            action,
-            Fault::AfterForward(Arc::new(|_| std::thread::sleep(Duration::from_secs(1)))),
-        );
+        let wait = std::sync::Mutex::new(wait);
+        let held = move |_: &testkit::Call| {
+            let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(60));
+        };
+        scene.proxy.fault_once(action, Fault::AfterForward(Arc::new(held)));
     } else {
         scene.proxy.fault_once(action, Fault::BeforeForward(hook));
         scene.proxy.fault_once(action, Fault::Hang);
     }
     scene.issue_and_die(keep, &die);
+    drop(gone);
     scene
 }
 
