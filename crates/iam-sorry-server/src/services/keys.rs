@@ -6,7 +6,7 @@ use iam_sorry_core::api::{self, Done, KeyInfo, NewKey, ProblemCode};
 use iam_sorry_core::credentials::AccessKey;
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::Action;
-use iam_sorry_store::{ManagedUser, NewGrant, StoreError};
+use iam_sorry_store::{ManagedUser, NewGrant};
 
 use super::aws::{Way, in_use, is_final, may_be_gone, refused};
 use super::decide::{Ask, user_name};
@@ -363,24 +363,15 @@ pub(super) async fn take_back(
     service: &Service,
 ) -> Refusal {
     let what = format!("access key {id}, which was just made");
-    let fenced = match run.note_undoing(&Note::TakingBackKey { id: id.to_owned() }, &what).await {
-        Ok(()) => false,
-        // Somebody who does not know this id settles the operation: what they find, they can't prove to be its own.
-        Err(StoreError::Fenced(_)) if run.record_undoing(&what).await.is_ok() => true,
-        Err(error) => {
-            tracing::error!(%error, operation = run.id, key = id, "a key was made whose id can't be written down");
-            service.inner.settling.remember_key(&run.id, id);
-            return run.left_open("An access key was made that can't be written down");
-        }
-    };
+    let note = Note::TakingBackKey { id: id.to_owned() };
+    if let Err(error) = run.note_undoing(&note, &what).await {
+        tracing::error!(%error, operation = run.id, key = id, "a key was made whose id can't be written down");
+        service.inner.settling.remember_key(&run.id, name, id);
+        let left = run.left_open("An access key was made that can't be written down");
+        return Refusal { code: refusal.code, ..left };
+    }
     let patience = service.actions().patience();
-    let delete = steps::delete_key_surely(&way.aws, &way.credentials, name, id, &patience);
-    // A key that is proved to be ours may go in whatever term: outside of the work that was taken over.
-    let deleted = if fenced { iam_sorry_aws::keeping_request_ids(delete).await } else { delete.await };
-    match deleted {
-        Ok(()) if fenced => {
-            run.left_open("The service lost touch with its database, and took the access key back")
-        }
+    match steps::delete_key_surely(&way.aws, &way.credentials, name, id, &patience).await {
         Ok(()) => run.failed(refusal, Changes::default()).await,
         Err(error) => {
             tracing::warn!(%error, operation = run.id, "taking a key back");

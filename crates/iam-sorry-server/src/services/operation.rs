@@ -265,12 +265,6 @@ impl Running {
         surely(|| store.note_with_record(&self.id, WORKER, note.to_json(), event.clone())).await
     }
 
-    /// The record of something undone that is not this operation's any more.
-    pub async fn record_undoing(&self, what: &str) -> Result<(), StoreError> {
-        let event = undoing(&self.event, what, &self.service);
-        self.service.store().record(vec![event]).await.map(drop)
-    }
-
     /// Done: everything that came of it goes to disk in one transaction.
     ///
     /// # Errors

@@ -86,8 +86,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Settling {
     attempts: Mutex<HashMap<String, Attempt>>,
-    /// The ids of keys that workers made and could not write down, by their operations.
-    keys: Mutex<HashMap<String, String>>,
+    /// Keys that workers made and could not write down, by their operations: whose, and the id.
+    keys: Mutex<HashMap<String, (UserName, String)>>,
     /// How many keys nobody accounts for, as it was known last.
     pub unaccounted: AtomicUsize,
 }
@@ -134,6 +134,7 @@ impl Service {
     async fn settle_what_is_left(&self) -> Result<(), Later> {
         let open = self.store().open_operations().await?;
         self.inner.settling.forget_all_but(&open);
+        self.take_back_remembered_keys(&open).await?;
         let (mine, others): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|op| op.instance == self.instance());
         // Asked after the list was made: see the module's text.
@@ -166,12 +167,14 @@ impl Service {
         let fresh = !silent && attempt.first_seen.elapsed() < self.actions().settle();
         let work = async {
             self.act_only_while_alive();
-            let Some(operation) = self.claim(seen, silence).await? else { return Ok(()) };
+            let Some(operation) = self.claim(seen, silence).await? else { return Ok(false) };
             let settled = self.what_becomes(&operation, fresh).await?;
-            self.write_settled(&operation, settled, iam_sorry_aws::take_request_ids()).await
+            self.write_settled(&operation, settled, iam_sorry_aws::take_request_ids()).await?;
+            Ok(true)
         };
         match iam_sorry_aws::keeping_request_ids(work).await {
-            Ok(()) => self.inner.settling.forget(id),
+            Ok(true) => self.inner.settling.forget(id),
+            Ok(false) => {}
             Err(Later::TooFresh) => self.inner.settling.again(id, Duration::from_secs(1)),
             Err(error) => {
                 tracing::warn!(%error, operation = id, action = seen.new.action, "not settled yet");
@@ -188,12 +191,32 @@ impl Service {
         if seen.instance != self.instance() {
             tracing::warn!(operation = id, from = seen.instance, "taken over");
         }
-        if let Some(key) = self.inner.settling.remembered_key(id) {
+        if let Some((_, key)) = self.inner.settling.remembered_key(id) {
             let note = Note::Key { id: key }.to_json();
             self.store().note(id, operation.epoch, note.clone()).await?;
             operation.notes.push(note);
         }
         Ok(Some(operation))
+    }
+
+    /// Keys that workers of this instance made and could not write down, and whose operations somebody else has settled
+    /// meanwhile, who could not know. Their ids prove them to be ours.
+    async fn take_back_remembered_keys(&self, open: &[Operation]) -> Result<(), Later> {
+        for (id, name, key) in self.inner.settling.remembered_keys() {
+            if open.iter().any(|open| open.new.id == id) {
+                continue;
+            }
+            if let Some(operation) = self.store().operation(&id).await? {
+                let event = undoing(&operation.event, &format!("access key {key}, which it made"), self);
+                self.store().record(vec![event]).await?;
+                let (way, patience) = (self.way().await?, self.actions().patience());
+                steps::delete_key_surely(&way.aws, &way.credentials, &name, &key, &patience).await?;
+                let event = self.accounted(&id, name.as_str(), &key, "it was the service's own");
+                self.store().account_for_key(&key, event).await?;
+            }
+            self.inner.settling.forget(&id);
+        }
+        Ok(())
     }
 
     async fn what_becomes(&self, operation: &Operation, fresh: bool) -> Result<Settled, Later> {
@@ -577,15 +600,20 @@ impl Settling {
     }
 
     /// A worker made a key and can't write its id down: for the next claim, should this process live so long.
-    pub fn remember_key(&self, operation: &str, key: &str) {
-        self.keys().insert(operation.to_owned(), key.to_owned());
+    pub fn remember_key(&self, operation: &str, user: &UserName, key: &str) {
+        self.keys().insert(operation.to_owned(), (user.clone(), key.to_owned()));
     }
 
-    fn remembered_key(&self, operation: &str) -> Option<String> {
+    fn remembered_key(&self, operation: &str) -> Option<(UserName, String)> {
         self.keys().get(operation).cloned()
     }
 
-    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+    fn remembered_keys(&self) -> Vec<(String, UserName, String)> {
+        let keys = self.keys();
+        keys.iter().map(|(operation, (user, key))| (operation.clone(), user.clone(), key.clone())).collect()
+    }
+
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<String, (UserName, String)>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -26,7 +26,11 @@ impl Service {
                 match accounted_for(&way, key).await {
                     Ok(Some(how)) => {
                         let id = &key.access_key_id;
-                        if self.store().account_for_key(id, self.accounted(key, how)).await? {
+                        if self
+                            .store()
+                            .account_for_key(id, self.accounted(&key.operation, &key.resource, id, how))
+                            .await?
+                        {
                             tracing::info!(
                                 key = id,
                                 user = key.resource,
@@ -66,23 +70,24 @@ impl Service {
         })
     }
 
-    fn accounted(&self, key: &UnaccountedKey, how: &str) -> Event {
+    /// The record of its end.
+    pub(super) fn accounted(&self, operation: &str, user: &str, key: &str, how: &str) -> Event {
         Event {
             time_ms: self.clock().now_ms(),
             instance: self.instance().to_owned(),
             phase: Phase::Event,
-            operation: Some(key.operation.clone()),
+            operation: Some(operation.to_owned()),
             person: Person { id: String::new(), name: String::new(), groups: Vec::new(), method: None },
             address: String::new(),
             request_id: String::new(),
             action: UNACCOUNTED_KEY.to_owned(),
-            resource: iam_sorry_rules::fold(&key.resource),
+            resource: iam_sorry_rules::fold(user),
             decision: None,
             rules: Vec::new(),
             outcome: Some(Outcome::Success),
             aws_request_ids: Vec::new(),
             details: BTreeMap::from([
-                ("access-key-id".to_owned(), key.access_key_id.clone()),
+                ("access-key-id".to_owned(), key.to_owned()),
                 ("accounted-for".to_owned(), how.to_owned()),
             ]),
         }

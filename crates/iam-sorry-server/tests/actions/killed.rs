@@ -39,7 +39,7 @@ impl Doing {
             }
             Self::Attach => &["GetUser", "AttachUserPolicy"],
             Self::Detach => &["GetUser", "DetachUserPolicy"],
-            Self::NewKey => &["GetUser", "ListAccessKeys", "CreateAccessKey"],
+            Self::NewKey => &["GetUser", "CreateAccessKey"],
             Self::DeleteKey => &["GetUser", "ListAccessKeys", "DeleteAccessKey"],
             Self::Rotate => &["CreateAccessKey", "GetCallerIdentity", "UpdateAccessKey", "DeleteAccessKey"],
             Self::Session => {
