@@ -11,6 +11,7 @@ mod idempotency;
 mod keys;
 mod killed;
 mod least_policy;
+mod load;
 mod reconciler;
 mod scene;
 mod secrets;

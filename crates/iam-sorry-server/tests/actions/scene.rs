@@ -196,10 +196,7 @@ impl Scene {
             instance,
             other_instances,
         });
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let background = runtime.block_on(service.start()).unwrap();
-        Running { service, runtime: Some(runtime), background: Some(background) }
+        Running::of(service)
     }
 
     /// The service's clock from here on; AWS's stays.
@@ -289,6 +286,14 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts it.
+    pub fn of(service: Service) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let background = runtime.block_on(service.start()).unwrap();
+        Self { service, runtime: Some(runtime), background: Some(background) }
+    }
+
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.as_ref().unwrap().block_on(work)
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
 use testkit::{Fault, Hook, Postgres};
 
@@ -52,6 +53,40 @@ fn the_other_instance_settles_what_a_killed_one_left() {
     let before = known();
     assert_eq!(two.service.stop().0, 0);
     assert_eq!(known(), before - 1, "who stops says so");
+}
+
+/// It deletes a user, is stopped in the middle, and is taken for dead; the other one finishes, and people go on with a new
+/// user of the same name. When it wakes up, it must not go on deleting: what it finds under the name is somebody else's.
+#[test]
+fn an_instance_that_wakes_up_touches_nothing_that_was_taken_over() {
+    let department = Department::new();
+    let database = Database::Postgres(Postgres::shared().database());
+    let (one, two) = (department.instance(&database), department.instance(&database));
+    one.service.run();
+    two.service.run();
+    one.done("POST", "/users", &json!({"name": "dirk-a", "policies": [department.policy]}));
+    let (asked, go) = hold(&department, "DetachUserPolicy");
+    std::thread::scope(|threads| {
+        let deleting = threads.spawn(|| one.ask("DELETE", "/users/dirk-a", &json!(null)));
+        asked.recv_timeout(Duration::from_secs(30)).unwrap();
+        one.service.signal(Signal::STOP);
+        drop(go);
+        let start = Instant::now();
+        while !two.beside(|store| run(store.open_operations()).unwrap()).is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(90), "{}", two.service.log());
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        two.done("POST", "/users", &json!({"name": "dirk-a", "policies": [department.policy]}));
+        let delivered = two.done("POST", "/users/dirk-a/keys", &json!(null));
+        one.service.signal(Signal::CONT);
+        let (status, answer) = deleting.join().unwrap().expect("an answer");
+        assert!(status >= 500, "{status} {answer}");
+        let (_, keys) = department.in_iam();
+        assert_eq!(keys.into_iter().collect::<Vec<_>>(), [delivered["access_key_id"].as_str().unwrap()]);
+    });
+    department.accounted_for(&two, "woken up");
+    one.service.stop();
+    two.service.stop();
 }
 
 #[test]
