@@ -61,12 +61,28 @@ impl ServerClock {
 
 tokio::task_local! {
     static REQUEST_IDS: RefCell<Vec<String>>;
+    static ALLOWED: RefCell<Option<Allowed>>;
 }
+
+/// Whether one more request may leave.
+pub type Allowed = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Why a request did not leave.
+#[derive(Debug, thiserror::Error)]
+#[error("the service may not act at the moment")]
+pub(crate) struct NotAllowed;
 
 /// Runs the work so that AWS's ids of the requests that it makes (`x-amzn-requestid`) are kept: what CloudTrail and AWS's
 /// support know them by. [`take_request_ids`] gives them, within the work.
 pub async fn keeping_request_ids<T>(work: impl Future<Output = T>) -> T {
-    REQUEST_IDS.scope(RefCell::default(), work).await
+    ALLOWED.scope(RefCell::default(), REQUEST_IDS.scope(RefCell::default(), work)).await
+}
+
+/// From here on, each try of each request of this work, within [`keeping_request_ids`], leaves only if `allowed` says so: for
+/// a server that may lose the right to act in the middle of its work.
+pub fn only_while(allowed: Allowed) {
+    let set = ALLOWED.try_with(|cell| cell.replace(Some(allowed)));
+    debug_assert!(set.is_ok(), "only_while outside of keeping_request_ids");
 }
 
 /// The ids since the work began or they were last taken, in order; none outside of [`keeping_request_ids`].
@@ -99,6 +115,10 @@ impl Intercept for Listen {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        let may = ALLOWED.try_with(|cell| cell.borrow().as_ref().is_none_or(|allowed| allowed()));
+        if !may.unwrap_or(true) {
+            return Err(NotAllowed.into());
+        }
         let uri = context.request().uri();
         let origin: String = uri.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
         let mut heard = self.clock.heard();

@@ -29,6 +29,6 @@ pub mod users;
 mod wait;
 
 pub use client::{Aws, Settings};
-pub use clock::{keeping_request_ids, take_request_ids};
+pub use clock::{Allowed, keeping_request_ids, only_while, take_request_ids};
 pub use errors::AwsError;
 pub use wait::{Cancel, Patience};

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use crate::asked::Asked;
 use crate::client::Aws;
+use crate::clock::NotAllowed;
 use crate::errors::AwsError;
 
 /// Why nothing can be said to have been made.
@@ -73,17 +74,43 @@ fn never_sent<E, R>(error: &SdkError<E, R>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => true,
         // hyper-util's words for a failure before the first byte; were they to change, we would only look longer.
-        SdkError::DispatchFailure(failure) => {
-            failure.as_connector_error().is_some_and(|e| format!("{e:?}").contains("Connect,"))
-        }
+        SdkError::DispatchFailure(failure) => failure
+            .as_connector_error()
+            .is_some_and(|e| was_not_allowed(e) || format!("{e:?}").contains("Connect,")),
         _ => false,
     }
+}
+
+/// Whether it was held back here ([`crate::only_while`]).
+fn was_not_allowed(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<NotAllowed>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::client::Settings;
+
+    /// Held back is never sent: no key is looked for.
+    #[test]
+    fn what_may_not_leave_was_certainly_not_done() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let mut settings = Settings::new("us-east-1");
+        settings.endpoint_iam = Some(format!("http://{}", listener.local_addr().unwrap()));
+        settings.attempt_timeout = std::time::Duration::from_secs(2);
+        let aws = Aws::new(&settings).unwrap();
+        let key = Credentials::from(AccessKey { id: "AKIAEXAMPLE".into(), secret: "s".into() });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let work = async {
+            crate::only_while(std::sync::Arc::new(|| false));
+            create_access_key(&aws, &key, &UserName::parse("alice").unwrap()).await
+        };
+        let answer = runtime.block_on(crate::keeping_request_ids(work));
+        let Err(NotMade::Certainly(error)) = answer else { panic!("{answer:?}") };
+        assert!(error.to_string().contains("may not act"), "{error}");
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "nobody connected");
+    }
 
     /// What the search for a lost key hangs on: only a request that may have left counts as lost.
     #[test]

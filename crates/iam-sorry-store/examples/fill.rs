@@ -104,7 +104,7 @@ async fn operate(store: Store, caller: u64, count: u64) -> Result<(), StoreError
             plan: r#"{"role":"arn:aws:iam::000000000000:role/lab","seconds":3600}"#.into(),
         };
         store.begin(new, event.clone()).await?;
-        store.note(&id, r#"{"key":"ASIAEXAMPLE"}"#.into()).await?;
+        store.note(&id, 0, r#"{"key":"ASIAEXAMPLE"}"#.into()).await?;
         event.phase = Phase::Outcome;
         event.outcome = Some(Outcome::Success);
         let grant = NewGrant {
@@ -116,6 +116,7 @@ async fn operate(store: Store, caller: u64, count: u64) -> Result<(), StoreError
         };
         let finish = Finish {
             operation: id,
+            epoch: 0,
             state: OperationState::Done,
             result: r#"{"state":"done"}"#.into(),
             event,
@@ -123,6 +124,7 @@ async fn operate(store: Store, caller: u64, count: u64) -> Result<(), StoreError
             deleted_keys: Vec::new(),
             user: None,
             deleted_user: None,
+            unaccounted: Vec::new(),
         };
         store.finish(finish).await?;
     }

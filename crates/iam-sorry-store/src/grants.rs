@@ -164,7 +164,7 @@ impl Store {
 }
 
 /// IAM names are ASCII and unique without regard to case; ARNs are folded the same way only to be compared.
-fn fold(name: &str) -> String {
+pub(crate) fn fold(name: &str) -> String {
     name.to_ascii_lowercase()
 }
 

@@ -15,21 +15,24 @@ pub(crate) fn announce(connection: &mut dyn Connection, instance: &str) -> Resul
 }
 
 impl Store {
-    /// Says that this instance lives. It went through the same writer and disk as any operation, so a success also says that
-    /// operations can be written.
+    /// Says that this instance lives; gives how long it had been silent, by the database's clock. It went through the same
+    /// writer and disk as any operation, so a success also says that operations can be written.
     ///
     /// # Errors
     /// [`StoreError`]: act on nothing until one succeeds again.
-    pub async fn beat(&self) -> Result<(), StoreError> {
+    pub async fn beat(&self) -> Result<Duration, StoreError> {
         let me = self.inner.instance.clone();
         self.write(move |tx| {
+            let silent = tx.first("SELECT @NOW - beat_ms FROM instances WHERE id = ?1", params![&me])?;
             tx.later(BEAT, params![&me])?;
-            Ok(())
+            // No row: it was swept out, after a day.
+            let silent = silent.map_or(Ok(i64::MAX), |row| row.int(0))?;
+            Ok(Duration::from_millis(silent.max(0).unsigned_abs()))
         })
         .await
     }
 
-    /// The instances with open operations that have not beaten for `timeout`, and those that ended without finishing theirs.
+    /// A first look for [`Store::claim`], which decides: the instances with open operations that have not beaten for `timeout`, and those that ended without finishing theirs.
     /// Zero means everybody but this one: on SQLite there can be no other.
     ///
     /// # Errors
@@ -116,6 +119,6 @@ impl Store {
     }
 }
 
-fn millis(duration: Duration) -> i64 {
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }

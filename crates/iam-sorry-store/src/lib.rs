@@ -25,6 +25,7 @@ mod settings;
 mod ssh_keys;
 mod thread;
 mod types;
+mod unaccounted;
 mod writer;
 
 use std::sync::Arc;

@@ -1,20 +1,27 @@
 //! Operations: the intent before, what became known on the way, the outcome; each step with its audit record in one
-//! transaction, and none by an instance that lost the operation to another.
+//! transaction, and none by who lost the operation to another.
+//!
+//! Who has an open operation is its instance and its epoch together. The worker that began it has epoch 0. A reconciler,
+//! of this or of another instance, claims it ([`Store::claim`]) before it asks AWS for anything, and so does its next
+//! attempt: from then on, what the one before still writes is refused.
+
+use std::time::Duration;
 
 use iam_sorry_core::audit::{Event, Record};
 
 use crate::chain::number;
 use crate::engine::{Connection, DbError, Param, Row, params};
-use crate::grants;
+use crate::instances::millis;
 use crate::writer::{Fault, Tx};
 use crate::{Begun, Finish, NewOperation, Operation, OperationState, Store, StoreError};
+use crate::{grants, unaccounted};
 
 /// How many open operations are given at once: more than a service can have under way.
 const OPEN: i64 = 10_000;
 
 const SELECT: &str =
     "SELECT o.id, o.person, o.idempotency_key, o.action, o.resource, o.exclusive, o.request_hash, o.plan,
-     o.state, o.instance, o.begun_ms, o.result, a.line FROM operations o JOIN audit a ON a.seq = o.intent";
+     o.state, o.instance, o.begun_ms, o.result, a.line, o.epoch FROM operations o JOIN audit a ON a.seq = o.intent";
 
 impl Store {
     /// Writes an operation and its intent's audit record, unless the person used the idempotency key before or another open
@@ -31,16 +38,28 @@ impl Store {
     /// Writes down what became known, such as the id of a key that was just made. JSON of the service's own.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] where the operation is no longer this instance's.
-    pub async fn note(&self, operation: &str, note: String) -> Result<(), StoreError> {
+    /// [`StoreError::Fenced`] where the operation is no longer this instance's, in this epoch.
+    pub async fn note(&self, operation: &str, epoch: i64, note: String) -> Result<(), StoreError> {
+        let id = operation.to_owned();
+        self.write(move |tx| add_note(tx, &id, epoch, &note)).await
+    }
+
+    /// Writes down what is about to be undone, with a record of it in the audit trail: nothing is taken away at AWS that no
+    /// record on disk speaks of.
+    ///
+    /// # Errors
+    /// As [`Store::note`]: don't act.
+    pub async fn note_with_record(
+        &self,
+        operation: &str,
+        epoch: i64,
+        note: String,
+        event: Event,
+    ) -> Result<(), StoreError> {
         let id = operation.to_owned();
         self.write(move |tx| {
-            own(tx, &id)?;
-            tx.later(
-                "INSERT INTO notes (operation, n, note)
-                 SELECT ?1, count(*), ?2 FROM notes WHERE operation = ?1",
-                params![&id, &note],
-            )?;
+            add_note(tx, &id, epoch, &note)?;
+            tx.append(&event)?;
             Ok(())
         })
         .await
@@ -61,11 +80,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn operation(&self, id: &str) -> Result<Option<Operation>, StoreError> {
         let id = id.to_owned();
-        self.read(move |connection| {
-            let rows = connection.query(&format!("{SELECT} WHERE o.id = ?1"), params![&id])?;
-            rows.into_iter().next().map(|row| operation(connection, row)).transpose()
-        })
-        .await
+        self.read(move |connection| by_id(connection, &id)).await
     }
 
     /// What a person began under an idempotency key.
@@ -90,23 +105,45 @@ impl Store {
         .await
     }
 
-    /// Takes an open operation over from a dead instance. True: it is this instance's now, and the other's `note` and `finish`
-    /// are fenced. False: it is closed, or somebody else was faster.
+    /// Takes an open operation from whoever has it, as `seen` in a list: its worker, whose task has ended; a reconciler that
+    /// gave up for a while; or an instance that is dead, which means that it has not beaten for `silence`. The look at the
+    /// operation, the look at the instance and the change are one transaction, so nobody is robbed who finished or beat in
+    /// between.
+    ///
+    /// `Some`: the operation as it is now, this instance's, in an epoch of its own; what earlier ones `note` and `finish` is
+    /// fenced. `None`: it is closed, its instance lives, or somebody else was faster. After [`StoreError::Unavailable`] it may
+    /// be claimed: list it again.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn claim(&self, operation: &str, from: &str) -> Result<bool, StoreError> {
-        let (id, from) = (operation.to_owned(), from.to_owned());
+    pub async fn claim(&self, seen: &Operation, silence: Duration) -> Result<Option<Operation>, StoreError> {
+        let (id, from, epoch, silence) =
+            (seen.new.id.clone(), seen.instance.clone(), seen.epoch, millis(silence));
         self.write(move |tx| {
             let me = tx.instance;
             let rows = tx.execute(
-                "UPDATE operations SET instance = ?1 WHERE id = ?2 AND instance = ?3 AND state = 0",
-                params![me, &id, &from],
+                "UPDATE operations SET instance = ?1, epoch = epoch + 1
+                 WHERE id = ?2 AND instance = ?3 AND epoch = ?4 AND state = 0
+                 AND (instance = ?1 OR NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = ?3 AND i.beat_ms > @NOW - ?5))",
+                params![me, &id, &from, epoch, silence],
             )?;
-            Ok(rows == 1)
+            if rows == 0 {
+                return Ok(None);
+            }
+            by_id(tx.connection, &id)
         })
         .await
     }
+}
+
+fn add_note(tx: &mut Tx<'_>, id: &str, epoch: i64, note: &str) -> Result<(), Fault> {
+    own(tx, id, epoch)?;
+    tx.later(
+        "INSERT INTO notes (operation, n, note)
+         SELECT ?1, count(*), ?2 FROM notes WHERE operation = ?1",
+        params![id, note],
+    )?;
+    Ok(())
 }
 
 fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, Fault> {
@@ -125,8 +162,10 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
         let seen = by_key(tx.connection, &new.person, &new.idempotency_key)?
             .ok_or_else(|| DbError::Other("an operation without its intent".into()))?;
         // Our own, whose answer was lost on the way: nothing was done on it yet.
-        let ours =
-            seen.new.id == new.id && seen.instance == tx.instance && seen.state == OperationState::Open;
+        let ours = seen.new.id == new.id
+            && seen.instance == tx.instance
+            && seen.epoch == 0
+            && seen.state == OperationState::Open;
         return Ok(if ours { Begun::New } else { Begun::Seen(Box::new(seen)) });
     }
     let seq = tx.append(intent)?;
@@ -155,7 +194,7 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
     let id = &finish.operation;
     let mut row = standing(tx, id)?;
     let (state, person) = (state(row.int(0)?)?, row.text(2)?);
-    if row.text(1)? != tx.instance {
+    if row.text(1)? != tx.instance || row.int(5)? != finish.epoch {
         return Err(StoreError::Fenced(id.clone()).into());
     }
     if state != OperationState::Open {
@@ -172,22 +211,29 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
         params![finish.state as i64, &finish.result, number(outcome), id],
     )?;
     grants::apply(tx, &person, finish)?;
+    unaccounted::apply(tx, finish)?;
     Ok(outcome)
 }
 
-/// That the operation is open and this instance's.
-fn own(tx: &mut Tx<'_>, id: &str) -> Result<(), Fault> {
+/// That the operation is open, this instance's, and in this epoch.
+fn own(tx: &mut Tx<'_>, id: &str, epoch: i64) -> Result<(), Fault> {
     let mut row = standing(tx, id)?;
-    if row.text(1)? != tx.instance || state(row.int(0)?)? != OperationState::Open {
+    if row.text(1)? != tx.instance || row.int(5)? != epoch || state(row.int(0)?)? != OperationState::Open {
         return Err(StoreError::Fenced(id.to_owned()).into());
     }
     Ok(())
 }
 
-/// `state, instance, person, result, outcome`.
+/// `state, instance, person, result, outcome, epoch`.
 fn standing(tx: &mut Tx<'_>, id: &str) -> Result<Row, Fault> {
-    tx.first("SELECT state, instance, person, result, outcome FROM operations WHERE id = ?1", params![id])?
+    let sql = "SELECT state, instance, person, result, outcome, epoch FROM operations WHERE id = ?1";
+    tx.first(sql, params![id])?
         .ok_or_else(|| StoreError::Corrupt(format!("there is no operation {id}")).into())
+}
+
+fn by_id(connection: &mut dyn Connection, id: &str) -> Result<Option<Operation>, Fault> {
+    let rows = connection.query(&format!("{SELECT} WHERE o.id = ?1"), params![id])?;
+    rows.into_iter().next().map(|row| operation(connection, row)).transpose()
 }
 
 fn by_key(connection: &mut dyn Connection, person: &str, key: &str) -> Result<Option<Operation>, Fault> {
@@ -219,6 +265,7 @@ fn operation(connection: &mut dyn Connection, mut row: Row) -> Result<Operation,
         },
         state: state(row.int(8)?)?,
         instance: row.text(9)?,
+        epoch: row.int(13)?,
         begun_ms: row.int(10)?,
         notes,
         result: row.optional_text(11)?,

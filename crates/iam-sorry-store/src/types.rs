@@ -21,8 +21,8 @@ pub enum StoreError {
     /// Another instance holds what only one may hold.
     #[error("{0}")]
     Taken(String),
-    /// The operation was taken over by another instance: stop.
-    #[error("operation {0} was taken over by another instance")]
+    /// The operation is closed, or was claimed by a reconciler, of this or another instance: stop.
+    #[error("operation {0} is no longer in these hands")]
     Fenced(String),
     /// What is stored makes no sense: damaged, or not ours.
     #[error("The database holds something unexpected: {0}")]
@@ -89,6 +89,8 @@ pub struct Operation {
     pub state: OperationState,
     /// Which instance is at work on it.
     pub instance: String,
+    /// Who of that instance: 0 is the worker that began it, each claim ([`crate::Store::claim`]) counts one up.
+    pub epoch: i64,
     /// When it began, milliseconds since 1970.
     pub begun_ms: i64,
     /// What became known on the way ([`crate::Store::note`]), JSON, oldest first.
@@ -104,6 +106,8 @@ pub struct Operation {
 pub struct Finish {
     /// The operation.
     pub operation: String,
+    /// Who finishes it ([`Operation::epoch`]).
+    pub epoch: i64,
     /// Done, Failed or Undone.
     pub state: OperationState,
     /// What is answered, JSON without secrets.
@@ -118,6 +122,23 @@ pub struct Finish {
     pub user: Option<ManagedUser>,
     /// A user that is gone (case-folded name): its row goes, its grants become `deleted`.
     pub deleted_user: Option<String>,
+    /// Keys that were found, and that the operation may or may not have made. The time and the operation are this one's.
+    pub unaccounted: Vec<UnaccountedKey>,
+}
+
+/// An access key that a request whose answer was lost may have made, and nothing proves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnaccountedKey {
+    /// The access key ID.
+    pub access_key_id: String,
+    /// The IAM user whose key it is, as IAM spells it.
+    pub resource: String,
+    /// The operation whose answer was lost.
+    pub operation: String,
+    /// Milliseconds since 1970.
+    pub found_ms: i64,
+    /// Whether the service deactivated it; otherwise it was left as it was.
+    pub deactivated: bool,
 }
 
 /// Credentials that were handed out, without secrets.

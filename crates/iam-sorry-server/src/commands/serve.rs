@@ -217,7 +217,7 @@ fn random_name() -> Result<String, Failure> {
 
 fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
     let (database, acting, rules) = (service.store().clone(), service.clone(), rules.clone());
-    let audit = service.clone();
+    let (audit, keys) = (service.clone(), service.clone());
     Health::default()
         .with("database", move || {
             let store = database.clone();
@@ -232,6 +232,10 @@ fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
         .with("audit", move || {
             let readiness = audit.audit_readiness();
             async move { readiness }
+        })
+        .with("keys", move || {
+            let keys = keys.clone();
+            async move { keys.unaccounted_readiness().await }
         })
         .with("rules", move || {
             let status = rules.status();

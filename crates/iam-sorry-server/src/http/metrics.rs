@@ -96,7 +96,7 @@ impl Default for Metrics {
     }
 }
 
-/// How the audit sinks are, asked for whenever somebody reads the metrics. Their names are the operator's own.
+/// How the audit sinks and the access keys are, asked for whenever somebody reads the metrics. Their names are the operator's own.
 pub(super) struct SinkMetrics(pub(super) Service);
 
 impl fmt::Debug for SinkMetrics {
@@ -122,6 +122,10 @@ impl Collector for SinkMetrics {
             let labels = [("sink", sink.name.as_str())];
             seconds.encode_family(&labels)?.encode_gauge(&i64::try_from(sink.seconds).unwrap_or(i64::MAX))?;
         }
+        let help = "Access keys that a lost answer may have left, and nobody has decided about";
+        encoder
+            .encode_descriptor("unaccounted_keys", help, None, MetricType::Gauge)?
+            .encode_gauge(&i64::try_from(self.0.unaccounted_keys()).unwrap_or(i64::MAX))?;
         Ok(())
     }
 }

@@ -58,13 +58,20 @@ impl Service {
             room(&way, &name).await.map_err(|e| refused(&e))?;
             return Ok(Given::DryRun(dry_run(&ask, &allowed, Vec::new())));
         }
-        let plan = Plan::CreateKey { user: row.name.clone(), since: self.aws_now(&way) };
+        // Part of the intent: none of these was made by it. Whether there is room is for the operation to find out.
+        let before = lookup::keys_of(&way.aws, &way.credentials, &name).await.ok();
+        let plan = Plan::CreateKey {
+            user: row.name.clone(),
+            since: self.aws_now(&way),
+            before: ids(before.as_deref().unwrap_or_default()),
+        };
         let run = match self.begin(caller, key, &ask, &allowed, &(), plan).await? {
             Start::Replay(done) => return Err(already_done(&done, "its secret")),
             Start::Fresh(run) => run,
         };
         self.ours_or_end(&run, &way, row, &name).await?;
-        let made = self.make_and_note_key(&run, &way, row, &name).await?;
+        let fits = before.is_some_and(|keys| keys.len() < 2);
+        let made = self.make_and_note_key(&run, &way, row, &name, fits).await?;
         let done = run.done(Vec::new(), given(row, &made, self.clock().now_ms())).await?;
         Ok(Given::New(shown(done, made)))
     }
@@ -112,12 +119,13 @@ impl Service {
             return Ok(Given::DryRun(dry_run(&ask, &allowed, vec![note])));
         }
         // The intent says how the old key was, so that it can be put back. Whether there is one is looked at below.
-        let active = self.key_of(&way, &name, &old).await.unwrap_or(true);
+        let before = lookup::keys_of(&way.aws, &way.credentials, &name).await.unwrap_or_default();
         let plan = Plan::RotateKey {
             user: row.name.clone(),
             old: old.clone(),
-            old_was_active: active,
+            old_was_active: before.iter().find(|key| key.id == old).is_none_or(|key| key.active),
             since: self.aws_now(&way),
+            before: ids(&before),
         };
         let run = match self.begin(caller, key, &ask, &allowed, &old, plan).await? {
             Start::Replay(done) => return Err(already_done(&done, "the new secret")),
@@ -127,7 +135,7 @@ impl Service {
         if let Err(refusal) = self.key_of(&way, &name, &old).await {
             return Err(run.failed(refusal, Changes::default()).await);
         }
-        let made = self.make_and_note_key(&run, &way, row, &name).await?;
+        let made = self.make_and_note_key(&run, &way, row, &name, false).await?;
         if let Err(refusal) = self.prove(&way, &made, row).await {
             return Err(take_back(&run, &way, &name, &made.id, refusal, self).await);
         }
@@ -176,6 +184,7 @@ impl Service {
         }
         if let Err(error) = run.note(&Note::OldKeyInactive).await {
             tracing::warn!(%error, operation = run.id, "note");
+            return (vec![format!("the old key {old} is inactive, and was not deleted")], Vec::new());
         }
         let patience = self.actions().patience();
         match steps::delete_key_surely(&way.aws, &way.credentials, name, old, &patience).await {
@@ -280,15 +289,17 @@ impl Service {
         in_use(&used, self.clock().now(), self.actions().key_in_use_minutes)
     }
 
-    /// A key that stays, where there is room for one; its id is on disk then.
+    /// A key that stays, where there is room for one; its id is on disk then. `fits`: there was room a moment ago, and IAM
+    /// itself says so where there is none any more.
     async fn make_and_note_key(
         &self,
         run: &Running,
         way: &Way,
         row: &ManagedUser,
         name: &UserName,
+        fits: bool,
     ) -> Result<AccessKey, Refusal> {
-        if let Err(error) = room(way, name).await {
+        if !fits && let Err(error) = room(way, name).await {
             return Err(run.failed(refused(&error), Changes::default()).await);
         }
         let made = self.make_key(run, way, row).await?;
@@ -340,7 +351,9 @@ pub(super) async fn noted(run: &Running, made: &AccessKey) -> Result<(), Refusal
     run.note(&Note::Key { id: made.id.clone() }).await.map_err(Refusal::from)
 }
 
-/// Deletes a key that this operation made, and ends the operation with what led here; where that fails, it stays open.
+/// Deletes a key that this operation made, and ends the operation with what led here; where that fails, it stays open. What
+/// proves that the key is the operation's own is its id, which AWS told nobody else; so the id goes to disk and into the
+/// trail first, or to the reconciler by hand.
 pub(super) async fn take_back(
     run: &Running,
     way: &Way,
@@ -349,6 +362,14 @@ pub(super) async fn take_back(
     refusal: Refusal,
     service: &Service,
 ) -> Refusal {
+    let what = format!("access key {id}, which was just made");
+    let note = Note::TakingBackKey { id: id.to_owned() };
+    if let Err(error) = run.note_undoing(&note, &what).await {
+        tracing::error!(%error, operation = run.id, key = id, "a key was made whose id can't be written down");
+        service.inner.settling.remember_key(&run.id, name, id);
+        let left = run.left_open("An access key was made that can't be written down");
+        return Refusal { code: refusal.code, ..left };
+    }
     let patience = service.actions().patience();
     match steps::delete_key_surely(&way.aws, &way.credentials, name, id, &patience).await {
         Ok(()) => run.failed(refusal, Changes::default()).await,
@@ -357,6 +378,10 @@ pub(super) async fn take_back(
             run.left_open("An access key was made that could not be deleted yet")
         }
     }
+}
+
+fn ids(keys: &[lookup::ListedKey]) -> Vec<String> {
+    keys.iter().map(|key| key.id.clone()).collect()
 }
 
 /// Room for one more key: IAM allows two.

@@ -3,10 +3,17 @@
 //! Others take over what an instance has open once it was silent for [`TAKEOVER`]. So it must not begin a request to AWS
 //! whose effect could come after that: no beat confirmed for [`MAY_ACT`], no new request; and a request, with all its
 //! tries, ends within [`AWS_TIME`]. 8 s + 10 s < 20 s.
+//!
+//! The sum holds because a beat counts from before it was sent, while the database dates it when it takes it, and a takeover
+//! looks at that date in its own transaction (`Store::claim`), which no beat can overtake. It would not hold for an instance
+//! that was silent, lost its operations, and beats again: it may act again, but not on these. So the database tells with each
+//! beat how long the silence was; after [`TAKEOVER`] a new *term* begins, and whatever was begun in an earlier one sends no
+//! more requests ([`Life::may_ask_aws_in`], held before every try of every request by `iam_sorry_aws::only_while`). What it
+//! still writes to the store is fenced.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use iam_sorry_core::api::ProblemCode;
@@ -33,12 +40,11 @@ const FULL: Duration = Duration::from_secs(15);
 /// How often sessions whose time is over are deleted.
 const SWEEP: Duration = Duration::from_secs(300);
 
-/// How often the reconciler looks.
-const RECONCILE: Duration = Duration::from_secs(2);
-
 pub(super) struct Life {
     /// When the last beat that the database confirmed was sent.
     confirmed: Mutex<Option<Instant>>,
+    /// Goes up when the instance was silent for so long that others may have taken over what it had open.
+    term: AtomicU64,
     stopping: AtomicBool,
     active: Mutex<HashSet<String>>,
     idle: Notify,
@@ -48,6 +54,7 @@ impl Life {
     pub fn new() -> Self {
         Self {
             confirmed: Mutex::default(),
+            term: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             active: Mutex::default(),
             idle: Notify::new(),
@@ -69,7 +76,35 @@ impl Life {
         })
     }
 
-    fn beaten(&self, sent: Instant) {
+    /// What is begun now belongs to this term.
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::SeqCst)
+    }
+
+    /// Whether a new request to AWS may be begun for what was begun in that term.
+    pub fn may_ask_aws_in(&self, term: u64) -> Result<(), Refusal> {
+        if self.term() != term {
+            return Err(Refusal {
+                retry_after: Some(20),
+                ..Refusal::new(
+                    ProblemCode::StoreUnavailable,
+                    "The service had lost touch with its database for so long that another instance may have taken this over.\n\
+                     Try again with the same Idempotency-Key in half a minute.",
+                )
+            });
+        }
+        self.may_ask_aws()
+    }
+
+    /// A beat was confirmed, after so long a silence by the database's clock.
+    fn beaten(&self, sent: Instant, silent: Duration) {
+        if silent >= TAKEOVER {
+            tracing::warn!(
+                seconds = silent.as_secs(),
+                "silent for so long that operations may have been taken over"
+            );
+            self.term.fetch_add(1, Ordering::SeqCst);
+        }
         *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent);
     }
 
@@ -147,9 +182,16 @@ impl Service {
                 }
             }),
             tokio::spawn(async move {
+                let (every, mut looked) = (reconciling.actions().reconcile_every, None);
                 loop {
                     reconciling.reconcile().await;
-                    tokio::time::sleep(RECONCILE).await;
+                    if looked.is_none_or(|at: Instant| at.elapsed() >= 30 * every) {
+                        looked = Some(Instant::now());
+                        if let Err(error) = reconciling.look_after_unaccounted_keys().await {
+                            tracing::warn!(%error, "looking after unaccounted access keys");
+                        }
+                    }
+                    tokio::time::sleep(every).await;
                 }
             }),
             tokio::spawn(async move {
@@ -166,9 +208,20 @@ impl Service {
     async fn beat(&self) -> Result<(), Refusal> {
         // Counted from before it was sent: when the database took it is not known here.
         let sent = Instant::now();
-        self.store().beat().await?;
-        self.life().beaten(sent);
+        let silent = self.store().beat().await?;
+        // Where there is no other instance, nobody has taken anything over.
+        let silent = if self.inner.parts.other_instances { silent } else { Duration::ZERO };
+        self.life().beaten(sent, silent);
         Ok(())
+    }
+
+    /// From here on, the requests to AWS of this work leave only while this instance may act and nobody can have taken the work
+    /// over. Gives the term that it belongs to.
+    pub(super) fn act_only_while_alive(&self) -> u64 {
+        let term = self.life().term();
+        let service = self.clone();
+        iam_sorry_aws::only_while(Arc::new(move || service.life().may_ask_aws_in(term).is_ok()));
+        term
     }
 
     /// Whether actions are possible now; for readiness.

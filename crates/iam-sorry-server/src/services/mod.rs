@@ -27,6 +27,7 @@ mod sign_in_texts;
 pub mod sinks;
 mod tags;
 mod trail;
+mod unaccounted;
 mod users;
 
 use std::net::IpAddr;

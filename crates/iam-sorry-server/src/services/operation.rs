@@ -17,7 +17,7 @@ use std::time::Duration;
 use iam_sorry_core::api::{Done, ProblemCode};
 use iam_sorry_core::audit::{Event, Outcome, Phase};
 use iam_sorry_store::{
-    Begun, Finish, ManagedUser, NewGrant, NewOperation, Operation, OperationState, StoreError,
+    Begun, Finish, ManagedUser, NewGrant, NewOperation, Operation, OperationState, StoreError, UnaccountedKey,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -31,7 +31,10 @@ use super::{Caller, IdempotencyKey, Refusal, Service};
 /// How long an operation of another instance on the same user is waited for.
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long an outcome is tried to be written.
+/// The epoch of who begins an operation ([`Operation::epoch`]); a reconciler's are above it.
+const WORKER: i64 = 0;
+
+/// How long an outcome or a note is tried to be written.
 const WRITE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a request to act begins as.
@@ -47,6 +50,8 @@ pub(super) enum Start {
 pub(super) struct Running {
     pub service: Service,
     pub id: String,
+    /// Of this instance's life ([`super::lifecycle`]).
+    term: u64,
     event: Event,
     action: &'static str,
     /// The IAM user in its own spelling, or the role.
@@ -63,6 +68,8 @@ pub(super) struct Changes {
     pub deleted_keys: Vec<String>,
     pub user: Option<ManagedUser>,
     pub deleted_user: Option<String>,
+    /// Keys that were found, and that the operation may or may not have made.
+    pub unaccounted: Vec<UnaccountedKey>,
     /// For the audit record.
     pub details: Vec<(&'static str, String)>,
 }
@@ -80,6 +87,7 @@ impl Service {
     ) -> Result<Start, Refusal> {
         self.life().may_begin()?;
         self.audit_out().check()?;
+        let term = self.act_only_while_alive();
         let exclusive = ask.name().is_some();
         let resource = ask.folded();
         let turn = if exclusive {
@@ -112,6 +120,7 @@ impl Service {
         Ok(Start::Fresh(Box::new(Running {
             service: self.clone(),
             id,
+            term,
             event,
             action: ask.action.as_str(),
             resource: allowed.row.as_ref().map_or_else(|| ask.resource.to_string(), |row| row.name.clone()),
@@ -184,6 +193,7 @@ impl Service {
     async fn never_begun(&self, new: &NewOperation, event: &Event, refusal: Refusal) -> Refusal {
         let finish = Finish {
             operation: new.id.clone(),
+            epoch: WORKER,
             state: OperationState::Failed,
             result: json(&refusal.detail),
             event: outcome(event, Outcome::Failure, self.clock().now_ms()),
@@ -191,6 +201,7 @@ impl Service {
             deleted_keys: Vec::new(),
             user: None,
             deleted_user: None,
+            unaccounted: Vec::new(),
         };
         // Where even that can't be written, the reconciler finds an intent that nothing came of.
         if let Err(error) = self.store().finish(finish).await {
@@ -237,12 +248,21 @@ fn replayed(seen: &Operation) -> Result<Option<Done>, Refusal> {
 impl Running {
     /// Whether AWS may be asked for something more.
     pub fn may_act(&self) -> Result<(), Refusal> {
-        self.service.life().may_ask_aws()
+        self.service.life().may_ask_aws_in(self.term)
     }
 
-    /// Writes down what became known.
+    /// Writes down what became known, trying for a while.
     pub async fn note(&self, note: &Note) -> Result<(), StoreError> {
-        self.service.store().note(&self.id, note.to_json()).await
+        let store = self.service.store();
+        surely(|| store.note(&self.id, WORKER, note.to_json())).await
+    }
+
+    /// Writes down what is about to be undone, with a record of it in the trail, trying for a while. Where it fails, nothing may
+    /// be undone.
+    pub async fn note_undoing(&self, note: &Note, what: &str) -> Result<(), StoreError> {
+        let store = self.service.store();
+        let event = undoing(&self.event, what, &self.service);
+        surely(|| store.note_with_record(&self.id, WORKER, note.to_json(), event.clone())).await
     }
 
     /// Done: everything that came of it goes to disk in one transaction.
@@ -320,6 +340,7 @@ impl Running {
     ) -> Result<(), Refusal> {
         let finish = Finish {
             operation: self.id.clone(),
+            epoch: WORKER,
             state,
             result,
             event,
@@ -327,6 +348,7 @@ impl Running {
             deleted_keys: changes.deleted_keys,
             user: changes.user,
             deleted_user: changes.deleted_user,
+            unaccounted: changes.unaccounted,
         };
         finish_surely(&self.service, finish).await.map_err(|error| {
             tracing::error!(%error, operation = self.id, "the outcome can't be written");
@@ -351,16 +373,36 @@ impl Running {
 
 /// Tries for a while: the same outcome written twice is one.
 pub(super) async fn finish_surely(service: &Service, finish: Finish) -> Result<(), StoreError> {
+    surely(|| service.store().finish(finish.clone())).await.map(drop)
+}
+
+/// Repeats a write, which may be there twice without harm, while the database is away.
+async fn surely<T, F>(write: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     let start = Instant::now();
     loop {
-        match service.store().finish(finish.clone()).await {
-            Ok(_) => return Ok(()),
+        match write().await {
             Err(StoreError::Unavailable(_)) if start.elapsed() < WRITE_PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
-            Err(error) => return Err(error),
+            answer => return answer,
         }
     }
+}
+
+/// The record of something that is about to be undone, from the intent's.
+pub(super) fn undoing(intent: &Event, what: &str, service: &Service) -> Event {
+    let mut event = Event {
+        phase: Phase::Event,
+        outcome: None,
+        time_ms: service.clock().now_ms(),
+        instance: service.instance().to_owned(),
+        ..intent.clone()
+    };
+    event.details.insert("undoing".to_owned(), what.to_owned());
+    event
 }
 
 /// The outcome's record, from the intent's.

@@ -37,12 +37,18 @@ pub(super) enum Plan {
         user: String,
         /// When, by AWS's clock, seconds since 1970: a key made earlier is not this operation's.
         since: i64,
+        /// The keys that the user had before: none of them is this operation's.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        before: Vec<String>,
     },
     RotateKey {
         user: String,
         old: String,
         old_was_active: bool,
         since: i64,
+        /// As in `CreateKey`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        before: Vec<String>,
     },
     DeleteKey {
         user: String,
@@ -67,6 +73,10 @@ pub(super) enum Note {
     OldKeyInactive,
     /// The operation has failed, and what it made is being taken back.
     TakingBack,
+    /// The access key, which this operation made, is being deleted again.
+    TakingBackKey { id: String },
+    /// The access key was found, and nothing proves whose it is.
+    Unaccounted { id: String },
 }
 
 impl Plan {
@@ -97,8 +107,13 @@ mod tests {
     fn what_was_written_is_read() {
         let plan = r#"{"plan":"rotate-key","user":"dirk","old":"AKIAOLD","old_was_active":true,"since":1}"#;
         let read: Plan = serde_json::from_str(plan).unwrap();
-        let expected =
-            Plan::RotateKey { user: "dirk".into(), old: "AKIAOLD".into(), old_was_active: true, since: 1 };
+        let expected = Plan::RotateKey {
+            user: "dirk".into(),
+            old: "AKIAOLD".into(),
+            old_was_active: true,
+            since: 1,
+            before: Vec::new(),
+        };
         assert_eq!(read, expected);
         assert_eq!(read.to_json(), plan);
         let note: Note = serde_json::from_str(r#"{"note":"key","id":"AKIANEW"}"#).unwrap();

@@ -1,7 +1,33 @@
 //! Settling what was left open: by an instance that died, or by this one where AWS did not answer. Nothing that an
-//! operation may have made stays unaccounted for.
+//! operation may have made stays unaccounted for, and nothing is taken from somebody who is at work.
+//!
+//! # What is abandoned
+//!
+//! An operation of this instance whose worker has ended, and any of an instance that is dead. That takes three looks, in this
+//! order: the list of open operations; for each, whether it is at work (its worker is [`super::lifecycle::Active`] from before
+//! the intent is written until after its last write); and then `Store::claim`, which in one transaction looks whether the
+//! operation is still open and in the hands that the list gave it, and changes hands. Who was on the list and is not at work
+//! afterwards has ended; what it finished in between, the claim finds closed. (To ask who is at work *before* the list would
+//! not do: an operation that began in between would be on the list and at work nowhere.) For a dead instance, the claim also
+//! looks at its last beat. Every attempt claims anew, before its first request to AWS, goes by the notes that the claim read,
+//! and fences whoever had the operation before.
 //!
 //! An operation left open holds its IAM user for itself, so nobody of ours changes the user meanwhile.
+//!
+//! # Whose key is it
+//!
+//! A key is deleted only by an id that this operation noted, or that its worker remembers: AWS told it nobody else. Then
+//! there is a record of it in the trail first. IAM lets nothing be tied to a key when it is made (no tag, no token of the
+//! request), so a key that is *found* after a lost answer is never proved to be ours, however well it fits: the request may
+//! not have arrived, and an administrator may have made a key in the same second. A key that fits is of this user, made
+//! within [`MAKING`] after the intent by AWS's clock, not there before, in no grant, and was never used, since nobody has the
+//! secret of ours. Where exactly one fits, it is deactivated, which its owner can take back; where several do, at most one is
+//! ours, and none is touched. Either way it is recorded (`unaccounted-key`), kept in a table, and counted on /readyz and
+//! /metrics, until somebody deletes it (`iam-sorry keys delete`) or shows that it is theirs by activating or using it
+//! ([`super::unaccounted`]). It stays one of the two keys that IAM allows, so after two lost answers a person must decide;
+//! no rule of ours could, since time proves nothing either.
+//!
+//! # The table
 //!
 //! | action            | left open after              | in IAM                      | what is done                                   |
 //! |-------------------|------------------------------|-----------------------------|------------------------------------------------|
@@ -11,18 +37,17 @@
 //! | delete-user       | any step                     | some of it                  | finished                                       |
 //! | adopt-user        | any step                     | boundary, path, tag         | finished, if it is still the same user (its id) |
 //! | attach, detach    | intent                       | perhaps done                | finished                                       |
-//! | create-access-key | intent                       | nothing, or a key           | the key that nobody accounts for goes: undone  |
+//! | create-access-key | intent                       | nothing, or a key           | a key that fits is deactivated: undone         |
 //! |                   | note key                     | the key                     | deleted by its id: undone (nobody has the secret) |
-//! | rotate-key        | intent, note key             | both keys                   | the new one deleted: undone                    |
+//! | rotate-key        | intent                       | the old key, perhaps a new one | as create-access-key                        |
+//! |                   | note key                     | both keys                   | the new one deleted: undone                    |
 //! |                   | note old-key-inactive        | both, or the new one        | the old one active again, the new one deleted: undone |
 //! | delete-access-key | any step                     | the key, or nothing         | finished                                       |
 //! | issue, a user     | intent, note key             | nothing, or a key           | as create-access-key                           |
 //! | issue, a role     | intent                       | nothing that can be deleted | undone: the secret of a session reached nobody |
-//!
-//! A key that nobody accounts for: of this user, made within [`MAKING`] after the intent by AWS's clock, never used but
-//! for asking STS, in no grant, in no other operation's notes.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,15 +56,16 @@ use iam_sorry_aws::{AwsError, lookup, managed, removal, steps};
 use iam_sorry_core::api::Done;
 use iam_sorry_core::audit::Outcome;
 use iam_sorry_core::names::UserName;
-use iam_sorry_store::{Finish, Operation, OperationState};
+use iam_sorry_store::{Finish, Operation, OperationState, UnaccountedKey};
 use tokio::time::Instant;
 
 use super::aws::{Way, is_final};
 use super::decide::user_name;
 use super::lifecycle::TAKEOVER;
-use super::operation::{Changes, finish_surely, outcome};
+use super::operation::{Changes, finish_surely, outcome, undoing};
 use super::plan::{Note, Plan, json};
 use super::tags::is_of;
+use super::unaccounted::UNACCOUNTED_KEY;
 use super::users::{Standing, complete_user, take_back_user};
 use super::{Refusal, Service, adopt};
 
@@ -56,9 +82,15 @@ const LEASE: Duration = Duration::from_secs(15);
 /// The longest pause between two attempts at the same operation.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// What this instance has tried to settle.
+/// What this instance has tried to settle, and what it knows of it besides.
 #[derive(Default)]
-pub(super) struct Settling(Mutex<HashMap<String, Attempt>>);
+pub(super) struct Settling {
+    attempts: Mutex<HashMap<String, Attempt>>,
+    /// Keys that workers made and could not write down, by their operations: whose, and the id.
+    keys: Mutex<HashMap<String, (UserName, String)>>,
+    /// How many keys nobody accounts for, as it was known last.
+    pub unaccounted: AtomicUsize,
+}
 
 #[derive(Clone, Copy)]
 struct Attempt {
@@ -102,62 +134,97 @@ impl Service {
     async fn settle_what_is_left(&self) -> Result<(), Later> {
         let open = self.store().open_operations().await?;
         self.inner.settling.forget_all_but(&open);
+        self.take_back_remembered_keys(&open).await?;
         let (mine, others): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|op| op.instance == self.instance());
-        for operation in mine.iter().filter(|op| !self.life().is_active(&op.new.id)) {
-            self.settle(operation, false).await;
+        // Asked after the list was made: see the module's text.
+        for seen in mine.iter().filter(|op| !self.life().is_active(&op.new.id)) {
+            self.settle(seen, Duration::ZERO, false).await;
         }
         // On a database that only one instance can have open, every other one is dead.
-        let silence = if self.inner.parts.other_instances { TAKEOVER } else { Duration::ZERO };
+        let shared = self.inner.parts.other_instances;
+        let silence = if shared { TAKEOVER } else { Duration::ZERO };
         if others.is_empty() {
             return Ok(());
         }
         let dead = self.store().dead_instances(silence).await?;
-        for operation in others.iter().filter(|op| dead.contains(&op.instance)) {
-            // One at a time, so that two of us don't look for the same lost key. Where there can be no other, an instance that
-            // died in its turn must not be waited for.
-            let shared = self.inner.parts.other_instances;
+        for seen in others.iter().filter(|op| dead.contains(&op.instance)) {
+            // One at a time, so that two of us don't do the same looking. The claim decides: should the turn end in the middle,
+            // nobody else gets this operation. Where there can be no other, an instance that died in its turn must not be
+            // waited for.
             if shared && !self.store().lease("reconciler", LEASE).await? {
                 return Ok(());
             }
-            // Taken over from here on: whatever the other one still writes is refused.
-            if self.store().claim(&operation.new.id, &operation.instance).await? {
-                tracing::warn!(operation = operation.new.id, from = operation.instance, "taken over");
-                self.settle(operation, self.inner.parts.other_instances).await;
-            }
+            self.settle(seen, silence, shared).await;
         }
         Ok(())
     }
 
     /// `silent`: its instance was dead for long enough that no request of it can be under way.
-    async fn settle(&self, operation: &Operation, silent: bool) {
-        let id = &operation.new.id;
+    async fn settle(&self, seen: &Operation, silence: Duration, silent: bool) {
+        let id = &seen.new.id;
         let Some(attempt) = self.inner.settling.turn(id) else { return };
         let fresh = !silent && attempt.first_seen.elapsed() < self.actions().settle();
         let work = async {
-            let (settled, request_ids) = self.what_became(operation, fresh).await?;
-            self.write_settled(operation, settled, request_ids).await
+            self.act_only_while_alive();
+            let Some(operation) = self.claim(seen, silence).await? else { return Ok(false) };
+            let settled = self.what_becomes(&operation, fresh).await?;
+            self.write_settled(&operation, settled, iam_sorry_aws::take_request_ids()).await?;
+            Ok(true)
         };
         match iam_sorry_aws::keeping_request_ids(work).await {
-            Ok(()) => self.inner.settling.forget(id),
+            Ok(true) => self.inner.settling.forget(id),
+            Ok(false) => {}
             Err(Later::TooFresh) => self.inner.settling.again(id, Duration::from_secs(1)),
             Err(error) => {
-                tracing::warn!(%error, operation = id, action = operation.new.action, "not settled yet");
+                tracing::warn!(%error, operation = id, action = seen.new.action, "not settled yet");
                 self.inner.settling.later(id);
             }
         }
     }
 
-    async fn what_became(&self, operation: &Operation, fresh: bool) -> Result<(Settled, Vec<String>), Later> {
-        // The notes may have grown since the list was made.
-        let operation = self.store().operation(&operation.new.id).await?.unwrap_or_else(|| operation.clone());
+    /// The operation, where it is this reconciler's from here on: whatever its worker or another instance still writes is
+    /// refused.
+    async fn claim(&self, seen: &Operation, silence: Duration) -> Result<Option<Operation>, Later> {
+        let Some(mut operation) = self.store().claim(seen, silence).await? else { return Ok(None) };
+        let id = &operation.new.id;
+        if seen.instance != self.instance() {
+            tracing::warn!(operation = id, from = seen.instance, "taken over");
+        }
+        if let Some((_, key)) = self.inner.settling.remembered_key(id) {
+            let note = Note::Key { id: key }.to_json();
+            self.store().note(id, operation.epoch, note.clone()).await?;
+            operation.notes.push(note);
+        }
+        Ok(Some(operation))
+    }
+
+    /// Keys that workers of this instance made and could not write down, and whose operations somebody else has settled
+    /// meanwhile, who could not know. Their ids prove them to be ours.
+    async fn take_back_remembered_keys(&self, open: &[Operation]) -> Result<(), Later> {
+        for (id, name, key) in self.inner.settling.remembered_keys() {
+            if open.iter().any(|open| open.new.id == id) {
+                continue;
+            }
+            if let Some(operation) = self.store().operation(&id).await? {
+                let event = undoing(&operation.event, &format!("access key {key}, which it made"), self);
+                self.store().record(vec![event]).await?;
+                let (way, patience) = (self.way().await?, self.actions().patience());
+                steps::delete_key_surely(&way.aws, &way.credentials, &name, &key, &patience).await?;
+                let event = self.accounted(&id, name.as_str(), &key, "it was the service's own");
+                self.store().account_for_key(&key, event).await?;
+            }
+            self.inner.settling.forget(&id);
+        }
+        Ok(())
+    }
+
+    async fn what_becomes(&self, operation: &Operation, fresh: bool) -> Result<Settled, Later> {
         let plan: Plan = serde_json::from_str(&operation.new.plan)?;
         let notes: Vec<Note> =
             operation.notes.iter().map(|note| serde_json::from_str(note)).collect::<Result<_, _>>()?;
         let way = self.way().await?;
-        let case = Case { service: self, way: &way, operation: &operation, notes: &notes, fresh };
-        let settled = case.settle(&plan).await?;
-        Ok((settled, iam_sorry_aws::take_request_ids()))
+        Case { service: self, way: &way, operation, notes: &notes, fresh }.settle(&plan).await
     }
 
     async fn write_settled(
@@ -190,8 +257,10 @@ impl Service {
         event.details.insert("reconciled".into(), what.into());
         event.details.insert("notes".into(), text.clone());
         event.details.extend(changes.details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let found = !changes.unaccounted.is_empty();
         let finish = Finish {
             operation: id.clone(),
+            epoch: operation.epoch,
             state,
             result,
             event,
@@ -199,8 +268,12 @@ impl Service {
             deleted_keys: changes.deleted_keys,
             user: changes.user,
             deleted_user: changes.deleted_user,
+            unaccounted: changes.unaccounted,
         };
         finish_surely(self, finish).await?;
+        if found {
+            self.count_unaccounted().await?;
+        }
         tracing::info!(operation = id, action = operation.new.action, what, notes = text, "settled");
         Ok(())
     }
@@ -224,12 +297,17 @@ impl Case<'_> {
             Plan::AdoptUser { user, .. } => self.adopted_user(plan, &user_name(user)?).await,
             Plan::AttachPolicy { user, arn } => self.policy(&user_name(user)?, arn, true).await,
             Plan::DetachPolicy { user, arn } => self.policy(&user_name(user)?, arn, false).await,
-            Plan::CreateKey { user, since } | Plan::UserSession { user, since } => {
-                let deleted = self.delete_made(&user_name(user)?, *since).await?;
-                Ok(undone_keys(&deleted, Vec::new()))
+            Plan::CreateKey { user, since, before } => {
+                let made = self.take_back_key(&user_name(user)?, *since, before).await?;
+                Ok(undone_keys(made, Vec::new()))
             }
-            Plan::RotateKey { user, old, old_was_active, since } => {
-                self.rotated(&user_name(user)?, old, *old_was_active, *since).await
+            // Which keys the user had before is not asked for: they are older than the intent.
+            Plan::UserSession { user, since } => {
+                let made = self.take_back_key(&user_name(user)?, *since, &[]).await?;
+                Ok(undone_keys(made, Vec::new()))
+            }
+            Plan::RotateKey { user, old, old_was_active, since, before } => {
+                self.rotated(&user_name(user)?, old, *old_was_active, *since, before).await
             }
             Plan::DeleteKey { user, key } => self.deleted_key(&user_name(user)?, key).await,
             Plan::RoleSession { .. } => Ok(Settled::Undone(
@@ -257,7 +335,7 @@ impl Case<'_> {
                 }
                 Err(error) if is_final(&error) => {
                     tracing::warn!(%error, operation = id, "the user can't be finished, so it goes");
-                    self.service.store().note(id, Note::TakingBack.to_json()).await?;
+                    self.note_undoing(&Note::TakingBack, &format!("the user {name}, which it made")).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -343,6 +421,7 @@ impl Case<'_> {
         old: &str,
         old_was_active: bool,
         since: i64,
+        before: &[String],
     ) -> Result<Settled, Later> {
         let (aws, credentials) = (&self.way.aws, &self.way.credentials);
         let keys = match lookup::keys_of(aws, credentials, name).await {
@@ -357,69 +436,135 @@ impl Case<'_> {
             Some(_) => {}
             None => gone.push(old.to_owned()),
         }
-        let deleted = self.delete_made(name, since).await?;
-        Ok(undone_keys(&deleted, gone))
+        let made = self.take_back_key(name, since, before).await?;
+        Ok(undone_keys(made, gone))
     }
 
-    /// Deletes the key that this operation made, where it made one.
-    async fn delete_made(&self, name: &UserName, since: i64) -> Result<Vec<String>, Later> {
+    /// Deletes the key that this operation made, where that is known; what it may have made is deactivated at most.
+    async fn take_back_key(&self, name: &UserName, since: i64, before: &[String]) -> Result<Made, Later> {
         let noted = self.notes.iter().find_map(|note| match note {
-            Note::Key { id } => Some(id.clone()),
+            Note::Key { id } | Note::TakingBackKey { id } => Some(id.clone()),
             _ => None,
         });
-        let made = match noted {
-            Some(id) => vec![id],
-            None if self.fresh => return Err(Later::TooFresh),
-            None => self.unaccounted(name, since).await?,
+        let Some(id) = noted else {
+            return match self.fresh {
+                true => Err(Later::TooFresh),
+                false => self.suspects(name, since, before).await,
+            };
         };
-        let patience = self.service.actions().patience();
-        for id in &made {
-            steps::delete_key_surely(&self.way.aws, &self.way.credentials, name, id, &patience).await?;
+        let note = Note::TakingBackKey { id: id.clone() };
+        if !self.notes.contains(&note) {
+            self.note_undoing(&note, &format!("access key {id}, which it made")).await?;
         }
-        Ok(made)
+        let patience = self.service.actions().patience();
+        steps::delete_key_surely(&self.way.aws, &self.way.credentials, name, &id, &patience).await?;
+        Ok(Made::Deleted(id))
     }
 
-    async fn unaccounted(&self, name: &UserName, since: i64) -> Result<Vec<String>, Later> {
+    /// Keys that the operation may have made; one that is alone is deactivated.
+    async fn suspects(&self, name: &UserName, since: i64, before: &[String]) -> Result<Made, Later> {
         let (aws, credentials) = (&self.way.aws, &self.way.credentials);
         let keys = match lookup::keys_of(aws, credentials, name).await {
-            Err(AwsError::NoSuchUser { .. }) => return Ok(Vec::new()), // keys die with their user
+            Err(AwsError::NoSuchUser { .. }) => return Ok(Made::Nothing), // keys die with their user
             keys => keys?,
         };
+        let known = self.service.store().unaccounted_keys().await?;
         let window = since - ALLOWANCE..=since + MAKING;
         let mut found = Vec::new();
         for key in keys {
-            let in_window = key.created.is_some_and(|at| window.contains(&at.unix()));
-            if !in_window || self.service.store().grant_of_key(&key.id).await?.is_some() {
-                continue;
-            }
-            // Our own question to STS counts as a use of the key that was made for it.
-            let ours = match lookup::last_used(aws, credentials, &key.id).await? {
-                LastUsed::Never => true,
-                LastUsed::At(_, service) => service.eq_ignore_ascii_case("sts"),
-                LastUsed::Unknown => false,
-            };
-            if ours {
-                found.push(key.id);
-            } else {
-                tracing::warn!(key = key.id, user = %name, "made in the same minute, and in use: not ours");
+            let fits = key.created.is_some_and(|at| window.contains(&at.unix()))
+                && !before.contains(&key.id)
+                && !known.iter().any(|known| known.access_key_id == key.id)
+                && self.service.store().grant_of_key(&key.id).await?.is_none();
+            if fits {
+                found.push((lookup::last_used(aws, credentials, &key.id).await?, key));
             }
         }
-        Ok(found)
+        // The service itself may have used a key at STS before its id was on disk. Any other use is somebody else's.
+        found.retain(|(used, _)| !matches!(used, LastUsed::At(_, by) if !by.eq_ignore_ascii_case("sts")));
+        let alone = found.len() == 1;
+        let mut suspects = Vec::new();
+        for (used, key) in found {
+            let deactivate = alone && used == LastUsed::Never;
+            self.note_unaccounted(name, &key.id, deactivate).await?;
+            if deactivate && key.active {
+                steps::set_key_active(aws, credentials, name, &key.id, false).await?;
+            }
+            suspects.push(UnaccountedKey {
+                access_key_id: key.id,
+                resource: name.as_str().to_owned(),
+                operation: self.operation.new.id.clone(),
+                found_ms: self.service.clock().now_ms(),
+                deactivated: deactivate,
+            });
+        }
+        Ok(if suspects.is_empty() { Made::Nothing } else { Made::Perhaps(suspects) })
+    }
+
+    async fn note_unaccounted(&self, name: &UserName, id: &str, deactivate: bool) -> Result<(), Later> {
+        let note = Note::Unaccounted { id: id.to_owned() };
+        if self.notes.contains(&note) {
+            return Ok(());
+        }
+        tracing::warn!(operation = self.operation.new.id, user = %name, key = id, deactivate, "an unaccounted access key");
+        let mut event =
+            undoing(&self.operation.event, &format!("access key {id}, which it may have made"), self.service);
+        event.action = UNACCOUNTED_KEY.to_owned();
+        event.details.insert("access-key-id".to_owned(), id.to_owned());
+        event
+            .details
+            .insert("found".to_owned(), if deactivate { "deactivated" } else { "left as it is" }.to_owned());
+        let (id, epoch) = (&self.operation.new.id, self.operation.epoch);
+        Ok(self.service.store().note_with_record(id, epoch, note.to_json(), event).await?)
+    }
+
+    /// On disk and in the trail, before anything is taken away.
+    async fn note_undoing(&self, note: &Note, what: &str) -> Result<(), Later> {
+        let event = undoing(&self.operation.event, what, self.service);
+        let (id, epoch) = (&self.operation.new.id, self.operation.epoch);
+        Ok(self.service.store().note_with_record(id, epoch, note.to_json(), event).await?)
     }
 }
 
-fn undone_keys(deleted: &[String], gone: Vec<String>) -> Settled {
-    let mut text = match deleted {
-        [] => "no access key was made".to_owned(),
-        keys => {
-            format!("the access key {} was deleted again, since its secret reached nobody", keys.join(" "))
+/// What became of the key that an operation was to make.
+enum Made {
+    Nothing,
+    Deleted(String),
+    /// Nothing proves that it made any of these.
+    Perhaps(Vec<UnaccountedKey>),
+}
+
+fn undone_keys(made: Made, gone: Vec<String>) -> Settled {
+    let mut changes = Changes::default();
+    let mut text = match made {
+        Made::Nothing => "no access key was made".to_owned(),
+        Made::Deleted(id) => {
+            let text = format!("the access key {id} was deleted again, since its secret reached nobody");
+            changes.deleted_keys.push(id);
+            text
+        }
+        Made::Perhaps(suspects) => {
+            let text = suspects_text(&suspects);
+            changes.unaccounted = suspects;
+            text
         }
     };
     if !gone.is_empty() {
         text.push_str(&format!("; the old key {} had been deleted", gone.join(" ")));
+        changes.deleted_keys.extend(gone);
     }
-    let deleted_keys = deleted.iter().cloned().chain(gone).collect();
-    Settled::Undone(text, Changes { deleted_keys, ..Changes::default() })
+    Settled::Undone(text, changes)
+}
+
+fn suspects_text(suspects: &[UnaccountedKey]) -> String {
+    let mut text = "whether an access key was made is not known. ".to_owned();
+    for key in suspects {
+        let what = if key.deactivated { "deactivated" } else { "left as it is" };
+        text.push_str(&format!("{} may be it and was {what}; ", key.access_key_id));
+    }
+    let user = suspects.first().map_or("NAME", |key| key.resource.as_str());
+    text.push_str(&format!("if nobody misses it, delete it: iam-sorry keys delete {user} ACCESS_KEY_ID"));
+    text
 }
 
 impl Settling {
@@ -447,13 +592,32 @@ impl Settling {
 
     fn forget(&self, id: &str) {
         self.all().remove(id);
+        self.keys().remove(id);
     }
 
     fn forget_all_but(&self, open: &[Operation]) {
         self.all().retain(|id, _| open.iter().any(|operation| operation.new.id == *id));
     }
 
+    /// A worker made a key and can't write its id down: for the next claim, should this process live so long.
+    pub fn remember_key(&self, operation: &str, user: &UserName, key: &str) {
+        self.keys().insert(operation.to_owned(), (user.clone(), key.to_owned()));
+    }
+
+    fn remembered_key(&self, operation: &str) -> Option<(UserName, String)> {
+        self.keys().get(operation).cloned()
+    }
+
+    fn remembered_keys(&self) -> Vec<(String, UserName, String)> {
+        let keys = self.keys();
+        keys.iter().map(|(operation, (user, key))| (operation.clone(), user.clone(), key.clone())).collect()
+    }
+
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<String, (UserName, String)>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, Attempt>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,11 +16,22 @@ pub struct ActionSettings {
     /// How long the reconciler waits before it looks what became of a request whose answer nobody heard: until IAM shows
     /// what there is. 1 to 60.
     pub settle_seconds: u32,
+    /// How often the reconciler looks. Not in the file: tests look more often.
+    #[serde(skip)]
+    pub reconcile_every: Duration,
 }
+
+/// How often the reconciler looks.
+const RECONCILE_EVERY: Duration = Duration::from_secs(2);
 
 impl Default for ActionSettings {
     fn default() -> Self {
-        Self { key_in_use_minutes: 60, new_key_seconds: 60, settle_seconds: 10 }
+        Self {
+            key_in_use_minutes: 60,
+            new_key_seconds: 60,
+            settle_seconds: 10,
+            reconcile_every: RECONCILE_EVERY,
+        }
     }
 }
 

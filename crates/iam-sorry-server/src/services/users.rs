@@ -349,8 +349,10 @@ async fn make_user(run: &Running, way: &Way, plan: &Plan) -> Result<Done, Refusa
         Ok((notes, row)) => run.done(notes, Changes { user: Some(row), ..Changes::default() }).await,
         Err(error) => {
             let refusal = refused(&error);
-            if let Err(error) = run.note(&Note::TakingBack).await {
+            let what = format!("the user {name}, which was just made");
+            if let Err(error) = run.note_undoing(&Note::TakingBack, &what).await {
                 tracing::warn!(%error, operation = run.id, "note");
+                return Err(run.left_open("The user was made, but not finished"));
             }
             match take_back_user(way, &name, &run.id).await {
                 Ok(_) => Err(run.failed(refusal, Changes::default()).await),

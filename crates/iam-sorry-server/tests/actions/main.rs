@@ -11,6 +11,8 @@ mod idempotency;
 mod keys;
 mod killed;
 mod least_policy;
+mod load;
+mod reconciler;
 mod scene;
 mod secrets;
 mod users;

@@ -196,10 +196,7 @@ impl Scene {
             instance,
             other_instances,
         });
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let background = runtime.block_on(service.start()).unwrap();
-        Running { service, runtime: Some(runtime), background: Some(background) }
+        Running::of(service)
     }
 
     /// The service's clock from here on; AWS's stays.
@@ -231,8 +228,8 @@ impl Scene {
         policies.iter().map(|p| p["PolicyArn"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Every user in IAM is in the store and the other way round; every key is in a grant that is not deleted; no
-    /// operation is open.
+    /// Every user in IAM is in the store and the other way round; every key is in a grant that is not deleted, or is known to
+    /// be unaccounted for and inactive; no operation is open.
     pub fn assert_accounted_for(&self, running: &Running) {
         let open = running.run(running.service.store().open_operations()).unwrap();
         assert!(open.is_empty(), "open: {open:#?}");
@@ -252,11 +249,32 @@ impl Scene {
             .iter()
             .filter(|grant| grant.new.kind == "access-key" && !grant.deleted)
             .map(|grant| grant.new.access_key_id.clone())
+            .chain(self.unaccounted(running))
             .collect();
         let mut keys: Vec<_> = iam.into_iter().flat_map(|(_, keys)| keys).collect();
         live.sort();
         keys.sort();
         assert_eq!(live, keys, "grants that live, and keys that IAM has");
+    }
+}
+
+impl Scene {
+    /// The keys that the store has as unaccounted for; each is there, and inactive.
+    pub fn unaccounted(&self, running: &Running) -> Vec<String> {
+        let keys = running.run(running.service.store().unaccounted_keys()).unwrap();
+        for key in &keys {
+            let status = self.status_of(&key.resource, &key.access_key_id);
+            assert_eq!(status.as_deref(), Some("Inactive"), "{key:?}");
+        }
+        keys.into_iter().map(|key| key.access_key_id).collect()
+    }
+
+    /// `Active` or `Inactive`, as IAM says it.
+    pub fn status_of(&self, user: &str, key: &str) -> Option<String> {
+        let answer = self.account.call("iam", "list_access_keys", json!({"UserName": user}));
+        let keys = answer["AccessKeyMetadata"].as_array().unwrap();
+        let found = keys.iter().find(|listed| listed["AccessKeyId"] == key)?;
+        found["Status"].as_str().map(str::to_owned)
     }
 }
 
@@ -268,6 +286,14 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts it.
+    pub fn of(service: Service) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let background = runtime.block_on(service.start()).unwrap();
+        Self { service, runtime: Some(runtime), background: Some(background) }
+    }
+
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.as_ref().unwrap().block_on(work)
     }

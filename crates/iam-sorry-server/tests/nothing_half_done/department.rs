@@ -204,11 +204,24 @@ role = [{{ arn = "{}" }}]
                 .into_iter()
                 .filter(|grant| grant.new.kind == "access-key" && !grant.deleted)
                 .map(|grant| grant.new.access_key_id)
+                .chain(self.unaccounted(store))
                 .collect();
             assert_eq!(live, keys, "{what}: keys in the store, and in IAM");
             self.every_intent_has_one_outcome(store, what);
         });
         took
+    }
+
+    /// The keys that the store has as unaccounted for, each of them inactive.
+    pub fn unaccounted(&self, store: &Store) -> Vec<String> {
+        let keys = run(store.unaccounted_keys()).unwrap();
+        for key in &keys {
+            let listed = self.account.call("iam", "list_access_keys", json!({"UserName": key.resource}));
+            let listed = listed["AccessKeyMetadata"].as_array().unwrap();
+            let found = listed.iter().find(|listed| listed["AccessKeyId"] == *key.access_key_id);
+            assert_eq!(found.map(|key| &key["Status"]), Some(&json!("Inactive")), "{key:?}");
+        }
+        keys.into_iter().map(|key| key.access_key_id).collect()
     }
 
     fn every_intent_has_one_outcome(&self, store: &Store, what: &str) {

@@ -31,7 +31,7 @@ async fn a_crowd_on_two_stores_leaves_one_whole_chain(rig: &Rig) {
             for round in 0..5 {
                 let (new, intent) = operation(&format!("user-{number}-{round}"));
                 assert!(matches!(store.begin(new.clone(), intent).await.unwrap(), Begun::New));
-                store.note(&new.id, "{}".into()).await.unwrap();
+                store.note(&new.id, 0, "{}".into()).await.unwrap();
                 let mut end = finish(&new);
                 end.grants = vec![grant(&new.id, 1)];
                 store.finish(end).await.unwrap();

@@ -1,7 +1,9 @@
 //! Intent, notes, outcome; idempotency; one at a time on a resource; fencing.
 
+use std::time::Duration;
+
 use iam_sorry_core::audit::Phase;
-use iam_sorry_store::{Begun, ManagedUser, OperationState};
+use iam_sorry_store::{Begun, ManagedUser, OperationState, Store, UnaccountedKey};
 
 use crate::on_both;
 use crate::rig::{Rig, assert_fenced, event, finish, grant, identity, operation, page, whole_chain};
@@ -17,6 +19,11 @@ on_both! {
     a_refused_outcome_leaves_nothing,
     an_operation_that_was_taken_over_is_fenced,
     only_one_takes_over,
+    what_its_worker_finished_meanwhile_can_not_be_claimed,
+    a_reconciler_of_the_same_instance_fences_the_worker,
+    who_beats_again_is_not_robbed,
+    what_is_about_to_be_undone_is_in_the_trail,
+    unaccounted_keys_stay_until_they_are_accounted_for,
     hostile_text_is_kept_as_it_is,
 }
 
@@ -24,8 +31,8 @@ async fn an_operation_comes_back_as_it_was_begun(rig: &Rig) {
     let store = rig.open("one");
     let (new, intent) = operation("lab-anna");
     assert!(matches!(store.begin(new.clone(), intent.clone()).await.unwrap(), Begun::New));
-    store.note(&new.id, r#"{"key":"AKIA1"}"#.into()).await.unwrap();
-    store.note(&new.id, r#"{"key":"AKIA2"}"#.into()).await.unwrap();
+    store.note(&new.id, 0, r#"{"key":"AKIA1"}"#.into()).await.unwrap();
+    store.note(&new.id, 0, r#"{"key":"AKIA2"}"#.into()).await.unwrap();
 
     let read = store.operation(&new.id).await.unwrap().unwrap();
     assert_eq!(read.new.plan, new.plan);
@@ -147,7 +154,7 @@ async fn an_outcome_is_written_once(rig: &Rig) {
     let mut other = end;
     other.state = OperationState::Failed;
     assert_fenced(store.finish(other).await);
-    assert_fenced(store.note(&new.id, "{}".into()).await);
+    assert_fenced(store.note(&new.id, 0, "{}".into()).await);
     assert_eq!(whole_chain(&store).await.len(), 3);
 }
 
@@ -173,17 +180,20 @@ async fn an_operation_that_was_taken_over_is_fenced(rig: &Rig) {
         first.close().await;
     }
     let second = rig.open("second");
-    assert!(second.claim(&new.id, "first").await.unwrap());
+    let seen = second.operation(&new.id).await.unwrap().unwrap();
+    let claimed = second.claim(&seen, Duration::ZERO).await.unwrap().expect("claimed");
+    assert_eq!((claimed.instance.as_str(), claimed.epoch), ("second", 1));
     if rig.is_postgres() {
-        assert_fenced(first.note(&new.id, "{}".into()).await);
+        assert_fenced(first.note(&new.id, 0, "{}".into()).await);
         assert_fenced(first.finish(finish(&new)).await);
     }
     assert_eq!(second.operation(&new.id).await.unwrap().unwrap().instance, "second");
-    second.note(&new.id, r#"{"undone":true}"#.into()).await.unwrap();
+    second.note(&new.id, 1, r#"{"undone":true}"#.into()).await.unwrap();
     let mut end = finish(&new);
-    end.state = OperationState::Undone;
+    (end.state, end.epoch) = (OperationState::Undone, 1);
     second.finish(end).await.unwrap();
-    assert!(!second.claim(&new.id, "second").await.unwrap(), "what is closed can't be taken over");
+    let closed = second.claim(&claimed, Duration::ZERO).await.unwrap();
+    assert!(closed.is_none(), "what is closed can't be taken over");
     assert_eq!(whole_chain(&second).await.len(), 2);
 }
 
@@ -193,16 +203,129 @@ async fn only_one_takes_over(rig: &Rig) {
     store.begin(new.clone(), intent).await.unwrap();
     store.close().await;
     let instances = if rig.is_postgres() { 4 } else { 1 };
+    let store = rig.open("looking");
+    let seen = store.operation(&new.id).await.unwrap().unwrap();
+    store.close().await;
     let stores: Vec<_> = (0..instances).map(|number| rig.open(&format!("live-{number}"))).collect();
     let claims = (0..8).map(|number| {
-        let (store, id) = (stores[number % instances].clone(), new.id.clone());
-        tokio::spawn(async move { store.claim(&id, "dead").await.unwrap() })
+        let (store, seen) = (stores[number % instances].clone(), seen.clone());
+        tokio::spawn(async move { store.claim(&seen, Duration::ZERO).await.unwrap().is_some() })
     });
     let mut won = 0;
     for claim in claims.collect::<Vec<_>>() {
         won += usize::from(claim.await.unwrap());
     }
     assert_eq!(won, 1);
+}
+
+/// The list was made before, and nobody was found at work on it after.
+async fn what_its_worker_finished_meanwhile_can_not_be_claimed(rig: &Rig) {
+    let store = rig.open("one");
+    let (new, intent) = operation("lab-anna");
+    store.begin(new.clone(), intent).await.unwrap();
+    let seen = store.open_operations().await.unwrap().remove(0);
+    store.finish(finish(&new)).await.unwrap();
+    assert!(store.claim(&seen, Duration::ZERO).await.unwrap().is_none());
+    assert_eq!(store.operation(&new.id).await.unwrap().unwrap().epoch, 0);
+}
+
+async fn a_reconciler_of_the_same_instance_fences_the_worker(rig: &Rig) {
+    let store = rig.open("one");
+    let (new, intent) = operation("lab-anna");
+    store.begin(new.clone(), intent).await.unwrap();
+    let seen = store.open_operations().await.unwrap().remove(0);
+    store.note(&new.id, 0, r#"{"key":"AKIA1"}"#.into()).await.unwrap();
+    let claimed = store.claim(&seen, Duration::ZERO).await.unwrap().expect("claimed");
+    assert_eq!(claimed.notes, [r#"{"key":"AKIA1"}"#], "it is as it is now, not as it was listed");
+    assert_fenced(store.note(&new.id, 0, "{}".into()).await);
+    assert_fenced(store.finish(finish(&new)).await);
+    assert!(store.claim(&seen, Duration::ZERO).await.unwrap().is_none(), "what was seen is no longer so");
+    // Another attempt of the reconciler fences the one before.
+    let again = store.claim(&claimed, Duration::ZERO).await.unwrap().expect("claimed again");
+    assert_fenced(store.note(&new.id, claimed.epoch, "{}".into()).await);
+    store.note(&new.id, again.epoch, "{}".into()).await.unwrap();
+    let mut end = finish(&new);
+    end.epoch = again.epoch;
+    store.finish(end).await.unwrap();
+}
+
+/// An instance was silent, was seen to be dead, and beats before it is robbed.
+async fn who_beats_again_is_not_robbed(rig: &Rig) {
+    const SILENCE: Duration = Duration::from_millis(300);
+    let one = rig.open("one");
+    let (new, intent) = operation("lab-anna");
+    one.begin(new.clone(), intent).await.unwrap();
+    let two = Store::open_beside(&rig.settings, "two").unwrap();
+    while two.dead_instances(SILENCE).await.unwrap() != ["one"] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let seen = two.open_operations().await.unwrap().remove(0);
+    let long = Duration::from_secs(60);
+    assert!(one.beat().await.unwrap() >= SILENCE, "a beat tells how long the silence was");
+    assert!(two.claim(&seen, long).await.unwrap().is_none(), "it lives");
+    one.note(&new.id, 0, "{}".into()).await.unwrap();
+    while two.claim(&seen, SILENCE).await.unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_fenced(one.note(&new.id, 0, "{}".into()).await);
+}
+
+async fn what_is_about_to_be_undone_is_in_the_trail(rig: &Rig) {
+    let store = rig.open("one");
+    let (new, intent) = operation("lab-anna");
+    store.begin(new.clone(), intent.clone()).await.unwrap();
+    let mut undoing = intent;
+    undoing.phase = Phase::Event;
+    undoing.details.insert("undoing".into(), "access key AKIA1".into());
+    store.note_with_record(&new.id, 0, "{}".into(), undoing.clone()).await.unwrap();
+    assert_eq!(store.operation(&new.id).await.unwrap().unwrap().notes, ["{}"]);
+    store.finish(finish(&new)).await.unwrap();
+    assert_fenced(store.note_with_record(&new.id, 0, "{}".into(), undoing.clone()).await);
+    let chain = whole_chain(&store).await;
+    assert_eq!(chain.len(), 3, "a refused one leaves no record");
+    assert_eq!(chain[1].event().unwrap(), undoing);
+}
+
+async fn unaccounted_keys_stay_until_they_are_accounted_for(rig: &Rig) {
+    let store = rig.open("one");
+    let key = |id: &str, user: &str, operation: &str| UnaccountedKey {
+        access_key_id: id.into(),
+        resource: user.into(),
+        operation: operation.into(),
+        found_ms: 5,
+        deactivated: true,
+    };
+    let (new, intent) = operation("lab-anna");
+    store.begin(new.clone(), intent.clone()).await.unwrap();
+    let mut end = finish(&new);
+    end.unaccounted = vec![
+        key("AKIA1", "Lab-Anna", &new.id),
+        key("AKIA2", "lab-anna", &new.id),
+        key("AKIA3", "b", &new.id),
+    ];
+    store.finish(end.clone()).await.unwrap();
+    assert_eq!(store.unaccounted_keys().await.unwrap(), end.unaccounted);
+
+    // Deleted, on somebody's request.
+    let (new, intent) = operation("lab-anna");
+    store.begin(new.clone(), intent.clone()).await.unwrap();
+    let mut deleted = finish(&new);
+    deleted.deleted_keys = vec!["AKIA1".into()];
+    store.finish(deleted).await.unwrap();
+    assert_eq!(store.unaccounted_keys().await.unwrap(), end.unaccounted[1..]);
+    // Somebody's own.
+    let records = whole_chain(&store).await.len();
+    let found = event(Phase::Event, "", "unaccounted-key", "b");
+    assert!(store.account_for_key("AKIA3", found.clone()).await.unwrap());
+    assert!(!store.account_for_key("AKIA3", found).await.unwrap());
+    assert_eq!(whole_chain(&store).await.len(), records + 1);
+    // Its user is gone.
+    let (new, intent) = operation("lab-anna");
+    store.begin(new.clone(), intent).await.unwrap();
+    let mut gone = finish(&new);
+    gone.deleted_user = Some("LAB-anna".into());
+    store.finish(gone).await.unwrap();
+    assert!(store.unaccounted_keys().await.unwrap().is_empty());
 }
 
 async fn hostile_text_is_kept_as_it_is(rig: &Rig) {
@@ -213,7 +336,7 @@ async fn hostile_text_is_kept_as_it_is(rig: &Rig) {
         intent.person.name = text.into();
         intent.phase = Phase::Intent;
         store.begin(new.clone(), intent.clone()).await.unwrap();
-        store.note(&new.id, text.into()).await.unwrap();
+        store.note(&new.id, 0, text.into()).await.unwrap();
         let read = store.operation(&new.id).await.unwrap().unwrap();
         assert_eq!((read.new.plan.as_str(), read.notes[0].as_str()), (text, text));
         assert_eq!(read.event, intent);

@@ -114,6 +114,7 @@ pub fn finish(operation: &NewOperation) -> Finish {
     outcome.outcome = Some(Outcome::Success);
     Finish {
         operation: operation.id.clone(),
+        epoch: 0,
         state: OperationState::Done,
         result: r#"{"done":true}"#.into(),
         event: outcome,
@@ -121,6 +122,7 @@ pub fn finish(operation: &NewOperation) -> Finish {
         deleted_keys: Vec::new(),
         user: None,
         deleted_user: None,
+        unaccounted: Vec::new(),
     }
 }
 

@@ -60,8 +60,10 @@ fn an_instance_that_is_cut_off_is_fenced() {
             let _ = live.beat().await;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert!(live.claim(&new.id, "cut").await.unwrap());
+        let seen = live.operation(&new.id).await.unwrap().unwrap();
+        let claimed = live.claim(&seen, Duration::from_secs(1)).await.unwrap().expect("claimed");
         let mut undone = finish(&new);
+        undone.epoch = claimed.epoch;
         undone.state = OperationState::Undone;
 
         // The wire heals while the other is still at work on it.
@@ -70,7 +72,7 @@ fn an_instance_that_is_cut_off_is_fenced() {
         while cut.beat().await.is_err() {
             assert!(Instant::now() < deadline, "it comes back by itself");
         }
-        assert_fenced(cut.note(&new.id, "{}".into()).await);
+        assert_fenced(cut.note(&new.id, 0, "{}".into()).await);
         assert_fenced(cut.finish(finish(&new)).await);
         live.finish(undone).await.unwrap();
         assert_fenced(cut.finish(finish(&new)).await);

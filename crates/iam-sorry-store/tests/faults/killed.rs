@@ -130,7 +130,7 @@ fn victim(value: &str) {
                     intent.operation = Some(new.id.clone());
                     assert!(matches!(store.begin(new.clone(), intent).await.unwrap(), Begun::New));
                     say(format!("begun {}\n", new.id));
-                    store.note(&new.id, "{}".into()).await.unwrap();
+                    store.note(&new.id, 0, "{}".into()).await.unwrap();
                     let mut end = finish(&new);
                     end.grants = vec![grant("AKIA1", 1), grant("AKIA2", 2)];
                     store.finish(end).await.unwrap();

@@ -6,15 +6,15 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// A request or an answer: its first line, its headers, its body.
-pub(super) struct Message {
-    pub(super) first_line: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Message {
+    pub(crate) first_line: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Message {
     /// Reads one message. A body without a length ends with the connection, which only an answer may have.
-    pub(super) fn read(stream: &TcpStream, is_answer: bool) -> io::Result<Message> {
+    pub(crate) fn read(stream: &TcpStream, is_answer: bool) -> io::Result<Message> {
         let mut reader = BufReader::new(stream);
         let first_line = line(&mut reader)?;
         let mut message = Message { first_line, headers: Vec::new(), body: Vec::new() };
@@ -42,7 +42,7 @@ impl Message {
     }
 
     /// An answer of our own in the shape of the AWS query protocol.
-    pub(super) fn error(status: u16, code: &str, text: &str) -> Message {
+    pub(crate) fn error(status: u16, code: &str, text: &str) -> Message {
         let kind = if status < 500 { "Sender" } else { "Receiver" };
         let body = format!(
             "<ErrorResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><Error><Type>{kind}</Type>\
@@ -60,11 +60,11 @@ impl Message {
         message
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.remove(name);
         self.headers.push((name.to_owned(), value.to_owned()));
     }
@@ -74,12 +74,12 @@ impl Message {
     }
 
     /// Status of an answer.
-    pub(super) fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.first_line.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
     }
 
     /// The parameters of a query-protocol request, from the query string and from the form body, which goes first.
-    pub(super) fn parameters(&self) -> BTreeMap<String, String> {
+    pub(crate) fn parameters(&self) -> BTreeMap<String, String> {
         let body = String::from_utf8_lossy(&self.body);
         let query =
             self.first_line.split(' ').nth(1).and_then(|target| target.split_once('?')).map_or("", |p| p.1);
@@ -88,14 +88,14 @@ impl Message {
     }
 
     /// The text of the first XML element of that name.
-    pub(super) fn element(&self, name: &str) -> Option<String> {
+    pub(crate) fn element(&self, name: &str) -> Option<String> {
         let text = String::from_utf8_lossy(&self.body).into_owned();
         let rest = text.split_once(&format!("<{name}>"))?.1;
         Some(rest.split_once(&format!("</{name}>"))?.0.to_owned())
     }
 
     /// Changes the text of the first XML element of that name, where there is one.
-    pub(super) fn replace_element(&mut self, name: &str, new: &str) {
+    pub(crate) fn replace_element(&mut self, name: &str, new: &str) {
         let text = String::from_utf8_lossy(&self.body).into_owned();
         let Some((before, rest)) = text.split_once(&format!("<{name}>")) else { return };
         let Some((_, after)) = rest.split_once(&format!("</{name}>")) else { return };
@@ -105,7 +105,7 @@ impl Message {
     }
 
     /// Writes it; of the body only the first `limit` bytes.
-    pub(super) fn write(&self, mut stream: &TcpStream, limit: usize) -> io::Result<()> {
+    pub(crate) fn write(&self, mut stream: &TcpStream, limit: usize) -> io::Result<()> {
         let mut bytes = format!("{}\r\n", self.first_line).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -117,7 +117,7 @@ impl Message {
     }
 
     /// Sends a request and reads the answer.
-    pub(super) fn exchange(&self, address: &str) -> io::Result<Message> {
+    pub(crate) fn exchange(&self, address: &str) -> io::Result<Message> {
         let upstream = TcpStream::connect(address)?;
         upstream.set_read_timeout(Some(Duration::from_secs(60)))?;
         self.write(&upstream, usize::MAX)?;

@@ -5,7 +5,7 @@
 //! request.
 
 mod faults;
-mod http;
+pub(crate) mod http;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
