@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::group::Groups;
+
 /// How a person proved who they are. A new way of signing in is a new variant here and a new module in the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -38,7 +40,6 @@ impl fmt::Display for Method {
 /// A person who signed in. `issuer` and `subject` together are stable and never given to anybody else; `name` is what
 /// people read and may change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Identity {
     /// Who vouches: the name of the directory or provider in the configuration, such as `corp`.
     pub issuer: String,
@@ -46,8 +47,8 @@ pub struct Identity {
     pub subject: String,
     /// The login name, folded as the issuer compares names (`alice`).
     pub name: String,
-    /// Groups as the issuer names them, folded, sorted, nested ones included.
-    pub groups: Vec<String>,
+    /// Groups, nested ones included.
+    pub groups: Groups,
     /// How they signed in.
     pub method: Method,
 }

@@ -9,6 +9,8 @@ pub mod api;
 pub mod audit;
 pub mod aws_files;
 pub mod credentials;
+pub mod dn;
+pub mod group;
 pub mod identity;
 pub mod names;
 pub mod process_json;

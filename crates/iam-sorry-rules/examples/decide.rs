@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_rules::{Action, Guardrails, NamespaceSettings, Question, Resource, RuleSet, Settings};
@@ -51,7 +52,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         issuer: "corp".into(),
         subject: "6b3f2c1e-0000-4000-8000-000000000001".into(),
         name: "alice".into(),
-        groups: vec!["hpc-users".into(), format!("lab-{lab}"), "staff".into(), "students".into()],
+        groups: ["hpc-users", &format!("lab-{lab}"), "staff", "students"]
+            .map(|name| Group::named("corp", name))
+            .into_iter()
+            .collect(),
         method: Method::SshKey,
     };
     let resource = Resource::parse(Action::IssueCredentials, &format!("lab-{lab}-alice"))?;

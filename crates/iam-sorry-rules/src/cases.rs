@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use iam_sorry_core::dn;
+use iam_sorry_core::group::{Group, Groups};
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::timestamp::Timestamp;
 use serde::Deserialize;
@@ -49,6 +51,18 @@ impl fmt::Display for CaseResult {
     }
 }
 
+/// A group that is known as a rule names it: by DN, by `ISSUER/ID`, or by a name that it has alone.
+pub fn group_of(issuer: &str, text: &str) -> Group {
+    let bare = Group { id: None, dn: None, name: None, name_is_unique: false, issuer: issuer.to_owned() };
+    if let Some(dn) = dn::fold(text) {
+        return Group { dn: Some(dn), ..bare };
+    }
+    match text.split_once('/') {
+        Some((issuer, id)) => Group { issuer: fold(issuer), id: Some(fold(id)), ..bare },
+        None => Group { name: Some(fold(text)), name_is_unique: true, ..bare },
+    }
+}
+
 /// Runs the cases of a TOML file. Each is decided as the service would decide it, durations being cut.
 ///
 /// # Errors
@@ -85,8 +99,12 @@ struct Case {
     issuer: String,
     /// The login name where absent.
     subject: Option<String>,
+    /// Names, DNs or `ISSUER/ID`, as rules name them.
     #[serde(default)]
     groups: Vec<String>,
+    /// Names of groups of theirs that other groups have too.
+    #[serde(default)]
+    ambiguous_groups: Vec<String>,
     #[serde(default = "ssh_key")]
     method: Method,
     action: String,
@@ -135,6 +153,16 @@ impl Case {
         self.name.clone().unwrap_or_else(asked)
     }
 
+    fn groups(&self) -> Groups {
+        let certain = self.groups.iter().map(|text| group_of(&self.issuer, text));
+        let ambiguous = self.ambiguous_groups.iter().map(|name| Group {
+            id: None,
+            name_is_unique: false,
+            ..Group::named(&self.issuer, name)
+        });
+        certain.chain(ambiguous).collect()
+    }
+
     fn run(&self, rules: &RuleSet, number: usize) -> Result<CaseResult, String> {
         let action: Action = self.action.parse().map_err(|e: iam_sorry_core::names::InvalidName| e.0)?;
         let resource = Resource::parse(action, &self.resource).map_err(|e| e.0)?;
@@ -150,7 +178,7 @@ impl Case {
             issuer: self.issuer.clone(),
             subject: self.subject.clone().unwrap_or_else(|| self.person.clone()),
             name: fold(&self.person),
-            groups: self.groups.iter().map(|group| fold(group)).collect(),
+            groups: self.groups(),
             method: self.method,
         };
         let explanation = rules.explain(&Question {

@@ -99,19 +99,17 @@ pub(crate) fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
 #[error("{0}")]
 pub(crate) struct Untranslatable(pub(crate) String);
 
-/// The entity of the person; `owners` are the namespaces that they or their groups own.
-pub(crate) fn person<'a>(
+/// The entity of the person; `parents` are their groups, and the namespaces that they or their groups own.
+pub(crate) fn person(
     words: &Vocabulary,
     identity: &Identity,
-    owners: impl Iterator<Item = &'a EntityUid>,
+    parents: HashSet<EntityUid>,
 ) -> Result<Entity, Untranslatable> {
     let attributes = HashMap::from([
         ("issuer".to_owned(), Value::new_string(identity.issuer.clone())),
         ("subject".to_owned(), Value::new_string(identity.subject.clone())),
         ("name".to_owned(), Value::new_string(fold(&identity.name))),
     ]);
-    let groups = identity.groups.iter().map(|group| uid(&words.group, &fold(group)));
-    let parents = groups.chain(owners.cloned()).collect();
     entity(uid(&words.person, &identity.id()), attributes, parents)
 }
 

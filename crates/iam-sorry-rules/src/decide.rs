@@ -1,19 +1,24 @@
 //! A loaded set of rules, and how it decides.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use cedar_policy::{Authorizer, Effect, Entities, EntityUid, PolicySet, Request};
+use cedar_policy::{Authorizer, Context, Effect, Entities, Entity, EntityUid, PolicySet, Request};
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::Identity;
 use iam_sorry_core::names::UserName;
 
 use crate::cedar::{self, Untranslatable, Vocabulary, uid};
 use crate::decision::{Decision, Explanation, Reason, ReasonKind};
+use crate::groups::{NamedGroups, ambiguous_group};
 use crate::guardrails::{self, ProtectedSet, guardrail};
 use crate::load::{self, RuleProblem};
 use crate::names::{fold, fold_namespace, fold_user};
 use crate::question::{Action, Question, Resource, SHORTEST_SECONDS};
 use crate::settings::{NamespaceSettings, Owner, Settings};
 use crate::slices::Slices;
+
+/// Each ambiguous name doubles the work of a decision; nobody has more of them, but by an attack.
+const MOST_AMBIGUOUS: usize = 4;
 
 /// Rules that were parsed, validated and sliced, with the namespaces and guardrails they work on. Immutable: a changed
 /// file makes a new one.
@@ -27,6 +32,7 @@ pub struct RuleSet {
     namespaces: HashMap<String, usize>,
     /// What each owner owns, as the entities that stand for owning it.
     owned: HashMap<Owner, Vec<EntityUid>>,
+    pub(crate) named: NamedGroups,
     pub(crate) protected: ProtectedSet,
     warnings: Vec<RuleProblem>,
     authorizer: Authorizer,
@@ -43,6 +49,8 @@ pub(crate) struct Rule {
     pub(crate) numbers: Vec<i64>,
     /// It adds, subtracts or multiplies, so that its answer can change elsewhere too.
     pub(crate) calculates: bool,
+    /// The groups that it names, folded.
+    pub(crate) groups: Vec<String>,
 }
 
 /// A question in Cedar's terms, to be asked for one or more durations.
@@ -50,8 +58,12 @@ pub(crate) struct Prepared<'a> {
     principal: EntityUid,
     action: EntityUid,
     resource: EntityUid,
-    entities: Entities,
+    /// The entities, once for each way in which the ambiguous names of the person's groups could be meant; for nearly
+    /// everybody once. Only what is allowed by all of them is allowed.
+    meanings: Vec<Entities>,
     slices: Vec<&'a PolicySet>,
+    /// The groups whose ambiguous names matter.
+    ambiguous: Vec<&'a Group>,
 }
 
 /// Which rules were satisfied, by their place in the list.
@@ -86,6 +98,7 @@ impl RuleSet {
             namespaces.insert(name, place);
         }
         Ok(Self {
+            named: NamedGroups::new(&loaded.rules, &settings, words),
             protected: ProtectedSet::new(&settings),
             settings,
             words,
@@ -146,9 +159,10 @@ impl RuleSet {
 
     /// The namespaces that the person, or one of their groups, owns.
     pub fn namespaces_of(&self, identity: &Identity) -> Vec<&NamespaceSettings> {
-        let owned: Vec<_> = self.owns(identity).collect();
+        let mut owned = self.owned_by_person(identity);
+        identity.groups.iter().for_each(|group| self.owned_by_group(group, &mut owned));
         let is_owned =
-            |n: &&NamespaceSettings| owned.contains(&&uid(&self.words.owners, &n.name.to_ascii_lowercase()));
+            |n: &&NamespaceSettings| owned.contains(&uid(&self.words.owners, &n.name.to_ascii_lowercase()));
         self.settings.namespaces.iter().filter(is_owned).collect()
     }
 
@@ -208,9 +222,8 @@ impl RuleSet {
     }
 
     /// Puts a question into Cedar's terms.
-    pub(crate) fn prepare(&self, question: &Question<'_>) -> Result<Prepared<'_>, Untranslatable> {
+    pub(crate) fn prepare<'a>(&'a self, question: &Question<'a>) -> Result<Prepared<'a>, Untranslatable> {
         let words = self.words;
-        let person = cedar::person(words, question.identity, self.owns(question.identity))?;
         let action =
             words.action(question.action).ok_or_else(|| Untranslatable("unknown action".to_owned()))?;
         let mut all = vec![action.clone()];
@@ -225,19 +238,64 @@ impl RuleSet {
             }
             Resource::Namespace(name) => cedar::namespace(words, &name.to_ascii_lowercase())?,
             Resource::Role(arn) => cedar::role(words, arn)?,
-            Resource::Audit => cedar_policy::Entity::with_uid(uid(&words.audit, "all")),
-            Resource::Sessions => cedar_policy::Entity::with_uid(uid(&words.sessions, "all")),
+            Resource::Audit => Entity::with_uid(uid(&words.audit, "all")),
+            Resource::Sessions => Entity::with_uid(uid(&words.sessions, "all")),
         };
-        let (principal, action, resource_uid) = (person.uid(), action.uid(), resource.uid());
-        all.extend([person, resource]);
-        let entities = cedar::entities(all)?;
+        let (action, resource_uid) = (action.uid(), resource.uid());
+        all.push(resource);
+        let (mut people, ambiguous) = self.people(question.identity)?;
+        let last = people.pop().ok_or_else(|| Untranslatable("nobody".to_owned()))?;
+        let principal = last.uid();
+        let mut meanings = Vec::with_capacity(people.len() + 1);
+        for person in people {
+            meanings.push(cedar::entities(all.iter().cloned().chain([person]).collect())?);
+        }
+        all.push(last);
+        meanings.push(cedar::entities(all)?);
         let slices = {
-            let above = |uid| entities.ancestors(uid).into_iter().flatten();
+            // In the last meaning the person is in every group that they are in by any other.
+            let entities = meanings.last().into_iter();
+            let above = |uid| entities.clone().flat_map(move |e| e.ancestors(uid)).flatten();
             let principals: Vec<&EntityUid> = above(&principal).chain([&principal]).collect();
             let resources: Vec<&EntityUid> = above(&resource_uid).chain([&resource_uid]).collect();
             self.slices.that_can_apply(question.action, &principals, &resources)
         };
-        Ok(Prepared { principal, action, resource: resource_uid, entities, slices })
+        Ok(Prepared { principal, action, resource: resource_uid, meanings, slices, ambiguous })
+    }
+
+    /// The person as an entity, once for each subset of their groups' ambiguous names, from none of them to all of them.
+    fn people<'a>(&self, identity: &'a Identity) -> Result<(Vec<Entity>, Vec<&'a Group>), Untranslatable> {
+        let mut certain: HashSet<EntityUid> = self.owned_by_person(identity);
+        let mut ambiguous: BTreeMap<String, Vec<&Group>> = BTreeMap::new();
+        for group in identity.groups.iter() {
+            certain.extend(self.named.of(group).cloned());
+            self.owned_by_group(group, &mut certain);
+            if let Some(name) = group.ambiguous_name().map(fold)
+                && self.named.has(&name)
+            {
+                ambiguous.entry(name).or_default().push(group);
+            }
+        }
+        if ambiguous.len() > MOST_AMBIGUOUS {
+            let names: Vec<_> = ambiguous.into_keys().collect();
+            return Err(Untranslatable(format!(
+                "too many of the person's groups have a name that other groups have too ({}): name them by DN",
+                names.join(", ")
+            )));
+        }
+        let mut people = Vec::with_capacity(1 << ambiguous.len());
+        for subset in 0..1_usize << ambiguous.len() {
+            let mut parents = certain.clone();
+            for (place, name) in ambiguous.keys().enumerate() {
+                if subset & (1 << place) != 0 {
+                    parents.extend(self.named.get(name).cloned());
+                    parents
+                        .extend(self.owned.get(&Owner::Group(name.clone())).into_iter().flatten().cloned());
+                }
+            }
+            people.push(cedar::person(self.words, identity, parents)?);
+        }
+        Ok((people, ambiguous.into_values().flatten().collect()))
     }
 
     /// Asks the rules alone, for this duration.
@@ -247,7 +305,21 @@ impl RuleSet {
         question: &Question<'_>,
         seconds: u32,
     ) -> Result<Decision, Untranslatable> {
-        let outcome = self.evaluate(prepared, question, seconds)?;
+        let context = cedar::context(question, seconds)?;
+        let mut decisions = Vec::with_capacity(prepared.meanings.len());
+        for entities in &prepared.meanings {
+            decisions.push(self.decided(question, &self.evaluate(prepared, context.clone(), entities)?));
+        }
+        let refused = decisions.iter().position(|decision| !decision.allowed);
+        let depends = refused.is_some() && decisions.iter().any(|decision| decision.allowed);
+        let mut decision = decisions.swap_remove(refused.unwrap_or(0));
+        if depends {
+            decision.reasons.extend(prepared.ambiguous.iter().map(|group| ambiguous_group(group)));
+        }
+        Ok(decision)
+    }
+
+    fn decided(&self, question: &Question<'_>, outcome: &Outcome) -> Decision {
         let told = |kind, ids: &[usize]| -> Vec<Reason> {
             ids.iter().filter_map(|id| self.rules.get(*id)).map(|rule| rule.reason(kind)).collect()
         };
@@ -258,31 +330,31 @@ impl RuleSet {
             Some(Reason { text: why.clone(), ..reason })
         }));
         if !reasons.is_empty() {
-            return Ok(Decision { allowed: false, reasons });
+            return Decision { allowed: false, reasons };
         }
         if outcome.permits.is_empty() {
-            return Ok(Decision { allowed: false, reasons: vec![no_rule(question)] });
+            return Decision { allowed: false, reasons: vec![no_rule(question)] };
         }
-        Ok(Decision { allowed: true, reasons: told(ReasonKind::Permit, &outcome.permits) })
+        Decision { allowed: true, reasons: told(ReasonKind::Permit, &outcome.permits) }
     }
 
     fn evaluate(
         &self,
         prepared: &Prepared<'_>,
-        question: &Question<'_>,
-        seconds: u32,
+        context: Context,
+        entities: &Entities,
     ) -> Result<Outcome, Untranslatable> {
         let request = Request::new(
             prepared.principal.clone(),
             prepared.action.clone(),
             prepared.resource.clone(),
-            cedar::context(question, seconds)?,
+            context,
             None,
         )
         .map_err(|e| Untranslatable(e.to_string()))?;
         let mut outcome = Outcome::default();
         for slice in &prepared.slices {
-            let response = self.authorizer.is_authorized(&request, slice, &prepared.entities);
+            let response = self.authorizer.is_authorized(&request, slice, entities);
             for id in response.diagnostics().reason() {
                 let Some((id, rule)) = self.rule(id) else { continue };
                 match rule.effect {
@@ -313,11 +385,18 @@ impl RuleSet {
         policies.filter_map(|policy| self.rule(policy.id())).map(|(_, rule)| rule)
     }
 
-    /// The entities that stand for owning a namespace, of all that the person or one of their groups owns.
-    fn owns(&self, identity: &Identity) -> impl Iterator<Item = &EntityUid> {
-        let people = [Owner::Name(fold(&identity.name)), Owner::Person(identity.id())];
-        let groups = identity.groups.iter().map(|group| Owner::Group(fold(group)));
-        people.into_iter().chain(groups).filter_map(|owner| self.owned.get(&owner)).flatten()
+    /// The entities that stand for owning a namespace, of all that the person owns by themselves.
+    fn owned_by_person(&self, identity: &Identity) -> HashSet<EntityUid> {
+        let person = [Owner::Name(fold(&identity.name)), Owner::Person(identity.id())];
+        person.iter().filter_map(|owner| self.owned.get(owner)).flatten().cloned().collect()
+    }
+
+    /// Adds the same for a group, under what is certainly the group's.
+    fn owned_by_group(&self, group: &Group, owned: &mut HashSet<EntityUid>) {
+        for uid in self.named.of(group) {
+            let owner = Owner::Group(uid.id().unescaped().to_owned());
+            owned.extend(self.owned.get(&owner).into_iter().flatten().cloned());
+        }
     }
 }
 

@@ -51,6 +51,8 @@ pub enum ReasonKind {
     Error,
     /// It is allowed, but for a shorter time than was asked for.
     Cut,
+    /// A group's name that several groups have counted against the person.
+    AmbiguousGroup,
 }
 
 /// One rule or guardrail that decided. [`fmt::Display`] gives the sentence.
@@ -71,7 +73,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, rule, file, text } = self;
         match kind {
-            ReasonKind::NoRule | ReasonKind::Cut => return f.write_str(text),
+            ReasonKind::NoRule | ReasonKind::Cut | ReasonKind::AmbiguousGroup => return f.write_str(text),
             ReasonKind::Guardrail => return write!(f, "guardrail {rule}: {text}"),
             // A rule without an @id is called FILE:LINE, which says the file already.
             _ if rule.starts_with(file.as_str()) => write!(f, "the rule at {rule}")?,

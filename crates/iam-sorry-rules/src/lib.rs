@@ -9,6 +9,7 @@ mod cases;
 mod cedar;
 mod decide;
 mod decision;
+mod groups;
 mod guardrails;
 mod limits;
 mod literals;
@@ -19,11 +20,12 @@ mod question;
 mod settings;
 mod slices;
 
-pub use cases::{CaseProblem, CaseResult, run_cases};
+pub use cases::{CaseProblem, CaseResult, group_of, run_cases};
 pub use decide::RuleSet;
 pub use decision::{Decision, Explanation, Reason, ReasonKind};
+pub use groups::NamedGroup;
 pub use load::RuleProblem;
-pub use names::{fold, fold_user};
+pub use names::{fold, fold_group, fold_user};
 pub use question::{Action, Question, Resource, SHORTEST_SECONDS};
 pub use settings::{Guardrails, NamespaceSettings, RoleSettings, Settings};
 

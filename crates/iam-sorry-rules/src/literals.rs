@@ -7,7 +7,7 @@ use cedar_policy::{EntityUid, Policy};
 use serde_json::Value;
 
 use crate::cedar::{Vocabulary, uid};
-use crate::names::{fold, fold_namespace};
+use crate::names::{fold, fold_group, fold_namespace};
 use crate::settings::{NamespaceSettings, Settings};
 
 /// What was found in one rule.
@@ -20,12 +20,17 @@ pub(crate) struct Found {
     pub(crate) numbers: Vec<i64>,
     /// Whether it adds, subtracts or multiplies.
     pub(crate) calculates: bool,
+    /// The groups that it names, folded.
+    pub(crate) groups: Vec<String>,
 }
 
 pub(crate) fn check(policy: &Policy, settings: &Settings, words: &Vocabulary) -> Found {
     let mut problems = Vec::new();
-    let mut folded = BTreeMap::new();
+    let (mut folded, mut groups) = (BTreeMap::new(), Vec::new());
     for literal in policy.entity_literals() {
+        if literal.type_name() == &words.group {
+            groups.push(fold_group(literal.id().unescaped()));
+        }
         match fold_literal(&literal, settings, words) {
             Ok(Some(new)) if new != literal => {
                 folded.insert(literal, new);
@@ -59,7 +64,7 @@ pub(crate) fn check(policy: &Policy, settings: &Settings, words: &Vocabulary) ->
             )
         })
         .collect();
-    Found { folded, problems, warnings, numbers: texts.numbers, calculates: texts.calculates }
+    Found { folded, problems, warnings, numbers: texts.numbers, calculates: texts.calculates, groups }
 }
 
 /// The literal as names are compared, or why it can't mean anything. None for types whose ids are exact.
@@ -74,7 +79,7 @@ fn fold_literal(
         settings.namespaces.iter().any(is_it)
     };
     if kind == &words.group {
-        let folded = fold(id);
+        let folded = fold_group(id);
         return if folded.is_empty() {
             Err("a group without a name".to_owned())
         } else {

@@ -124,7 +124,12 @@ pub(crate) fn load(
             Ok(policy) => policies.push(policy),
             Err(problem) => problems.push(here(&problem)),
         }
-        rules.push(Rule { numbers: found.numbers, calculates: found.calculates, ..rule });
+        rules.push(Rule {
+            numbers: found.numbers,
+            calculates: found.calculates,
+            groups: found.groups,
+            ..rule
+        });
     }
     if problems.is_empty() { Ok(Loaded { policies, rules, warnings }) } else { Err(problems) }
 }
@@ -232,5 +237,5 @@ fn describe(one: &Placed<'_>, names: &mut HashSet<String>, problems: &mut Vec<Ru
         problem(format!("@reason must be at most {LONGEST_REASON} printable characters"), "");
     }
     let (effect, file) = (policy.effect(), short.to_owned());
-    Rule { name, file, reason, effect, numbers: Vec::new(), calculates: false }
+    Rule { name, file, reason, effect, numbers: Vec::new(), calculates: false, groups: Vec::new() }
 }

@@ -3,19 +3,18 @@
 //! IAM names are unique without regard to case, directories ignore case and spaces around names: two spellings of one
 //! name must never get two answers (CVE-2025-5999, CVE-2025-6004, CVE-2025-6013, CVE-2025-64761).
 
+use iam_sorry_core::dn;
 use iam_sorry_core::names::{InvalidName, UserName};
 
 /// A group's or person's name as it is compared: lower case, spaces at the ends dropped, inner ones made one (as LDAP's
 /// caseIgnoreMatch prepares strings, RFC 4518 section 2.6).
 pub fn fold(text: &str) -> String {
-    let mut folded = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !folded.is_empty() {
-            folded.push(' ');
-        }
-        folded.extend(word.chars().flat_map(char::to_lowercase));
-    }
-    folded
+    dn::fold_text(text)
+}
+
+/// A group as rules and owners name it, by its name, its DN or `ISSUER/ID`, as it is compared.
+pub fn fold_group(text: &str) -> String {
+    dn::fold(text).unwrap_or_else(|| fold(text))
 }
 
 /// An IAM user's name that is safe to put into policies, paths and tags, folded. IAM itself would take more: `*` and `?`

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use iam_sorry_core::names::{CallerArn, Principal};
 
-use crate::names::{check_path, fold, fold_namespace};
+use crate::names::{check_path, fold, fold_group, fold_namespace};
 
 /// The longest session of an IAM user, seconds: 36 hours (STS API reference, GetSessionToken).
 const LONGEST_USER_SECONDS: u32 = 129_600;
@@ -31,7 +31,8 @@ pub struct NamespaceSettings {
     /// The IAM path of the users that are made in it; `/iam-sorry/NAME/` where absent.
     #[serde(default)]
     pub path: Option<String>,
-    /// `group:NAME`, `person:NAME` (the login name) or `person:ISSUER/SUBJECT`. Owning alone allows nothing: rules say what
+    /// `group:DN`, `group:ISSUER/ID`, `group:NAME` (while no other group has that name), `person:NAME` (the login name) or
+    /// `person:ISSUER/SUBJECT`. Owning alone allows nothing: rules say what
     /// owners may do (`principal in resource.owners`).
     #[serde(default)]
     pub owners: Vec<String>,
@@ -138,8 +139,8 @@ impl Settings {
             for owner in &namespace.owners {
                 if Owner::parse(owner).is_none() {
                     problems.push(format!(
-                        "[[namespace]] {:?}: {owner:?} is no owner\nWrite \"group:NAME\", \"person:LOGIN-NAME\" or \
-                         \"person:ISSUER/SUBJECT\".",
+                        "[[namespace]] {:?}: {owner:?} is no owner\nWrite \"group:DN\", \"group:NAME\", \"person:LOGIN-NAME\" \
+                         or \"person:ISSUER/SUBJECT\".",
                         namespace.name
                     ));
                 }
@@ -202,6 +203,7 @@ impl Guardrails {
 /// An owner of a namespace, folded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
+    /// By name, DN or `issuer/id`.
     Group(String),
     /// By login name.
     Name(String),
@@ -215,7 +217,7 @@ impl Owner {
         let folded = fold(name);
         match kind.trim() {
             _ if folded.is_empty() => None,
-            "group" => Some(Self::Group(folded)),
+            "group" => Some(Self::Group(fold_group(name))),
             "person" if name.contains('/') => Some(Self::Person(name.trim().to_owned())),
             "person" => Some(Self::Name(folded)),
             _ => None,

@@ -33,7 +33,7 @@ fn decide(rules: &RuleSet, action: Action) -> Decision {
         issuer: "corp".into(),
         subject: "1".into(),
         name: "alice".into(),
-        groups: vec![],
+        groups: Default::default(),
         method: Method::SshKey,
     };
     rules.decide(&Question {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_store::{
     AuditFilter, Finish, NewGrant, NewOperation, OperationState, PageRequest, Settings, Store, StoreError,
@@ -149,7 +150,7 @@ fn event(number: u64, phase: Phase) -> Event {
         issuer: "corp".into(),
         subject: format!("6b3f2c1e-0000-4000-8000-{:012}", number % 200),
         name: format!("person-{}", number % 200),
-        groups: vec!["staff".into(), "lab-x".into(), "hpc-users".into()],
+        groups: ["staff", "lab-x", "hpc-users"].map(|name| Group::named("corp", name)).into_iter().collect(),
         method: Method::SshKey,
     };
     Event {

@@ -90,17 +90,35 @@ impl Store {
     }
 
     /// The person of a session as they are known now: their groups or their name have changed. The person stays the same.
+    /// False: the session has ended, or its person is no longer known as in `before`.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn set_session_identity(&self, id: &str, identity: &Identity) -> Result<(), StoreError> {
-        let (id, person, identity) = (id.to_owned(), identity.id(), json(identity)?);
+    pub async fn set_session_identity(
+        &self,
+        id: &str,
+        before: &Identity,
+        identity: &Identity,
+    ) -> Result<bool, StoreError> {
+        let (id, person, before, new) = (id.to_owned(), identity.id(), before.clone(), json(identity)?);
         self.write(move |tx| {
-            tx.execute(
-                "UPDATE sessions SET identity = ?1 WHERE id = ?2 AND person = ?3",
-                params![&identity, &id, &person],
+            let rows = tx.connection.query(
+                "SELECT identity FROM sessions WHERE id = ?1 AND person = ?2",
+                params![&id, &person],
             )?;
-            Ok(())
+            let Some(kept) = rows.into_iter().next().map(|mut row| row.text(0)).transpose()? else {
+                return Ok(false);
+            };
+            // Compared as it is meant, since versions before wrote it otherwise.
+            if from_json::<Identity>(&kept)? != before {
+                return Ok(false);
+            }
+            // And written only over what was read: another instance may write in between.
+            let written = tx.execute(
+                "UPDATE sessions SET identity = ?1 WHERE id = ?2 AND person = ?3 AND identity = ?4",
+                params![&new, &id, &person, &kept],
+            )?;
+            Ok(written > 0)
         })
         .await
     }

@@ -79,6 +79,42 @@ pub struct LdapLogin {
     pub password: SecretString,
 }
 
+/// Somebody who signed in, as people and programs read it. `issuer` and `subject` together are stable and never given to
+/// anybody else; `name` is what people read and may change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Identity))]
+pub struct PersonInfo {
+    /// Who vouches: the name of the directory or provider in the configuration, such as `corp`.
+    pub issuer: String,
+    /// The issuer's stable name for the person: an LDAP entryUUID or objectGUID, an OIDC `sub`.
+    pub subject: String,
+    /// The login name, folded as the issuer compares names (`alice`).
+    pub name: String,
+    /// Groups, nested ones included, sorted: by name, or by DN if the name is not one group's alone.
+    pub groups: Vec<String>,
+    /// How they signed in.
+    pub method: Method,
+}
+
+impl PersonInfo {
+    /// `issuer/subject`: the person's key in rules, store and audit.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.issuer, self.subject)
+    }
+}
+
+impl From<&Identity> for PersonInfo {
+    fn from(identity: &Identity) -> Self {
+        Self {
+            issuer: identity.issuer.clone(),
+            subject: identity.subject.clone(),
+            name: identity.name.clone(),
+            groups: identity.groups.labels(),
+            method: identity.method,
+        }
+    }
+}
+
 /// The answer to every sign-in that was accepted.
 #[derive(Clone, Debug, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -91,7 +127,7 @@ pub struct SignedIn {
     /// How long it may lie idle, seconds.
     pub idle_seconds: u32,
     /// Who signed in.
-    pub identity: Identity,
+    pub identity: PersonInfo,
 }
 
 /// `GET /me`.
@@ -99,7 +135,7 @@ pub struct SignedIn {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Me {
     /// Who is signed in.
-    pub identity: Identity,
+    pub identity: PersonInfo,
     /// The session in use.
     pub session: SessionInfo,
     /// The namespaces that the person, or one of their groups, owns.

@@ -109,7 +109,8 @@ impl IssuedCredentials {
 mod tests {
     use super::*;
     use crate::api::Done;
-    use crate::identity::{Identity, Method};
+    use crate::api::PersonInfo;
+    use crate::identity::Method;
 
     const ODD: &str = "a\"b\\c\n\u{1f}é\u{1F600}/+=";
 
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let identity = Identity {
+        let identity = PersonInfo {
             issuer: "corp".into(),
             subject: "7".into(),
             name: ODD.into(),

@@ -83,7 +83,7 @@ pub struct Person {
     pub id: String,
     /// The login name, or the name that was tried.
     pub name: String,
-    /// Groups at that time.
+    /// Groups at that time: by name, or by DN if the name was not one group's alone.
     pub groups: Vec<String>,
     /// How they signed in.
     pub method: Option<Method>,
@@ -94,7 +94,7 @@ impl From<&Identity> for Person {
         Self {
             id: identity.id(),
             name: identity.name.clone(),
-            groups: identity.groups.clone(),
+            groups: identity.groups.labels(),
             method: Some(identity.method),
         }
     }

@@ -5,6 +5,7 @@
 mod cases;
 mod decisions;
 mod documented;
+mod groups;
 mod guardrails;
 mod loading;
 mod properties;

@@ -273,11 +273,11 @@ fn by_cedar(whole: &PolicySet, asked: &Question<'_>) -> bool {
     let uid = |kind: &str, id: &str| -> EntityUid { format!("IamSorry::{kind}::{id:?}").parse().unwrap() };
     let text = |s: &str| Value::new_string(s.to_owned());
     let who = asked.identity;
-    let mut parents: Vec<_> = who.groups.iter().map(|g| uid("Group", g)).collect();
+    let mut parents: Vec<_> = who.groups.labels().iter().map(|g| uid("Group", g)).collect();
     let owns = |namespace: &str| match namespace {
-        "dirk" => who.groups.iter().any(|g| g == "lab-dirk") || who.name == "erin",
+        "dirk" => who.groups.labels().iter().any(|g| g == "lab-dirk") || who.name == "erin",
         "dirk-vault" => who.id() == "corp/7",
-        _ => who.groups.iter().any(|g| g == "teachers"),
+        _ => who.groups.labels().iter().any(|g| g == "teachers"),
     };
     parents.extend(["dirk", "dirk-vault", "class"].into_iter().filter(|n| owns(n)).map(|n| uid("Owners", n)));
     let attributes = [("issuer", text("corp")), ("subject", text(&who.subject)), ("name", text(&who.name))];

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
@@ -56,7 +57,7 @@ pub fn person(name: &str, groups: &[&str]) -> Identity {
         issuer: "corp".to_owned(),
         subject: name.len().to_string(),
         name: name.to_owned(),
-        groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+        groups: groups.iter().map(|g| Group::named("corp", g)).collect(),
         method: Method::SshKey,
     }
 }

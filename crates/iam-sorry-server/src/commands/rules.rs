@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, CaseResult, Question, Resource, RuleProblem, RuleSet, fold, run_cases};
+use iam_sorry_rules::{
+    Action, CaseResult, Question, Resource, RuleProblem, RuleSet, fold, group_of, run_cases,
+};
 
 use super::{ConfigFile, Failure, notice, print};
 use crate::services::Clock;
@@ -64,8 +66,8 @@ struct Explain {
     /// The login name of who asks
     #[arg(long, value_name = "NAME")]
     person: String,
-    /// A group of theirs; can be repeated
-    #[arg(long = "group", value_name = "NAME")]
+    /// A group of theirs, by name, DN or ISSUER/ID; can be repeated
+    #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
     /// Who vouches for them, as the configuration calls it
     #[arg(long, value_name = "NAME", default_value = "test")]
@@ -148,7 +150,7 @@ fn explain_one(explain: &Explain) -> Result<(), Failure> {
         issuer: explain.issuer.clone(),
         subject: explain.subject.clone().unwrap_or_else(|| explain.person.clone()),
         name: fold(&explain.person),
-        groups: explain.groups.iter().map(|group| fold(group)).collect(),
+        groups: explain.groups.iter().map(|group| group_of(&explain.issuer, group)).collect(),
         method: explain.method,
     };
     let told = rules.explain(&Question {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -46,7 +47,7 @@ impl DevLink {
             return Err(refused);
         }
         *waiting = None;
-        Ok(super::identity("dev", "admin", "admin", vec!["admins".to_owned()], Method::DevLink))
+        Ok(super::identity("dev", "admin", "admin", [Group::named("dev", "admins")], Method::DevLink))
     }
 }
 
@@ -69,7 +70,10 @@ mod tests {
         assert!(link.redeem(&secret, "192.0.2.1".parse().unwrap(), 1).is_err());
         assert!(link.redeem(&secret, here, LASTS_MS).is_err());
         let identity = link.redeem(&secret, "::1".parse().unwrap(), LASTS_MS - 1).unwrap();
-        assert_eq!((identity.id().as_str(), identity.groups), ("dev/admin", vec!["admins".to_owned()]));
+        assert_eq!(
+            (identity.id().as_str(), identity.groups.labels()),
+            ("dev/admin", vec!["admins".to_owned()])
+        );
         assert!(link.redeem(&secret, here, 1).is_err(), "a second time");
     }
 }

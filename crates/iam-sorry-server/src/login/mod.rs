@@ -17,11 +17,13 @@
 pub mod dev;
 pub mod ldap;
 pub mod limits;
+pub(crate) mod singleflight;
 pub mod ssh;
 pub mod ssh_file;
 
 use std::sync::Arc;
 
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use serde::Deserialize;
 
@@ -173,15 +175,19 @@ pub enum Why {
     TooOften,
 }
 
-/// Puts an identity together; groups sorted, each once.
+/// Puts an identity together.
 pub(crate) fn identity(
     issuer: &str,
     subject: &str,
     name: &str,
-    mut groups: Vec<String>,
+    groups: impl IntoIterator<Item = Group>,
     method: Method,
 ) -> Identity {
-    groups.sort();
-    groups.dedup();
-    Identity { issuer: issuer.to_owned(), subject: subject.to_owned(), name: name.to_owned(), groups, method }
+    Identity {
+        issuer: issuer.to_owned(),
+        subject: subject.to_owned(),
+        name: name.to_owned(),
+        groups: groups.into_iter().collect(),
+        method,
+    }
 }

@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::ssh::{KeyId, PublicKey};
 use serde::Deserialize;
@@ -135,7 +136,8 @@ impl People {
                     return Err(format!("the key {} is there twice", key.key_id()));
                 }
             }
-            let groups = entry.groups.iter().map(|group| word(group)).collect::<Result<_, _>>()?;
+            let groups = entry.groups.iter().map(|group| word(group)).collect::<Result<Vec<_>, _>>()?;
+            let groups = groups.iter().map(|group| Group::named(ISSUER, group));
             let identity = super::identity(ISSUER, &subject, &name, groups, Method::SshKey);
             people.by_subject.insert(subject, identity);
         }
@@ -196,7 +198,7 @@ mod tests {
         let key = |n: u8| PublicKey::from_bytes([n; 32]);
         let ada = file.person_of_key(&key(2)).unwrap();
         assert_eq!((ada.id().as_str(), ada.name.as_str()), ("file/ada", "ada"));
-        assert_eq!(ada.groups, ["hpc", "physics"]);
+        assert_eq!(ada.groups.labels(), ["hpc", "physics"]);
         assert_eq!(file.person_of_key(&key(3)).unwrap().id(), "file/4711");
         assert_eq!(file.person_of_key(&key(4)), Err(LoginError::Refused(Why::UnknownKey)));
 

@@ -308,6 +308,7 @@ fn caller_arn(caller: &iam_sorry_core::names::CallerArn) -> String {
 
 #[cfg(test)]
 mod tests {
+    use iam_sorry_core::group::Groups;
     use iam_sorry_core::identity::Method;
 
     use super::*;
@@ -317,7 +318,7 @@ mod tests {
             issuer: "corp".into(),
             subject: format!("uuid-of-{name}"),
             name: name.into(),
-            groups: Vec::new(),
+            groups: Groups::default(),
             method: Method::Ldap,
         }
     }

@@ -14,6 +14,7 @@ mod export;
 mod keys;
 mod lifecycle;
 mod operation;
+mod people;
 mod plan;
 mod policies;
 mod queue;

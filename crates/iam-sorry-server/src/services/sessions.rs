@@ -2,7 +2,7 @@
 //!
 //! A token is looked up by its hash. What was found is kept for two seconds, since every request asks; a session that is
 //! ended is gone from there at once, and from another instance's within those two seconds. Now and then the person is looked up
-//! again where they come from, so that who was disabled there is out here within minutes.
+//! again where they come from (`people`), so that who was disabled there is out here within minutes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,18 +24,16 @@ use super::decide::{Allowed, Ask};
 use super::sign_in::{TOKEN_PREFIX, sha256};
 use super::sign_in_texts::public_key;
 use super::{Caller, Origin, Refusal, Service};
-use crate::login::{LoginError, Why};
+use crate::login::Why;
 
 /// How long a session that was looked up may be used without looking again.
 const KEPT: Duration = Duration::from_secs(2);
 /// How many are kept; beyond that all are looked up anew.
-const MOST_KEPT: usize = 10_000;
+pub(super) const MOST_KEPT: usize = 10_000;
 /// How often `last_used` is written.
 const TOUCH_MS: i64 = 60_000;
-/// A person who could not be looked up again is tried again after this.
-const RETRY_MS: i64 = 60_000;
 /// A session from the future: the clock was set back since. Small differences between machines are none.
-const SKEW_MS: i64 = 5 * 60_000;
+pub(super) const SKEW_MS: i64 = 5 * 60_000;
 
 const FORM: &[u8] = b"iam-sorry form v1\0";
 
@@ -64,8 +62,6 @@ pub(super) struct Recent {
     kept: Mutex<HashMap<[u8; 32], (Session, Instant)>>,
     /// Goes up whenever a session ends: what was read before may be one of them.
     ended: AtomicU64,
-    /// When the person of a session is to be looked up again, by its id.
-    look_again: Mutex<HashMap<String, i64>>,
 }
 
 impl Recent {
@@ -90,30 +86,10 @@ impl Recent {
         kept.insert(session.token_hash, (session.clone(), read));
     }
 
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         let mut kept = self.kept();
         self.ended.fetch_add(1, Ordering::SeqCst);
         kept.clear();
-    }
-
-    /// Whether it is time to look the person up again. Who is told so looks; others who ask meanwhile go on.
-    fn is_due(&self, session: &Session, now: i64, every: i64) -> bool {
-        let mut look_again = self.look_again.lock().unwrap_or_else(PoisonError::into_inner);
-        if look_again.len() >= MOST_KEPT {
-            look_again.clear();
-        }
-        let due = look_again.get(&session.id).copied().unwrap_or(session.signed_in_ms + every);
-        // One that is too far off is from before the clock was set back.
-        let is_due = now >= due || due > now + every + SKEW_MS;
-        if is_due {
-            look_again.insert(session.id.clone(), now + RETRY_MS);
-        }
-        is_due
-    }
-
-    fn looked_up(&self, session: &Session, next: i64) {
-        let mut look_again = self.look_again.lock().unwrap_or_else(PoisonError::into_inner);
-        look_again.insert(session.id.clone(), next);
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<[u8; 32], (Session, Instant)>> {
@@ -132,22 +108,25 @@ impl Service {
             return Err(self.sign_in_needed());
         }
         let (recent, token_hash) = (&self.sign_in().recent, hash(token));
-        let mut session = match recent.find(&token_hash) {
+        let (generation, read) = (recent.generation(), Instant::now());
+        let kept = recent.find(&token_hash);
+        let is_kept = kept.is_some();
+        let mut session = match kept {
             Some(session) => session,
             None => {
-                let (generation, read) = (recent.generation(), Instant::now());
                 let found = self.store().session_by_token_hash(&token_hash).await?;
-                let session = found.ok_or_else(|| self.sign_in_needed())?;
-                recent.keep(&session, read, generation);
-                session
+                found.ok_or_else(|| self.sign_in_needed())?
             }
         };
         let now = self.clock().now_ms();
         if !self.is_in_force(&session, now) {
             return Err(self.sign_in_needed());
         }
-        if recent.is_due(&session, now, self.sign_in().sessions().recheck_ms()) {
-            session = self.look_up_again(session, &origin, now).await?;
+        if let Some(why) = self.with_known_person(&mut session, now).await? {
+            return Err(self.end_for_good(session, origin, why).await?);
+        }
+        if !is_kept {
+            recent.keep(&session, read, generation);
         }
         if now - session.last_used_ms >= TOUCH_MS {
             let generation = recent.generation();
@@ -163,39 +142,15 @@ impl Service {
         Ok(Caller { identity: session.identity.clone(), session, origin })
     }
 
-    /// The session with its person as they are now; ended, where they may not sign in any more.
-    async fn look_up_again(
-        &self,
-        mut session: Session,
-        origin: &Origin,
-        now: i64,
-    ) -> Result<Session, Refusal> {
-        let recent = &self.sign_in().recent;
-        match self.person_now(&session.identity, session.method).await {
-            Ok(identity) => {
-                if identity != session.identity {
-                    self.store().set_session_identity(&session.id, &identity).await?;
-                    session.identity = identity;
-                    recent.forget();
-                }
-                recent.looked_up(&session, now + self.sign_in().sessions().recheck_ms());
-                Ok(session)
-            }
-            // Wrong passwords of anybody's lock an account for a while; that must not end what its owner has open.
-            Err(LoginError::Refused(why)) if why != Why::Locked => {
-                let id = session.id.clone();
-                let caller = Caller { identity: session.identity.clone(), session, origin: origin.clone() };
-                let mut event = self.session_event(&caller, "end-session", &id);
-                event.details.insert("reason".to_owned(), why.to_string());
-                self.store().end_session(&id, event).await?;
-                recent.forget();
-                Err(self.sign_in_needed())
-            }
-            Err(error) => {
-                tracing::warn!(%error, person = session.identity.id(), "a session's person can't be looked up again");
-                Ok(session)
-            }
-        }
+    /// Ends the session of somebody who may not sign in any more.
+    async fn end_for_good(&self, session: Session, origin: Origin, why: Why) -> Result<Refusal, Refusal> {
+        let id = session.id.clone();
+        let caller = Caller { identity: session.identity.clone(), session, origin };
+        let mut event = self.session_event(&caller, "end-session", &id);
+        event.details.insert("reason".to_owned(), why.to_string());
+        self.store().end_session(&id, event).await?;
+        self.sign_in().recent.forget();
+        Ok(self.sign_in_needed())
     }
 
     /// `GET /me`.
@@ -212,7 +167,7 @@ impl Service {
         });
         let (audit, _) = self.judge(caller, &Ask::about(Action::ReadAudit, Resource::Audit), None);
         Ok(api::Me {
-            identity: caller.identity.clone(),
+            identity: api::PersonInfo::from(&caller.identity),
             session: info(&caller.session, caller),
             namespaces: namespaces.collect(),
             roles: self.list_roles(caller).await?,

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::{digest, rand};
@@ -16,19 +17,21 @@ use iam_sorry_core::api::{self, ProblemCode, SignedIn};
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::ssh::{PublicKey, login};
-use iam_sorry_store::{ChallengeCaps, Session, StoreError};
+use iam_sorry_store::{ChallengeCaps, PageRequest, Session, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::Zeroizing;
 
 use super::clock::rfc3339;
+use super::people::{Ages, People};
 use super::sessions::{Recent, form_secret, hash};
 use super::sign_in_texts::{bad_request, not_checked, not_offered, public_key, refusal, too_often};
 use super::{Origin, Refusal, Service};
-use crate::login::limits::{Attempt, Limits, TooOften};
+use crate::login::ldap::CountedAs;
+use crate::login::limits::{Attempt, Limits, TooOften, same_network};
 use crate::login::ssh_file;
-use crate::login::{LimitSettings, LoginError, SettingsError, Ways, Why, ssh};
+use crate::login::{LimitSettings, LoginError, SettingsError, Ways, Why, ldap, ssh};
 
 /// What every token begins with, so that those who look for leaked ones can tell.
 pub(super) const TOKEN_PREFIX: &str = "iss_";
@@ -44,14 +47,16 @@ pub struct SessionSettings {
     pub idle_minutes: u32,
     /// No session lasts longer, however much it is used.
     pub longest_hours: u32,
-    /// After so long a person who is signed in is looked up again where they come from: who was disabled there is out,
-    /// and groups are as they are there. While that can't be asked, sessions go on.
+    /// No longer ago a person who is signed in was looked up where they come from: who was disabled there is out, and groups
+    /// are as they are there.
     pub recheck_minutes: u32,
+    /// So much longer sessions go on while the directory can't be asked.
+    pub recheck_grace_minutes: u32,
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self { idle_minutes: 120, longest_hours: 12, recheck_minutes: 15 }
+        Self { idle_minutes: 120, longest_hours: 12, recheck_minutes: 15, recheck_grace_minutes: 60 }
     }
 }
 
@@ -71,11 +76,17 @@ impl SessionSettings {
         if !(1..=1440).contains(&self.recheck_minutes) {
             return Err(SettingsError::new("sessions.recheck_minutes", "give 1 to 1440"));
         }
+        if self.recheck_grace_minutes > 1440 {
+            return Err(SettingsError::new("sessions.recheck_grace_minutes", "give 0 to 1440"));
+        }
         Ok(())
     }
 
-    pub(super) fn recheck_ms(&self) -> i64 {
-        i64::from(self.recheck_minutes) * 60_000
+    pub(super) fn ages(&self) -> Ages {
+        Ages {
+            limit: i64::from(self.recheck_minutes) * 60_000,
+            grace: i64::from(self.recheck_grace_minutes) * 60_000,
+        }
     }
 
     pub(super) fn idle_ms(&self) -> i64 {
@@ -95,6 +106,7 @@ pub struct SignIn {
     sessions: SessionSettings,
     limits: Limits,
     pub(super) recent: Recent,
+    pub(super) people: People,
 }
 
 /// A session that was just opened. The answer holds its token: shown once, to whom it belongs.
@@ -132,6 +144,7 @@ impl SignIn {
             sessions,
             limits: Limits::new(limits),
             recent: Recent::default(),
+            people: People::default(),
         }
     }
 
@@ -224,7 +237,9 @@ impl Service {
         }
         let mut trying = Trying::new(origin, Method::SshKey, String::new());
         trying.details.insert("key".to_owned(), key.key_id().to_string());
-        let attempt = self.attempt(origin)?;
+        let limits = &self.sign_in().limits;
+        let attempt = limits.by_key(&key.key_id().to_string(), origin.address, self.clock().now_ms()).await;
+        let attempt = attempt.map_err(too_often)?;
         let proof = async {
             let challenge = self.store().take_challenge(&request.nonce).await?;
             let challenge = challenge.ok_or(LoginError::Refused(Why::Challenge))?;
@@ -252,7 +267,9 @@ impl Service {
     async fn by_password(&self, origin: &Origin, request: api::LdapLogin) -> Result<NewSession, Refusal> {
         let directory = self.sign_in().ways.directory.clone().ok_or_else(|| not_offered(Method::Ldap))?;
         let trying = Trying::new(origin, Method::Ldap, shown(&request.username));
-        let mut attempt = self.attempt(origin)?;
+        let limits = &self.sign_in().limits;
+        let mut attempt =
+            limits.by_password(origin.address, self.clock().now_ms()).await.map_err(too_often)?;
         let password = &request.password;
         if password.expose_secret().is_empty() || password.expose_secret().contains('\0') {
             let refused = async { Err(Failed::from(LoginError::Refused(Why::EmptyPassword))) };
@@ -264,9 +281,8 @@ impl Service {
             Ok(candidate) => candidate,
             Err(error) => return self.conclude(trying, attempt, async { Err(error.into()) }).await,
         };
-        let now = self.clock().now_ms();
-        let counted = candidate.counted_as();
-        if let Err(wait) = self.sign_in().limits.attempt_as(&mut attempt, counted, origin.address, now) {
+        if let Some(wait) = self.too_often(&mut attempt, candidate.counted_as(), origin).await? {
+            drop(attempt);
             self.refused(&trying, Why::TooOften).await?;
             return Err(too_often(wait));
         }
@@ -281,7 +297,8 @@ impl Service {
     pub async fn sign_in_dev(&self, origin: &Origin, link: &SecretString) -> Result<NewSession, Refusal> {
         let dev = self.sign_in().ways.dev.clone().ok_or_else(|| not_offered(Method::DevLink))?;
         let trying = Trying::new(origin, Method::DevLink, String::new());
-        let attempt = self.attempt(origin)?;
+        let attempt = self.sign_in().limits.by_link(origin.address, self.clock().now_ms()).await;
+        let attempt = attempt.map_err(too_often)?;
         let proof = async { Ok(dev.redeem(link, origin.address, self.clock().now_ms())?) };
         self.conclude(trying, attempt, proof).await
     }
@@ -316,11 +333,29 @@ impl Service {
     }
 
     /// The person as their issuer has them now; nobody, where that issuer is no longer asked.
-    pub(super) async fn person_now(&self, then: &Identity, method: Method) -> Result<Identity, LoginError> {
-        let ways = self.sign_in().ways();
-        if let Some(directory) = ways.directory.as_ref().filter(|d| d.issuer() == then.issuer) {
-            return directory.person(&then.subject, method, self.clock().now()).await;
+    async fn person_now(&self, then: &Identity, method: Method) -> Result<Identity, LoginError> {
+        match self.directory_of(then) {
+            Some(directory) => directory.person(&then.subject, method, self.clock().now()).await,
+            None => self.person_known_here(then, method),
         }
+    }
+
+    /// The same for who is signed in already, whom a lock does not throw out.
+    pub(super) async fn signed_in_person_now(&self, then: &Identity) -> Result<Identity, LoginError> {
+        match self.directory_of(then) {
+            Some(directory) => {
+                directory.signed_in_person(&then.subject, then.method, self.clock().now()).await
+            }
+            None => self.person_known_here(then, then.method),
+        }
+    }
+
+    fn directory_of(&self, person: &Identity) -> Option<&ldap::Directory> {
+        self.sign_in().ways().directory.as_deref().filter(|directory| directory.issuer() == person.issuer)
+    }
+
+    fn person_known_here(&self, then: &Identity, method: Method) -> Result<Identity, LoginError> {
+        let ways = self.sign_in().ways();
         let person = match (then.issuer.as_str(), &ways.ssh, &ways.dev) {
             (ssh_file::ISSUER, Some(keys), _) => keys.person(&then.subject)?,
             ("dev", _, Some(_)) => then.clone(),
@@ -333,8 +368,31 @@ impl Service {
         self.sign_in().ways.ssh.as_deref().ok_or_else(|| not_offered(Method::SshKey))
     }
 
-    fn attempt(&self, origin: &Origin) -> Result<Attempt, Refusal> {
-        self.sign_in().limits.attempt(origin.address, self.clock().now_ms()).map_err(too_often)
+    /// How long it takes until this may be tried, if it was tried too often.
+    async fn too_often(
+        &self,
+        attempt: &mut Attempt,
+        who: &CountedAs,
+        origin: &Origin,
+    ) -> Result<Option<TooOften>, Refusal> {
+        let (limits, address) = (&self.sign_in().limits, origin.address);
+        let Err(wait) = limits.attempt_as(attempt, who, address).await else { return Ok(None) };
+        // After a restart, and on another instance, only their sessions say which addresses are their own. Looked for under
+        // any name, so that it takes as long.
+        let (CountedAs::Person(id) | CountedAs::Typed(id)) = who;
+        if !self.has_session_from(id, address).await? {
+            return Ok(Some(wait));
+        }
+        limits.remember(id, address, self.clock().now_ms());
+        Ok(limits.attempt_as(attempt, who, address).await.err())
+    }
+
+    async fn has_session_from(&self, person: &str, address: IpAddr) -> Result<bool, Refusal> {
+        let page = PageRequest { cursor: None, limit: 100 };
+        let sessions = self.store().list_sessions(Some(person), page).await?.items;
+        let from_there =
+            |session: &Session| session.address.parse().is_ok_and(|other| same_network(other, address));
+        Ok(sessions.iter().any(from_there))
     }
 
     /// Waits for the proof and does what follows from it. The one way to a session.
@@ -348,21 +406,23 @@ impl Service {
         let limits = &self.sign_in().limits;
         match proved {
             Ok(identity) => {
-                limits.succeeded(attempt);
+                attempt.succeeded();
+                limits.remember(&identity.id(), trying.origin.address, self.clock().now_ms());
                 self.open_session(trying, identity).await
             }
             Err(Failed::Refusal(refusal)) => {
-                limits.succeeded(attempt);
+                attempt.succeeded();
                 Err(refusal)
             }
             Err(Failed::Login(LoginError::Refused(why))) => {
+                drop(attempt);
                 self.refused(&trying, why).await?;
                 let earliest = Duration::from_millis(limits.settings().refusal_milliseconds.into());
                 sleep_until(trying.started + earliest).await;
                 Err(refusal())
             }
             Err(Failed::Login(error)) => {
-                limits.succeeded(attempt);
+                attempt.succeeded();
                 tracing::error!(request = trying.origin.request_id, %error, "sign-in can't be checked");
                 let mut event = self.sign_in_event(&trying);
                 event.outcome = Some(Outcome::Failure);
@@ -402,7 +462,7 @@ impl Service {
             token: SecretString::from(token.as_str()),
             expires_at: rfc3339(session.expires_ms),
             idle_seconds: settings.idle_minutes * 60,
-            identity: identity.clone(),
+            identity: api::PersonInfo::from(&identity),
         };
         let mut event = self.sign_in_event(&trying);
         event.person = Person::from(&identity);
@@ -469,7 +529,7 @@ impl From<StoreError> for Failed {
     }
 }
 
-fn slow() -> LoginError {
+pub(super) fn slow() -> LoginError {
     LoginError::Unavailable("no answer in time".to_owned())
 }
 

@@ -37,6 +37,18 @@ pub(super) fn not_checked(error: &LoginError) -> Refusal {
     }
 }
 
+/// A session whose person could not be looked up for too long.
+pub(super) fn not_confirmed() -> Refusal {
+    Refusal {
+        retry_after: Some(5),
+        ..Refusal::new(
+            ProblemCode::DirectoryUnavailable,
+            "The department's directory can't be reached, and for too long nobody has confirmed your account.\nTry again in a \
+             minute; your session is still there.",
+        )
+    }
+}
+
 pub(super) fn too_often(TooOften(seconds): TooOften) -> Refusal {
     Refusal {
         retry_after: Some(seconds),

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use iam_sorry_aws::service_policy::ServicePolicy;
 use iam_sorry_core::api::{self, CreateUser, Done, Options, ProblemCode};
 use iam_sorry_core::audit::{Event, Phase};
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_rules::{RuleSet, Settings as RuleSettings};
 use iam_sorry_server::config::SecretRef;
@@ -365,7 +366,7 @@ pub fn person(name: &str, groups: &[&str]) -> Caller {
         issuer: "corp".into(),
         subject: format!("uuid-{name}"),
         name: name.into(),
-        groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+        groups: groups.iter().map(|g| Group::named("corp", g)).collect(),
         method: Method::Ldap,
     };
     let now = Clock::system().now_ms();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest;
 use iam_sorry_aws::service_policy::ServicePolicy;
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_store::{PageRequest, Session, Settings as StoreSettings, Store};
 use serde_json::{Value, json};
@@ -279,7 +280,7 @@ fn sign_in(store: &Store, token: &str) {
         issuer: "file".into(),
         subject: "dirk.p".into(),
         name: "dirk.p".into(),
-        groups: vec!["lab".into()],
+        groups: [Group::named("file", "lab")].into_iter().collect(),
         method: Method::SshKey,
     };
     let now = iam_sorry_server::services::Clock::system().now_ms();

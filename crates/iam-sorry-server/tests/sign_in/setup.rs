@@ -92,7 +92,7 @@ pub fn later(seconds: i64) -> Timestamp {
 
 /// `name: group group`
 pub fn names(identity: &Identity) -> String {
-    format!("{}: {}", identity.name, identity.groups.join(" "))
+    format!("{}: {}", identity.name, identity.groups.labels().join(" "))
 }
 
 /// A public key that nobody has the private half of.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase, Record};
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_store::{
     Finish, NewGrant, NewOperation, OperationState, PageRequest, Session, Settings, Store, StoreError,
@@ -65,7 +66,7 @@ pub fn identity(name: &str) -> Identity {
         issuer: "corp".into(),
         subject: format!("uuid-{name}"),
         name: name.into(),
-        groups: vec!["labs".into(), "staff".into()],
+        groups: ["labs", "staff"].map(|name| Group::named("corp", name)).into_iter().collect(),
         method: Method::Ldap,
     }
 }

@@ -1,6 +1,7 @@
 //! Sessions, challenges, SSH keys.
 
 use iam_sorry_core::audit::Phase;
+use iam_sorry_core::group::Group;
 use iam_sorry_store::{Challenge, ChallengeCaps, SshKey, StoreError};
 
 use crate::on_both;
@@ -36,10 +37,13 @@ async fn a_session_is_found_by_its_tokens_hash(rig: &Rig) {
     store.touch_session("nothing", 1).await.unwrap();
 
     let mut known_now = made.identity.clone();
-    known_now.groups.push("new-lab".into());
-    store.set_session_identity(&made.id, &known_now).await.unwrap();
+    known_now.groups = known_now.groups.iter().cloned().chain([Group::named("corp", "new-lab")]).collect();
+    assert!(store.set_session_identity(&made.id, &made.identity, &known_now).await.unwrap());
     let somebody_else = session("bert", 100).identity;
-    store.set_session_identity(&made.id, &somebody_else).await.unwrap();
+    assert!(!store.set_session_identity(&made.id, &known_now, &somebody_else).await.unwrap());
+    // Somebody else has written since: what was found before that is not put over it.
+    assert!(!store.set_session_identity(&made.id, &made.identity, &made.identity).await.unwrap());
+    assert!(!store.set_session_identity("ended", &made.identity, &known_now).await.unwrap());
     assert_eq!(store.session(&made.id).await.unwrap().unwrap().identity, known_now, "never another person's");
 
     let mut bare = session("bert", 100);

@@ -61,17 +61,8 @@ impl Account {
         let raw_name = one_name(entry, settings.name_attribute()).ok_or_else(|| {
             format!("{} or has several, none of which names it", lacks(settings.name_attribute()))
         })?;
-        let subject = bytes(entry, settings.subject_attribute());
-        let [subject] = subject.as_slice() else { return Err(lacks(settings.subject_attribute())) };
-        let subject = match settings.kind {
-            Kind::ActiveDirectory if settings.subject_attribute().eq_ignore_ascii_case("objectGUID") => {
-                guid(subject).ok_or_else(|| lacks("objectGUID"))?
-            }
-            _ => String::from_utf8(subject.clone()).map_err(|_| lacks(settings.subject_attribute()))?,
-        };
-        if subject.trim().is_empty() || subject.chars().any(char::is_control) || subject.len() > 256 {
-            return Err(lacks(settings.subject_attribute()));
-        }
+        let subject = id_of(settings.kind, settings.subject_attribute(), entry)
+            .ok_or_else(|| lacks(settings.subject_attribute()))?;
         let barred = match settings.kind {
             Kind::Openldap => barred_openldap(entry, now),
             Kind::ActiveDirectory => {
@@ -84,7 +75,7 @@ impl Account {
         Ok(Self {
             name: fold(&raw_name),
             raw_name,
-            subject: subject.to_ascii_lowercase(),
+            subject,
             barred,
             gid: texts(entry, "gidNumber").into_iter().next(),
             primary_group_sid: primary_group(entry),
@@ -92,6 +83,18 @@ impl Account {
             dn,
         })
     }
+}
+
+/// The one value of the attribute that names an entry for ever, in lower case.
+pub(super) fn id_of(kind: Kind, attribute: &str, entry: &SearchEntry) -> Option<String> {
+    let values = bytes(entry, attribute);
+    let [value] = values.as_slice() else { return None };
+    let id = match kind {
+        Kind::ActiveDirectory if attribute.eq_ignore_ascii_case("objectGUID") => guid(value)?,
+        _ => String::from_utf8(value.clone()).ok()?,
+    };
+    let good = !id.trim().is_empty() && !id.chars().any(char::is_control) && id.len() <= 256;
+    good.then(|| id.to_ascii_lowercase())
 }
 
 /// The one value of a naming attribute; where there are several, the one that the entry's RDN has.

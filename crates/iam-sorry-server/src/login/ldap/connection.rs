@@ -2,9 +2,9 @@
 //! one for each password, so that no answer of one person's bind can be taken for another's.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
@@ -14,10 +14,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 
+use super::breaker::Breaker;
 use super::settings::{LdapSettings, Server, Transport};
 use crate::login::SettingsError;
+use crate::login::singleflight::Singleflight;
 
 /// LDAP result codes (RFC 4511, appendix A) that a refused bind comes with; any other is a fault of the directory.
 const CONSTRAINT_VIOLATION: u32 = 19;
@@ -40,7 +41,7 @@ pub(super) enum Bind {
 }
 
 /// Why the directory gave no answer that can be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// No server could be reached, or the connection broke.
     #[error("{0}")]
@@ -64,14 +65,29 @@ pub(super) struct Query<'a> {
     pub limit: i32,
 }
 
-pub(super) struct Connections {
+/// Cheap to clone. No lock is held while another machine is waited for.
+#[derive(Clone)]
+pub(super) struct Connections(Arc<Inner>);
+
+struct Inner {
     servers: Vec<Server>,
     /// The one that answered last.
     preferred: AtomicUsize,
     tls: Arc<ClientConfig>,
     timeout: Duration,
     searcher: Option<(String, SecretString)>,
-    shared: Mutex<Option<Ldap>>,
+    shared: Mutex<Option<Connection>>,
+    opening: Singleflight<Result<Connection, Failure>>,
+    opened: AtomicU64,
+    breaker: Breaker,
+}
+
+/// A connection, and to which server.
+#[derive(Clone)]
+struct Connection {
+    ldap: Ldap,
+    server: usize,
+    number: u64,
 }
 
 impl Connections {
@@ -80,23 +96,39 @@ impl Connections {
             (Some(dn), Some(password)) => Some((dn.clone(), password)),
             _ => None,
         };
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             servers: settings.servers()?,
             preferred: AtomicUsize::new(0),
             tls: Arc::new(tls(settings)?),
             timeout: settings.timeout(),
             searcher,
             shared: Mutex::new(None),
-        })
+            opening: Singleflight::default(),
+            opened: AtomicU64::new(0),
+            breaker: Breaker::default(),
+        })))
+    }
+
+    /// Why the directory is left alone now, if it is.
+    pub fn problem(&self) -> Option<String> {
+        self.0.breaker.problem()
     }
 
     /// Searches as the service's own account. A connection that broke meanwhile (a directory that was restarted) is made
     /// anew once.
     pub async fn search(&self, query: &Query<'_>) -> Result<Vec<SearchEntry>, Failure> {
+        let pass = self.0.breaker.admit(Instant::now())?;
+        let found = self.search_twice(query).await;
+        pass.settle(&found, Instant::now());
+        found
+    }
+
+    async fn search_twice(&self, query: &Query<'_>) -> Result<Vec<SearchEntry>, Failure> {
+        let timeout = self.0.timeout;
         for last in [false, true] {
-            let mut ldap = self.searching().await?;
-            let searching = guarded(search(&mut ldap, query, self.timeout));
-            let searched = tokio::time::timeout(self.timeout * 2, searching).await;
+            let mut connection = self.searching().await?;
+            let searching = guarded(search(&mut connection.ldap, query, timeout));
+            let searched = tokio::time::timeout(timeout * 2, searching).await;
             match searched {
                 Ok(Err(LdapError::LdapResult { result })) if result.rc == SIZE_LIMIT => {
                     return Err(Failure::TooMany);
@@ -111,16 +143,16 @@ impl Connections {
                     return Err(Failure::Answer(format!("the search was refused: {result}")));
                 }
                 Ok(Ok(entries)) => return Ok(entries),
+                // Not tried again: whoever waits has waited long enough.
+                Err(_) | Ok(Err(LdapError::Timeout { .. })) => {
+                    self.hangs(&connection);
+                    return Err(too_slow());
+                }
                 Ok(Err(error)) => {
-                    *self.shared.lock().await = None;
+                    self.forget(&connection);
                     if last {
                         return Err(Failure::Connection(error.to_string()));
                     }
-                }
-                // Not tried again: whoever waits has waited long enough.
-                Err(_) => {
-                    *self.shared.lock().await = None;
-                    return Err(Failure::Connection("the directory took too long".to_owned()));
                 }
             }
         }
@@ -129,12 +161,21 @@ impl Connections {
 
     /// Every entry that matches, in pages (RFC 2696).
     pub async fn search_all(&self, query: &Query<'_>) -> Result<Vec<SearchEntry>, Failure> {
-        let mut ldap = self.searching().await?;
+        let pass = self.0.breaker.admit(Instant::now())?;
+        let found = self.search_pages(query).await;
+        pass.settle(&found, Instant::now());
+        found
+    }
+
+    async fn search_pages(&self, query: &Query<'_>) -> Result<Vec<SearchEntry>, Failure> {
+        let mut connection = self.searching().await?;
+        let timeout = self.0.timeout;
         let paged: Vec<Box<dyn Adapter<'_, String, Vec<String>>>> =
             vec![Box::new(EntriesOnly::new()), Box::new(PagedResults::new(500))];
+        let ldap = &mut connection.ldap;
         let all = async {
             let mut stream = ldap
-                .with_timeout(self.timeout)
+                .with_timeout(timeout)
                 .streaming_search_with(
                     paged,
                     query.base,
@@ -153,15 +194,18 @@ impl Connections {
             stream.finish().await.success()?;
             Ok::<_, LdapError>(Some(entries))
         };
-        match tokio::time::timeout(self.timeout * 6, guarded(all)).await {
+        match tokio::time::timeout(timeout * 6, guarded(all)).await {
             Ok(Ok(Some(entries))) => Ok(entries),
             Ok(Ok(None)) => Err(Failure::TooMany),
             Ok(Err(LdapError::LdapResult { result })) => Err(Failure::Answer(result.to_string())),
+            Err(_) | Ok(Err(LdapError::Timeout { .. })) => {
+                self.hangs(&connection);
+                Err(too_slow())
+            }
             Ok(Err(error)) => {
-                *self.shared.lock().await = None;
+                self.forget(&connection);
                 Err(Failure::Connection(error.to_string()))
             }
-            Err(_) => Err(Failure::Connection("the directory took too long".to_owned())),
         }
     }
 
@@ -172,47 +216,98 @@ impl Connections {
         if dn.trim().is_empty() || secret.is_empty() || secret.contains('\0') {
             return Ok(Bind::Refused { code: UNWILLING, text: "not sent".to_owned() });
         }
-        let mut ldap = self.open().await?;
-        let bound = bind(&mut ldap, dn, secret, self.timeout).await;
-        // The answer is there already; a directory that doesn't say goodbye changes nothing.
-        let _ = ldap.with_timeout(self.timeout).unbind().await;
+        let pass = self.0.breaker.admit(Instant::now())?;
+        let bound = self.bind_alone(dn, secret).await;
+        pass.settle(&bound, Instant::now());
         bound
     }
 
-    /// The connection that searches, bound as the service's account.
-    async fn searching(&self) -> Result<Ldap, Failure> {
-        let mut shared = self.shared.lock().await;
-        if let Some(ldap) = shared.as_mut()
-            && !ldap.is_closed()
-        {
-            return Ok(ldap.clone());
+    async fn bind_alone(&self, dn: &str, secret: &str) -> Result<Bind, Failure> {
+        let mut connection = self.open().await?;
+        let bound = bind(&mut connection.ldap, dn, secret, self.0.timeout).await;
+        match &bound {
+            // Nothing more to say to one that does not listen.
+            Err(Failure::Connection(_)) => self.hangs(&connection),
+            // The answer is there already; a directory that doesn't say goodbye changes nothing.
+            _ => {
+                let _ = connection.ldap.with_timeout(self.0.timeout).unbind().await;
+            }
         }
-        let mut ldap = self.open().await?;
-        if let Some((dn, password)) = &self.searcher {
-            match bind(&mut ldap, dn, password.expose_secret(), self.timeout).await? {
-                Bind::Accepted => {}
-                Bind::Refused { code, text } => {
+        bound
+    }
+
+    /// The connection that searches, bound as the service's account. Who comes while it is being opened waits for that.
+    async fn searching(&self) -> Result<Connection, Failure> {
+        if let Some(connection) = self.kept() {
+            return Ok(connection);
+        }
+        let connections = self.clone();
+        let opened = self.0.opening.run(|| async move { connections.open_searching().await }).await;
+        opened.unwrap_or_else(|| Err(Failure::Connection("it could not be connected to".to_owned())))
+    }
+
+    fn kept(&self) -> Option<Connection> {
+        let mut shared = self.shared();
+        let connection = shared.as_mut()?;
+        (!connection.ldap.is_closed()).then(|| connection.clone())
+    }
+
+    async fn open_searching(&self) -> Result<Connection, Failure> {
+        if let Some(connection) = self.kept() {
+            return Ok(connection);
+        }
+        let mut connection = self.open().await?;
+        if let Some((dn, password)) = &self.0.searcher {
+            match bind(&mut connection.ldap, dn, password.expose_secret(), self.0.timeout).await {
+                Ok(Bind::Accepted) => {}
+                Ok(Bind::Refused { code, text }) => {
                     return Err(Failure::Answer(format!(
                         "the directory refuses the service's own account {dn} (code {code}: {text})"
                     )));
                 }
+                Err(failure) => {
+                    self.hangs(&connection);
+                    return Err(failure);
+                }
             }
         }
-        *shared = Some(ldap.clone());
-        Ok(ldap)
+        *self.shared() = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Opens the next one anew, if it is still this one that is kept.
+    fn forget(&self, connection: &Connection) {
+        let mut shared = self.shared();
+        if shared.as_ref().is_some_and(|kept| kept.number == connection.number) {
+            *shared = None;
+        }
+    }
+
+    /// A server that takes connections and then says nothing would be chosen again and again: the next one has its turn.
+    fn hangs(&self, connection: &Connection) {
+        self.forget(connection);
+        let next = (connection.server + 1) % self.0.servers.len().max(1);
+        let _ =
+            self.0.preferred.compare_exchange(connection.server, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.0.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection to the first server that answers, beginning with the one that did last time.
-    async fn open(&self) -> Result<Ldap, Failure> {
-        let first = self.preferred.load(Ordering::Relaxed);
+    async fn open(&self) -> Result<Connection, Failure> {
+        let inner = &self.0;
+        let first = inner.preferred.load(Ordering::Relaxed);
         let mut failures = Vec::new();
-        for step in 0..self.servers.len() {
-            let index = (first + step) % self.servers.len();
-            let Some(server) = self.servers.get(index) else { continue };
-            match tokio::time::timeout(self.timeout, guarded(self.connect(server))).await {
+        for step in 0..inner.servers.len() {
+            let index = (first + step) % inner.servers.len();
+            let Some(server) = inner.servers.get(index) else { continue };
+            match tokio::time::timeout(inner.timeout, guarded(inner.connect(server))).await {
                 Ok(Ok(ldap)) => {
-                    self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(ldap);
+                    inner.preferred.store(index, Ordering::Relaxed);
+                    let number = inner.opened.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Connection { ldap, server: index, number });
                 }
                 Ok(Err(error)) => failures.push(format!("{}:{}: {error}", server.host, server.port)),
                 Err(_) => failures.push(format!("{}:{}: no answer", server.host, server.port)),
@@ -220,7 +315,13 @@ impl Connections {
         }
         Err(Failure::Connection(failures.join("; ")))
     }
+}
 
+fn too_slow() -> Failure {
+    Failure::Connection("the directory took too long".to_owned())
+}
+
+impl Inner {
     async fn connect(&self, server: &Server) -> Result<Ldap, LdapError> {
         let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
         // The configuration allows plain connections to loopback by name; here is what the name really meant.

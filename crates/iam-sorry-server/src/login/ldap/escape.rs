@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use unicode_normalization::UnicodeNormalization as _;
+
 /// A login name as somebody typed it, with nothing in it that could hide what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LoginName(String);
@@ -46,6 +48,13 @@ pub(super) fn bytes_in_filter(value: &[u8]) -> String {
 /// A name as directories compare names (caseIgnoreMatch): case folded, spaces around dropped and inner ones single.
 pub(super) fn fold(name: &str) -> String {
     name.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+/// A login name as directories compare them, whatever letters it is spelled with: full-width ones are the plain ones (RFC
+/// 4518, section 2.3).
+pub(super) fn fold_login(name: &str) -> String {
+    let normal = |text: &str| text.nfkc().collect::<String>();
+    fold(&normal(&normal(name).to_lowercase()))
 }
 
 /// The value of a DN's first RDN where that RDN has one attribute only (RFC 4514, section 3), unescaped and folded.
@@ -93,6 +102,15 @@ mod tests {
             assert!(LoginName::parse(bad).is_none(), "{bad:?}");
         }
         assert!(LoginName::parse("jürgen").is_some());
+    }
+
+    #[test]
+    fn spellings_of_one_login_name() {
+        for name in ["alice", " ALICE", "\u{ff41}\u{ff2c}ice", "al\u{2170}ce"] {
+            assert_eq!(fold_login(name), "alice", "{name}");
+        }
+        assert_eq!(fold_login("J\u{fc}rgen"), fold_login("ju\u{308}rgen"));
+        assert_ne!(fold_login("jurgen"), fold_login("j\u{fc}rgen"));
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! A person's groups, nested ones included, under names that mean one group each.
+//! A person's groups, nested ones included: by DN and stable id, and by name with whether the name is one group's alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use iam_sorry_core::dn;
+use iam_sorry_core::group::{Group, looks_like_an_id};
 use ldap3::{Scope, SearchEntry};
 
-use super::account::{Account, one_name};
+use super::account::{Account, id_of, one_name, texts};
 use super::connection::{Failure, Query};
 use super::escape::{bytes_in_filter, fold, in_filter};
 use super::{Directory, Kind};
@@ -16,23 +18,43 @@ const DEEPEST: usize = 20;
 /// How many DNs go into one filter.
 const AT_ONCE: usize = 25;
 
-/// Groups by folded DN, with the name that each has in its own entry.
-type Found = BTreeMap<String, Option<String>>;
+/// Groups by folded DN; whether their names are theirs alone is not known yet.
+type Found = BTreeMap<String, Group>;
+
+/// Folded DNs of the groups that have a name, by folded name; None where there are more than can be counted.
+pub(crate) type Bearers = BTreeMap<String, Option<BTreeSet<String>>>;
 
 impl Directory {
-    /// The names of all groups that the person is in.
-    pub(super) async fn groups_of(&self, account: &Account) -> Result<Vec<String>, LoginError> {
+    /// All groups that the person is in. Somebody who may make groups in one place may give one the name of another, so a
+    /// name counts only if no other group below the base has it.
+    pub(super) async fn groups_of(&self, account: &Account) -> Result<Vec<Group>, LoginError> {
         let Some(base) = self.settings.groups_base.as_deref() else { return Ok(Vec::new()) };
         let found = match self.settings.kind {
             Kind::Openldap => self.walk(base, account).await?,
             Kind::ActiveDirectory => self.chain(base, account).await?,
         };
-        let unique = self.names_of_one_group(base, &found).await?;
-        let name = |(dn, name): (&String, &Option<String>)| match name {
-            Some(name) if unique.contains(name) => name.clone(),
-            _ => dn.clone(),
-        };
-        Ok(found.iter().map(name).collect())
+        let names: BTreeSet<String> = found.values().filter_map(|group| group.name.clone()).collect();
+        let bearers = self.bearers_of(base, &names).await?;
+        let one =
+            |name: &String| bearers.get(name).and_then(Option::as_ref).is_some_and(|dns| dns.len() == 1);
+        Ok(found
+            .into_values()
+            .map(|group| Group {
+                name_is_unique: group.name.as_ref().is_some_and(|name| one(name) && !looks_like_an_id(name)),
+                ..group
+            })
+            .collect())
+    }
+
+    /// Which groups have these names (folded), whoever is in them.
+    ///
+    /// # Errors
+    /// [`LoginError`]
+    pub(crate) async fn groups_called(&self, names: &BTreeSet<String>) -> Result<Bearers, LoginError> {
+        match self.settings.groups_base.as_deref() {
+            Some(base) => self.bearers_of(base, names).await,
+            None => Ok(Bearers::new()),
+        }
     }
 
     /// Level by level, each group once, so that groups in a circle end it too.
@@ -81,8 +103,9 @@ impl Directory {
         let filter = format!("(&{}(|{any}))", self.settings.group_filter());
         let mut new = Vec::new();
         for entry in self.group_entries(base, filter).await? {
-            let name = self.own_name(&entry);
-            if found.insert(fold(&entry.dn), name).is_none() {
+            let group = self.group(&entry)?;
+            let folded = group.dn.clone().unwrap_or_default();
+            if found.insert(folded, group).is_none() {
                 new.push(entry.dn);
             }
         }
@@ -92,45 +115,72 @@ impl Directory {
         Ok(new)
     }
 
-    /// Two groups may bear one name in different places, and in one of those places anybody may make groups: a name that
-    /// is not one group's alone stands for none of them, and they go by their DNs.
-    async fn names_of_one_group(&self, base: &str, found: &Found) -> Result<BTreeSet<String>, LoginError> {
+    async fn bearers_of(&self, base: &str, names: &BTreeSet<String>) -> Result<Bearers, LoginError> {
+        let mut bearers = Bearers::new();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut parts: Vec<&[&str]> = names.chunks(AT_ONCE).collect();
+        while let Some(part) = parts.pop() {
+            match self.bearers_at_once(base, part).await {
+                Ok(found) => bearers.extend(found.into_iter().map(|(name, dns)| (name, Some(dns)))),
+                // Hundreds of groups of one name must not keep its members from signing in.
+                Err(LoginError::Refused(Why::TooManyGroups)) => match part {
+                    [name] => drop(bearers.insert((*name).to_owned(), None)),
+                    several => {
+                        let (some, others) = several.split_at(several.len() / 2);
+                        parts.extend([some, others]);
+                    }
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bearers)
+    }
+
+    async fn bearers_at_once(
+        &self,
+        base: &str,
+        names: &[&str],
+    ) -> Result<BTreeMap<String, BTreeSet<String>>, LoginError> {
         let attribute = &self.settings.group_name_attribute;
-        let names: BTreeSet<&String> = found.values().flatten().collect();
-        let names: Vec<&String> = names.into_iter().collect();
+        let any: String = names.iter().map(|name| format!("({attribute}={})", in_filter(name))).collect();
+        let filter = format!("(&{}(|{any}))", self.settings.group_filter());
         let mut bearers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for some in names.chunks(AT_ONCE) {
-            let any: String = some.iter().map(|name| format!("({attribute}={})", in_filter(name))).collect();
-            let filter = format!("(&{}(|{any}))", self.settings.group_filter());
-            for entry in self.group_entries(base, filter).await? {
-                let dn = fold(&entry.dn);
-                for value in super::account::texts(&entry, attribute) {
-                    bearers.entry(fold(&value)).or_default().insert(dn.clone());
+        for entry in self.group_entries(base, filter).await? {
+            let dn = folded_dn(&entry)?;
+            for name in texts(&entry, attribute).iter().map(|value| fold(value)) {
+                if names.contains(&name.as_str()) {
+                    bearers.entry(name).or_default().insert(dn.clone());
                 }
             }
         }
-        let (one, several): (Vec<_>, Vec<_>) = bearers.into_iter().partition(|(_, dns)| dns.len() == 1);
-        for (name, dns) in several {
-            tracing::warn!(name, groups = ?dns, "several groups bear this name; in the rules they go by their DNs");
-        }
-        Ok(one.into_iter().map(|(name, _)| name).collect())
+        Ok(bearers)
     }
 
-    fn own_name(&self, entry: &SearchEntry) -> Option<String> {
-        let name = one_name(entry, &self.settings.group_name_attribute).map(|name| fold(&name));
-        // What looks like a DN could be taken for one.
-        name.filter(|name| !name.contains('='))
+    fn group(&self, entry: &SearchEntry) -> Result<Group, LoginError> {
+        Ok(Group {
+            issuer: self.settings.name.clone(),
+            id: id_of(self.settings.kind, self.settings.group_id_attribute(), entry),
+            dn: Some(folded_dn(entry)?),
+            name: one_name(entry, &self.settings.group_name_attribute).map(|name| fold(&name)),
+            name_is_unique: false,
+        })
     }
 
     async fn group_entries(&self, base: &str, filter: String) -> Result<Vec<SearchEntry>, LoginError> {
         let most = i32::try_from(MOST_GROUPS).unwrap_or(i32::MAX);
-        let attributes = vec![self.settings.group_name_attribute.clone()];
+        let attributes =
+            vec![self.settings.group_name_attribute.clone(), self.settings.group_id_attribute().to_owned()];
         let query = Query { base, scope: Scope::Subtree, filter, attributes, limit: most };
         self.connections.search(&query).await.map_err(|failure| match failure {
             Failure::TooMany => LoginError::Refused(Why::TooManyGroups),
             other => other.into(),
         })
     }
+}
+
+fn folded_dn(entry: &SearchEntry) -> Result<String, LoginError> {
+    dn::fold(&entry.dn)
+        .ok_or_else(|| LoginError::Broken(format!("the directory names a group {:?}", entry.dn)))
 }
 
 /// Attributes that a server doesn't know match nothing (RFC 4511, section 4.5.1.7).

@@ -5,16 +5,17 @@
 //! then, and the entry that one points to is read anew before it is believed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iam_sorry_core::ssh::{KeyId, PublicKey};
 use iam_sorry_core::timestamp::Timestamp;
 use ldap3::Scope;
-use tokio::sync::Mutex;
 
 use super::account::{self, Account};
 use super::connection::{Failure, Query};
 use super::escape::{fold, in_filter};
 use super::{Directory, LoginError, Why};
+use crate::login::singleflight::Singleflight;
 
 /// A key that is not known yet makes the service read all of them again, but not more often than this.
 const NOT_AGAIN_WITHIN: i64 = 30;
@@ -25,12 +26,15 @@ const MOST_PEOPLE: i32 = 200_000;
 
 /// Whose key is whose, as it was when it was read.
 #[derive(Default)]
-pub(super) struct KeyIndex(Mutex<Read>);
+pub(super) struct KeyIndex {
+    read: Mutex<Read>,
+    reading: Singleflight<Result<(), Failure>>,
+}
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Read {
     at: Option<Timestamp>,
-    by_key: HashMap<KeyId, Vec<String>>,
+    by_key: Arc<HashMap<KeyId, Vec<String>>>,
 }
 
 impl Directory {
@@ -74,29 +78,44 @@ impl Directory {
             other => other?,
         };
         let mut dns: Vec<String> = exact.into_iter().map(|entry| entry.dn).collect();
-        let mut read = self.keys.0.lock().await;
-        let known = !dns.is_empty() || read.by_key.contains_key(&key.key_id());
-        let age = read.at.map_or(i64::MAX, |at| now.seconds_after(at).abs());
-        if age >= if known { OLD } else { NOT_AGAIN_WITHIN } {
-            // Also where it fails: a directory that can't answer this is not asked for it all the time.
-            read.at = Some(now);
-            match self.read_keys().await {
-                Ok(by_key) => read.by_key = by_key,
-                Err(Failure::Connection(what)) => {
-                    read.at = None;
-                    return Err(LoginError::Unavailable(what));
-                }
-                Err(failure) => tracing::warn!(
-                    %failure,
+        if let Err(failure) = self.renew_keys(key, !dns.is_empty(), now).await {
+            match failure {
+                Failure::Connection(what) => return Err(LoginError::Unavailable(what)),
+                other => tracing::warn!(
+                    failure = %other,
                     "the directory does not let the service read all SSH keys; only those without a comment are found \
                      (OpenLDAP: raise the size limit of the account that searches, olcLimits)"
                 ),
             }
         }
-        dns.extend(read.by_key.get(&key.key_id()).into_iter().flatten().cloned());
+        dns.extend(self.keys.read().by_key.get(&key.key_id()).into_iter().flatten().cloned());
         let mut seen = std::collections::BTreeSet::new();
         dns.retain(|dn| seen.insert(fold(dn)));
         Ok(dns)
+    }
+
+    /// Reads all keys again if it is time; who comes meanwhile waits for the same reading.
+    async fn renew_keys(&self, key: &PublicKey, found: bool, now: Timestamp) -> Result<(), Failure> {
+        let read = self.keys.read().clone();
+        let known = found || read.by_key.contains_key(&key.key_id());
+        let age = read.at.map_or(i64::MAX, |at| now.seconds_after(at).abs());
+        if age < if known { OLD } else { NOT_AGAIN_WITHIN } {
+            return Ok(());
+        }
+        let directory = self.clone();
+        let read = self.keys.reading.run(|| async move { directory.read_all_keys(now).await }).await;
+        read.unwrap_or_else(|| Err(Failure::Answer("the SSH keys can't be read".to_owned())))
+    }
+
+    async fn read_all_keys(&self, now: Timestamp) -> Result<(), Failure> {
+        let read = self.read_keys().await;
+        let mut kept = self.keys.read();
+        // Also where it is refused: a directory that can't answer this is not asked for it all the time.
+        if !matches!(read, Err(Failure::Connection(_))) {
+            kept.at = Some(now);
+        }
+        kept.by_key = Arc::new(read?);
+        Ok(())
     }
 
     async fn read_keys(&self) -> Result<HashMap<KeyId, Vec<String>>, Failure> {
@@ -117,6 +136,12 @@ impl Directory {
             }
         }
         Ok(by_key)
+    }
+}
+
+impl KeyIndex {
+    fn read(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

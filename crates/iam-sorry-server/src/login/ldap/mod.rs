@@ -1,15 +1,20 @@
 //! Sign-in by a directory: search for the person, then bind as them; and the directory's word on whose key is whose.
 //!
-//! An unknown name costs the same operations as a known one with a wrong password: one search and one bind (CVE-2025-6011).
+//! An unknown name costs the same operations as a known one with a wrong password: one search and one bind, and takes as long
+//! (CVE-2025-6011).
 //! What may go wrong is settled before: an empty password never reaches the server, names are escaped, more than one
 //! match is none, references are not followed, and nothing but result code 0 is a success.
 
 mod account;
+mod breaker;
 mod connection;
+mod decoy;
 mod escape;
 mod groups;
 mod keys;
 mod settings;
+
+use std::sync::Arc;
 
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::ssh::PublicKey;
@@ -22,25 +27,37 @@ pub use settings::{Kind, LdapSettings};
 use super::{LoginError, SettingsError, Why};
 use account::Account;
 use connection::{Bind, Connections, Failure, Query};
-use escape::{LoginName, fold, in_filter};
+use escape::{LoginName, fold, fold_login, in_filter};
 
-/// The directory.
+/// The directory. Cheap to clone.
+#[derive(Clone)]
 pub struct Directory {
-    settings: LdapSettings,
+    settings: Arc<LdapSettings>,
     connections: Connections,
-    keys: keys::KeyIndex,
+    keys: Arc<keys::KeyIndex>,
+    binds: Arc<decoy::BindTimes>,
 }
 
 /// Whom a name may be. Whether there is such a person can't be seen from outside.
 #[derive(Debug)]
 pub struct Candidate {
+    /// The person's DN.
     found: Result<String, Why>,
-    counted_as: String,
+    counted_as: CountedAs,
+}
+
+/// What failures are counted under. What somebody typed never shares a counter with a person of that DN or id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CountedAs {
+    /// A person, as [`Identity::id`] names them: the same for all spellings of a name.
+    Person(String),
+    /// What was typed, in whatever letters: nobody has that name.
+    Typed(String),
 }
 
 impl Candidate {
-    /// What failures are counted under: the same for all spellings of a name that the directory takes for one.
-    pub fn counted_as(&self) -> &str {
+    /// What failures are counted under.
+    pub fn counted_as(&self) -> &CountedAs {
         &self.counted_as
     }
 }
@@ -61,7 +78,17 @@ impl Directory {
             ),
         };
         let connections = Connections::new(&settings, password)?;
-        Ok(Self { settings, connections, keys: keys::KeyIndex::default() })
+        Ok(Self { settings: Arc::new(settings), connections, keys: Arc::default(), binds: Arc::default() })
+    }
+
+    /// Why the directory is not asked at the moment, if so: it did not answer, and is tried again later.
+    pub fn problem(&self) -> Option<String> {
+        self.connections.problem()
+    }
+
+    /// Whether groups come from here.
+    pub fn has_groups(&self) -> bool {
+        self.settings.groups_base.is_some()
     }
 
     /// The issuer of the identities that it gives.
@@ -69,22 +96,45 @@ impl Directory {
         &self.settings.name
     }
 
-    /// Looks for the person of a login name: one search.
+    /// Looks for the person of a login name: one search, also for what no person can be called.
     ///
     /// # Errors
-    /// [`LoginError::Unavailable`]; and [`Why::ImpossibleName`] for what no person can be called, without a search.
+    /// [`LoginError::Unavailable`]
     pub async fn find(&self, typed: &str) -> Result<Candidate, LoginError> {
-        let name = LoginName::parse(typed).ok_or(LoginError::Refused(Why::ImpossibleName))?;
-        let filter = self.user_filter(self.settings.name_attribute(), &in_filter(name.as_str()));
-        let found = self.one(&filter, vec!["1.1".to_owned()]).await?.map(|entry| entry.dn);
-        let counted_as = match &found {
-            Ok(dn) => fold(dn),
-            Err(_) => fold(name.as_str()),
+        let name = LoginName::parse(typed);
+        let sought = name.as_ref().map_or(decoy::NAME, LoginName::as_str);
+        let filter = self.user_filter(self.settings.name_attribute(), &in_filter(sought));
+        let attributes =
+            vec![self.settings.name_attribute().to_owned(), self.settings.subject_attribute().to_owned()];
+        let entry = self.one(&filter, attributes).await?;
+        let found = match (&name, entry) {
+            (None, _) => Err(Why::ImpossibleName),
+            (Some(name), Ok(entry)) if self.is_called(&entry, name) => Ok(entry),
+            // Some directories find people also without the accents of their letters. A name that is counted as somebody
+            // typed it can't be somebody's, or its counter would tell that it is.
+            (Some(_), Ok(_)) => Err(Why::UnknownPerson),
+            (Some(_), Err(why)) => Err(why),
         };
-        Ok(Candidate { found, counted_as })
+        let counted_as = match &found {
+            Ok(entry) => CountedAs::Person(self.id_of_person(entry)),
+            Err(_) => CountedAs::Typed(fold_login(&typed.chars().take(256).collect::<String>())),
+        };
+        Ok(Candidate { found: found.map(|entry| entry.dn), counted_as })
     }
 
-    /// Proves a password: one bind, and where it is right, what the directory says of the account and its groups.
+    fn is_called(&self, entry: &SearchEntry, name: &LoginName) -> bool {
+        let typed = fold_login(name.as_str());
+        let names = account::texts(entry, self.settings.name_attribute());
+        names.iter().any(|value| fold_login(value) == typed)
+    }
+
+    fn id_of_person(&self, entry: &SearchEntry) -> String {
+        let id = account::id_of(self.settings.kind, self.settings.subject_attribute(), entry);
+        format!("{}/{}", self.settings.name, id.unwrap_or_else(|| fold(&entry.dn)))
+    }
+
+    /// Proves a password: one bind, and where it is right, what the directory says of the account and its groups. For a
+    /// name that is nobody's, one bind as well, as the decoy, which takes as long as binds of people take.
     ///
     /// # Errors
     /// [`LoginError`]
@@ -94,24 +144,24 @@ impl Directory {
         password: &SecretString,
         now: Timestamp,
     ) -> Result<Identity, LoginError> {
-        let decoy = || match &self.settings.decoy_dn {
-            Some(dn) => dn.clone(),
-            None => {
-                format!("{}=iam-sorry-nobody,{}", self.settings.name_attribute(), self.settings.users_base)
+        let dn = match &candidate.found {
+            Ok(dn) => dn,
+            Err(why) => {
+                self.decoy_bind(password).await?;
+                return Err(LoginError::Refused(*why));
             }
         };
-        let dn = candidate.found.clone().unwrap_or_else(|_| decoy());
-        let bound = self.connections.bind(&dn, password).await?;
-        candidate.found.as_ref().map_err(|why| LoginError::Refused(*why))?;
-        match bound {
+        let begun = tokio::time::Instant::now();
+        match self.connections.bind(dn, password).await? {
             Bind::Accepted => {}
             Bind::Refused { code, text } => {
+                self.binds.refused_after(begun.elapsed());
                 tracing::debug!(code, text, "the directory refuses a password");
                 return Err(LoginError::Refused(reason(&text)));
             }
         }
         // Read again: what has changed by the bind (a lock that ran out), and what the search was not asked for.
-        let account = self.account(&dn, now).await?;
+        let account = self.account(dn, now).await?;
         self.person_of(account, Method::Ldap).await
     }
 
@@ -134,6 +184,27 @@ impl Directory {
         method: Method,
         now: Timestamp,
     ) -> Result<Identity, LoginError> {
+        let account = self.account_of_subject(subject, now).await?;
+        self.person_of(account, method).await
+    }
+
+    /// The same for who is signed in already. A lock is ignored: anybody's wrong passwords lock an account for a while, and
+    /// that must neither end what its owner has open nor keep their groups as they were.
+    ///
+    /// # Errors
+    /// [`LoginError`]; [`Why::UnknownPerson`] where there is none any more.
+    pub async fn signed_in_person(
+        &self,
+        subject: &str,
+        method: Method,
+        now: Timestamp,
+    ) -> Result<Identity, LoginError> {
+        let mut account = self.account_of_subject(subject, now).await?;
+        account.barred = account.barred.filter(|why| *why != Why::Locked);
+        self.person_of(account, method).await
+    }
+
+    async fn account_of_subject(&self, subject: &str, now: Timestamp) -> Result<Account, LoginError> {
         let attribute = self.settings.subject_attribute();
         let value = match account::guid_bytes(subject) {
             Some(bytes) if attribute.eq_ignore_ascii_case("objectGUID") => escape::bytes_in_filter(&bytes),
@@ -146,7 +217,7 @@ impl Directory {
         if account.subject != subject {
             return Err(LoginError::Broken(format!("{} was found under another's subject", account.dn)));
         }
-        self.person_of(account, method).await
+        Ok(account)
     }
 
     /// Tries the connection, the service's own account and the bases (`check-config --online`).

@@ -47,6 +47,9 @@ pub struct LdapSettings {
     /// What groups are called in the rules.
     #[serde(default = "cn")]
     pub group_name_attribute: String,
+    /// What never changes of a group: rules can name it as `NAME/ID`, NAME being the directory's. OpenLDAP: `entryUUID`, Active
+    /// Directory: `objectGUID`.
+    pub group_id_attribute: Option<String>,
     /// Whether the groups that a person's groups are in count too.
     #[serde(default = "yes")]
     pub nested_groups: bool,
@@ -130,6 +133,7 @@ impl LdapSettings {
             ("subject_attribute", self.subject_attribute()),
             ("ssh_key_attribute", &self.ssh_key_attribute),
             ("group_name_attribute", &self.group_name_attribute),
+            ("group_id_attribute", self.group_id_attribute()),
         ] {
             if !is_attribute(attribute) {
                 return Err(wrong(setting, "it is no name of an attribute, such as \"uid\""));
@@ -222,6 +226,13 @@ impl LdapSettings {
 
     pub(super) fn subject_attribute(&self) -> &str {
         self.subject_attribute.as_deref().unwrap_or(match self.kind {
+            Kind::Openldap => "entryUUID",
+            Kind::ActiveDirectory => "objectGUID",
+        })
+    }
+
+    pub(super) fn group_id_attribute(&self) -> &str {
+        self.group_id_attribute.as_deref().unwrap_or(match self.kind {
             Kind::Openldap => "entryUUID",
             Kind::ActiveDirectory => "objectGUID",
         })
