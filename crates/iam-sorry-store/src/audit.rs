@@ -8,14 +8,17 @@ use iam_sorry_core::audit::{Checkpoint, Event, Hash, Record};
 use crate::chain::{Head, indexed, number, record};
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
-use crate::lookups::{self, DAY_MS, Part};
+use crate::lookups::{self, DAY_MS, Lookup};
 use crate::query::Query;
+use crate::readers::Lane;
 use crate::{AuditCount, AuditFilter, PageOf, PageRequest, Store, StoreError};
 
 /// How many records one read gives at most: about 2 MB.
 const RANGE: u32 = 2_000;
 /// How many lines a chart's count may have.
 const COUNTS: i64 = 20_000;
+/// How many records are looked up at once to be counted.
+const COUNTED: usize = 512;
 
 impl Store {
     /// Writes records that stand alone: sign-ins, refusals, readings. Gives their places in the trail.
@@ -41,7 +44,7 @@ impl Store {
     /// Records that fit a filter, newest first (by time, then place).
     ///
     /// # Errors
-    /// [`StoreError::BadCursor`] and others.
+    /// [`StoreError::BadCursor`], [`StoreError::TooSlow`], [`StoreError::Crowded`] and others.
     pub async fn audit_page(
         &self,
         filter: AuditFilter,
@@ -54,18 +57,20 @@ impl Store {
             Ok::<_, StoreError>((after.number, seq))
         });
         let after = after.transpose()?;
-        self.read(move |connection| {
+        self.read_as(Lane::Audit, move |connection| {
+            const COLUMNS: &str = "a.seq, a.hash, a.line, a.time_ms";
             let mut records = Vec::new();
-            for Part { mut query, time, seq } in
-                lookups::parts(connection, &filter, "a.seq, a.hash, a.line, a.time_ms")?
-            {
-                if let Some((after_time, after_seq)) = after {
-                    let marks = [query.mark(after_time), query.mark(after_seq)];
-                    query.and(&format!("({time}, {seq}) < ({})", marks.join(", ")));
-                }
-                for row in query.run(connection, &format!("{time} DESC, {seq} DESC"), window.rows())? {
-                    records.push((row.int(3)?, record(row)?));
-                }
+            let mut add = |row: Row| {
+                records.push((row.int(3)?, record(row)?));
+                Ok::<_, DbError>(())
+            };
+            let Lookup { matches, rest, order: (time, seq) } =
+                lookups::look_up(connection, &filter, COLUMNS, after)?;
+            let order = format!("{time} DESC, {seq} DESC");
+            rest.run(connection, &order, window.rows())?.into_iter().try_for_each(&mut add)?;
+            if let Some(mut matches) = matches {
+                let places = matches.next(connection, window.rows() as usize)?;
+                lookups::at(connection, &places, COLUMNS, "", add)?;
             }
             records.sort_by_key(|(time, record)| Reverse((*time, record.seq)));
             let page = window.page(records, |(time, record)| Cursor::new(*time, record.seq.to_string()));
@@ -79,8 +84,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn audit_range(&self, from_seq: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
+        self.range(Lane::Work, from_seq, limit).await
+    }
+
+    /// As [`Store::audit_range`], for a person who reads the trail: it waits for other such readers, not for the service's
+    /// own work, which does not wait for it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_export(&self, from_seq: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
+        self.range(Lane::Audit, from_seq, limit).await
+    }
+
+    async fn range(&self, lane: Lane, from_seq: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
         let limit = i64::from(limit.min(RANGE));
-        self.read(move |connection| {
+        self.read_as(lane, move |connection| {
             let sql = "SELECT seq, hash, line FROM audit WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
             let rows = connection.query(sql, params![number(from_seq), limit])?;
             Ok(rows.into_iter().map(record).collect::<Result<_, _>>()?)
@@ -94,14 +112,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn audit_counts(&self, filter: AuditFilter) -> Result<Vec<AuditCount>, StoreError> {
-        self.read(move |connection| {
+        self.read_as(Lane::Audit, move |connection| {
             let whole_days =
                 [filter.from_ms, filter.to_ms].into_iter().flatten().all(|time| time % DAY_MS == 0);
             let mut counts = BTreeMap::new();
-            let mut add = |rows: Vec<Row>| {
-                for mut row in rows {
-                    *counts.entry((row.int(0)?, row.text(1)?)).or_default() += row.seq(2)?;
-                }
+            let mut add = |mut row: Row| {
+                *counts.entry((row.int(0)?, row.text(1)?)).or_default() += row.seq(2)?;
                 Ok::<_, DbError>(())
             };
             if whole_days && filter.name.is_none() && filter.resource.is_none() {
@@ -112,12 +128,21 @@ impl Store {
                     }
                 }
                 query.and_between("day", filter.from_ms.map(day), filter.to_ms.map(day));
-                add(query.grouped(connection, "day, action", COUNTS)?)?;
+                query.grouped(connection, "day, action", COUNTS)?.into_iter().try_for_each(&mut add)?;
             } else {
                 let columns = format!("a.time_ms / {DAY_MS} AS day, a.action, count(*)");
-                for Part { mut query, .. } in lookups::parts(connection, &filter, &columns)? {
-                    query.and("a.phase <> 0");
-                    add(query.grouped(connection, "day, a.action", COUNTS)?)?;
+                let Lookup { matches, mut rest, .. } = lookups::look_up(connection, &filter, &columns, None)?;
+                rest.and("a.phase <> 0");
+                rest.grouped(connection, "day, a.action", COUNTS)?.into_iter().try_for_each(&mut add)?;
+                if let Some(mut matches) = matches {
+                    loop {
+                        let places = matches.next(connection, COUNTED)?;
+                        let more = "AND a.phase <> 0 GROUP BY day, a.action";
+                        lookups::at(connection, &places, &columns, more, &mut add)?;
+                        if places.len() < COUNTED {
+                            break;
+                        }
+                    }
                 }
             }
             let count = |((day, action), count)| AuditCount { day_ms: day * DAY_MS, action, count };

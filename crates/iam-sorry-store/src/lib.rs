@@ -35,7 +35,7 @@ use iam_sorry_core::audit::ChainId;
 
 use crate::chain::Head;
 use crate::engine::{Connection, InstanceLock};
-use crate::readers::Readers;
+use crate::readers::{Lane, Readers};
 use crate::writer::{Fault, Tx, Writer};
 
 pub use challenges::ChallengeCaps;
@@ -161,6 +161,14 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut dyn Connection) -> Result<T, Fault> + Send + 'static,
     {
-        self.inner.readers.run(work).await
+        self.read_as(Lane::Work, work).await
+    }
+
+    async fn read_as<T, F>(&self, lane: Lane, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut dyn Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        self.inner.readers.run(lane, work).await
     }
 }

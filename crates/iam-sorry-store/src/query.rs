@@ -51,6 +51,11 @@ impl<'a> Query<'a> {
         connection.query(&format!("{} ORDER BY {order} LIMIT {limit}", self.sql), &self.params)
     }
 
+    /// Without a limit, where the conditions set one; `more` follows them.
+    pub(crate) fn all(self, connection: &mut dyn Connection, more: &str) -> Result<Vec<Row>, DbError> {
+        connection.query(&format!("{} {more}", self.sql), &self.params)
+    }
+
     pub(crate) fn grouped(
         mut self,
         connection: &mut dyn Connection,

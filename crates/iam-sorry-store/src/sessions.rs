@@ -6,6 +6,7 @@ use iam_sorry_core::identity::Identity;
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
 use crate::query::Query;
+use crate::readers::Lane;
 use crate::{PageOf, PageRequest, Session, Store, StoreError};
 
 /// How many are deleted in one transaction, so that others don't wait long.
@@ -53,7 +54,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn session_by_token_hash(&self, token_hash: &[u8; 32]) -> Result<Option<Session>, StoreError> {
         let hash = *token_hash;
-        self.read(move |connection| {
+        self.read_as(Lane::Sessions, move |connection| {
             let rows = connection.query(&format!("{SELECT} WHERE token_hash = ?1"), params![&hash])?;
             Ok(rows.into_iter().next().map(session).transpose()?)
         })
@@ -66,7 +67,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn session(&self, id: &str) -> Result<Option<Session>, StoreError> {
         let id = id.to_owned();
-        self.read(move |connection| {
+        self.read_as(Lane::Sessions, move |connection| {
             let rows = connection.query(&format!("{SELECT} WHERE id = ?1"), params![&id])?;
             Ok(rows.into_iter().next().map(session).transpose()?)
         })

@@ -93,13 +93,15 @@ pub struct Settings {
     pub readers: usize,
     /// How long any job may take before it is [`crate::StoreError::Unavailable`].
     pub timeout: Duration,
+    /// How long a read of the audit trail may take, from its begin on, before it is [`crate::StoreError::TooSlow`].
+    pub audit_limit: Duration,
 }
 
 impl Settings {
     /// SQLite in this file.
     pub fn sqlite(path: impl AsRef<Path>) -> Self {
         let engine = Engine::Sqlite { path: path.as_ref().to_owned() };
-        Self { engine, readers: 2, timeout: TIMEOUT }
+        Self { engine, readers: 2, timeout: TIMEOUT, audit_limit: AUDIT_LIMIT }
     }
 
     /// PostgreSQL at this URL. TLS is used, and the server's certificate checked, unless every host is this machine.
@@ -108,7 +110,8 @@ impl Settings {
     /// Where the URL can't be read, or asks for a plain connection to another machine. The text never repeats the URL.
     pub fn postgres(url: SecretString, ca_pem: Option<Vec<u8>>) -> Result<Self, InvalidSettings> {
         engine::check_url(&url).map_err(InvalidSettings)?;
-        Ok(Self { engine: Engine::Postgres { url, ca_pem }, readers: 4, timeout: TIMEOUT })
+        let engine = Engine::Postgres { url, ca_pem };
+        Ok(Self { engine, readers: 4, timeout: TIMEOUT, audit_limit: AUDIT_LIMIT })
     }
 
     /// With this many readers.
@@ -119,6 +122,7 @@ impl Settings {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+const AUDIT_LIMIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

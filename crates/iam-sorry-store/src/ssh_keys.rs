@@ -3,6 +3,7 @@
 use iam_sorry_core::audit::Event;
 
 use crate::engine::{DbError, Row, params};
+use crate::readers::Lane;
 use crate::sessions::{from_json, json};
 use crate::{SshKey, Store, StoreError};
 
@@ -93,7 +94,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn ssh_key(&self, fingerprint: &str) -> Result<Option<SshKey>, StoreError> {
         let fingerprint = fingerprint.to_owned();
-        self.read(move |connection| {
+        self.read_as(Lane::Sessions, move |connection| {
             let rows =
                 connection.query(&format!("{SELECT} WHERE fingerprint = ?1"), params![&fingerprint])?;
             Ok(rows.into_iter().next().map(key).transpose()?)

@@ -10,6 +10,12 @@ pub enum StoreError {
     /// The database can't be reached, is locked, or went away in the middle; the write may or may not be there.
     #[error("The database can't be reached: {0}")]
     Unavailable(String),
+    /// A read of the audit trail took longer than it may, and was stopped.
+    #[error("The query took too long and was stopped")]
+    TooSlow,
+    /// Other reads of the audit trail were in the way for too long; this one was not begun.
+    #[error("Too many queries of the audit trail are waiting")]
+    Crowded,
     /// The disk is full or can't be written. Nothing was written.
     #[error(
         "The database can't be written: {0}\nMake room on its disk; nothing is done until it can be written."

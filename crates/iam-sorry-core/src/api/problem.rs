@@ -38,6 +38,8 @@ pub enum ProblemCode {
     TooLarge,
     /// 415: the body is not JSON (or, for pages, not a form).
     UnsupportedMediaType,
+    /// 422: the query takes longer than one may; a narrower one does not.
+    QueryTooBroad,
     /// 429: too many requests from this person or address.
     TooManyRequests,
     /// 500: a mistake of ours; the log has it under the request's id.
@@ -68,6 +70,7 @@ impl ProblemCode {
             Self::Conflict | Self::IdempotencyMismatch | Self::AlreadyDone | Self::Busy => 409,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
+            Self::QueryTooBroad => 422,
             Self::TooManyRequests => 429,
             Self::Internal => 500,
             Self::AwsRefused => 502,
@@ -97,6 +100,7 @@ impl ProblemCode {
             Self::Busy => "busy",
             Self::TooLarge => "too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::QueryTooBroad => "query-too-broad",
             Self::TooManyRequests => "too-many-requests",
             Self::Internal => "internal",
             Self::AwsRefused => "aws-refused",
@@ -126,6 +130,7 @@ impl ProblemCode {
             Self::Busy => "Another request is at work on it",
             Self::TooLarge => "The request is too large",
             Self::UnsupportedMediaType => "The request's content type is not understood",
+            Self::QueryTooBroad => "The query takes too long",
             Self::TooManyRequests => "Too many requests",
             Self::Internal => "The service made a mistake",
             Self::AwsRefused => "AWS refused the service",

@@ -188,6 +188,12 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
         ),
         (413, body, "The body is larger than 64 KiB", "too-large"),
         (415, body, "The body is not JSON", "unsupported-media-type"),
+        (
+            422,
+            signed_in && path.starts_with("/api/v1/audit") && !named,
+            "The query takes too long: narrow it",
+            "query-too-broad",
+        ),
         (429, true, "Too many requests from this person or address", "too-many-requests"),
         (500, true, "A mistake of the service's", "internal"),
         (

@@ -108,6 +108,8 @@ struct Inner {
     way: aws::KeptWay,
     life: lifecycle::Life,
     queues: queue::Queues,
+    /// By person: one query of the audit trail at a time.
+    audit_turns: queue::Queues,
     settling: reconcile::Settling,
     audit: audit_out::AuditOut,
 }
@@ -120,6 +122,7 @@ impl Service {
             way: aws::KeptWay::default(),
             life: lifecycle::Life::new(),
             queues: queue::Queues::default(),
+            audit_turns: queue::Queues::default(),
             settling: reconcile::Settling::default(),
             audit: audit_out::AuditOut::default(),
         };

@@ -1,5 +1,5 @@
-//! Who is next on one IAM user: requests for the same user take turns, so that they wait for each other instead of
-//! failing. The store decides in the end; this spares it the asking.
+//! Who is next: requests for the same IAM user take turns, so that they wait for each other instead of failing (the store
+//! decides in the end; this spares it the asking), and so do one person's queries of the audit trail.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-/// How long somebody waits for a turn.
+/// How long somebody waits for a turn on a user.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// From how many on names that nobody waits for are swept out.
@@ -22,6 +22,11 @@ pub(super) struct Turn(#[expect(dead_code, reason = "held for its drop")] OwnedM
 impl Queues {
     /// `None` where it took too long.
     pub async fn turn(&self, resource: &str) -> Option<Turn> {
+        self.turn_within(resource, PATIENCE).await
+    }
+
+    /// The same with another patience.
+    pub async fn turn_within(&self, resource: &str, patience: Duration) -> Option<Turn> {
         let queue = {
             let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if queues.len() >= SWEEP_AT {
@@ -36,6 +41,6 @@ impl Queues {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, queue.lock_owned()).await.ok().map(Turn)
+        tokio::time::timeout(patience, queue.lock_owned()).await.ok().map(Turn)
     }
 }

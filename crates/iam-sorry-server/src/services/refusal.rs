@@ -33,8 +33,9 @@ impl Refusal {
 impl From<iam_sorry_store::StoreError> for Refusal {
     /// The store's own words go to the log.
     fn from(error: iam_sorry_store::StoreError) -> Self {
+        use StoreError as E;
         use iam_sorry_store::StoreError;
-        if !matches!(error, StoreError::BadCursor | StoreError::TooMany(_)) {
+        if !matches!(error, E::BadCursor | E::TooMany(_) | E::TooSlow | E::Crowded) {
             tracing::error!(%error, "store");
         }
         let again = |code, detail: &str| Self { retry_after: Some(10), ..Self::new(code, detail) };
@@ -44,6 +45,18 @@ impl From<iam_sorry_store::StoreError> for Refusal {
                 ProblemCode::StoreUnavailable,
                 "The service's database can't be reached, so nothing was done.\nTry again in a few seconds.",
             ),
+            StoreError::TooSlow => Self::new(
+                ProblemCode::QueryTooBroad,
+                "The query took too long and was stopped: too many records had to be looked at.\nNarrow it: give a time range \
+                 (from, to), or another filter.",
+            ),
+            StoreError::Crowded => Self {
+                retry_after: Some(5),
+                ..Self::new(
+                    ProblemCode::TooManyRequests,
+                    "Many people are reading the audit trail at the moment.\nTry again in a few seconds.",
+                )
+            },
             StoreError::BadCursor => Self::new(ProblemCode::BadRequest, StoreError::BadCursor.to_string()),
             StoreError::TooMany(text) => Self::new(ProblemCode::TooManyRequests, text),
             _ => Self::new(

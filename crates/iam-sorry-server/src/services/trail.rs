@@ -1,16 +1,24 @@
 //! Reading the audit trail: one's own without asking, everybody's where the rules allow it. Reading is itself recorded.
+//!
+//! What a query costs depends on what is asked for, so a person has one at a time, over all of their sessions: list, chart,
+//! or a part of an export.
+
+use std::time::Duration;
 
 use iam_sorry_core::api::{AuditQuery, AuditRecord, Page, ProblemCode};
 use iam_sorry_core::audit::{Outcome, Record};
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_rules::{Action, Resource};
-use iam_sorry_store::{AuditCount, AuditFilter, PageRequest};
+use iam_sorry_store::{AuditCount, AuditFilter, PageRequest, StoreError};
 
 use super::decide::{Allowed, Ask};
+use super::queue::Turn;
 use super::{Caller, Refusal, Service};
 
 /// Records that are read from the database at once.
 const CHUNK: u32 = 500;
+/// How long a query waits for another one of the same person.
+const TURN: Duration = Duration::from_secs(3);
 
 /// How often something happened on a day.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +37,7 @@ impl Service {
     /// # Errors
     /// [`Refusal`]: not allowed; bad-request for a time or cursor that can't be read; store.
     pub async fn read_audit(&self, caller: &Caller, query: AuditQuery) -> Result<Page<AuditRecord>, Refusal> {
+        let _turn = self.audit_turn(caller).await?;
         let filter = self.may_read(caller, "read-audit", &query).await?;
         let page = PageRequest { cursor: query.cursor, limit: limit(query.limit)? };
         let found = self.store().audit_page(filter, page).await?;
@@ -46,6 +55,7 @@ impl Service {
         let whole = query.all && filter == AuditFilter::default();
         Ok(AuditExport {
             service: self.clone(),
+            person: caller.identity.id(),
             filter: (!whole).then_some(filter),
             cursor: None,
             next_seq: 1,
@@ -63,6 +73,7 @@ impl Service {
         caller: &Caller,
         query: &AuditQuery,
     ) -> Result<Vec<ActionCount>, Refusal> {
+        let _turn = self.audit_turn(caller).await?;
         let (filter, _) = self.readable(caller, query).await?;
         let counts = self.store().audit_counts(filter).await?.into_iter();
         Ok(counts.map(|AuditCount { day_ms, action, count }| ActionCount { day_ms, action, count }).collect())
@@ -89,6 +100,18 @@ impl Service {
         event.details.insert("record".to_owned(), seq.to_string());
         self.store().record(vec![event]).await?;
         Ok(record)
+    }
+
+    async fn audit_turn(&self, caller: &Caller) -> Result<Turn, Refusal> {
+        let turn = self.inner.audit_turns.turn_within(&caller.identity.id(), TURN).await;
+        turn.ok_or_else(|| Refusal {
+            retry_after: Some(5),
+            ..Refusal::new(
+                ProblemCode::TooManyRequests,
+                "Another query of yours is still reading the audit trail; a person has one at a time.\nTry again when it has \
+                 ended.",
+            )
+        })
     }
 
     async fn may_read(
@@ -166,6 +189,8 @@ fn readable_record(record: &Record) -> Result<AuditRecord, Refusal> {
 /// An export under way.
 pub struct AuditExport {
     service: Service,
+    /// Whose turn each part takes.
+    person: String,
     /// None: the whole chain.
     filter: Option<AuditFilter>,
     cursor: Option<String>,
@@ -192,23 +217,34 @@ impl AuditExport {
         if self.ended {
             return Ok(None);
         }
+        loop {
+            // An export waits, however long: it has promised everything, and its client can hang up.
+            let turns = &self.service.inner.audit_turns;
+            let _turn = turns.turn_within(&self.person, Duration::MAX).await;
+            match self.part().await {
+                Err(StoreError::Crowded) => {}
+                part => return Ok(Some(part?).filter(|records| !records.is_empty())),
+            }
+        }
+    }
+
+    async fn part(&mut self) -> Result<Vec<Record>, StoreError> {
         let store = self.service.store();
-        let records = match &self.filter {
+        Ok(match &self.filter {
             None => {
-                let records = store.audit_range(self.next_seq, CHUNK).await?;
+                let records = store.audit_export(self.next_seq, CHUNK).await?;
                 self.next_seq = records.last().map_or(self.next_seq, |record| record.seq + 1);
                 self.ended = records.len() < CHUNK as usize;
                 records
             }
             Some(filter) => {
-                let page = PageRequest { cursor: self.cursor.take(), limit: CHUNK };
+                let page = PageRequest { cursor: self.cursor.clone(), limit: CHUNK };
                 let page = store.audit_page(filter.clone(), page).await?;
                 self.ended = page.next.is_none();
                 self.cursor = page.next;
                 page.items
             }
-        };
-        Ok((!records.is_empty()).then_some(records))
+        })
     }
 }
 

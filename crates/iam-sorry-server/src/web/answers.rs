@@ -193,6 +193,7 @@ fn title(code: ProblemCode) -> &'static str {
         ProblemCode::AlreadyDone => "Already done, and shown once",
         ProblemCode::Busy => "Something else is at work on it",
         ProblemCode::TooLarge => "Too large",
+        ProblemCode::QueryTooBroad => "That takes too long",
         ProblemCode::TooManyRequests => "Too many requests",
         ProblemCode::AwsRefused => "AWS refused",
         ProblemCode::AwsUnavailable => "AWS can't be reached",

@@ -231,6 +231,7 @@ fn more_pages(or: &dyn Fn(&str) -> String, signed: &dyn Fn(&str, Section) -> Fra
                 },
                 actions: vec![choice("create-user", "create-user", true)],
                 chart: Chart::draw(&counts, date!(2026 - 10 - 24), date!(2026 - 11 - 22)),
+                too_broad: false,
                 records: vec![
                     record(4711, "issue-credentials", "done", "good"),
                     record(4710, "issue-credentials", "begun", ""),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up fails")]
 
 mod audit_commands;
+mod audit_queries;
 mod audit_sinks;
 mod checkpoints;
 mod client;

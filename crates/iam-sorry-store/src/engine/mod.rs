@@ -9,8 +9,12 @@ mod postgres;
 mod sqlite;
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use secrecy::SecretString;
+use tokio::sync::Notify;
 
 use crate::StoreError;
 use crate::settings::{Engine, Settings};
@@ -74,6 +78,46 @@ impl Dialect {
     }
 }
 
+/// When a read must end: its time is over, or nobody waits for it any more.
+#[derive(Clone)]
+pub(crate) struct Limit {
+    pub(crate) until: Instant,
+    pub(crate) caller: Arc<Caller>,
+}
+
+/// Whether anybody still waits for a read.
+#[derive(Default)]
+pub(crate) struct Caller {
+    gone: AtomicBool,
+    notify: Notify,
+}
+
+impl Caller {
+    pub(crate) fn leave(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+}
+
+impl Limit {
+    pub(crate) fn is_over(&self) -> bool {
+        self.caller.is_gone() || Instant::now() >= self.until
+    }
+
+    /// Waits until it is over.
+    async fn over(&self) {
+        tokio::select! {
+            () = tokio::time::sleep_until(self.until.into()) => {}
+            // `notify_one` keeps a permit for a waiter who comes later.
+            () = self.caller.notify.notified() => {}
+        }
+    }
+}
+
 /// One connection.
 pub(crate) trait Connection: Send {
     /// Which SQL it speaks.
@@ -95,6 +139,8 @@ pub(crate) trait Connection: Send {
     fn commit(&mut self) -> Result<(), DbError>;
     /// Rolls back, whatever state it is in.
     fn rollback(&mut self);
+    /// Stops whatever runs from now on when the limit is over ([`DbError::Stopped`]); none lifts it.
+    fn limit(&mut self, limit: Option<Limit>) -> Result<(), DbError>;
     /// Whether it is of no more use, so that the next job wants a new one.
     fn is_broken(&self) -> bool;
 }
@@ -106,6 +152,8 @@ pub(crate) enum DbError {
     Lost(String),
     /// Locked by somebody else, or chosen as a deadlock's victim: may work the next time.
     Busy(String),
+    /// Stopped in the engine at its [`Limit`].
+    Stopped,
     /// No room, or the disk can't be written.
     Full(String),
     /// The connection went away while it committed.
@@ -120,6 +168,7 @@ impl From<DbError> for StoreError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Lost(text) | DbError::Busy(text) | DbError::Unknown(text) => Self::Unavailable(text),
+            DbError::Stopped => Self::TooSlow,
             DbError::Full(text) => Self::Full(text),
             DbError::Duplicate(text) | DbError::Other(text) => Self::Corrupt(text),
         }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,16 +19,19 @@ use tokio::runtime::Runtime;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{CancelToken, Client, NoTls, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Cell, Connection, DbError, Dialect, Param, Row};
+use super::{Cell, Connection, DbError, Dialect, Limit, Param, Row};
 
 /// How many prepared statements a connection keeps. Filters make a few dozen different ones.
 const STATEMENTS: usize = 128;
 
 /// How many statements travel together at most; `join_all` keeps the order of up to 30.
 const PENDING: usize = 24;
+
+/// How long the server may take to stop a statement that it was asked to stop.
+const CANCEL: Duration = Duration::from_secs(1);
 
 /// How long connecting may take, TLS and authentication included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -40,6 +44,9 @@ pub(super) struct Postgres {
     /// Statements that travel with the next one that is waited for.
     pending: Vec<(Statement, Vec<Param<'static>>)>,
     timeout: Duration,
+    limit: Option<Limit>,
+    /// What a request to stop a statement is sent with; none where the server is reached without TLS.
+    tls: Option<MakeRustlsConnect>,
     broken: bool,
 }
 
@@ -70,22 +77,32 @@ impl Postgres {
             .build()
             .map_err(|error| DbError::Lost(error.to_string()))?;
         let plain = is_local(&config) && config.get_ssl_mode() != SslMode::Require;
+        let tls = if plain { None } else { Some(tls(ca_pem)?) };
         let client = runtime.block_on(async {
             within(connecting, async {
-                if plain {
-                    let (client, connection) = config.connect(NoTls).await?;
+                if let Some(tls) = tls.clone() {
+                    config.ssl_mode(SslMode::Require);
+                    let (client, connection) = config.connect(tls).await?;
                     tokio::spawn(connection);
                     Ok(client)
                 } else {
-                    config.ssl_mode(SslMode::Require);
-                    let (client, connection) = config.connect(tls(ca_pem)?).await?;
+                    let (client, connection) = config.connect(NoTls).await?;
                     tokio::spawn(connection);
                     Ok(client)
                 }
             })
             .await
         })?;
-        Ok(Self { runtime, client, statements: HashMap::new(), pending: Vec::new(), timeout, broken: false })
+        Ok(Self {
+            runtime,
+            client,
+            statements: HashMap::new(),
+            pending: Vec::new(),
+            timeout,
+            limit: None,
+            tls,
+            broken: false,
+        })
     }
 
     fn prepare(&mut self, sql: &str) -> Result<Statement, DbError> {
@@ -110,19 +127,29 @@ impl Postgres {
         &mut self,
         work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, DbError> {
-        let Self { runtime, client, pending, timeout, .. } = self;
+        if self.limit.as_ref().is_some_and(Limit::is_over) {
+            return Err(DbError::Stopped);
+        }
+        let Self { runtime, client, pending, timeout, limit, tls, .. } = self;
         let before = pending.iter().map(|(statement, params)| async {
             let params = borrowed(params);
             client.execute(statement, &params).await
         });
-        let result = runtime.block_on(within(*timeout, async {
+        let running = within(*timeout, async {
             // Polled in this order, so sent in this order: `join_all` of up to 30 goes through them one by one.
             let (before, last) = join(join_all(before), work(client)).await;
             before.into_iter().collect::<Result<Vec<_>, _>>()?;
             Ok(last?)
-        }));
+        });
+        let result = runtime.block_on(async {
+            match limit {
+                Some(limit) => stopped_at(limit, client.cancel_token(), tls.as_ref(), running).await,
+                None => running.await,
+            }
+        });
         pending.clear();
-        if matches!(result, Err(DbError::Lost(_))) {
+        // A request to stop may arrive late, and must not hit the next statement of this connection.
+        if matches!(result, Err(DbError::Lost(_) | DbError::Stopped)) {
             self.broken = true;
         }
         result
@@ -179,6 +206,11 @@ impl Connection for Postgres {
         if !self.broken && self.script("ROLLBACK").is_err() {
             self.broken = true;
         }
+    }
+
+    fn limit(&mut self, limit: Option<Limit>) -> Result<(), DbError> {
+        self.limit = limit;
+        Ok(())
     }
 
     fn is_broken(&self) -> bool {
@@ -240,6 +272,36 @@ fn tls(ca_pem: Option<&[u8]>) -> Result<MakeRustlsConnect, DbError> {
             .with_root_certificates(roots)
             .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
+}
+
+/// The result of `running`, which the server is asked to stop when the limit is over.
+async fn stopped_at<T>(
+    limit: &Limit,
+    cancel: CancelToken,
+    tls: Option<&MakeRustlsConnect>,
+    running: impl Future<Output = Result<T, DbError>>,
+) -> Result<T, DbError> {
+    let mut running = pin!(running);
+    tokio::select! {
+        biased;
+        result = &mut running => return result,
+        () = limit.over() => {}
+    }
+    let stop = async {
+        let sent = match tls {
+            Some(tls) => cancel.cancel_query(tls.clone()).await,
+            None => cancel.cancel_query(NoTls).await,
+        };
+        // It has ended, by the request or by itself.
+        if sent.is_ok() {
+            let _ = running.await;
+        }
+        sent.is_ok()
+    };
+    match tokio::time::timeout(CANCEL, stop).await {
+        Ok(true) => Err(DbError::Stopped),
+        _ => Err(DbError::Lost("PostgreSQL does not answer".into())),
+    }
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, DbError> {

@@ -11,15 +11,19 @@ use rusqlite::ffi::{self, ErrorCode};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, OpenFlags, ToSql};
 
-use super::{Cell, Connection, DbError, Dialect, Param, Row};
+use super::{Cell, Connection, DbError, Dialect, Limit, Param, Row};
 use crate::StoreError;
 
 /// How long a statement waits for another process (an export beside the service) to let go.
 const BUSY: Duration = Duration::from_secs(4);
 
+/// How many steps of SQLite's virtual machine lie between two looks at a read's limit: well under a millisecond.
+const STEPS: i32 = 2_000;
+
 /// A connection to the file.
 pub(super) struct Sqlite {
     connection: rusqlite::Connection,
+    limit: Option<Limit>,
     /// Set after an error that leaves the page cache or the log in doubt.
     broken: bool,
 }
@@ -55,7 +59,7 @@ impl Sqlite {
                 if writes { "OFF" } else { "ON" },
             ))
             .map_err(failed)?;
-        Ok(Self { connection, broken: false })
+        Ok(Self { connection, limit: None, broken: false })
     }
 
     fn run<T>(
@@ -64,6 +68,10 @@ impl Sqlite {
         params: &[Param<'_>],
         with: impl FnOnce(&mut CachedStatement<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, DbError> {
+        // A short statement may end before the first look, and the next one must not begin.
+        if self.limit.as_ref().is_some_and(Limit::is_over) {
+            return Err(DbError::Stopped);
+        }
         let sql = Dialect::Sqlite.translate(sql);
         let run = || {
             let mut statement = self.connection.prepare_cached(&sql)?;
@@ -138,6 +146,13 @@ impl Connection for Sqlite {
         }
     }
 
+    fn limit(&mut self, limit: Option<Limit>) -> Result<(), DbError> {
+        self.limit.clone_from(&limit);
+        // Interrupts the statement by itself (https://sqlite.org/c3ref/progress_handler.html).
+        let result = self.connection.progress_handler(STEPS, limit.map(|limit| move || limit.is_over()));
+        result.map_err(failed)
+    }
+
     fn is_broken(&self) -> bool {
         self.broken
     }
@@ -169,6 +184,7 @@ fn failed(error: rusqlite::Error) -> DbError {
     let text = error.to_string();
     let rusqlite::Error::SqliteFailure(failure, _) = error else { return DbError::Other(text) };
     match failure.code {
+        ErrorCode::OperationInterrupted => DbError::Stopped,
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => DbError::Busy(text),
         ErrorCode::DiskFull | ErrorCode::ReadOnly => DbError::Full(text),
         ErrorCode::SystemIoFailure => match failure.extended_code {

@@ -48,7 +48,7 @@ impl Rig {
 
 /// With a time limit that a machine with other work on all its cores keeps.
 pub fn patient(settings: Settings) -> Settings {
-    Settings { timeout: Duration::from_secs(60), ..settings }
+    Settings { timeout: Duration::from_secs(60), audit_limit: Duration::from_secs(60), ..settings }
 }
 
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {

@@ -19,6 +19,8 @@ pub struct AuditPage {
     pub actions: Vec<Choice>,
     /// Counts over time.
     pub chart: Option<Chart>,
+    /// Counting for the chart took too long.
+    pub too_broad: bool,
     /// The records.
     pub records: Vec<RecordRow>,
     /// The next page's address.
