@@ -73,7 +73,7 @@ fn a_second_key_that_appears_in_between_is_the_limit_too() {
     let account = scene.account.clone();
     scene.proxy.fault_once(
         "CreateAccessKey",
-        Fault::BeforeForward(std::sync::Arc::new(move |_| {
+        Fault::BeforeForward(Arc::new(move |_| {
             account.key(USER);
         })),
     );
