@@ -111,7 +111,14 @@ impl<'de> Deserialize<'de> for Group {
 
 /// A person's groups: sorted, each once, cheap to clone, as every request carries them.
 #[derive(Clone, Debug, Default, Eq)]
-pub struct Groups(Arc<[Group]>);
+pub struct Groups(Arc<Sorted>);
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sorted {
+    groups: Vec<Group>,
+    /// What every record needs.
+    labels: Vec<String>,
+}
 
 impl PartialEq for Groups {
     fn eq(&self, other: &Self) -> bool {
@@ -127,9 +134,7 @@ impl Groups {
 
     /// What people and records call them, sorted.
     pub fn labels(&self) -> Vec<String> {
-        let mut labels: Vec<String> = self.iter().map(Group::label).collect();
-        labels.sort();
-        labels
+        self.0.labels.clone()
     }
 }
 
@@ -137,7 +142,7 @@ impl Deref for Groups {
     type Target = [Group];
 
     fn deref(&self) -> &[Group] {
-        &self.0
+        &self.0.groups
     }
 }
 
@@ -147,7 +152,9 @@ impl From<Vec<Group>> for Groups {
             |group: &Group| (group.issuer.clone(), group.dn.clone(), group.id.clone(), group.name.clone());
         groups.sort_by_cached_key(key);
         groups.dedup();
-        Self(groups.into())
+        let mut labels: Vec<String> = groups.iter().map(Group::label).collect();
+        labels.sort();
+        Self(Arc::new(Sorted { groups, labels }))
     }
 }
 
@@ -159,7 +166,7 @@ impl FromIterator<Group> for Groups {
 
 impl Serialize for Groups {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        self.0.groups.serialize(serializer)
     }
 }
 

@@ -4,7 +4,8 @@ use super::serve::{runtime, way_to_aws};
 use super::{ConfigFile, Failure, print};
 use crate::config::Config;
 use crate::http::Certificates;
-use crate::login::Ways;
+use crate::login::{LoginError, Ways};
+use crate::services::group_names::ambiguous_names;
 use crate::services::rules::LiveRules;
 use crate::services::sinks;
 
@@ -31,11 +32,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let signer = super::audit::signer(&config.audit).map_err(Failure::found)?;
     config.audit.sinks.iter().try_for_each(sinks::check).map_err(Failure::found)?;
     let ways = Ways::new(&config.login).map_err(Failure::found)?;
-    if let Some(directory) = ways.directory.filter(|_| arguments.online) {
-        let tried = runtime()?.block_on(directory.try_out());
-        tried.map_err(|e| Failure::found(format!("login.ldap: {e}")))?;
+    let mut warnings = String::new();
+    if let Some(directory) = ways.directory.as_ref().filter(|_| arguments.online) {
+        let wrong = |error: LoginError| Failure::found(format!("login.ldap: {error}"));
+        let runtime = runtime()?;
+        runtime.block_on(directory.try_out()).map_err(wrong)?;
+        let ambiguous = runtime.block_on(ambiguous_names(&rules.handle().load(), &ways)).map_err(wrong)?;
+        ambiguous.iter().for_each(|name| warnings += &format!("Warning: {name}\n"));
     }
-    print(summary(&config, rules.status().rules, signer.is_some()))
+    let summary = summary(&config, rules.status().rules, signer.is_some());
+    print(format_args!("{warnings}{summary}"))
 }
 
 fn summary(config: &Config, rules: usize, signed: bool) -> String {

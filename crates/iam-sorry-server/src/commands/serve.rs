@@ -217,7 +217,7 @@ fn random_name() -> Result<String, Failure> {
 
 fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
     let (database, acting, rules) = (service.store().clone(), service.clone(), rules.clone());
-    let (audit, keys) = (service.clone(), service.clone());
+    let (audit, keys, groups) = (service.clone(), service.clone(), service.clone());
     Health::default()
         .with("database", move || {
             let store = database.clone();
@@ -236,6 +236,16 @@ fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
         .with("keys", move || {
             let keys = keys.clone();
             async move { keys.unaccounted_readiness().await }
+        })
+        .with("groups", move || {
+            // The operator's to correct, and no reason to send people to another instance.
+            let names: Vec<_> = groups.ambiguous_group_names().into_iter().map(|it| it.name).collect();
+            async move {
+                Ok(match names.as_slice() {
+                    [] => "each name is one group's".into(),
+                    names => format!("ambiguous, so they allow nothing: {}", names.join(", ")),
+                })
+            }
         })
         .with("rules", move || {
             let status = rules.status();

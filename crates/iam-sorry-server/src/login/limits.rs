@@ -37,12 +37,12 @@ const KNOWN_EACH: usize = 8;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
-    /// Failures in a row for one name, or one SSH key, from one address.
+    /// Failures in a row for one name from one address.
     pub failures_per_name: u32,
     /// Failures in a row for one name from all addresses together that the person has not signed in from lately. Keep it below
     /// the directory's own lock-out.
     pub failures_from_unknown_addresses: u32,
-    /// Failures of passwords in a row from one address (of IPv6: one /64), whatever the names.
+    /// Failures in a row from one address (of IPv6: one /64): of passwords, whatever the names; of each SSH key.
     pub failures_per_address: u32,
     /// After which time one failure is forgotten.
     pub forget_seconds: u32,
@@ -156,7 +156,7 @@ impl Limits {
     /// [`TooOften`]
     pub async fn by_key(&self, fingerprint: &str, address: IpAddr, now_ms: i64) -> Result<Attempt, TooOften> {
         let place = ("key", fingerprint, network(address));
-        self.alone(Table::Strangers, &place, self.0.settings.failures_per_name, now_ms).await
+        self.alone(Table::Strangers, &place, self.0.settings.failures_per_address, now_ms).await
     }
 
     /// Takes the place of an attempt by the link of `serve --dev`.
@@ -523,7 +523,7 @@ mod tests {
         }
         assert_eq!(made, 50, "a /64 is one address");
         let here = address(&from(1));
-        for _ in 0..5 {
+        for _ in 0..50 {
             drop(limits.by_key("SHA256:bad", here, NOW).await.unwrap());
         }
         assert!(limits.by_key("SHA256:bad", here, NOW).await.is_err());

@@ -96,6 +96,14 @@ impl SshKeys {
         }
     }
 
+    /// The groups of the people in the file.
+    ///
+    /// # Errors
+    /// [`LoginError::Broken`]
+    pub fn groups(&self) -> Result<std::collections::BTreeSet<String>, LoginError> {
+        self.file.as_ref().map_or_else(|| Ok(Default::default()), KeyFile::groups)
+    }
+
     /// Somebody of the file, as they are now.
     ///
     /// # Errors

@@ -96,6 +96,16 @@ impl KeyFile {
         people.by_subject.get(subject).cloned().ok_or(LoginError::Refused(Why::UnknownPerson))
     }
 
+    /// The names of all groups.
+    ///
+    /// # Errors
+    /// [`LoginError::Broken`] where the file can't be read.
+    pub fn groups(&self) -> Result<BTreeSet<String>, LoginError> {
+        let people = self.people().map_err(LoginError::Broken)?;
+        let groups = people.by_subject.values().flat_map(|person| person.groups.iter());
+        Ok(groups.filter_map(|group| group.name.clone()).collect())
+    }
+
     fn people(&self) -> Result<Arc<People>, String> {
         let shown = self.path.display();
         let stamp = stamp(&self.path)?;

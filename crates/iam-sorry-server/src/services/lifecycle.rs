@@ -171,7 +171,8 @@ impl Service {
     /// Where the database can't be told.
     pub async fn start(&self) -> Result<Background, Refusal> {
         self.beat().await?;
-        let (beating, reconciling, sweeping) = (self.clone(), self.clone(), self.clone());
+        let (beating, reconciling, sweeping, looking) =
+            (self.clone(), self.clone(), self.clone(), self.clone());
         Ok(Background(vec![
             tokio::spawn(async move {
                 loop {
@@ -202,6 +203,7 @@ impl Service {
                     }
                 }
             }),
+            tokio::spawn(async move { looking.watch_group_names().await }),
         ]))
     }
 

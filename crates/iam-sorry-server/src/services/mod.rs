@@ -11,6 +11,7 @@ mod clock;
 mod credentials;
 mod decide;
 mod export;
+pub mod group_names;
 mod keys;
 mod lifecycle;
 mod operation;
@@ -112,6 +113,7 @@ struct Inner {
     audit_turns: queue::Queues,
     settling: reconcile::Settling,
     audit: audit_out::AuditOut,
+    group_names: group_names::GroupNames,
 }
 
 impl Service {
@@ -125,6 +127,7 @@ impl Service {
             audit_turns: queue::Queues::default(),
             settling: reconcile::Settling::default(),
             audit: audit_out::AuditOut::default(),
+            group_names: group_names::GroupNames::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -159,6 +162,10 @@ impl Service {
 
     fn life(&self) -> &lifecycle::Life {
         &self.inner.life
+    }
+
+    fn group_names(&self) -> &group_names::GroupNames {
+        &self.inner.group_names
     }
 
     fn audit_out(&self) -> &audit_out::AuditOut {

@@ -21,7 +21,7 @@ use crate::login::{LoginError, Why};
 /// A person who could not be looked up again is tried again after this.
 const RETRY_MS: i64 = 60_000;
 /// How long a request waits for a check.
-const WAIT: Duration = Duration::from_millis(600);
+const WAIT: Duration = Duration::from_millis(300);
 /// A check that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -139,7 +139,8 @@ impl Service {
                 Err(error) => tracing::warn!(%error, "the use of a session can't be written down"),
             }
         }
-        Ok(Caller { identity: session.identity.clone(), session, origin })
+        let identity = self.with_settled_groups(session.identity.clone());
+        Ok(Caller { identity, session, origin })
     }
 
     /// Ends the session of somebody who may not sign in any more.

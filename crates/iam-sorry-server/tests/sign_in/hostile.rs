@@ -214,8 +214,14 @@ async fn a_directory_that_fails_after_the_bind_signs_nobody_in() {
             };
             let (partial, _) = failing_after(good, after_some, code);
             for liar in [bare, partial] {
-                let answer = liar.sign_in().await;
-                assert!(answer.is_err(), "code {code} after {good} searches: {answer:?}");
+                match liar.sign_in().await {
+                    Err(_) => {}
+                    // Too many groups of one name to count: the person's groups are known, the name is nobody's alone.
+                    Ok(person) => {
+                        assert_eq!((code, good), (4, all - 1));
+                        assert!(person.groups.iter().all(|group| group.unique_name().is_none()));
+                    }
+                }
             }
         }
         let (hangs_up, _) = failing_after(good, |_, _| None, 0);

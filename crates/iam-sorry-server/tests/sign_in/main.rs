@@ -3,6 +3,8 @@
 
 mod active_directory;
 mod check_config;
+mod groups;
+mod hanging;
 mod hostile;
 mod ldap;
 mod passwords;

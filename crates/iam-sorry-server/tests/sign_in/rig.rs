@@ -32,6 +32,7 @@ pub struct Rig {
     pub store: Store,
     pub folder: tempfile::TempDir,
     now: Arc<AtomicI64>,
+    rules: Arc<ArcSwap<RuleSet>>,
 }
 
 impl Rig {
@@ -42,14 +43,25 @@ impl Rig {
         Store::migrate(&settings).unwrap();
         let store = Store::open(&settings, "instance-1").unwrap();
         let now = Arc::new(AtomicI64::new(START));
-        let service = service(&login, store.clone(), now.clone(), "instance-1", change);
-        Self { service, store, folder, now }
+        let rules = rules();
+        let service = service(&login, store.clone(), now.clone(), rules.clone(), "instance-1", change);
+        Self { service, store, folder, now, rules }
     }
 
     /// Another instance on the same database.
     pub fn second(&self, login: &str) -> Service {
         let login: LoginSettings = toml::from_str(login).unwrap();
-        service(&login, self.store.clone(), self.now.clone(), "instance-2", |ways| ways)
+        service(&login, self.store.clone(), self.now.clone(), self.rules.clone(), "instance-2", |ways| ways)
+    }
+
+    /// Other rules from now on; one namespace, `dirk`, with this owner.
+    pub fn set_rules(&self, rules: &str, owner: &str) {
+        let settings = format!(
+            "[[namespace]]\nname = \"dirk\"\nowners = [{owner:?}]\n[guardrails]\npermissions_boundary = \"none\"\n"
+        );
+        let rules =
+            RuleSet::load(&[("rules.cedar".into(), rules.into())], toml::from_str(&settings).unwrap());
+        self.rules.store(Arc::new(rules.unwrap()));
     }
 
     pub fn wait(&self, seconds: i64) {
@@ -105,20 +117,15 @@ fn service(
     login: &LoginSettings,
     store: Store,
     now: Arc<AtomicI64>,
+    rules: Arc<ArcSwap<RuleSet>>,
     instance: &str,
     change: impl FnOnce(Ways) -> Ways,
 ) -> Service {
-    let rules = "@id(\"helpdesk\") permit(principal in IamSorry::Group::\"helpdesk\", \
-                 action == IamSorry::Action::\"manageSessions\", resource);";
-    let settings = "[[namespace]]\nname = \"ada\"\nowners = [\"person:ada\"]\n\
-                    [guardrails]\npermissions_boundary = \"none\"\n";
-    let settings: Settings = toml::from_str(settings).unwrap();
-    let rules = RuleSet::load(&[("rules.cedar".into(), rules.into())], settings).unwrap();
     let ways = change(Ways::new(login).unwrap());
     let limits = login.limits.clone();
     Service::new(Parts {
         store,
-        rules: Arc::new(ArcSwap::from_pointee(rules)),
+        rules,
         aws: iam_sorry_aws::Aws::new(&iam_sorry_aws::Settings::new("eu-central-1")).unwrap(),
         identity: ServiceIdentity::new(IdentitySource::AccessKey {
             id: "AKIANOBODY".into(),
@@ -136,6 +143,16 @@ fn service(
         instance: instance.to_owned(),
         other_instances: true,
     })
+}
+
+fn rules() -> Arc<ArcSwap<RuleSet>> {
+    let rules = "@id(\"helpdesk\") permit(principal in IamSorry::Group::\"helpdesk\", \
+                 action == IamSorry::Action::\"manageSessions\", resource);";
+    let settings = "[[namespace]]\nname = \"ada\"\nowners = [\"person:ada\"]\n\
+                    [guardrails]\npermissions_boundary = \"none\"\n";
+    let settings: Settings = toml::from_str(settings).unwrap();
+    let rules = RuleSet::load(&[("rules.cedar".into(), rules.into())], settings).unwrap();
+    Arc::new(ArcSwap::from_pointee(rules))
 }
 
 pub fn origin(address: &str) -> Origin {

@@ -1,12 +1,13 @@
-//! A circuit breaker (Nygard, "Release It!"): after some failures in a row nothing is sent to the directory for a while, and
-//! everybody is answered at once. Then one request probes; the others are still answered at once.
+//! A circuit breaker (Nygard, "Release It!"): after some requests in a row without an answer nothing is sent to the directory
+//! for a while, and everybody is answered at once. Then one request probes; the others are still answered at once. A
+//! directory that refuses connections says so at once, and is asked every time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::connection::Failure;
 
-/// Failures in a row after which it opens.
+/// Requests in a row without an answer after which it opens.
 const OPENS_AFTER: u32 = 3;
 /// How long it stays open at first; twice as long after each probe that fails, up to [`LONGEST`].
 const SHORTEST: Duration = Duration::from_secs(2);
@@ -22,7 +23,8 @@ struct State {
     open_until: Option<Instant>,
     stays_open: Duration,
     probing: bool,
-    last_failure: String,
+    /// What was wrong with the last request.
+    problem: Option<String>,
 }
 
 /// The permission to send one request; what came of it goes back by [`Pass::settle`].
@@ -38,17 +40,16 @@ impl Breaker {
         let mut state = self.state();
         let Some(until) = state.open_until else { return Ok(Pass { breaker: self, probe: false }) };
         if state.probing || now < until {
-            let last = &state.last_failure;
+            let last = state.problem.as_deref().unwrap_or_default();
             return Err(Failure::Connection(format!("it does not answer; the last attempt: {last}")));
         }
         state.probing = true;
         Ok(Pass { breaker: self, probe: true })
     }
 
-    /// Why nothing is sent now, if so.
+    /// Why the last request was not answered, if so.
     pub fn problem(&self) -> Option<String> {
-        let state = self.state();
-        state.open_until.map(|_| state.last_failure.clone())
+        self.state().problem.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -60,15 +61,23 @@ impl Pass<'_> {
     /// Says what came of the request. An answer of any kind is a sign of life.
     pub fn settle<T>(self, result: &Result<T, Failure>, now: Instant) {
         let mut state = self.breaker.state();
-        let Err(Failure::Connection(what)) = result else {
-            if state.open_until.is_some() {
-                tracing::info!("the directory answers again");
+        let what = match result {
+            Err(Failure::Hangs(what)) => what,
+            // Nobody waited for it.
+            Err(Failure::Connection(what)) => {
+                *state = State { problem: Some(what.clone()), ..State::default() };
+                return;
             }
-            *state = State::default();
-            return;
+            _ => {
+                if state.problem.is_some() {
+                    tracing::info!("the directory answers again");
+                }
+                *state = State::default();
+                return;
+            }
         };
         state.failures = state.failures.saturating_add(1);
-        state.last_failure.clone_from(what);
+        state.problem = Some(what.clone());
         if self.probe || state.failures == OPENS_AFTER {
             state.stays_open = match state.stays_open {
                 Duration::ZERO => SHORTEST,
@@ -99,7 +108,7 @@ mod tests {
     use super::*;
 
     fn failed() -> Result<(), Failure> {
-        Err(Failure::Connection("no answer".into()))
+        Err(Failure::Hangs("no answer".into()))
     }
 
     fn open(breaker: &Breaker, now: Instant) {
@@ -142,5 +151,14 @@ mod tests {
             breaker.admit(now).unwrap().settle::<()>(&Err(Failure::TooMany), now);
         }
         assert!(breaker.problem().is_none());
+    }
+
+    #[test]
+    fn a_refused_connection_is_known_at_once() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..100 {
+            breaker.admit(now).unwrap().settle::<()>(&Err(Failure::Connection("refused".into())), now);
+        }
+        assert_eq!(breaker.problem().as_deref(), Some("refused"));
     }
 }

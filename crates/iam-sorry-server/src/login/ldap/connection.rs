@@ -43,9 +43,12 @@ pub(super) enum Bind {
 /// Why the directory gave no answer that can be used.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// No server could be reached, or the connection broke.
+    /// No server could be reached, or the connection broke: known at once.
     #[error("{0}")]
     Connection(String),
+    /// No answer in time.
+    #[error("{0}")]
+    Hangs(String),
     /// More entries than were asked for.
     #[error("more entries match than were asked for")]
     TooMany,
@@ -227,7 +230,7 @@ impl Connections {
         let bound = bind(&mut connection.ldap, dn, secret, self.0.timeout).await;
         match &bound {
             // Nothing more to say to one that does not listen.
-            Err(Failure::Connection(_)) => self.hangs(&connection),
+            Err(Failure::Connection(_) | Failure::Hangs(_)) => self.hangs(&connection),
             // The answer is there already; a directory that doesn't say goodbye changes nothing.
             _ => {
                 let _ = connection.ldap.with_timeout(self.0.timeout).unbind().await;
@@ -299,7 +302,7 @@ impl Connections {
     async fn open(&self) -> Result<Connection, Failure> {
         let inner = &self.0;
         let first = inner.preferred.load(Ordering::Relaxed);
-        let mut failures = Vec::new();
+        let (mut failures, mut hangs) = (Vec::new(), false);
         for step in 0..inner.servers.len() {
             let index = (first + step) % inner.servers.len();
             let Some(server) = inner.servers.get(index) else { continue };
@@ -310,15 +313,19 @@ impl Connections {
                     return Ok(Connection { ldap, server: index, number });
                 }
                 Ok(Err(error)) => failures.push(format!("{}:{}: {error}", server.host, server.port)),
-                Err(_) => failures.push(format!("{}:{}: no answer", server.host, server.port)),
+                Err(_) => {
+                    hangs = true;
+                    failures.push(format!("{}:{}: no answer", server.host, server.port));
+                }
             }
         }
-        Err(Failure::Connection(failures.join("; ")))
+        let failures = failures.join("; ");
+        Err(if hangs { Failure::Hangs(failures) } else { Failure::Connection(failures) })
     }
 }
 
 fn too_slow() -> Failure {
-    Failure::Connection("the directory took too long".to_owned())
+    Failure::Hangs("the directory took too long".to_owned())
 }
 
 impl Inner {
@@ -379,9 +386,11 @@ async fn search(
 }
 
 async fn bind(ldap: &mut Ldap, dn: &str, password: &str, timeout: Duration) -> Result<Bind, Failure> {
-    let answer = guarded(ldap.with_timeout(timeout).simple_bind(dn, password))
-        .await
-        .map_err(|error| Failure::Connection(error.to_string()))?;
+    let answer =
+        guarded(ldap.with_timeout(timeout).simple_bind(dn, password)).await.map_err(|error| match error {
+            LdapError::Timeout { .. } => too_slow(),
+            other => Failure::Connection(other.to_string()),
+        })?;
     match answer.rc {
         0 => Ok(Bind::Accepted),
         CONSTRAINT_VIOLATION

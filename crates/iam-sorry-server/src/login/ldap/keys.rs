@@ -80,7 +80,9 @@ impl Directory {
         let mut dns: Vec<String> = exact.into_iter().map(|entry| entry.dn).collect();
         if let Err(failure) = self.renew_keys(key, !dns.is_empty(), now).await {
             match failure {
-                Failure::Connection(what) => return Err(LoginError::Unavailable(what)),
+                Failure::Connection(what) | Failure::Hangs(what) => {
+                    return Err(LoginError::Unavailable(what));
+                }
                 other => tracing::warn!(
                     failure = %other,
                     "the directory does not let the service read all SSH keys; only those without a comment are found \
@@ -111,7 +113,7 @@ impl Directory {
         let read = self.read_keys().await;
         let mut kept = self.keys.read();
         // Also where it is refused: a directory that can't answer this is not asked for it all the time.
-        if !matches!(read, Err(Failure::Connection(_))) {
+        if !matches!(read, Err(Failure::Connection(_) | Failure::Hangs(_))) {
             kept.at = Some(now);
         }
         kept.by_key = Arc::new(read?);

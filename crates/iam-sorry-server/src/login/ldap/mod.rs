@@ -81,7 +81,7 @@ impl Directory {
         Ok(Self { settings: Arc::new(settings), connections, keys: Arc::default(), binds: Arc::default() })
     }
 
-    /// Why the directory is not asked at the moment, if so: it did not answer, and is tried again later.
+    /// Why the directory did not answer when it was asked last, if so.
     pub fn problem(&self) -> Option<String> {
         self.connections.problem()
     }
@@ -301,7 +301,9 @@ impl Directory {
 impl From<Failure> for LoginError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Connection(what) | Failure::Answer(what) => Self::Unavailable(what),
+            Failure::Connection(what) | Failure::Hangs(what) | Failure::Answer(what) => {
+                Self::Unavailable(what)
+            }
             Failure::TooMany => Self::Unavailable(failure.to_string()),
         }
     }
