@@ -71,7 +71,12 @@ impl ServiceIdentity {
         if let Some(held) = self.fresh(now) {
             return Ok(held);
         }
-        let _one_reads = self.reading.lock().await;
+        // Nobody waits for the one who renews them while those at hand are still good.
+        let _one_reads = match (self.reading.try_lock(), self.good(now)) {
+            (Ok(reading), _) => reading,
+            (Err(_), Some(held)) => return Ok(held),
+            (Err(_), None) => self.reading.lock().await,
+        };
         if let Some(held) = self.fresh(now) {
             return Ok(held);
         }
@@ -82,17 +87,25 @@ impl ServiceIdentity {
                     .store(Some(Arc::new(Held { credentials: credentials.clone(), read_at: now.unix() })));
                 Ok(credentials)
             }
-            failed => match self.current.load_full() {
-                Some(held) if held.credentials.seconds_left(now).is_none_or(|left| left > 0) => {
+            failed => match self.good(now) {
+                Some(held) => {
                     tracing::warn!(
                         error = failed.err().map_or("they have ended".to_owned(), |e| e.to_string()),
                         "the service's AWS identity can't be renewed; the one at hand is still good"
                     );
-                    Ok(held.credentials.clone())
+                    Ok(held)
                 }
-                _ => Err(failed.err().unwrap_or_else(|| IdentityError("the credentials have ended".into()))),
+                None => {
+                    Err(failed.err().unwrap_or_else(|| IdentityError("the credentials have ended".into())))
+                }
             },
         }
+    }
+
+    /// Those at hand, if they have not ended.
+    fn good(&self, now: Timestamp) -> Option<Arc<Credentials>> {
+        let held = self.current.load_full()?;
+        held.credentials.seconds_left(now).is_none_or(|left| left > 0).then(|| held.credentials.clone())
     }
 
     fn fresh(&self, now: Timestamp) -> Option<Arc<Credentials>> {
@@ -239,6 +252,28 @@ mod tests {
         {
             assert!(ServiceIdentity::new(IdentitySource::Process(words)).current(at(0)).await.is_err());
         }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_holds_nobody_up_while_the_last_ones_are_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = format!(
+            r#"if mkdir "$1" 2>/dev/null; then printf '{{"Version":1,"AccessKeyId":"ASIAX","SecretAccessKey":"s",
+            "SessionToken":"t","Expiration":"{}"}}'; else sleep 600; fi"#,
+            at(3600)
+        );
+        let mark = folder.path().join("ran").display().to_string();
+        let words = ["sh", "-c", &script, "sh", &mark].map(String::from).to_vec();
+        let identity = Arc::new(ServiceIdentity::new(IdentitySource::Process(words)));
+        identity.current(at(0)).await.unwrap();
+        let renewing = identity.clone();
+        let renewing = tokio::spawn(async move { renewing.current(at(3500)).await.map(drop) });
+        while identity.reading.try_lock().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(identity.current(at(3500)).await.unwrap().access_key_id, "ASIAX");
+        assert!(!renewing.is_finished(), "the program still hangs");
+        renewing.abort();
     }
 
     #[tokio::test]

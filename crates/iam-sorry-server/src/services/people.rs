@@ -230,3 +230,96 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use iam_sorry_core::identity::Method;
+
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+    const START: i64 = 1_795_374_000_000;
+    const AGES: Ages = Ages { limit: 15 * MINUTE, grace: 60 * MINUTE };
+
+    fn person(group: &str) -> Identity {
+        Identity {
+            issuer: "corp".into(),
+            subject: "1".into(),
+            name: "alice".into(),
+            groups: [Group::named("corp", group)].into_iter().collect(),
+            method: Method::Ldap,
+        }
+    }
+
+    fn session(signed_in_ms: i64) -> Session {
+        Session {
+            id: "session".into(),
+            token_hash: [0; 32],
+            form_hash: None,
+            identity: person("before"),
+            method: Method::SshKey,
+            signed_in_ms,
+            last_used_ms: signed_in_ms,
+            expires_ms: i64::MAX,
+            address: String::new(),
+        }
+    }
+
+    fn found(began: i64, found: Result<Identity, Why>) -> People {
+        let people = People::default();
+        people.change(&person(""), |known| known.found = Some((began, found)));
+        people
+    }
+
+    fn text(standing: &Standing) -> String {
+        match standing {
+            Standing::Good { look } => format!("good, look: {look}"),
+            Standing::Old { look, bearable } => format!("old, look: {look}, bearable: {bearable}"),
+            Standing::Over(why) => format!("over: {why}"),
+        }
+    }
+
+    fn after(people: &People, minutes: i64) -> String {
+        text(&people.standing(&mut session(START), AGES, START + minutes * MINUTE, &mut None))
+    }
+
+    #[test]
+    fn a_check_is_looked_for_early_waited_for_when_due_and_needed_in_the_end() {
+        let unknown = People::default();
+        for (minutes, expected) in [
+            (0, "good, look: false"),
+            (9, "good, look: false"),
+            (10, "good, look: true"),
+            (14, "good, look: true"),
+            (15, "old, look: true, bearable: true"),
+            (74, "old, look: true, bearable: true"),
+            (75, "old, look: true, bearable: false"),
+            // The clock was set back by more than clocks differ.
+            (-6, "old, look: true, bearable: false"),
+        ] {
+            assert_eq!(after(&unknown, minutes), expected, "{minutes} minutes after the sign-in");
+        }
+        let checked = found(START + 10 * MINUTE, Ok(person("before")));
+        assert_eq!(after(&checked, 19), "good, look: false");
+        assert_eq!(after(&checked, 25), "old, look: true, bearable: true");
+        checked.change(&person(""), |known| known.not_before_ms = START + 26 * MINUTE);
+        assert_eq!(after(&checked, 25), "old, look: false, bearable: true", "not so soon again");
+    }
+
+    #[test]
+    fn what_a_check_found_is_for_those_who_had_signed_in_before_it_began() {
+        let (mut earlier, mut later) = (session(START), session(START + 2));
+        let (gone, mut before) = (found(START + 1, Err(Why::Disabled)), None);
+        assert_eq!(text(&gone.standing(&mut earlier, AGES, START + 3, &mut before)), "over: disabled");
+        assert_eq!(text(&gone.standing(&mut later, AGES, START + 3, &mut before)), "good, look: false");
+
+        let changed = found(START + 1, Ok(person("after")));
+        let _ = changed.standing(&mut later, AGES, START + 3, &mut before);
+        assert_eq!((later.identity.groups.labels(), &before), (vec!["before".to_owned()], &None));
+        let _ = changed.standing(&mut earlier, AGES, START + 3, &mut before);
+        assert_eq!(earlier.identity.groups.labels(), ["after"]);
+        assert_eq!(earlier.identity.method, Method::SshKey, "how they signed in is the session's");
+        assert_eq!(before, Some(person("before")));
+        assert!(changed.to_be_written(&earlier) && !changed.to_be_written(&earlier), "once");
+    }
+}

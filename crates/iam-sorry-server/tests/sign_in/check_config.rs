@@ -7,9 +7,13 @@ use testkit::Slapd;
 use crate::setup::Setup;
 
 fn check(setup: &Setup, options: &[&str]) -> Output {
+    check_rules(setup, "", options)
+}
+
+fn check_rules(setup: &Setup, text: &str, options: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.cedar");
-    std::fs::write(&rules, "").unwrap();
+    std::fs::write(&rules, text).unwrap();
     let text = format!(
         "name = \"Test\"\n[http]\norigin = \"http://localhost:8750\"\nlisten = \"127.0.0.1:8750\"\n\
          [store]\npath = {:?}\n[aws]\nregion = \"eu-central-1\"\nidentity = \"environment\"\n\
@@ -43,5 +47,25 @@ fn the_directory_is_asked_only_when_told_to() {
         let said = String::from_utf8(online.stderr).unwrap();
         assert!(!online.status.success() && said.contains("login.ldap") && said.contains(words), "{said}");
         assert!(!said.contains(secret), "{said}");
+    }
+}
+
+/// Somebody who may create groups below `groups_base` has made a second one of a name that a rule uses.
+#[test]
+fn names_that_several_groups_have_are_warned_of() {
+    let slapd = Slapd::department();
+    let rule = "@id(\"labs\") permit (principal in IamSorry::Group::\"Lab-Dirk\", action, resource);";
+    let said = |output: Output| String::from_utf8(output.stdout).unwrap();
+    let good = said(check_rules(&Setup::plain(&slapd), rule, &["--online"]));
+    assert!(!good.contains("Warning"), "{good}");
+    let base = slapd.groups_base();
+    slapd.modify(&format!(
+        "dn: ou=mine,{base}\nchangetype: add\nobjectClass: organizationalUnit\nou: mine\n\n\
+         dn: cn=LAB-DIRK,ou=mine,{base}\nchangetype: add\nobjectClass: groupOfNames\ncn: LAB-DIRK\nmember: {}\n",
+        slapd.person_dn("bob")
+    ));
+    let warned = said(check_rules(&Setup::plain(&slapd), rule, &["--online"]));
+    for words in ["Warning", "\"lab-dirk\"", "rule \"labs\"", "cn=lab-dirk,ou=mine,", "by its DN"] {
+        assert!(warned.contains(words), "{words}: {warned}");
     }
 }
