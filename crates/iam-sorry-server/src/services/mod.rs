@@ -13,6 +13,7 @@ mod decide;
 mod export;
 mod keys;
 mod lifecycle;
+mod neighbours;
 mod operation;
 mod people;
 mod plan;
@@ -46,6 +47,7 @@ pub use clock::Clock;
 pub use decide::{RuleFacts, action_names};
 pub use export::ExportLines;
 pub use lifecycle::{AWS_TIME, Background};
+pub use neighbours::{Neighbour, Watching};
 pub use refusal::Refusal;
 pub use sessions::form_secret;
 pub use settings::ActionSettings;
@@ -112,6 +114,7 @@ struct Inner {
     audit_turns: queue::Queues,
     settling: reconcile::Settling,
     audit: audit_out::AuditOut,
+    neighbours: neighbours::Neighbours,
 }
 
 impl Service {
@@ -125,6 +128,7 @@ impl Service {
             audit_turns: queue::Queues::default(),
             settling: reconcile::Settling::default(),
             audit: audit_out::AuditOut::default(),
+            neighbours: neighbours::Neighbours::default(),
         };
         Self { inner: Arc::new(inner) }
     }

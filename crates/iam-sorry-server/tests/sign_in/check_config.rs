@@ -20,6 +20,7 @@ fn check(setup: &Setup, options: &[&str]) -> Output {
     let file = folder.path().join("config.toml");
     std::fs::write(&file, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_iam-sorryd"));
+    command.env("AWS_ACCESS_KEY_ID", "AKIATEST").env("AWS_SECRET_ACCESS_KEY", "secret");
     command.arg("check-config").arg("--config").arg(&file).args(options).output().unwrap()
 }
 
