@@ -129,13 +129,20 @@ fn a_secret_that_is_missing_or_can_not_be_one_is_found() {
         ),
         (r#"{ profile = { file = "/no/such/file", name = "service" } }"#, "/no/such/file"),
         (r#"{ process = ["/no/such/program", "credential-process"] }"#, "/no/such/program"),
-        (r#""environment""#, "AWS_ACCESS_KEY_ID"),
     ] {
         let mut rig = Rig::new();
         let line = rig.text.lines().find(|line| line.contains("identity =")).unwrap().to_owned();
         rig.change(&line, &format!("identity = {identity}"));
         rig.finds(&[], &["aws.identity", words]);
     }
+
+    // This shell's environment need not be the service's, so without --online it is only pointed out.
+    let mut rig = Rig::new();
+    let line = rig.text.lines().find(|line| line.contains("identity =")).unwrap().to_owned();
+    rig.change(&line, "identity = \"environment\"");
+    let (code, text) = rig.check(&[]);
+    assert!(code == 0 && text.contains("AWS_ACCESS_KEY_ID"), "{text}");
+    rig.finds(&["--online"], &["aws.identity", "AWS_ACCESS_KEY_ID"]);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `iam-sorryd check-config`: everything that is wrong, before the service is started with it.
 
 use std::fmt::Display;
-use std::path::Path;
 
 use iam_sorry_store::{Store, StoreError};
 use rustix::fs::Access;
@@ -10,7 +9,7 @@ use secrecy::ExposeSecret;
 use super::serve::{own_identity, runtime, way_to_aws};
 use super::{ConfigFile, Failure, notice, print};
 use crate::config::aws::IdentitySource;
-use crate::config::{Config, ServiceIdentity};
+use crate::config::{Config, ServiceIdentity, is_program};
 use crate::http::Certificates;
 use crate::login::Ways;
 use crate::services::rules::LiveRules;
@@ -79,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let store = found.gather(config.store_settings());
     let aws = found.gather(way_to_aws(&config.aws).map_err(|failure| failure.to_string()));
     runtime()?.block_on(async {
-        let identity = aws_identity(&config, &mut found).await;
+        let identity = aws_identity(&config, arguments.online, &mut found).await;
         if !arguments.online {
             return;
         }
@@ -105,7 +104,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// The service's credentials, as far as this machine knows them. A program that gives them is not run unless AWS is asked.
-async fn aws_identity(config: &Config, found: &mut Findings) -> Option<ServiceIdentity> {
+async fn aws_identity(config: &Config, online: bool, found: &mut Findings) -> Option<ServiceIdentity> {
     let identity = ServiceIdentity::new(config.aws.identity.clone()).hiding(config.secret_variables());
     if let IdentitySource::Process(words) = &config.aws.identity {
         let program = words.first().map(String::as_str).unwrap_or_default();
@@ -117,8 +116,14 @@ async fn aws_identity(config: &Config, found: &mut Findings) -> Option<ServiceId
         }
         return Some(identity);
     }
-    let read = identity.current(Clock::system().now()).await;
-    let credentials = found.gather(read.map_err(|error| format!("aws.identity: {error}")))?;
+    let read =
+        identity.current(Clock::system().now()).await.map_err(|error| format!("aws.identity: {error}"));
+    if let (Err(problem), IdentitySource::Environment, false) = (&read, &config.aws.identity, online) {
+        // The service's environment may have what this shell has not.
+        found.notes.push(format!("{problem}\nThe service needs it in its environment."));
+        return None;
+    }
+    let credentials = found.gather(read)?;
     let secret = credentials.secret_access_key.expose_secret();
     if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         found.add(
@@ -128,15 +133,6 @@ async fn aws_identity(config: &Config, found: &mut Findings) -> Option<ServiceId
         return None;
     }
     Some(identity)
-}
-
-fn is_program(program: &str) -> bool {
-    let runs = |path: &Path| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok();
-    if program.contains('/') {
-        return runs(Path::new(program));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    !program.is_empty() && std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))
 }
 
 /// The folders that the service writes to. Whether *it* may is known only if this is run as its user.

@@ -20,7 +20,7 @@ use crate::services::checkpoints::AuditSettings;
 use crate::services::rules::RuleFiles;
 use crate::services::{ActionSettings, SessionSettings};
 use aws::{AwsSettings, IdentitySource};
-pub use identity::{IdentityError, ServiceIdentity};
+pub use identity::{IdentityError, ServiceIdentity, is_program};
 pub use secret_ref::{SecretRef, SecretRefError};
 
 /// The whole file.

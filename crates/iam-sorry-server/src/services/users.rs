@@ -27,6 +27,9 @@ use super::{Caller, IdempotencyKey, Refusal, Service};
 /// always immediately visible").
 const KNOWN_WITHIN: Duration = Duration::from_secs(6);
 
+/// How many rows are read at once at least: most of them may be ones that the caller may not see.
+const READ: u32 = 200;
+
 /// No user that is younger is taken for deleted because IAM does not show it.
 const YOUNG_MS: i64 = 60_000;
 
@@ -245,7 +248,7 @@ impl Service {
         let limit = super::trail::limit(query.limit)?;
         let (mut items, mut cursor) = (Vec::<api::UserInfo>::new(), query.cursor);
         loop {
-            let page = PageRequest { cursor, limit: limit + 1 };
+            let page = PageRequest { cursor, limit: (limit + 1).max(READ) };
             let found = self.store().list_users(Some(&namespaces), page).await?;
             for row in found.items {
                 let ask = Ask::user(Action::ShowUser, &row.name)?;
