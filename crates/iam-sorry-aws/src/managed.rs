@@ -181,15 +181,24 @@ pub async fn inline(aws: &Aws, service: &Credentials, name: &UserName) -> Result
     pages.items().send().collect::<Result<_, _>>().await.map_err(|e| asked.failed(e))
 }
 
-/// Names of the groups that the user is in (iam:ListGroupsForUser).
+/// The ARNs of the groups that the user is in (iam:ListGroupsForUser).
+///
+/// # Errors
+/// As any request.
+pub async fn group_arns(aws: &Aws, service: &Credentials, name: &UserName) -> Result<Vec<String>, AwsError> {
+    let asked = aws.asked("iam:ListGroupsForUser", &service.access_key_id, name.as_str());
+    let pages = aws.iam(service).list_groups_for_user().user_name(name.as_str()).into_paginator();
+    let all: Vec<_> = pages.items().send().collect::<Result<_, _>>().await.map_err(|e| asked.failed(e))?;
+    Ok(all.into_iter().map(|group| group.arn).collect())
+}
+
+/// Their names, without paths.
 ///
 /// # Errors
 /// As any request.
 pub async fn groups(aws: &Aws, service: &Credentials, name: &UserName) -> Result<Vec<String>, AwsError> {
-    let asked = aws.asked("iam:ListGroupsForUser", &service.access_key_id, name.as_str());
-    let pages = aws.iam(service).list_groups_for_user().user_name(name.as_str()).into_paginator();
-    let all: Vec<_> = pages.items().send().collect::<Result<_, _>>().await.map_err(|e| asked.failed(e))?;
-    Ok(all.into_iter().map(|group| group.group_name).collect())
+    let arns = group_arns(aws, service, name).await?;
+    Ok(arns.into_iter().map(|arn| arn.rsplit('/').next().unwrap_or_default().to_owned()).collect())
 }
 
 fn sdk_tags(tags: &[(String, String)]) -> Result<Vec<Tag>, AwsError> {

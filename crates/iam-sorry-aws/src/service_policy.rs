@@ -22,6 +22,13 @@ pub struct ServicePolicy {
     pub policies: Vec<String>,
     /// ARNs of the roles that people may assume through it.
     pub roles: Vec<String>,
+    /// ARNs of the groups that users may be taken out of; any where `None`.
+    ///
+    /// IAM can't say this by the user: the only resource type of iam:RemoveUserFromGroup is the group, groups have no tags,
+    /// and there is no condition key for the member (Service Authorization Reference, AWS Identity and Access Management).
+    /// So whoever may take the service's users out of a group may take out anybody's, and the list of groups is all that
+    /// narrows it.
+    pub groups: Option<Vec<String>>,
     /// Names or patterns (`dirk`, `dirk-*`) of users elsewhere that it may adopt; none by default.
     pub adopt: Vec<String>,
 }
@@ -112,9 +119,17 @@ impl ServicePolicy {
             attach["Condition"] = json!({ "ArnEquals": { "iam:PolicyARN": listed } });
             statements.push(attach);
         }
-        // The resource of these is the group or the device; a device can be deleted only when it is nobody's.
-        let others = [arn("group", "*"), arn("mfa", "*")];
-        let actions = ["iam:RemoveUserFromGroup", "iam:DeleteVirtualMFADevice"];
+        let groups = match &self.groups {
+            None => vec![arn("group", "*")],
+            Some(listed) => {
+                listed.iter().map(|arn| checked_arn(arn).map(str::to_owned)).collect::<Result<_, _>>()?
+            }
+        };
+        // The resource of these is the group or the device, each of one of them only. A device's name is its maker's choice;
+        // it can be deleted only when it is nobody's.
+        let mut actions = vec!["iam:RemoveUserFromGroup", "iam:DeleteVirtualMFADevice"];
+        actions.retain(|action| !groups.is_empty() || *action != "iam:RemoveUserFromGroup");
+        let others = [groups, vec![arn("mfa", "*")]].concat();
         statements.push(statement("TakenAwayWithAUser", &actions, &others));
         statements.push(statement("KeyInUse", &["iam:GetAccessKeyLastUsed"], &["*".to_owned()]));
         if !self.roles.is_empty() {
@@ -214,8 +229,29 @@ mod tests {
             boundary: Some("arn:aws:iam::123456789012:policy/edge".into()),
             policies: vec!["arn:aws:iam::aws:policy/ReadOnlyAccess".into()],
             roles: vec!["arn:aws:iam::123456789012:role/cluster".into()],
+            groups: None,
             adopt: Vec::new(),
         }
+    }
+
+    /// Issue 9, number 12: the group is the only resource that IAM knows here, so a list of groups is all that narrows it.
+    #[test]
+    fn users_are_taken_out_of_listed_groups_only() {
+        let reach = |groups: Option<Vec<String>>| {
+            let policy = ServicePolicy { groups, ..request() }.to_json().unwrap();
+            let policy: Value = serde_json::from_str(&policy).unwrap();
+            let statements = policy["Statement"].as_array().unwrap().clone();
+            let found =
+                statements.into_iter().find(|s| s["Action"].to_string().contains("RemoveUserFromGroup"));
+            found.map(|statement| statement["Resource"].clone())
+        };
+        let devices = "arn:aws:iam::123456789012:mfa/*";
+        let listed = "arn:aws:iam::123456789012:group/lab/staff".to_owned();
+        assert_eq!(reach(None), Some(json!(["arn:aws:iam::123456789012:group/*", devices])));
+        assert_eq!(reach(Some(vec![listed.clone()])), Some(json!([listed, devices])));
+        assert_eq!(reach(Some(Vec::new())), None);
+        let wide = Some(vec!["arn:aws:iam::123456789012:group/*".to_owned()]);
+        assert!(ServicePolicy { groups: wide, ..request() }.to_json().is_err());
     }
 
     #[test]

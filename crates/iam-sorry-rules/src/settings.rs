@@ -57,6 +57,9 @@ pub struct Guardrails {
     /// The roles that can be assumed; nothing else can.
     #[serde(rename = "role")]
     pub roles: Vec<RoleSettings>,
+    /// The ARNs of the groups that delete-user may take users out of; any where absent, none where empty. The service puts
+    /// nobody into a group, so only an administrator's doing is meant.
+    pub groups: Option<Vec<String>>,
     /// The longest session of an IAM user, seconds (900 to 129,600).
     pub max_user_seconds: u32,
     /// The longest session of a role, seconds (900 to 43,200); the role's own maximum in IAM holds as well.
@@ -71,6 +74,7 @@ impl Default for Guardrails {
             permissions_boundary: None,
             policies: Vec::new(),
             roles: Vec::new(),
+            groups: None,
             max_user_seconds: LONGEST_USER_SECONDS,
             max_role_seconds: LONGEST_ROLE_SECONDS,
             protected: Vec::new(),
@@ -168,6 +172,13 @@ impl Guardrails {
                  policy that may be attached, such as \"arn:aws:iam::aws:policy/ReadOnlyAccess\"."
             ));
         }
+        let is_group = |arn: &str| arn_parts(arn, "group/").is_some_and(|(account, _)| is_account(account));
+        for arn in self.groups.iter().flatten().filter(|arn| !is_group(arn)) {
+            problems.push(format!(
+                "[guardrails] groups: {arn:?} is not the ARN of an IAM group\nA pattern can't be given: list each group, such as \
+                 \"arn:aws:iam::123456789012:group/staff\"."
+            ));
+        }
         for role in &self.roles {
             if role_parts(&role.arn).is_none() {
                 problems.push(format!("[[guardrails.role]] arn: {:?} is not the ARN of a role", role.arn));
@@ -260,14 +271,15 @@ impl Protected {
 /// Account and name (without its path) of `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`.
 pub(crate) fn role_parts(arn: &str) -> Option<(&str, &str)> {
     let (account, path) = arn_parts(arn, "role/")?;
-    let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-    is_account.then_some((account, path.rsplit('/').next()?))
+    is_account(account).then_some((account, path.rsplit('/').next()?))
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn is_policy_arn(arn: &str) -> bool {
-    arn_parts(arn, "policy/").is_some_and(|(account, _)| {
-        account == "aws" || account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())
-    })
+    arn_parts(arn, "policy/").is_some_and(|(account, _)| account == "aws" || is_account(account))
 }
 
 /// Account and what stands behind `kind` in an IAM ARN, where no character of it could be a pattern.

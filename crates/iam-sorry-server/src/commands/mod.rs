@@ -67,6 +67,14 @@ impl ConfigFile {
     pub fn load(&self) -> Result<Config, Failure> {
         Config::load(&self.config).map_err(Failure::found)
     }
+
+    /// The configuration, only read.
+    ///
+    /// # Errors
+    /// [`Failure`] with the one problem.
+    pub fn read(&self) -> Result<Config, Failure> {
+        Config::read(&self.config).map_err(Failure::found)
+    }
 }
 
 /// Reads the arguments and does what they say.

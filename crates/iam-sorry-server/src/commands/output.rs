@@ -11,6 +11,12 @@ pub struct Failure {
     text: String,
 }
 
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl Failure {
     /// It could not be done.
     pub fn new(text: impl Display) -> Self {

@@ -3,7 +3,7 @@
 use iam_sorry_aws::service_policy::ServicePolicy;
 use iam_sorry_core::names::partition_of_region;
 
-use super::{ConfigFile, Failure, print};
+use super::{ConfigFile, Failure, notice, print};
 use crate::config::Config;
 
 /// Its arguments.
@@ -23,7 +23,15 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = arguments.file.load()?;
     let policy = policy_of(&config, arguments.account.clone(), arguments.adopt);
-    print(policy.to_json().map_err(Failure::found)?)
+    let text = policy.to_json().map_err(Failure::found)?;
+    if policy.groups.is_none() {
+        notice(
+            "Note: iam:RemoveUserFromGroup is allowed on every group, since delete-user takes users out of theirs, and IAM can \
+             limit it by the group alone.\nName the groups that your users may be in, or none, in the configuration: \
+             guardrails.groups = []",
+        );
+    }
+    print(text)
 }
 
 fn policy_of(config: &Config, account: Option<String>, adopt: bool) -> ServicePolicy {
@@ -35,6 +43,7 @@ fn policy_of(config: &Config, account: Option<String>, adopt: bool) -> ServicePo
         paths: config.namespaces.iter().map(|namespace| namespace.path()).collect(),
         boundary: guardrails.boundary().map(str::to_owned),
         policies: guardrails.policies.clone(),
+        groups: guardrails.groups.clone(),
         roles: guardrails.roles.iter().map(|role| role.arn.clone()).collect(),
         adopt: match adopt {
             true => names.flat_map(|name| [format!("{name}-*"), name]).collect(),

@@ -78,6 +78,9 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     // Before anything else, so that no early signal kills it half-way through its start.
     let stop = stop_signal()?;
     let clock = Clock::system();
+    for danger in config.dangers() {
+        tracing::warn!(danger, "the configuration is dangerous; see check-config");
+    }
     let aws = way_to_aws(&config.aws)?;
     let identity = ServiceIdentity::new(config.aws.identity.clone()).hiding(config.secret_variables());
     let caller = own_identity(&aws, &identity, &clock, &config.aws).await?;
@@ -107,6 +110,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     });
     let signer = super::audit::signer(&config.audit).map_err(Failure::found)?;
     let background = service.start().await.map_err(Failure::new)?;
+    let neighbours = service.watch_neighbours();
     let audit = service.start_audit(&config.audit, signer).map_err(Failure::found)?;
     let watching = tokio::spawn(rules.clone().watch(LOOK_EVERY));
 
@@ -137,7 +141,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     let _ = serving.await;
     // Last of all, so that everything is signed and sent.
     audit.stop(AUDIT_STOP).await;
-    drop(background);
+    drop((background, neighbours));
     watching.abort();
     reloading.abort();
     if left == 0
@@ -177,7 +181,7 @@ pub fn way_to_aws(settings: &AwsSettings) -> Result<Aws, Failure> {
 }
 
 /// Who the service is to AWS. The rules protect it from the service's own actions, so there is no start without it.
-async fn own_identity(
+pub async fn own_identity(
     aws: &Aws,
     identity: &ServiceIdentity,
     clock: &Clock,
@@ -218,7 +222,7 @@ fn random_name() -> Result<String, Failure> {
 fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
     let (database, acting, rules) = (service.store().clone(), service.clone(), rules.clone());
     let (audit, keys, groups) = (service.clone(), service.clone(), service.clone());
-    Health::default()
+    let health = Health::default()
         .with("database", move || {
             let store = database.clone();
             async move {
@@ -256,7 +260,14 @@ fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
                     .problem
                     .map_or(in_force.clone(), |_| format!("{in_force}; the files hold mistakes")))
             }
+        });
+    service.neighbours().into_iter().fold(health, |health, neighbour| {
+        let service = service.clone();
+        health.with(neighbour.name, move || {
+            let now = service.neighbours().into_iter().find(|now| now.name == neighbour.name);
+            async move { now.map_or_else(|| Ok(String::new()), |now| now.state) }
         })
+    })
 }
 
 /// SIGHUP: rules and certificates are read again.

@@ -1,6 +1,7 @@
 //! The service's own AWS credentials, kept fresh: temporary ones are read again before they end, so that whatever
 //! renews the file or answers the program is all that is needed.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use iam_sorry_core::aws_files::{Document, FileKind};
 use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::process_json;
 use iam_sorry_core::timestamp::Timestamp;
+use rustix::fs::{Access, access};
 use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
@@ -198,6 +200,16 @@ async fn from_process(words: &[String], hidden: &[String]) -> Result<Credentials
     tokio::time::timeout(PROGRAM_TIME, read)
         .await
         .unwrap_or_else(|_| Err(failed(format!("it took more than {} s", PROGRAM_TIME.as_secs()))))
+}
+
+/// Whether the system would find a program of this name, as it is written in a configuration.
+pub fn is_program(program: &str) -> bool {
+    let runs = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    if program.contains('/') {
+        return runs(Path::new(program));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    !program.is_empty() && std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))
 }
 
 #[cfg(test)]

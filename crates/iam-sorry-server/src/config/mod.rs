@@ -2,6 +2,7 @@
 //! next to its code; here they become one file. Secrets are never in it: a [`SecretRef`] says where they are.
 
 pub mod aws;
+mod dangers;
 pub mod dev;
 pub mod identity;
 mod secret_ref;
@@ -19,7 +20,7 @@ use crate::services::checkpoints::AuditSettings;
 use crate::services::rules::RuleFiles;
 use crate::services::{ActionSettings, SessionSettings};
 use aws::{AwsSettings, IdentitySource};
-pub use identity::{IdentityError, ServiceIdentity};
+pub use identity::{IdentityError, ServiceIdentity, is_program};
 pub use secret_ref::{SecretRef, SecretRefError};
 
 /// The whole file.
@@ -75,6 +76,16 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with every problem, where it is, and what to do.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let config = Self::read(path)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads the file, and checks nothing but its form.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the one problem.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let one = |problem: String| ConfigError(vec![problem]);
         let text = std::fs::read_to_string(path).map_err(|e| {
             one(format!(
@@ -82,9 +93,7 @@ impl Config {
                 path.display()
             ))
         })?;
-        let config = Self::parse(&text).map_err(|e| one(format!("{}: {e}", path.display())))?;
-        config.check()?;
-        Ok(config)
+        Self::parse(&text).map_err(|e| one(format!("{}: {e}", path.display())))
     }
 
     fn parse(text: &str) -> Result<Self, String> {

@@ -19,6 +19,11 @@ pub struct AddressRange {
 pub struct InvalidRange(String);
 
 impl AddressRange {
+    /// Whether it is larger than any network of one organisation: a /8 (10.0.0.0/8), or a /16 of IPv6.
+    pub fn is_too_wide(&self) -> bool {
+        self.bits < if self.first.is_ipv4() { 8 } else { 16 }
+    }
+
     /// Whether the address lies in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.first, address.to_canonical()) {

@@ -48,6 +48,7 @@ impl Http {
         mut metrics: Metrics,
     ) -> Result<Self, ServerError> {
         metrics.registry().register_collector(Box::new(metrics::SinkMetrics(service.clone())));
+        metrics.registry().register_collector(Box::new(metrics::NeighbourMetrics(service.clone())));
         let routes = api::router(App { service }).merge(health::router(health));
         Self::bind_routes(settings, routes, pages, metrics).await
     }

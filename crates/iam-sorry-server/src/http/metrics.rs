@@ -130,6 +130,27 @@ impl Collector for SinkMetrics {
     }
 }
 
+/// How AWS and the directory are.
+pub(super) struct NeighbourMetrics(pub(super) Service);
+
+impl fmt::Debug for NeighbourMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NeighbourMetrics")
+    }
+}
+
+impl Collector for NeighbourMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "1 while AWS or the directory answers, 0 while it does not";
+        let mut up = encoder.encode_descriptor("component_up", help, None, MetricType::Gauge)?;
+        for neighbour in self.0.neighbours() {
+            let labels = [("component", neighbour.name)];
+            up.encode_family(&labels)?.encode_gauge(&i64::from(neighbour.state.is_ok()))?;
+        }
+        Ok(())
+    }
+}
+
 /// `GET /metrics`, for a listener of its own.
 pub fn router(boundary: std::sync::Arc<super::boundary::Boundary>) -> Router {
     Router::new().route(

@@ -117,6 +117,11 @@ pub enum HttpSettingsError {
         "http.metrics_listen and http.listen are the same address, {0}.\nGive the metrics a port of their own."
     )]
     SamePlace(SocketAddr),
+    /// Anybody could say whom a request came from.
+    #[error(
+        "http.trusted_proxies has a range so wide that anybody is in it and could claim any address: addresses in rules, limits          and the audit trail would mean nothing.\nName the addresses of your proxies, such as \"10.1.2.3\"."
+    )]
+    TrustsEverybody,
     /// TLS here, but people are told http.
     #[error("http.origin is {0}, but [http.tls] is set.\nWrite https:// in http.origin.")]
     TlsButHttp(String),
@@ -151,6 +156,9 @@ impl HttpSettings {
         }
         if self.tls.is_some() && !self.origin.is_https() {
             return Err(HttpSettingsError::TlsButHttp(self.origin.to_string()));
+        }
+        if self.trusted_proxies.iter().any(AddressRange::is_too_wide) {
+            return Err(HttpSettingsError::TrustsEverybody);
         }
         if self.metrics_listen.is_some_and(|metrics| metrics == self.listen && metrics.port() != 0) {
             return Err(HttpSettingsError::SamePlace(self.listen));
@@ -209,6 +217,18 @@ mod tests {
         }
         let error = of("origin = \"http://iam.example.org\"").unwrap_err();
         assert!(error.contains("plain http"), "{error}");
+    }
+
+    #[test]
+    fn nobody_trusts_the_whole_network() {
+        let with =
+            |ranges: &str| of(&format!("origin = \"https://a.example\"\ntrusted_proxies = [{ranges}]"));
+        for range in ["0.0.0.0/0", "::/0", "128.0.0.0/1", "10.0.0.0/8\", \"0.0.0.0/1"] {
+            assert!(with(&format!("\"{range}\"")).unwrap_err().contains("trusted_proxies"), "{range}");
+        }
+        for range in ["10.0.0.0/8", "127.0.0.1", "fd00::/16", "2001:db8::/32"] {
+            with(&format!("\"{range}\"")).unwrap();
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod export;
 pub mod group_names;
 mod keys;
 mod lifecycle;
+mod neighbours;
 mod operation;
 mod people;
 mod plan;
@@ -47,6 +48,7 @@ pub use clock::Clock;
 pub use decide::{RuleFacts, action_names};
 pub use export::ExportLines;
 pub use lifecycle::{AWS_TIME, Background};
+pub use neighbours::{Neighbour, Watching};
 pub use refusal::Refusal;
 pub use sessions::form_secret;
 pub use settings::ActionSettings;
@@ -114,6 +116,7 @@ struct Inner {
     settling: reconcile::Settling,
     audit: audit_out::AuditOut,
     group_names: group_names::GroupNames,
+    neighbours: neighbours::Neighbours,
 }
 
 impl Service {
@@ -128,6 +131,7 @@ impl Service {
             settling: reconcile::Settling::default(),
             audit: audit_out::AuditOut::default(),
             group_names: group_names::GroupNames::default(),
+            neighbours: neighbours::Neighbours::default(),
         };
         Self { inner: Arc::new(inner) }
     }

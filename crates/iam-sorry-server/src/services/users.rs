@@ -27,6 +27,9 @@ use super::{Caller, IdempotencyKey, Refusal, Service};
 /// always immediately visible").
 const KNOWN_WITHIN: Duration = Duration::from_secs(6);
 
+/// How many rows are read at once at least: most of them may be ones that the caller may not see.
+const READ: u32 = 200;
+
 /// No user that is younger is taken for deleted because IAM does not show it.
 const YOUNG_MS: i64 = 60_000;
 
@@ -162,6 +165,7 @@ impl Service {
         if options.dry_run {
             return match self.standing(&way, row, &name).await? {
                 Standing::Ours(_) => {
+                    self.groups_may_go(&way, &name).await?;
                     Ok(dry_run(&ask, &allowed, what_would_go(&way, &name).await.map_err(|e| refused(&e))?))
                 }
                 Standing::Gone => Ok(dry_run(&ask, &allowed, vec![gone_text(&name)])),
@@ -172,7 +176,10 @@ impl Service {
         match self.begin(caller, key, &ask, &allowed, &(), plan).await? {
             Start::Replay(done) => Ok(done),
             Start::Fresh(run) => match self.standing(&way, row, &name).await {
-                Ok(Standing::Ours(_)) => delete_user(&run, &way, &name).await,
+                Ok(Standing::Ours(_)) => match self.groups_may_go(&way, &name).await {
+                    Ok(()) => delete_user(&run, &way, &name).await,
+                    Err(refusal) => Err(run.failed(refusal, Changes::default()).await),
+                },
                 Ok(Standing::Gone) => {
                     let changes = Changes { deleted_user: Some(row.name.clone()), ..Changes::default() };
                     run.done(vec![gone_text(&name)], changes).await
@@ -180,6 +187,24 @@ impl Service {
                 Ok(Standing::NotOurs(why)) => Err(run.failed(not_ours(&why), Changes::default()).await),
                 Err(refusal) => Err(run.failed(refusal, Changes::default()).await),
             },
+        }
+    }
+
+    /// Whether the service may take the user out of all of its groups: asked before anything is taken away, so that a user
+    /// whom it can't delete stays whole.
+    async fn groups_may_go(&self, way: &Way, name: &UserName) -> Result<(), Refusal> {
+        let rules = self.rules();
+        let Some(listed) = &rules.settings().guardrails.groups else { return Ok(()) };
+        let groups = managed::group_arns(&way.aws, &way.credentials, name).await.map_err(|e| refused(&e))?;
+        match groups.into_iter().find(|arn| !listed.contains(arn)) {
+            None => Ok(()),
+            Some(arn) => Err(Refusal::new(
+                ProblemCode::Guardrail,
+                format!(
+                    "{name} is in the IAM group {arn}, which the service may not take anybody out of, so nothing was \
+                     deleted.\nAsk an administrator of the AWS account to take {name} out of it, then try again."
+                ),
+            )),
         }
     }
 
@@ -223,7 +248,7 @@ impl Service {
         let limit = super::trail::limit(query.limit)?;
         let (mut items, mut cursor) = (Vec::<api::UserInfo>::new(), query.cursor);
         loop {
-            let page = PageRequest { cursor, limit: limit + 1 };
+            let page = PageRequest { cursor, limit: (limit + 1).max(READ) };
             let found = self.store().list_users(Some(&namespaces), page).await?;
             for row in found.items {
                 let ask = Ask::user(Action::ShowUser, &row.name)?;

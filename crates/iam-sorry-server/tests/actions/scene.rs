@@ -49,6 +49,8 @@ pub struct Scene {
     /// One that may not.
     pub unlisted: String,
     pub role: String,
+    /// Groups that users may be taken out of, where not any.
+    pub groups: Option<Vec<String>>,
     pub identity: Creds,
     pub actions: ActionSettings,
     /// Secrets that were handed out.
@@ -96,6 +98,7 @@ impl Scene {
             policies,
             unlisted,
             role,
+            groups: None,
             actions: ActionSettings { new_key_seconds: 8, settle_seconds: 1, ..ActionSettings::default() },
             secrets: Mutex::default(),
             clock_ms: Arc::default(),
@@ -135,13 +138,14 @@ impl Scene {
             boundary: Some(self.boundary.clone()),
             policies: self.policies.to_vec(),
             roles: vec![self.role.clone()],
+            groups: self.groups.clone(),
             adopt: vec!["dirk".into(), "dirk-*".into()],
         }
     }
 
     pub fn rule_settings(&self) -> RuleSettings {
         let [read, write] = &self.policies;
-        toml::from_str(&format!(
+        let settings: RuleSettings = toml::from_str(&format!(
             r#"
             namespace = [
                 {{ name = "dirk", owners = ["group:lab"] }},
@@ -155,7 +159,11 @@ impl Scene {
             "#,
             self.boundary, self.role
         ))
-        .unwrap()
+        .unwrap();
+        RuleSettings {
+            guardrails: iam_sorry_rules::Guardrails { groups: self.groups.clone(), ..settings.guardrails },
+            ..settings
+        }
     }
 
     pub fn database(&self) -> PathBuf {

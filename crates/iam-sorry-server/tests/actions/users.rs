@@ -4,7 +4,7 @@ use iam_sorry_core::api::{CreateUser, Options, PageQuery, ProblemCode};
 use iam_sorry_core::audit::{Decision, Outcome, Phase};
 use serde_json::json;
 
-use crate::scene::{Scene, ada, code, dirk, dry, erik};
+use crate::scene::{Running, Scene, ada, code, dirk, dry, erik};
 
 #[test]
 fn a_user_is_made_with_path_boundary_tags_and_policies_and_written_down() {
@@ -99,6 +99,37 @@ fn a_policy_that_can_not_be_attached_takes_the_new_user_with_it() {
     assert!(refusal.detail.contains("iam-sorryd policy"), "{refusal}");
     assert!(scene.users_in_iam().is_empty());
     scene.assert_accounted_for(&running);
+}
+
+/// Issue 9, number 12: which groups the service may take people out of is the configuration's to say, since IAM's policy can
+/// limit it by the group alone.
+#[test]
+fn a_user_in_a_group_that_is_not_listed_stays_whole() {
+    let mut scene = Scene::new();
+    scene.groups = Some(Vec::new());
+    let running = scene.start();
+    running.create("dirk-a").unwrap();
+    running.new_key(&scene, "dirk-a").unwrap();
+    let call = |scene: &Scene, op: &str, args| scene.account.call("iam", op, args);
+    let group = call(&scene, "create_group", json!({"GroupName": "staff", "Path": "/lab/"}));
+    let group = group["Group"]["Arn"].as_str().unwrap().to_owned();
+    call(&scene, "add_user_to_group", json!({"GroupName": "staff", "UserName": "dirk-a"}));
+    let delete = |running: &Running, dry_run| {
+        running.run(running.service.delete_user(&dirk(), None, "dirk-a", Options { dry_run }))
+    };
+    for dry_run in [true, false] {
+        let refusal = delete(&running, dry_run).unwrap_err();
+        assert_eq!(refusal.code, ProblemCode::Guardrail);
+        assert!(refusal.detail.contains(&group), "{refusal}");
+    }
+    assert_eq!(scene.account.keys("dirk-a").len(), 1, "nothing was taken away");
+    scene.assert_accounted_for(&running);
+    drop(running);
+
+    scene.groups = Some(vec![group]);
+    let running = scene.start();
+    delete(&running, false).unwrap();
+    assert!(scene.users_in_iam().is_empty());
 }
 
 /// vault#16685: a user with any of these can't be deleted. What the emulator has of the nine; the other three kinds are

@@ -10,6 +10,7 @@ mod connections;
 mod department;
 mod document;
 mod endpoints;
+mod readiness;
 mod requests;
 mod rig;
 mod tls;

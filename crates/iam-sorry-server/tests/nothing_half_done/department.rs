@@ -61,6 +61,7 @@ impl Department {
             boundary: Some(boundary.clone()),
             policies: vec![policy.clone()],
             roles: vec![role.clone()],
+            groups: None,
             adopt: Vec::new(),
         };
         // What the emulator can't evaluate is opened; see the scene of `actions`.
