@@ -94,6 +94,12 @@ fn python_checks_an_export_too() {
         String::from_utf8(output.stdout).unwrap().trim(),
         format!("63 {}", records.last().unwrap().hash_hex())
     );
+    // As a sink that sent some again after a lost answer.
+    let again = [&lines[..=30], &lines[10..]].concat();
+    std::fs::write(&file, again.join("\n") + "\n").unwrap();
+    let output = run(&file);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().trim().ends_with(" repeated"));
     // And it would have noticed.
     std::fs::write(&file, (lines.join("\n") + "\n").replacen("alice", "malice", 1)).unwrap();
     assert!(!run(&file).status.success());

@@ -12,5 +12,6 @@ mod document;
 mod endpoints;
 mod requests;
 mod rig;
+mod sinks_exact;
 mod tls;
 mod trail;
