@@ -105,6 +105,37 @@ fn python_checks_an_export_too() {
     assert!(!run(&file).status.success());
 }
 
+/// Exports that another program made, from the format's description alone: what repeats, and what was put in.
+#[test]
+fn the_vectors_are_judged_as_they_say() {
+    #[derive(serde::Deserialize)]
+    struct Vectors {
+        public_key: String,
+        cases: Vec<Case>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Case {
+        name: String,
+        lines: Vec<String>,
+        sound: bool,
+        records: Option<u64>,
+        repeated: Option<u64>,
+    }
+    let vectors: Vectors = serde_json::from_str(include_str!("../vectors/audit-v1.json")).unwrap();
+    assert!(vectors.cases.len() >= 14);
+    for case in vectors.cases {
+        let mut verifier = verify(&[CheckpointKey::from_pem(&vectors.public_key).unwrap()]);
+        case.lines.iter().for_each(|line| verifier.line(line));
+        let report = verifier.finish();
+        assert_eq!(report.is_sound(), case.sound, "{}: {:?}", case.name, report.findings);
+        if case.sound {
+            let counted = (Some(report.records), Some(report.repeated), report.signed_to);
+            assert_eq!(counted, (case.records, case.repeated, Some(6)), "{}", case.name);
+            assert_eq!(report.open, [], "{}", case.name);
+        }
+    }
+}
+
 fn has_cryptography(python: &std::path::Path) -> bool {
     Command::new(python).args(["-c", "import cryptography"]).output().is_ok_and(|o| o.status.success())
 }

@@ -162,16 +162,16 @@ fn a_record_twice_is_counted_and_no_finding() {
 /// Sent again from farther back than hashes are remembered: the hash of the last one vouches for all before it.
 #[test]
 fn a_long_block_again_is_no_finding_and_a_forged_one_is() {
-    let records = sealed(20_000);
-    let mut lines = export(&records, &[100, 19_000]);
+    let records = sealed(17_000);
+    let mut lines = export(&records, &[100, 16_900]);
     let signed_at = |lines: &[String], seq: &str| {
         lines.iter().position(|line| line.contains("checkpoint") && line.contains(seq)).unwrap()
     };
-    let block = lines[..=signed_at(&lines, "\"seq\":19000,")].to_vec();
+    let block = lines[..=signed_at(&lines, "\"seq\":16900,")].to_vec();
     let whole = lines.len();
     lines.extend_from_slice(&block);
     let again = report(&lines);
-    assert_eq!((again.findings, again.records, again.repeated), (vec![], 20_000, 19_002));
+    assert_eq!((again.findings, again.records, again.repeated), (vec![], 17_000, 16_902));
     assert_eq!(again.open, report(&lines[..whole]).open, "an intent again opens nothing");
 
     // It ends before it reaches what is remembered: nothing vouches for it.
@@ -188,10 +188,11 @@ fn a_long_block_again_is_no_finding_and_a_forged_one_is() {
     lines[at] = genuine.replace("alice", "mallory");
     assert!(!report(&lines).is_sound());
     let mut tail = forged;
-    for seq in 51..=5_000 {
-        tail = Record::seal(seq, tail.hash, &event(seq));
-        let at = whole + line_of(&lines[whole..], seq);
-        lines[at] = tail.export_line();
+    for line in &mut lines[at + 1..] {
+        if line.contains("\"record\"") {
+            tail = Record::seal(tail.seq + 1, tail.hash, &event(tail.seq + 1));
+            *line = tail.export_line();
+        }
     }
     assert!(!report(&lines).is_sound());
 }

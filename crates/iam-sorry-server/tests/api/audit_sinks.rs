@@ -290,6 +290,8 @@ async fn a_collector_gets_everything_whatever_it_answers_at_first() {
                     "{head}"
                 );
                 assert!(head.contains("content-type: application/x-ndjson"), "{head}");
+                let records = if n < 4 { "1-500" } else { "501-600" };
+                assert!(head.contains(&format!("x-audit-records: {records}\r\n")), "{n}: {head}");
                 let answer = match n {
                     0 => "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
                     1 => "HTTP/1.1 307 There\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
