@@ -285,3 +285,32 @@ async fn two_writers_of_one_file_write_nothing_twice() {
     assert_eq!(counted(&text(&path)).0, (1..=9).collect::<Vec<_>>());
     assert_eq!(trail.count("audit-sink-tampered").await, 0);
 }
+
+/// Instances take turns with one file, each dying in the middle of its work; the position that it leaves is old.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_instance_wrote_its_successor_does_not_write_again() {
+    let (one, two) = Trail::two_instances();
+    let path = one.folder.path().join("audit.jsonl");
+    let checkpointer = one.checkpointer(signer());
+    let mut last = 0;
+    for round in 0..6 {
+        let (dying, next) = if round % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        let running = dying.start(&file_sink(&path));
+        let before = text(&path).len();
+        last = dying.record(120).await;
+        checkpointer.sign_now().await.unwrap();
+        until("some of it to be written", async || text(&path).len() > before).await;
+        running.die();
+        // Its lease is over.
+        dying.store.release("sink local").await.unwrap();
+        let running = next.start(&file_sink(&path));
+        next.delivered("local", last).await;
+        running.stop().await;
+    }
+    checkpointer.sign_now().await.unwrap();
+    let running = two.start(&file_sink(&path));
+    until("the last checkpoint", async || counted(&text(&path)).1.contains_key(&last)).await;
+    running.stop().await;
+    assert_eq!(two.count("audit-sink-tampered").await, 0);
+    assert_exact(&text(&path), last);
+}

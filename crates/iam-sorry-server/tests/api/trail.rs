@@ -56,6 +56,22 @@ impl Trail {
         Self { folder: Folder { path: folder.to_owned(), _own: None }, store }
     }
 
+    /// Two instances on one PostgreSQL, with one folder.
+    pub fn two_instances() -> (Self, Self) {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::postgres(testkit::Postgres::shared().database().into(), None).unwrap();
+        Store::migrate(&settings).unwrap();
+        let open = |name| Store::open(&settings, name).unwrap();
+        let two = Self { folder: Folder { path: folder.path().to_owned(), _own: None }, store: open("two") };
+        (
+            Self {
+                folder: Folder { path: folder.path().to_owned(), _own: Some(folder) },
+                store: open("one"),
+            },
+            two,
+        )
+    }
+
     /// Writes events; the last one's place.
     pub async fn record(&self, count: u64) -> u64 {
         let events = (0..count).map(event).collect();
@@ -90,6 +106,12 @@ impl Trail {
 }
 
 impl Running {
+    /// Ends it where it is, as a kill does: no position is saved, no lease given back.
+    pub fn die(self) {
+        self.task.abort();
+        self.watching.abort();
+    }
+
     /// Stops it as a service does.
     pub async fn stop(self) {
         self.stop.send_replace(true);

@@ -184,7 +184,7 @@ impl FileTarget {
             let mut open = Open::at(&self.path, self.mode)?;
             let end = open.begin(&mut found)?;
             if found.chain.is_none_or(|its| its == chain) {
-                scan(&mut open.file, end, at, &mut found)?;
+                scan((&mut open.file, &self.path), end, at, &mut found)?;
             }
             let cut = found.last.is_some() && found.at.record < at.record;
             if let (true, Some(first)) = (cut, open.first) {
@@ -200,12 +200,12 @@ impl FileTarget {
         let rotated =
             if is_complete(&found, at) { Vec::new() } else { rotated(&self.path, &self.others, chain) };
         for path in rotated {
-            let mut file = File::open(path)?;
+            let mut file = File::open(&path)?;
             if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
                 return Err(in_use());
             }
             let length = file.metadata()?.len();
-            scan(&mut file, length, at, &mut found)?;
+            scan((&mut file, &path), length, at, &mut found)?;
             if is_complete(&found, at) {
                 break;
             }
@@ -353,14 +353,19 @@ fn is_complete(found: &Found, at: Position) -> bool {
 }
 
 /// Reads a file's lines backwards from `end`, as far as needed.
-fn scan(file: &mut File, end: u64, at: Position, found: &mut Found) -> Result<(), SinkError> {
+fn scan(
+    (file, path): (&mut File, &Path),
+    end: u64,
+    at: Position,
+    found: &mut Found,
+) -> Result<(), SinkError> {
     let mut lines = Backwards { file, begin: end, rest: Vec::new() };
     while let Some(line) = lines.next()? {
         match read(&line) {
             Kind::Record(seq) => {
                 if found.last.is_none() {
                     found.at.record = seq;
-                    found.last = Some(String::from_utf8_lossy(&line).into_owned());
+                    found.last = Some((String::from_utf8_lossy(&line).into_owned(), path.to_owned()));
                 }
                 found.reached |= seq <= at.record;
             }
@@ -450,7 +455,7 @@ fn last_record(path: &Path, chain: ChainId) -> Option<u64> {
         return None;
     }
     let mut found = Found::default();
-    scan(&mut file, end, Position { record: u64::MAX, checkpoint: 0 }, &mut found).ok()?;
+    scan((&mut file, path), end, Position { record: u64::MAX, checkpoint: 0 }, &mut found).ok()?;
     found.last.map(|_| found.at.record)
 }
 

@@ -15,6 +15,7 @@ mod settings;
 mod syslog;
 mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,8 +164,8 @@ impl Target {
 struct Found {
     /// Its last record, and the last record whose checkpoint it has.
     at: Position,
-    /// The line of its last record.
-    last: Option<String>,
+    /// The line of its last record, and the file that has it: the sink's, or one that it was rotated to.
+    last: Option<(String, PathBuf)>,
     /// The trail that it names.
     chain: Option<ChainId>,
     /// The beginning of a line that was not written to its end, and is cut off now.
@@ -308,7 +309,7 @@ impl Feeder {
             )));
         }
         let seq = found.at.record;
-        if let Some(line) = &found.last {
+        if let Some((line, path)) = &found.last {
             let ours =
                 self.store.audit_range(seq, 1).await?.into_iter().next().filter(|record| record.seq == seq);
             let contradiction = match ours {
@@ -318,8 +319,9 @@ impl Feeder {
             };
             if !contradiction.is_empty() {
                 return Err(SinkError::Contradiction(format!(
-                    "its file ends with record {seq}, and {contradiction}: the database is an older copy, or the file was \
-                     changed\nCompare the two (iam-sorryd audit verify), then move the file away."
+                    "{} ends with record {seq}, and {contradiction}: the database is an older copy, or the file was \
+                     changed\nCompare the two (iam-sorryd audit verify), then move the file away.",
+                    path.display()
                 )));
             }
         }
