@@ -210,12 +210,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: it may be sent some records again.
     pub async fn set_sink_position(&self, name: &str, seq: u64) -> Result<(), StoreError> {
-        let name = name.to_owned();
+        self.set_sink_positions(vec![(name.to_owned(), seq)]).await
+    }
+
+    /// Several at once: all or none.
+    ///
+    /// # Errors
+    /// [`StoreError`]: they may be sent some records again.
+    pub async fn set_sink_positions(&self, positions: Vec<(String, u64)>) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.later(
-                "INSERT INTO sinks (name, seq) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq",
-                params![&name, number(seq)],
-            )?;
+            for (name, seq) in &positions {
+                tx.later(
+                    "INSERT INTO sinks (name, seq) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq",
+                    params![name, number(*seq)],
+                )?;
+            }
             Ok(())
         })
         .await

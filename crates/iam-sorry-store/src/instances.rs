@@ -1,6 +1,6 @@
 //! Which instances live, and who may do what only one may do. All by the database's own clock.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::{Connection, DbError, params};
 use crate::{Store, StoreError};
@@ -8,9 +8,15 @@ use crate::{Store, StoreError};
 const BEAT: &str = "INSERT INTO instances (id, started_ms, beat_ms) VALUES (?1, @NOW, @NOW)
      ON CONFLICT (id) DO UPDATE SET beat_ms = excluded.beat_ms";
 
-/// The first beat, before anything else is done.
-pub(crate) fn announce(connection: &mut dyn Connection, instance: &str) -> Result<(), DbError> {
+/// Larger than what any one request writes, so that a request finds room where this did.
+const BALLAST: usize = 256 * 1024;
+
+/// The first beat, before anything else is done. An instance that is alone waits for nobody's lease: who held one is dead.
+pub(crate) fn announce(connection: &mut dyn Connection, instance: &str, alone: bool) -> Result<(), DbError> {
     connection.execute(BEAT, params![instance])?;
+    if alone {
+        connection.execute("DELETE FROM leases", &[])?;
+    }
     Ok(())
 }
 
@@ -30,6 +36,31 @@ impl Store {
             Ok(Duration::from_millis(silent.max(0).unsigned_abs()))
         })
         .await
+    }
+
+    /// Writes more than any one request does, and takes it away again: after it [`Store::no_room`] is over. A beat is too small
+    /// to show that, since it may fit where nothing else does.
+    ///
+    /// # Errors
+    /// [`StoreError`]: there is still no room.
+    pub async fn prove_room(&self) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let (me, ballast) = (self.inner.instance.clone(), ballast());
+        self.write(move |tx| {
+            let sql = "INSERT INTO room (instance, ballast) VALUES (?1, ?2)
+                 ON CONFLICT (instance) DO UPDATE SET ballast = excluded.ballast";
+            tx.later(sql, params![&me, ballast.as_slice()])?;
+            Ok(())
+        })
+        .await?;
+        // That of an instance that was killed in between goes too.
+        self.write(|tx| {
+            tx.later("DELETE FROM room", &[])?;
+            Ok(())
+        })
+        .await?;
+        self.inner.writer.has_room_since(began);
+        Ok(())
     }
 
     /// A first look for [`Store::claim`], which decides: the instances with open operations that have not beaten for `timeout`, and those that ended without finishing theirs.
@@ -117,6 +148,18 @@ impl Store {
         })
         .await
     }
+}
+
+/// Bytes that don't compress, as PostgreSQL would.
+fn ballast() -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..BALLAST / 8).flat_map(|_| next()).collect()
 }
 
 pub(crate) fn millis(duration: Duration) -> i64 {

@@ -29,7 +29,6 @@ mod unaccounted;
 mod writer;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use iam_sorry_core::audit::ChainId;
 
@@ -110,7 +109,8 @@ impl Store {
             schema::check(connection.as_mut())?;
             let head = Head::check(connection.as_mut())?;
             if announce {
-                instances::announce(connection.as_mut(), instance)?;
+                // Who holds the lock of a SQLite file is the only instance there is.
+                instances::announce(connection.as_mut(), instance, lock.is_some())?;
             }
             Ok((connection, head))
         })?;
@@ -143,9 +143,10 @@ impl Store {
         self.inner.chain
     }
 
-    /// Whether a write of this instance found no room in the last while. A smaller one may have fitted since.
-    pub fn was_full_within(&self, time: Duration) -> bool {
-        self.inner.writer.was_full_within(time)
+    /// Why a write of this instance found no room, or a disk that fails; until [`Store::prove_room`]. A smaller one may have
+    /// fitted since.
+    pub fn no_room(&self) -> Option<StoreError> {
+        self.inner.writer.no_room()
     }
 
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>

@@ -75,7 +75,9 @@ where
         let result = (self.work)(connection);
         connection.limit(None)?;
         match result {
-            Err(Fault::Db(error @ (DbError::Lost(_) | DbError::Busy(_)))) => return Err(error),
+            Err(Fault::Db(error @ (DbError::Lost(_) | DbError::Busy(_) | DbError::ReadOnly(_)))) => {
+                return Err(error);
+            }
             Err(fault) => self.answer(Err(fault.into())),
             Ok(value) => self.answer(Ok(value)),
         }

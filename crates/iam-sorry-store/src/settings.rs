@@ -153,6 +153,10 @@ mod tests {
             ("host=/run/postgresql dbname=x", true),
             ("postgresql://u:geheim@/x", false),
             ("mysql://u:geheim@localhost/x", false),
+            ("postgresql://u:geheim@localhost,127.0.0.1/x?target_session_attrs=read-write", true),
+            ("postgresql://u:geheim@localhost/x?target_session_attrs=read-only", false),
+            ("postgresql://u:geheim@localhost/x?target_session_attrs=primary", false),
+            ("postgresql://u:geheim@localhost:1,127.0.0.1:2/x?hostaddr=127.0.0.1", false),
         ] {
             let result = Settings::postgres(url.to_owned().into(), None);
             assert_eq!(result.is_ok(), good, "{url}");

@@ -7,8 +7,8 @@ use iam_sorry_core::identity::{Identity, Method};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The database can't be reached, is locked, or went away in the middle; the write may or may not be there.
-    #[error("The database can't be reached: {0}")]
+    /// The database can't be reached, is locked or overloaded, or went away in the middle; the write may or may not be there.
+    #[error("The database can't be used at the moment: {0}")]
     Unavailable(String),
     /// A read of the audit trail took longer than it may, and was stopped.
     #[error("The query took too long and was stopped")]
@@ -16,11 +16,23 @@ pub enum StoreError {
     /// Other reads of the audit trail were in the way for too long; this one was not begun.
     #[error("Too many queries of the audit trail are waiting")]
     Crowded,
-    /// The disk is full or can't be written. Nothing was written.
+    /// The disk is full. Nothing was written.
     #[error(
         "The database can't be written: {0}\nMake room on its disk; nothing is done until it can be written."
     )]
     Full(String),
+    /// The disk can't be written for another reason than room. Nothing was written.
+    #[error(
+        "The database's disk can't be written: {0}\nCheck the disk and its quota (the kernel's log says more); nothing is done \
+         until it can be written."
+    )]
+    Unwritable(String),
+    /// The database takes no writes. Nothing was written.
+    #[error("The database is read-only: {0}")]
+    ReadOnly(String),
+    /// The database does not let the service in, or lacks rights for it. Nothing was written.
+    #[error("The database refuses the service: {0}")]
+    Denied(String),
     /// The schema is older or newer than this program.
     #[error("{0}")]
     Schema(String),

@@ -8,7 +8,8 @@
 //! | what happens | what the callers get |
 //! | --- | --- |
 //! | a job refuses (fenced, bad data) | that caller its error, the others their answers |
-//! | no room | all of the batch `Full`, nothing written |
+//! | no room, or the disk fails | all of the batch `Full` or `Unwritable`, nothing written |
+//! | the server takes no writes | the batch again on a new connection, while its time lasts; then `ReadOnly` |
 //! | connection lost before COMMIT | the batch again on a new connection, while its time lasts |
 //! | connection lost in COMMIT | `Unavailable`: it may be written; `operation(id)` tells |
 //! | database away for longer | `Unavailable` at once, nothing written, until it is back |
@@ -128,8 +129,8 @@ pub(crate) struct Writer {
     jobs: std::sync::Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
     timeout: Duration,
-    /// When a write last found no room.
-    full_at: std::sync::Mutex<Option<Instant>>,
+    /// When a write last found that it can't be written, and why.
+    refused: std::sync::Mutex<Option<(Instant, StoreError)>>,
 }
 
 impl Writer {
@@ -143,7 +144,7 @@ impl Writer {
         let timeout = settings.timeout;
         let line = Line { settings, instance, connection, down_since: None, _lock: lock };
         let thread = thread::spawn("store-writer", move || line.work(waiting))?;
-        Ok(Self { jobs: Some(jobs).into(), thread: Some(thread).into(), timeout, full_at: None.into() })
+        Ok(Self { jobs: Some(jobs).into(), thread: Some(thread).into(), timeout, refused: None.into() })
     }
 
     /// Runs `work` in a transaction; answers when that is on disk.
@@ -166,14 +167,20 @@ impl Writer {
         .unwrap_or_else(|_| {
             Err(StoreError::Unavailable(format!("no answer within {} s", self.timeout.as_secs_f32())))
         });
-        if matches!(answer, Err(StoreError::Full(_))) {
-            *thread::locked(&self.full_at) = Some(Instant::now());
+        if let Err(error @ (StoreError::Full(_) | StoreError::Unwritable(_))) = &answer {
+            *thread::locked(&self.refused) = Some((Instant::now(), error.clone()));
         }
         answer
     }
 
-    pub(crate) fn was_full_within(&self, time: Duration) -> bool {
-        thread::locked(&self.full_at).is_some_and(|at| at.elapsed() < time)
+    /// Why a write found no room, until [`Writer::has_room_since`].
+    pub(crate) fn no_room(&self) -> Option<StoreError> {
+        thread::locked(&self.refused).as_ref().map(|(_, error)| error.clone())
+    }
+
+    /// A large write that began then has succeeded: what found no room before it is past.
+    pub(crate) fn has_room_since(&self, began: Instant) {
+        thread::locked(&self.refused).take_if(|(at, _)| *at < began);
     }
 
     /// Takes no more jobs; gives the thread, which ends when those that wait are done.
@@ -239,7 +246,7 @@ impl Line {
             };
             let away = self.down_since.is_some_and(|since| since.elapsed() >= PATIENCE);
             match failure {
-                DbError::Lost(_) | DbError::Busy(_) if !away => {
+                DbError::Lost(_) | DbError::Busy(_) | DbError::ReadOnly(_) if !away => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -265,7 +272,7 @@ impl Line {
         };
         let went = transaction(connection.as_mut(), &self.instance, jobs, savepoints);
         match &went {
-            Went::Failed(DbError::Lost(_) | DbError::Unknown(_)) => {
+            Went::Failed(DbError::Lost(_) | DbError::Unknown(_) | DbError::ReadOnly(_)) => {
                 self.down_since.get_or_insert_with(Instant::now);
             }
             _ => self.down_since = None,
@@ -307,9 +314,7 @@ fn transaction(
         let ran = if savepoints { ran.and_then(|()| Ok(connection.flush()?)) } else { ran };
         match ran {
             Ok(()) => results.push(Ok(())),
-            Err(Fault::Db(
-                error @ (DbError::Lost(_) | DbError::Busy(_) | DbError::Full(_) | DbError::Unknown(_)),
-            )) => return failed(connection, error),
+            Err(Fault::Db(error)) if concerns_all(&error) => return failed(connection, error),
             Err(fault) if alone => {
                 connection.rollback();
                 return Went::Committed(vec![Err(fault.into())]);
@@ -331,11 +336,24 @@ fn transaction(
     match written.and_then(|()| connection.commit()) {
         Ok(()) => Went::Committed(results),
         // A statement that was put off: whose it was shows when they go one by one.
-        Err(DbError::Duplicate(_) | DbError::Other(_)) if !alone && !savepoints => {
+        Err(error) if !concerns_all(&error) && !alone && !savepoints => {
             connection.rollback();
             Went::Again
         }
         Err(error) => failed(connection, error),
+    }
+}
+
+/// Whether the whole batch fails with it, rather than the job that ran into it.
+fn concerns_all(error: &DbError) -> bool {
+    match error {
+        DbError::Lost(_)
+        | DbError::Busy(_)
+        | DbError::Full(_)
+        | DbError::Unwritable(_)
+        | DbError::ReadOnly(_)
+        | DbError::Unknown(_) => true,
+        DbError::Stopped | DbError::Denied(_) | DbError::Duplicate(_) | DbError::Other(_) => false,
     }
 }
 

@@ -49,8 +49,28 @@ impl Postgres {
             "--encoding=UTF8",
             "--locale=C",
         ]));
+        Self::on(dir, options.iter().map(|&option| option.to_owned()).collect())
+    }
+
+    /// A hot standby that streams from this one, until [`Postgres::promote`].
+    pub fn standby(&self) -> Postgres {
+        let dir = crate::short_temp_dir().keep();
+        if rustix::process::geteuid().is_root() {
+            run(Command::new("chown").arg("postgres:").arg(&dir));
+        }
+        let mut copy = as_postgres(&dir, "pg_basebackup");
+        copy.arg("-h").arg(&self.dir).args(["-U", "iam_sorry", "-c", "fast", "--no-sync", "-R", "-D"]);
+        run(copy.arg(dir.join("data")));
+        Self::on(dir, self.options.clone())
+    }
+
+    /// Makes a standby the primary; it takes writes when this returns.
+    pub fn promote(&self) {
+        self.sql("postgres", "SELECT pg_promote()");
+    }
+
+    fn on(dir: PathBuf, options: Vec<String>) -> Postgres {
         let keeper = Server::start(Path::new("/bin/sleep"), &["infinity"], &[], dir.clone());
-        let options = options.iter().map(|&option| option.to_owned()).collect();
         let made =
             Postgres { dir, options, server: None.into(), databases: AtomicU64::new(0), _keeper: keeper };
         made.up();
@@ -67,6 +87,13 @@ impl Postgres {
     /// The URL of a database over the Unix socket.
     pub fn url(&self, database: &str) -> String {
         format!("postgresql://iam_sorry@{}/{database}", self.dir.display().to_string().replace('/', "%2F"))
+    }
+
+    /// The URL of a database over the Unix sockets of several servers, in this order.
+    pub fn url_of_all(servers: &[&Postgres], database: &str) -> String {
+        let hosts: Vec<String> =
+            servers.iter().map(|it| it.dir.display().to_string().replace('/', "%2F")).collect();
+        format!("postgresql://iam_sorry@{}/{database}", hosts.join(","))
     }
 
     /// Runs SQL in a database; gives what psql prints, unadorned.
@@ -91,7 +118,8 @@ impl Postgres {
             let socket = self.dir.join(".s.PGSQL.5432");
             let ready = loop {
                 let log = candidate.log();
-                if log.contains("database system is ready to accept connections")
+                if (log.contains("database system is ready to accept connections")
+                    || log.contains("database system is ready to accept read-only connections"))
                     && UnixStream::connect(&socket).is_ok()
                 {
                     break true;

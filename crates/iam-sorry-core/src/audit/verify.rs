@@ -2,6 +2,9 @@
 //!
 //! Every finding names the record that it is about. What was found once is not reported again for the records behind
 //! it: after a gap or a changed record, the check goes on from what is written there.
+//!
+//! A line that stands there again, byte by byte the same, is counted and is no finding: whoever forwards records sends
+//! some again after a lost answer. One that differs in anything was put in.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -83,12 +86,10 @@ pub enum Finding {
         /// The record.
         seq: u64,
     },
-    /// A sequence number stands there again: the same record, or one that was put in.
+    /// A sequence number stands there again, and it is not the same record: one was put in.
     Again {
         /// The record.
         seq: u64,
-        /// Whether it is the same record.
-        same: bool,
     },
     /// Record 1 does not begin the chain that the export or its checkpoints name.
     OtherGenesis,
@@ -142,8 +143,10 @@ pub enum Finding {
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// How many records there are.
+    /// How many records there are, each counted once.
     pub records: u64,
+    /// How many lines stand there again, identical to the first: no harm.
+    pub repeated: u64,
     /// The first record.
     pub first: Option<u64>,
     /// The last record, with its hash: what to note for the next verification (`--expect`).
@@ -181,11 +184,23 @@ pub struct Verifier {
     /// Gaps: first and last missing record. Few, or the export is hopeless.
     missing: BTreeMap<u64, u64>,
     recent: VecDeque<Expected>,
+    /// Signatures of checkpoints that were verified, by the record that they cover.
+    signatures: BTreeMap<u64, [u8; 64]>,
+    repeat: Option<Repeat>,
     /// States that are known and whose record has not come yet.
     known: BTreeMap<u64, Vec<Hash>>,
     open: HashMap<String, u64>,
     filtered: bool,
     last_checkpoint: Option<u64>,
+}
+
+/// Records that stand there again, from farther back than hashes are remembered. Each must carry the hash of the one before:
+/// then the first that is remembered vouches for all of them, since its hash covers theirs.
+#[derive(Clone, Copy, Debug)]
+struct Repeat {
+    first: u64,
+    last: Expected,
+    lines: u64,
 }
 
 #[derive(Deserialize)]
@@ -256,6 +271,9 @@ impl Verifier {
 
     /// The result.
     pub fn finish(mut self) -> Report {
+        if let Some(repeat) = self.repeat.take() {
+            self.find(Finding::Again { seq: repeat.first });
+        }
         for (from, to) in std::mem::take(&mut self.missing) {
             self.find(Finding::Missing { from, to });
         }
@@ -303,11 +321,15 @@ impl Verifier {
         if hash_of(text) != stated {
             self.find(Finding::Changed { seq });
         }
+        let state = Expected { seq, hash: stated };
+        if !self.filtered && self.is_repeated(state, &previous) {
+            return;
+        }
         self.report.records += 1;
         self.note_phase(&head);
         if self.filtered {
             self.report.first.get_or_insert(seq);
-            self.report.head = self.report.head.max_by_seq(Expected { seq, hash: stated });
+            self.report.head = self.report.head.max_by_seq(state);
             return;
         }
         match self.report.head {
@@ -334,10 +356,44 @@ impl Verifier {
             }
             Some(_) => return self.late(seq, &stated),
         }
-        self.remember(Expected { seq, hash: stated });
+        self.remember(state);
         if let Some(known) = self.known.remove(&seq) {
             self.compare(seq, &stated, &known);
         }
+    }
+
+    /// Whether the line is one that was there before, or may be: see [`Repeat`].
+    fn is_repeated(&mut self, state: Expected, previous: &Hash) -> bool {
+        let begun = self.repeat.take();
+        let follows = begun.filter(|it| it.last.seq + 1 == state.seq && it.last.hash == *previous);
+        if let (Some(begun), None) = (begun, follows) {
+            self.find(Finding::Again { seq: begun.first });
+        }
+        let lines = follows.map_or(0, |it| it.lines) + 1;
+        if self.seen(state.seq) == Some(state.hash) {
+            self.report.repeated += lines;
+            return true;
+        }
+        let forgotten = self.recent.front().is_some_and(|oldest| state.seq < oldest.seq)
+            && self.report.first.is_some_and(|first| state.seq >= first)
+            && !self.is_missing(state.seq);
+        if forgotten {
+            let first = follows.map_or(state.seq, |it| it.first);
+            self.repeat = Some(Repeat { first, last: state, lines });
+        } else if let Some(begun) = follows {
+            self.find(Finding::Again { seq: begun.first });
+        }
+        forgotten
+    }
+
+    /// The hash of a record that is remembered.
+    fn seen(&self, seq: u64) -> Option<Hash> {
+        let at = self.recent.binary_search_by_key(&seq, |seen| seen.seq).ok()?;
+        self.recent.get(at).map(|seen| seen.hash)
+    }
+
+    fn is_missing(&self, seq: u64) -> bool {
+        self.missing.range(..=seq).next_back().is_some_and(|(_, to)| seq <= *to)
     }
 
     /// A record whose number lies behind that of an earlier line.
@@ -357,10 +413,7 @@ impl Verifier {
                     self.compare(seq, hash, &known);
                 }
             }
-            None => {
-                let same = self.recent.iter().any(|seen| seen.seq == seq && seen.hash == *hash);
-                self.find(Finding::Again { seq, same });
-            }
+            None => self.find(Finding::Again { seq }),
         }
     }
 
@@ -380,20 +433,28 @@ impl Verifier {
         if self.report.chain != Some(checkpoint.chain) {
             return;
         }
+        // The key signs one text for it, so the same signature is the same line.
+        if self.signatures.get(&seq) == Some(&checkpoint.signature) {
+            self.report.repeated += 1;
+            return;
+        }
+        if self.signatures.len() == REMEMBERED {
+            self.signatures.pop_first();
+        }
+        self.signatures.insert(seq, checkpoint.signature);
         self.report.checkpoints += 1;
-        // The same checkpoint twice is no harm: sinks deliver at least once.
-        let before = self.last_checkpoint.replace(seq);
-        if before.is_some_and(|before| before != seq && before < checkpoint.previous_seq) {
+        let before = self.last_checkpoint;
+        self.last_checkpoint = before.max(Some(seq));
+        if before.is_some_and(|before| before < checkpoint.previous_seq) {
             self.find(Finding::MissingCheckpoint { seq: checkpoint.previous_seq });
         }
         self.report.signed_to = self.report.signed_to.max(Some(seq));
         let last = self.report.head.map_or(0, |head| head.seq);
-        if seq > last || self.missing.range(..=seq).next_back().is_some_and(|(_, to)| seq <= *to) {
+        if seq > last || self.is_missing(seq) {
             self.known.entry(seq).or_default().push(checkpoint.hash);
             return;
         }
-        let seen = self.recent.iter().rev().find(|seen| seen.seq == seq).map(|seen| seen.hash);
-        if let Some(hash) = seen {
+        if let Some(hash) = self.seen(seq) {
             self.compare(seq, &hash, &[checkpoint.hash]);
         } else if self.report.first == Some(seq + 1)
             && let Some(previous) = self.first_previous
@@ -476,10 +537,7 @@ impl fmt::Display for Finding {
             Self::Missing { from, to } if from == to => write!(f, "record {from} is missing"),
             Self::Missing { from, to } => write!(f, "records {from} to {to} are missing"),
             Self::OutOfOrder { seq } => write!(f, "record {seq} stands behind a later one"),
-            Self::Again { seq, same: true } => write!(f, "record {seq} is there twice"),
-            Self::Again { seq, same: false } => {
-                write!(f, "a second record {seq} was put in, behind its place")
-            }
+            Self::Again { seq } => write!(f, "a second record {seq} was put in, behind its place"),
             Self::OtherGenesis => f.write_str("record 1 does not begin this trail: it is of another one"),
             Self::TwoChains { line } => write!(f, "line {line} is of another trail"),
             Self::CutTail { last, known } => {

@@ -94,9 +94,46 @@ fn python_checks_an_export_too() {
         String::from_utf8(output.stdout).unwrap().trim(),
         format!("63 {}", records.last().unwrap().hash_hex())
     );
+    // As a sink that sent some again after a lost answer.
+    let again = [&lines[..=30], &lines[10..]].concat();
+    std::fs::write(&file, again.join("\n") + "\n").unwrap();
+    let output = run(&file);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().trim().ends_with(" repeated"));
     // And it would have noticed.
     std::fs::write(&file, (lines.join("\n") + "\n").replacen("alice", "malice", 1)).unwrap();
     assert!(!run(&file).status.success());
+}
+
+/// Exports that another program made, from the format's description alone: what repeats, and what was put in.
+#[test]
+fn the_vectors_are_judged_as_they_say() {
+    #[derive(serde::Deserialize)]
+    struct Vectors {
+        public_key: String,
+        cases: Vec<Case>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Case {
+        name: String,
+        lines: Vec<String>,
+        sound: bool,
+        records: Option<u64>,
+        repeated: Option<u64>,
+    }
+    let vectors: Vectors = serde_json::from_str(include_str!("../vectors/audit-v1.json")).unwrap();
+    assert!(vectors.cases.len() >= 14);
+    for case in vectors.cases {
+        let mut verifier = verify(&[CheckpointKey::from_pem(&vectors.public_key).unwrap()]);
+        case.lines.iter().for_each(|line| verifier.line(line));
+        let report = verifier.finish();
+        assert_eq!(report.is_sound(), case.sound, "{}: {:?}", case.name, report.findings);
+        if case.sound {
+            let counted = (Some(report.records), Some(report.repeated), report.signed_to);
+            assert_eq!(counted, (case.records, case.repeated, Some(6)), "{}", case.name);
+            assert_eq!(report.open, [], "{}", case.name);
+        }
+    }
 }
 
 fn has_cryptography(python: &std::path::Path) -> bool {

@@ -138,7 +138,7 @@ fn an_inserted_record_is_found() {
     // With the number of one that is there.
     let mut lines = lines();
     lines.insert(8, Record::seal(6, records[4].hash, &event(99)).export_line());
-    assert_eq!(findings(&lines), [Finding::Again { seq: 6, same: false }]);
+    assert_eq!(findings(&lines), [Finding::Again { seq: 6 }]);
     // With a number of its own, and all behind it renumbered by hand.
     let mut forged = records.clone();
     forged.insert(5, Record::seal(6, records[4].hash, &event(99)));
@@ -151,11 +151,66 @@ fn an_inserted_record_is_found() {
 }
 
 #[test]
-fn a_record_twice_is_found() {
+fn a_record_twice_is_counted_and_no_finding() {
     let mut lines = lines();
     let at = line_of(&lines, 6);
     lines.insert(at, lines[at].clone());
-    assert_eq!(findings(&lines), [Finding::Again { seq: 6, same: true }]);
+    let report = report(&lines);
+    assert_eq!((report.findings, report.records, report.repeated), (vec![], 10, 1));
+}
+
+/// Sent again from farther back than hashes are remembered: the hash of the last one vouches for all before it.
+#[test]
+fn a_long_block_again_is_no_finding_and_a_forged_one_is() {
+    let records = sealed(17_000);
+    let mut lines = export(&records, &[100, 16_900]);
+    let signed_at = |lines: &[String], seq: &str| {
+        lines.iter().position(|line| line.contains("checkpoint") && line.contains(seq)).unwrap()
+    };
+    let block = lines[..=signed_at(&lines, "\"seq\":16900,")].to_vec();
+    let whole = lines.len();
+    lines.extend_from_slice(&block);
+    let again = report(&lines);
+    assert_eq!((again.findings, again.records, again.repeated), (vec![], 17_000, 16_902));
+    assert_eq!(again.open, report(&lines[..whole]).open, "an intent again opens nothing");
+
+    // It ends before it reaches what is remembered: nothing vouches for it.
+    let mut short = lines[..whole + 50].to_vec();
+    assert_eq!(findings(&short), [Finding::Again { seq: 1 }]);
+    short.push(lines[whole - 1].clone());
+    assert_eq!(findings(&short), [Finding::Again { seq: 1 }]);
+
+    // One in it was made anew, and all behind it.
+    let forged = Record::seal(50, records[48].hash, &event(77));
+    let at = whole + line_of(&lines[whole..], 50);
+    let genuine = std::mem::replace(&mut lines[at], forged.export_line());
+    assert!(!report(&lines).is_sound());
+    lines[at] = genuine.replace("alice", "mallory");
+    assert!(!report(&lines).is_sound());
+    let mut tail = forged;
+    for line in &mut lines[at + 1..] {
+        if line.contains("\"record\"") {
+            tail = Record::seal(tail.seq + 1, tail.hash, &event(tail.seq + 1));
+            *line = tail.export_line();
+        }
+    }
+    assert!(!report(&lines).is_sound());
+}
+
+/// A checkpoint that is sent again takes nothing from those that came after it.
+#[test]
+fn a_checkpoint_again_is_counted_and_hides_nothing() {
+    let lines = export(&sealed(12), &[4, 8, 12]);
+    let at = |seq: u64| {
+        let its = format!("\"seq\":{seq},");
+        lines.iter().position(|line| line.contains("checkpoint") && line.contains(&its)).unwrap()
+    };
+    let mut again = lines.clone();
+    again.insert(at(8) + 1, lines[at(4)].clone());
+    let report = report(&again);
+    assert_eq!((report.findings, report.checkpoints, report.repeated), (vec![], 3, 1));
+    again.remove(at(8));
+    assert_eq!(findings(&again), [Finding::MissingCheckpoint { seq: 8 }]);
 }
 
 #[test]
@@ -234,6 +289,44 @@ proptest! {
         characters[at] = new;
         lines[line] = characters.into_iter().collect();
         prop_assert!(!report(&lines).is_sound(), "{}", lines[line]);
+    }
+
+    /// Blocks that are sent again, anywhere behind where they stand first, are no finding; with one character changed in
+    /// such a block, or one line of it in another's place, they are.
+    #[test]
+    fn blocks_again_are_no_finding_unless_anything_in_them_differs(
+        blocks in proptest::collection::vec((any::<proptest::sample::Index>(), 1_usize..8, 0_usize..6), 1..4),
+        spoilt in any::<proptest::sample::Index>(),
+        at in any::<proptest::sample::Index>(),
+        new in any::<char>(),
+    ) {
+        let honest = export(&sealed(12), &[4, 8, 12]);
+        let mut copies = Vec::new(); // where they go, and what
+        for (from, count, later) in &blocks {
+            let from = from.index(honest.len());
+            let to = (from + count).min(honest.len());
+            copies.push(((to + later).min(honest.len()), honest[from..to].to_vec()));
+        }
+        copies.sort_by_key(|(place, _)| std::cmp::Reverse(*place));
+        let mut lines: Vec<(String, bool)> = honest.iter().map(|line| (line.clone(), false)).collect();
+        for (place, block) in copies {
+            lines.splice(place..place, block.into_iter().map(|line| (line, true)));
+        }
+        let text = |lines: &[(String, bool)]| lines.iter().map(|(line, _)| line.clone()).collect::<Vec<_>>();
+        let whole = report(&text(&lines));
+        prop_assert_eq!(&whole.findings, &[]);
+        prop_assert_eq!((whole.records, whole.checkpoints), (12, 3));
+        let headers = lines.iter().filter(|(line, copy)| *copy && line.contains("format")).count();
+        prop_assert_eq!(whole.repeated as usize, lines.len() - honest.len() - headers);
+
+        let copied: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].1).collect();
+        let line = copied[spoilt.index(copied.len())];
+        let mut characters: Vec<char> = lines[line].0.chars().collect();
+        let at = at.index(characters.len());
+        prop_assume!(characters[at] != new);
+        characters[at] = new;
+        lines[line].0 = characters.into_iter().collect();
+        prop_assert!(!report(&text(&lines)).is_sound(), "{}", lines[line].0);
     }
 
     /// Any set of records taken away, whatever stays, is found, as long as a later state is known.

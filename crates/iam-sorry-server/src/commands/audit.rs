@@ -296,6 +296,12 @@ fn describe(report: &Report) -> String {
     match &report.head {
         Some(head) => {
             lines.push(format!("{} records, {first} to {}", report.records, head.seq));
+            if report.repeated > 0 {
+                lines.push(format!(
+                    "{} repeated lines, each identical to the first: no harm",
+                    report.repeated
+                ));
+            }
             lines.push(format!(
                 "{} checkpoints, signed to record {}",
                 report.checkpoints,

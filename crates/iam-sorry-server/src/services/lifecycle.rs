@@ -25,6 +25,9 @@ use super::{Refusal, Service};
 /// How often an instance says that it is alive.
 const BEAT: Duration = Duration::from_secs(2);
 
+/// How often it tries to while it can't, so that it is back at once when the database is.
+const BEAT_AGAIN: Duration = Duration::from_millis(500);
+
 /// How old the last confirmed beat may be.
 const MAY_ACT: Duration = Duration::from_secs(8);
 
@@ -34,9 +37,6 @@ pub const AWS_TIME: Duration = Duration::from_secs(10);
 /// After so long without a beat an instance is dead, and others take over what it left.
 pub(super) const TAKEOVER: Duration = Duration::from_secs(20);
 
-/// For how long after a write that found no room the instance is not ready: a beat, which is small, may still fit.
-const FULL: Duration = Duration::from_secs(15);
-
 /// How often sessions whose time is over are deleted.
 const SWEEP: Duration = Duration::from_secs(300);
 
@@ -45,6 +45,8 @@ pub(super) struct Life {
     confirmed: Mutex<Option<Instant>>,
     /// Goes up when the instance was silent for so long that others may have taken over what it had open.
     term: AtomicU64,
+    /// Why the last beat failed, or the room for more than a beat could not be proved.
+    unwell: Mutex<Option<Refusal>>,
     stopping: AtomicBool,
     active: Mutex<HashSet<String>>,
     idle: Notify,
@@ -55,6 +57,7 @@ impl Life {
         Self {
             confirmed: Mutex::default(),
             term: AtomicU64::new(0),
+            unwell: Mutex::default(),
             stopping: AtomicBool::new(false),
             active: Mutex::default(),
             idle: Notify::new(),
@@ -74,6 +77,18 @@ impl Life {
                 "The service has lost touch with its database and does nothing until it is back.\nTry again in a few seconds.",
             )
         })
+    }
+
+    fn unwell(&self) -> Option<Refusal> {
+        self.unwell.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether that is another state than before.
+    fn set_unwell(&self, refusal: Option<Refusal>) -> bool {
+        let mut unwell = self.unwell.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = unwell.as_ref().map(|it| &it.detail) != refusal.as_ref().map(|it| &it.detail);
+        *unwell = refusal;
+        changed
     }
 
     /// What is begun now belongs to this term.
@@ -170,16 +185,15 @@ impl Service {
     /// # Errors
     /// Where the database can't be told.
     pub async fn start(&self) -> Result<Background, Refusal> {
-        self.beat().await?;
+        self.beat().await.map_err(Refusal::from)?;
         let (beating, reconciling, sweeping, looking) =
             (self.clone(), self.clone(), self.clone(), self.clone());
         Ok(Background(vec![
             tokio::spawn(async move {
+                let mut pause = BEAT;
                 loop {
-                    tokio::time::sleep(BEAT).await;
-                    if let Err(error) = beating.beat().await {
-                        tracing::warn!(%error, "no beat");
-                    }
+                    tokio::time::sleep(pause).await;
+                    pause = if beating.be_well().await { BEAT } else { BEAT_AGAIN };
                 }
             }),
             tokio::spawn(async move {
@@ -207,7 +221,31 @@ impl Service {
         ]))
     }
 
-    async fn beat(&self) -> Result<(), Refusal> {
+    /// Beats, and where a write found no room proves that there is some again. Says once when that fails, and once when it is
+    /// over. Whether all is well.
+    async fn be_well(&self) -> bool {
+        let mut done = self.beat().await;
+        if done.is_ok() && self.store().no_room().is_some() {
+            done = self.store().prove_room().await;
+        }
+        let (well, refusal) = match done {
+            Ok(()) => (true, None),
+            Err(error) => {
+                let text = error.to_string();
+                let refusal = Refusal::of_store(error);
+                if self.life().unwell().is_none_or(|before| before.detail != refusal.detail) {
+                    tracing::error!(error = text, "the database can't be written: nothing new is done");
+                }
+                (false, Some(refusal))
+            }
+        };
+        if self.life().set_unwell(refusal) && well {
+            tracing::info!("the database can be written again");
+        }
+        well
+    }
+
+    async fn beat(&self) -> Result<(), iam_sorry_store::StoreError> {
         // Counted from before it was sent: when the database took it is not known here.
         let sent = Instant::now();
         let silent = self.store().beat().await?;
@@ -231,11 +269,13 @@ impl Service {
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), Refusal> {
-        self.life().may_begin()?;
-        if self.store().was_full_within(FULL) {
-            return Err(Refusal::disk_full());
+        if !self.life().stopping.load(Ordering::SeqCst)
+            && let Some(refusal) =
+                self.store().no_room().map(Refusal::of_store).or_else(|| self.life().unwell())
+        {
+            return Err(refusal);
         }
-        Ok(())
+        self.life().may_begin()
     }
 
     /// Begins nothing new from here on, and waits until what is under way has ended, at most so long. What is left then

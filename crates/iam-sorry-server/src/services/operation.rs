@@ -353,7 +353,9 @@ impl Running {
         finish_surely(&self.service, finish).await.map_err(|error| {
             tracing::error!(%error, operation = self.id, "the outcome can't be written");
             let code = match error {
-                StoreError::Full(_) => ProblemCode::AuditUnavailable,
+                StoreError::Full(_) | StoreError::Unwritable(_) | StoreError::ReadOnly(_) => {
+                    ProblemCode::AuditUnavailable
+                }
                 _ => ProblemCode::StoreUnavailable,
             };
             Refusal {
@@ -384,7 +386,8 @@ where
     let start = Instant::now();
     loop {
         match write().await {
-            Err(StoreError::Unavailable(_)) if start.elapsed() < WRITE_PATIENCE => {
+            // Also where the database was promoted elsewhere, and is read-only here.
+            Err(StoreError::Unavailable(_) | StoreError::ReadOnly(_)) if start.elapsed() < WRITE_PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
             answer => return answer,

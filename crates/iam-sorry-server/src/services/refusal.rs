@@ -23,24 +23,27 @@ impl Refusal {
         Self { code, detail: detail.into(), reasons: Vec::new(), retry_after: None }
     }
 
-    /// Nothing more can be written down.
-    pub(super) fn disk_full() -> Self {
-        let detail = "The service can't write down what it does, because its disk is full; so nothing was done.\nTell its operator.";
-        Self { retry_after: Some(10), ..Self::new(ProblemCode::AuditUnavailable, detail) }
-    }
-}
-
-impl From<iam_sorry_store::StoreError> for Refusal {
-    /// The store's own words go to the log.
-    fn from(error: iam_sorry_store::StoreError) -> Self {
-        use StoreError as E;
+    /// As [`From`], without a line in the log.
+    pub(super) fn of_store(error: iam_sorry_store::StoreError) -> Self {
         use iam_sorry_store::StoreError;
-        if !matches!(error, E::BadCursor | E::TooMany(_) | E::TooSlow | E::Crowded) {
-            tracing::error!(%error, "store");
-        }
         let again = |code, detail: &str| Self { retry_after: Some(10), ..Self::new(code, detail) };
+        let unwritten = |why: &str| {
+            again(
+                ProblemCode::AuditUnavailable,
+                &format!(
+                    "The service can't write down what it does, because {why}; so nothing was done.\nReport this to its \
+                     operator."
+                ),
+            )
+        };
         match error {
-            StoreError::Full(_) => Self::disk_full(),
+            StoreError::Full(_) => unwritten("its disk is full"),
+            StoreError::Unwritable(_) => unwritten("its disk can't be written"),
+            StoreError::ReadOnly(_) => unwritten("its database is read-only"),
+            StoreError::Denied(_) => again(
+                ProblemCode::StoreUnavailable,
+                "The service's database refuses it, so nothing was done.\nReport this to its operator; the log says why.",
+            ),
             StoreError::Unavailable(_) | StoreError::Taken(_) | StoreError::Fenced(_) => again(
                 ProblemCode::StoreUnavailable,
                 "The service's database can't be reached, so nothing was done.\nTry again in a few seconds.",
@@ -64,5 +67,16 @@ impl From<iam_sorry_store::StoreError> for Refusal {
                 "The service's database holds something unexpected.\nTell its operator; the log says what.",
             ),
         }
+    }
+}
+
+impl From<iam_sorry_store::StoreError> for Refusal {
+    /// The store's own words go to the log.
+    fn from(error: iam_sorry_store::StoreError) -> Self {
+        use iam_sorry_store::StoreError as E;
+        if !matches!(error, E::BadCursor | E::TooMany(_) | E::TooSlow | E::Crowded) {
+            tracing::error!(%error, "store");
+        }
+        Self::of_store(error)
     }
 }

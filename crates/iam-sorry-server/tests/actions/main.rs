@@ -4,6 +4,7 @@
 
 mod adopt;
 mod credentials;
+mod database_back;
 mod disk_full;
 mod failures;
 mod guardrails;

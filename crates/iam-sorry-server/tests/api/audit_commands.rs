@@ -83,7 +83,13 @@ fn an_export_of_the_machine_verifies_and_every_way_to_falsify_it_is_found() {
         ("removed", join(&removed)),
         ("swapped", join(&swapped)),
         ("cut", join(&cut)),
-        ("doubled", join(&[&lines[..4], &lines[3..]].concat())),
+        (
+            "doubled and changed",
+            join(
+                &[&lines[..4], &[&*lines[3].replacen("\"name\":\"", "\"name\":\"x", 1)], &lines[4..]]
+                    .concat(),
+            ),
+        ),
         ("garbage", whole.clone() + "{}\n"),
         ("empty", String::new()),
     ];
@@ -92,6 +98,10 @@ fn an_export_of_the_machine_verifies_and_every_way_to_falsify_it_is_found() {
         let (code, text) = verify(&text, &["--expect", &expect]);
         assert_eq!(code, Some(3), "{what}: {text}");
     }
+    // A line that was delivered twice is said, and no falsification.
+    let (code, text) = verify(&join(&[&lines[..4], &lines[3..]].concat()), &["--expect", &expect]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("1 repeated lines, each identical to the first"), "{text}");
     let other = department.service.command(&["audit", "new-key", "other.key"]);
     assert!(other.status.success());
     let arguments = ["audit", "verify", "whole.jsonl", "--key", "other.key.pub"];

@@ -13,5 +13,6 @@ mod endpoints;
 mod readiness;
 mod requests;
 mod rig;
+mod sinks_exact;
 mod tls;
 mod trail;

@@ -1,7 +1,7 @@
 //! A store with a trail, for checkpoints and sinks: no service around it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A store on disk that can be closed and opened again.
 pub struct Trail {
-    pub folder: TempDir,
+    pub folder: Folder,
     pub store: Store,
+}
+
+/// Where it lies: a folder of its own, or one that belongs to somebody else.
+pub struct Folder {
+    path: PathBuf,
+    _own: Option<TempDir>,
+}
+
+impl Folder {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// A sink that runs.
@@ -35,7 +47,29 @@ impl Trail {
         let settings = Settings::sqlite(folder.path().join("store.db"));
         Store::migrate(&settings).unwrap();
         let store = Store::open(&settings, "first").unwrap();
-        Self { folder, store }
+        Self { folder: Folder { path: folder.path().to_owned(), _own: Some(folder) }, store }
+    }
+
+    /// The one that another process left here.
+    pub fn at(folder: &Path, instance: &str) -> Self {
+        let store = Store::open(&Settings::sqlite(folder.join("store.db")), instance).unwrap();
+        Self { folder: Folder { path: folder.to_owned(), _own: None }, store }
+    }
+
+    /// Two instances on one PostgreSQL, with one folder.
+    pub fn two_instances() -> (Self, Self) {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::postgres(testkit::Postgres::shared().database().into(), None).unwrap();
+        Store::migrate(&settings).unwrap();
+        let open = |name| Store::open(&settings, name).unwrap();
+        let two = Self { folder: Folder { path: folder.path().to_owned(), _own: None }, store: open("two") };
+        (
+            Self {
+                folder: Folder { path: folder.path().to_owned(), _own: Some(folder) },
+                store: open("one"),
+            },
+            two,
+        )
     }
 
     /// Writes events; the last one's place.
@@ -72,6 +106,12 @@ impl Trail {
 }
 
 impl Running {
+    /// Ends it where it is, as a kill does: no position is saved, no lease given back.
+    pub fn die(self) {
+        self.task.abort();
+        self.watching.abort();
+    }
+
     /// Stops it as a service does.
     pub async fn stop(self) {
         self.stop.send_replace(true);
@@ -121,6 +161,10 @@ pub fn verify<'a>(lines: impl Iterator<Item = &'a str>) -> Report {
 /// What is in a file; empty where there is none yet.
 pub fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
+}
+
+pub fn file_sink(path: &Path) -> SinkSettings {
+    toml::from_str(&format!("name = \"local\"\nrequired = true\nfile = {{ path = {path:?} }}")).unwrap()
 }
 
 pub async fn until(what: &str, check: impl AsyncFn() -> bool) {

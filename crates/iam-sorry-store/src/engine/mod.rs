@@ -154,8 +154,14 @@ pub(crate) enum DbError {
     Busy(String),
     /// Stopped in the engine at its [`Limit`].
     Stopped,
-    /// No room, or the disk can't be written.
+    /// No room.
     Full(String),
+    /// The disk can't be written for another reason than room: it fails, or a quota is used up.
+    Unwritable(String),
+    /// The database takes no writes: a standby, or one that is set to read-only. The text has the way out.
+    ReadOnly(String),
+    /// The server lets the service not in, or not do this: only the operator can change that. The text has the way out.
+    Denied(String),
     /// The connection went away while it committed.
     Unknown(String),
     /// A row that may be there only once is there.
@@ -164,12 +170,33 @@ pub(crate) enum DbError {
     Other(String),
 }
 
+impl DbError {
+    /// Its words, of whatever kind it is.
+    fn into_text(self) -> String {
+        match self {
+            Self::Lost(text)
+            | Self::Busy(text)
+            | Self::Full(text)
+            | Self::Unwritable(text)
+            | Self::ReadOnly(text)
+            | Self::Denied(text)
+            | Self::Unknown(text)
+            | Self::Duplicate(text)
+            | Self::Other(text) => text,
+            Self::Stopped => "stopped at its time limit".to_owned(),
+        }
+    }
+}
+
 impl From<DbError> for StoreError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Lost(text) | DbError::Busy(text) | DbError::Unknown(text) => Self::Unavailable(text),
             DbError::Stopped => Self::TooSlow,
             DbError::Full(text) => Self::Full(text),
+            DbError::Unwritable(text) => Self::Unwritable(text),
+            DbError::ReadOnly(text) => Self::ReadOnly(text),
+            DbError::Denied(text) => Self::Denied(text),
             DbError::Duplicate(text) | DbError::Other(text) => Self::Corrupt(text),
         }
     }

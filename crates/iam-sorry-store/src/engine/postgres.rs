@@ -3,6 +3,10 @@
 //! tokio-postgres on a small runtime of the thread's own, rather than the `postgres` crate: that one is the same
 //! client without a way to stop waiting for a server that has gone silent. A statement that takes too long costs the
 //! connection; the server's own limits, set on each session, then free the locks that it held.
+//!
+//! Of several hosts in the URL the first that takes writes is used, whether or not `target_session_attrs` asks for it: the
+//! service has no use for another. They are tried here, one by one, since tokio-postgres gives all of them together one
+//! time limit, which a host that hangs uses up, and lets a session that is read-only by its own wish not through.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,10 +20,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Runtime;
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
-use tokio_postgres::{CancelToken, Client, NoTls, Statement};
+use tokio_postgres::{CancelToken, Client, NoTls, SimpleQueryMessage, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Cell, Connection, DbError, Dialect, Limit, Param, Row};
@@ -33,8 +36,14 @@ const PENDING: usize = 24;
 /// How long the server may take to stop a statement that it was asked to stop.
 const CANCEL: Duration = Duration::from_secs(1);
 
-/// How long connecting may take, TLS and authentication included.
+/// How long connecting may take, TLS and authentication included; shared by all hosts in the URL ...
 const CONNECT: Duration = Duration::from_secs(5);
+/// ... of which each has at least this.
+const CONNECT_EACH: Duration = Duration::from_secs(1);
+
+/// What a server is, and that a reader's session shall not write, in one round trip.
+const STANDING: &str = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only');";
+const NO_WRITES: &str = "SET default_transaction_read_only = on";
 
 /// A connection with the runtime that drives it.
 pub(super) struct Postgres {
@@ -58,7 +67,8 @@ impl Postgres {
         writes: bool,
     ) -> Result<Self, DbError> {
         let mut config = parse(url).map_err(DbError::Lost)?;
-        let connecting = timeout.min(CONNECT);
+        let hosts = u32::try_from(count_hosts(&config)).unwrap_or(u32::MAX);
+        let connecting = (timeout.min(CONNECT) / hosts.max(1)).max(CONNECT_EACH);
         config.connect_timeout(connecting).keepalives(true).keepalives_idle(Duration::from_secs(10));
         config.tcp_user_timeout(timeout).application_name("iam-sorryd");
         let millis = timeout.as_millis();
@@ -66,8 +76,7 @@ impl Postgres {
         let idle = millis / 2;
         let limits = format!(
             "-c statement_timeout={millis} -c lock_timeout={millis} -c idle_in_transaction_session_timeout={idle} \
-             -c tcp_user_timeout={millis} -c default_transaction_read_only={} -c synchronous_commit=on",
-            if writes { "off" } else { "on" }
+             -c tcp_user_timeout={millis} -c synchronous_commit=on"
         );
         let options = config.get_options().map_or(limits.clone(), |own| format!("{own} {limits}"));
         config.options(&options);
@@ -76,33 +85,31 @@ impl Postgres {
             .enable_all()
             .build()
             .map_err(|error| DbError::Lost(error.to_string()))?;
-        let plain = is_local(&config) && config.get_ssl_mode() != SslMode::Require;
-        let tls = if plain { None } else { Some(tls(ca_pem)?) };
-        let client = runtime.block_on(async {
-            within(connecting, async {
-                if let Some(tls) = tls.clone() {
-                    config.ssl_mode(SslMode::Require);
-                    let (client, connection) = config.connect(tls).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
-                } else {
-                    let (client, connection) = config.connect(NoTls).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
+        let tls = if is_local(&config) && config.get_ssl_mode() != SslMode::Require {
+            None
+        } else {
+            config.ssl_mode(SslMode::Require);
+            Some(tls(ca_pem)?)
+        };
+        let mut failures = Vec::new();
+        for host in each_host(&config) {
+            match runtime.block_on(within(connecting, connect(&host, tls.clone(), writes))) {
+                Ok(client) => {
+                    return Ok(Self {
+                        runtime,
+                        client,
+                        statements: HashMap::new(),
+                        pending: Vec::new(),
+                        timeout,
+                        limit: None,
+                        tls,
+                        broken: false,
+                    });
                 }
-            })
-            .await
-        })?;
-        Ok(Self {
-            runtime,
-            client,
-            statements: HashMap::new(),
-            pending: Vec::new(),
-            timeout,
-            limit: None,
-            tls,
-            broken: false,
-        })
+                Err(error) => failures.push((host, error)),
+            }
+        }
+        Err(all_failed(failures))
     }
 
     fn prepare(&mut self, sql: &str) -> Result<Statement, DbError> {
@@ -113,7 +120,7 @@ impl Postgres {
         let statement = self
             .runtime
             .block_on(within(self.timeout, async { Ok(self.client.prepare(&text).await?) }))
-            .inspect_err(|error| self.broken |= matches!(error, DbError::Lost(_)))?;
+            .inspect_err(|error| self.broken |= ends(error))?;
         if self.statements.len() >= STATEMENTS {
             self.statements.clear();
         }
@@ -149,9 +156,7 @@ impl Postgres {
         });
         pending.clear();
         // A request to stop may arrive late, and must not hit the next statement of this connection.
-        if matches!(result, Err(DbError::Lost(_) | DbError::Stopped)) {
-            self.broken = true;
-        }
+        self.broken |= result.as_ref().is_err_and(ends);
         result
     }
 }
@@ -218,6 +223,144 @@ impl Connection for Postgres {
     }
 }
 
+/// Whether the connection is of no more use after it: one that became read-only is left for a host that takes writes.
+fn ends(error: &DbError) -> bool {
+    matches!(error, DbError::Lost(_) | DbError::ReadOnly(_) | DbError::Stopped)
+}
+
+/// Connects to the only host of `config`, where that is of use: a reader needs one that is no standby, since that may lag
+/// behind what was written; a writer one that takes writes.
+async fn connect(
+    config: &tokio_postgres::Config,
+    tls: Option<MakeRustlsConnect>,
+    writes: bool,
+) -> Result<Client, Failure> {
+    let client = match tls {
+        None => {
+            let (client, connection) = config.connect(NoTls).await?;
+            tokio::spawn(connection);
+            client
+        }
+        Some(tls) => {
+            let (client, connection) = config.connect(tls).await?;
+            tokio::spawn(connection);
+            client
+        }
+    };
+    let question = if writes { STANDING.to_owned() } else { format!("{STANDING} {NO_WRITES}") };
+    let answer = client.simple_query(&question).await?;
+    let standing = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some((row.get(0) == Some("t"), row.get(1) == Some("on"))),
+        _ => None,
+    });
+    match standing {
+        Some((true, _)) => {
+            Err(DbError::ReadOnly(format!("PostgreSQL: the server is a standby\n{WRITABLE}")).into())
+        }
+        Some((false, true)) if writes => {
+            Err(DbError::ReadOnly(format!("PostgreSQL: the server is set to read-only\n{WRITABLE}")).into())
+        }
+        Some(_) => Ok(client),
+        None => Err(DbError::Lost("PostgreSQL does not say whether it takes writes".into()).into()),
+    }
+}
+
+/// The way out where a server takes no writes.
+const WRITABLE: &str = "Name the primary in the URL, or all servers (HOST1,HOST2: the one that takes writes is used); or end its \
+                        default_transaction_read_only.";
+
+fn count_hosts(config: &tokio_postgres::Config) -> usize {
+    config.get_hosts().len().max(config.get_hostaddrs().len())
+}
+
+/// The configuration for each host alone, in the URL's order.
+fn each_host(config: &tokio_postgres::Config) -> impl Iterator<Item = tokio_postgres::Config> + '_ {
+    (0..count_hosts(config)).map(|at| {
+        let mut one = tokio_postgres::Config::new();
+        match config.get_hosts().get(at) {
+            Some(Host::Tcp(name)) => {
+                one.host(name);
+            }
+            Some(Host::Unix(path)) => {
+                one.host_path(path);
+            }
+            None => {}
+        }
+        if let Some(address) = config.get_hostaddrs().get(at) {
+            one.hostaddr(*address);
+        }
+        let ports = config.get_ports();
+        if let Some(port) = ports.get(at).or_else(|| ports.first()) {
+            one.port(*port);
+        }
+        if let Some(user) = config.get_user() {
+            one.user(user);
+        }
+        if let Some(name) = config.get_dbname() {
+            one.dbname(name);
+        }
+        if let Some(options) = config.get_options() {
+            one.options(options);
+        }
+        if let Some(name) = config.get_application_name() {
+            one.application_name(name);
+        }
+        if let Some(password) = config.get_password() {
+            one.password(password);
+        }
+        one.ssl_mode(config.get_ssl_mode())
+            .ssl_negotiation(config.get_ssl_negotiation())
+            .channel_binding(config.get_channel_binding())
+            .load_balance_hosts(config.get_load_balance_hosts())
+            .keepalives(config.get_keepalives())
+            .keepalives_idle(config.get_keepalives_idle());
+        if let Some(limit) = config.get_connect_timeout() {
+            one.connect_timeout(*limit);
+        }
+        if let Some(limit) = config.get_tcp_user_timeout() {
+            one.tcp_user_timeout(*limit);
+        }
+        one
+    })
+}
+
+/// What to report when no host was of use: of several the error that an operator must act on, with the words of all.
+fn all_failed(mut failures: Vec<(tokio_postgres::Config, DbError)>) -> DbError {
+    if failures.len() <= 1 {
+        let error = failures.pop().map(|(_, error)| error);
+        return error.unwrap_or_else(|| DbError::Lost("the PostgreSQL URL names no host".into()));
+    }
+    let weight = |error: &DbError| match error {
+        DbError::Denied(_) => 2,
+        DbError::ReadOnly(_) => 1,
+        _ => 0,
+    };
+    let worst = failures.iter().map(|(_, error)| weight(error)).max().unwrap_or(0);
+    let texts: Vec<String> = failures
+        .into_iter()
+        .map(|(host, error)| format!("{}: {}", name_of(&host), error.into_text()))
+        .collect();
+    let text = texts.join("\n");
+    match worst {
+        2 => DbError::Denied(text),
+        1 => DbError::ReadOnly(text),
+        _ => DbError::Lost(text),
+    }
+}
+
+fn name_of(host: &tokio_postgres::Config) -> String {
+    let name = match (host.get_hosts().first(), host.get_hostaddrs().first()) {
+        (Some(Host::Tcp(name)), _) => name.clone(),
+        (Some(Host::Unix(path)), _) => path.display().to_string(),
+        (None, Some(address)) => address.to_string(),
+        (None, None) => String::new(),
+    };
+    match host.get_ports().first() {
+        Some(port) => format!("{name} port {port}"),
+        None => name,
+    }
+}
+
 /// Whether every host is this machine, where TLS protects nothing.
 fn is_local(config: &tokio_postgres::Config) -> bool {
     let by_name = config.get_hosts().iter().all(|host| match host {
@@ -233,10 +376,29 @@ fn is_local(config: &tokio_postgres::Config) -> bool {
 /// Reads the URL. The error never repeats it: it has a password in it.
 fn parse(url: &SecretString) -> Result<tokio_postgres::Config, String> {
     const FORM: &str = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE";
-    let config: tokio_postgres::Config =
-        url.expose_secret().parse().map_err(|_| format!("The PostgreSQL URL is not of the form {FORM}."))?;
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+    let config: tokio_postgres::Config = url.expose_secret().parse().map_err(|error| {
+        // Of an option, its name alone is said, and the driver only has names that it knows itself.
+        let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        match why.strip_prefix("invalid value for option ") {
+            Some(option) => {
+                format!("The PostgreSQL URL has an invalid value for {option}.\nCorrect it, or leave it out.")
+            }
+            None => format!("The PostgreSQL URL is not of the form {FORM}."),
+        }
+    })?;
+    let (hosts, addresses) = (config.get_hosts().len(), config.get_hostaddrs().len());
+    if hosts == 0 && addresses == 0 {
         return Err(format!("The PostgreSQL URL names no host: {FORM}."));
+    }
+    if hosts > 0 && addresses > 0 && hosts != addresses {
+        return Err(
+            "The PostgreSQL URL has another number of hosts than of hostaddr.\nGive each host one, or none."
+                .into(),
+        );
+    }
+    let ports = config.get_ports().len();
+    if ports > 1 && ports != hosts.max(addresses) {
+        return Err("The PostgreSQL URL has another number of ports than of hosts.\nGive each host one, or one for all.".into());
     }
     Ok(config)
 }
@@ -244,6 +406,10 @@ fn parse(url: &SecretString) -> Result<tokio_postgres::Config, String> {
 /// What the settings check beforehand.
 pub(super) fn check(url: &SecretString) -> Result<(), String> {
     let config = parse(url)?;
+    if config.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
+        return Err("The PostgreSQL URL has target_session_attrs=read-only, but the service writes.\nRemove it: of several hosts \
+                    the one that takes writes is used.".into());
+    }
     if !is_local(&config) && config.get_ssl_mode() == SslMode::Disable {
         return Err("The PostgreSQL URL has sslmode=disable, but the server is another machine.\nRemove it: TLS is always used there.".into());
     }
@@ -335,18 +501,43 @@ fn failed(error: &tokio_postgres::Error) -> DbError {
     // `message` is the server's own sentence; `detail` may repeat a row's values and is left out.
     let text = format!("PostgreSQL: {} ({})", server.message(), server.code().code());
     let code = server.code();
-    // Appendix A of the PostgreSQL manual: classes 08, 28, 3D and 57 are about the connection, 40 and 55 about others'
-    // locks, 53 about resources.
-    match code.code().get(..2) {
-        _ if *code == SqlState::UNIQUE_VIOLATION => DbError::Duplicate(text),
-        _ if *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE => {
-            DbError::Busy(text)
+    classified(code.code(), text)
+}
+
+/// What an error code of the server's means to us (PostgreSQL manual, appendix A). What another connection, or the same
+/// one a moment later, may get done is `Lost` or `Busy`; what only the operator can change is called what it is.
+fn classified(code: &str, text: String) -> DbError {
+    let with = |way_out: &str| format!("{text}\n{way_out}");
+    match code {
+        "23505" => DbError::Duplicate(text),
+        "25006" => DbError::ReadOnly(with(WRITABLE)),
+        // Insufficient privilege.
+        "42501" => DbError::Denied(with(
+            "Give its role the rights to the service's tables: run iam-sorryd migrate and serve as the same role.",
+        )),
+        "28P01" => DbError::Denied(with("Correct the password in the URL.")),
+        "28000" => {
+            DbError::Denied(with("Correct the user in the URL, or let it in (CREATE ROLE, pg_hba.conf)."))
         }
-        _ if *code == SqlState::DISK_FULL || *code == SqlState::IO_ERROR => DbError::Full(text),
-        _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => DbError::Full(text),
-        Some("40" | "55") => DbError::Busy(text),
-        Some("08" | "28" | "3D" | "53" | "57" | "25" | "58") => DbError::Lost(text),
-        _ => DbError::Other(text),
+        "3D000" => DbError::Denied(with("Create the database, or correct its name in the URL.")),
+        "3F000" => DbError::Denied(with("Create the schema, or correct the search_path of its role.")),
+        // Too many connections.
+        "53300" => DbError::Lost(with("Raise max_connections, or lower readers in [store].")),
+        "53100" => DbError::Full(text),
+        // An I/O error: a full disk has a code of its own, the one before.
+        "58030" => DbError::Unwritable(text),
+        // Nobody knows whether it was committed.
+        "08007" | "40003" => DbError::Unknown(text),
+        // A time limit, a lock that somebody has, an object in use.
+        "57014" | "55P03" | "55006" => DbError::Busy(text),
+        _ => match code.get(..2) {
+            // Serialisation failures and deadlocks.
+            Some("40") => DbError::Busy(text),
+            // The connection (08), the transaction's state (25), resources (53), the server's stop and start (57: 57P01
+            // admin_shutdown, 57P03 cannot_connect_now), its system (58).
+            Some("08" | "25" | "28" | "53" | "57" | "58") => DbError::Lost(text),
+            _ => DbError::Other(text),
+        },
     }
 }
 
@@ -389,4 +580,75 @@ fn row(row: &tokio_postgres::Row) -> Result<Row, DbError> {
         cell.map(|cell| cell.unwrap_or(Cell::Null)).map_err(|error| DbError::Other(error.to_string()))
     });
     cells.collect::<Result<_, _>>().map(Row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every code that the service has met or is likely to meet.
+    #[test]
+    fn each_code_is_called_what_it_is() {
+        let kind = |code: &str| match classified(code, "words".to_owned()) {
+            DbError::Lost(_) => "lost",
+            DbError::Busy(_) => "busy",
+            DbError::Full(_) => "full",
+            DbError::Unwritable(_) => "unwritable",
+            DbError::ReadOnly(_) => "read-only",
+            DbError::Denied(_) => "denied",
+            DbError::Unknown(_) => "unknown",
+            DbError::Duplicate(_) => "duplicate",
+            DbError::Other(_) => "other",
+            DbError::Stopped => "stopped",
+        };
+        for (code, expected) in [
+            ("08006", "lost"),
+            ("08007", "unknown"),
+            ("23505", "duplicate"),
+            ("23503", "other"),
+            ("25006", "read-only"),
+            ("25P03", "lost"),
+            ("28000", "denied"),
+            ("28P01", "denied"),
+            ("3D000", "denied"),
+            ("40001", "busy"),
+            ("40P01", "busy"),
+            ("42501", "denied"),
+            ("42P01", "other"),
+            ("53100", "full"),
+            ("53200", "lost"),
+            ("53300", "lost"),
+            ("55P03", "busy"),
+            ("55000", "other"),
+            ("57014", "busy"),
+            ("57P01", "lost"),
+            ("57P02", "lost"),
+            ("57P03", "lost"),
+            ("58030", "unwritable"),
+            ("XX001", "other"),
+        ] {
+            assert_eq!(kind(code), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn each_host_keeps_all_that_is_said_of_it() {
+        let url = "postgresql://me:geheim@db1.example.org:6001,db2.example.org:6002/x?options=-cwork_mem%3D1MB\
+                   &target_session_attrs=read-write&channel_binding=require&sslmode=require";
+        let config = parse(&url.to_owned().into()).unwrap();
+        let hosts: Vec<_> = each_host(&config).collect();
+        assert_eq!(
+            hosts.iter().map(name_of).collect::<Vec<_>>(),
+            ["db1.example.org port 6001", "db2.example.org port 6002"]
+        );
+        for host in hosts {
+            assert_eq!(host.get_user(), Some("me"));
+            assert_eq!(host.get_password(), Some(b"geheim".as_slice()));
+            assert_eq!(host.get_dbname(), Some("x"));
+            assert_eq!(host.get_options(), Some("-cwork_mem=1MB"));
+            assert_eq!(host.get_channel_binding(), config.get_channel_binding());
+            assert_eq!(host.get_ssl_mode(), SslMode::Require);
+            assert_eq!(host.get_target_session_attrs(), TargetSessionAttrs::Any, "that is found out here");
+        }
+    }
 }

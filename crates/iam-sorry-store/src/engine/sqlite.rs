@@ -86,7 +86,7 @@ impl Sqlite {
 
     fn note(&mut self, error: rusqlite::Error) -> DbError {
         let error = failed(error);
-        self.broken |= matches!(error, DbError::Lost(_) | DbError::Unknown(_));
+        self.broken |= matches!(error, DbError::Lost(_) | DbError::Unknown(_) | DbError::ReadOnly(_));
         error
     }
 }
@@ -186,14 +186,19 @@ fn failed(error: rusqlite::Error) -> DbError {
     match failure.code {
         ErrorCode::OperationInterrupted => DbError::Stopped,
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => DbError::Busy(text),
-        ErrorCode::DiskFull | ErrorCode::ReadOnly => DbError::Full(text),
+        ErrorCode::DiskFull => DbError::Full(text),
+        ErrorCode::ReadOnly => DbError::ReadOnly(format!(
+            "{text}\nMake its file and folder writable for the service, and look whether their file system is mounted \
+             read-only."
+        )),
         ErrorCode::SystemIoFailure => match failure.extended_code {
             // A failed flush says nothing about what reached the disk: the connection is dropped and the log read anew.
             ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC | ffi::SQLITE_IOERR_CLOSE => {
                 DbError::Lost(text)
             }
             ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ => DbError::Lost(text),
-            _ => DbError::Full(text),
+            // A quota that is used up is among them (EDQUOT), and a disk that fails.
+            _ => DbError::Unwritable(text),
         },
         ErrorCode::CannotOpen | ErrorCode::PermissionDenied => DbError::Lost(text),
         ErrorCode::ConstraintViolation
@@ -215,7 +220,14 @@ fn private(path: &Path) -> io::Result<()> {
 
 fn cannot_open(path: &Path, error: &io::Error) -> DbError {
     let text = format!("{}: {error}", path.display());
-    if error.kind() == io::ErrorKind::StorageFull { DbError::Full(text) } else { DbError::Lost(text) }
+    match error.kind() {
+        io::ErrorKind::StorageFull => DbError::Full(text),
+        io::ErrorKind::QuotaExceeded => DbError::Unwritable(text),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            DbError::ReadOnly(format!("{text}\nMount its file system for writing."))
+        }
+        _ => DbError::Lost(text),
+    }
 }
 
 /// That this process is the only instance on the file: flock on a file beside it, which the kernel lets go when the

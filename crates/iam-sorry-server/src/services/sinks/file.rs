@@ -3,22 +3,29 @@
 //! Rotation is renaming: the next batch goes into a new file. A file that is gone altogether, or shorter than what was
 //! written, was not rotated (vault#31718): that is recorded, and everything it held is written again. After a start, nobody
 //! knows which file it was: where there are no records, one beside it must have the last one, or it was not rotated.
+//!
+//! Each line is there exactly once, over all files, whatever is killed: opened, the file is read backwards to its last record
+//! and its last checkpoint, half a line is cut off, and writing goes on right behind them. While a process has the file open it
+//! holds a lock on it (flock), so that an instance that hangs and one that took over from it never write both.
 
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use iam_sorry_core::audit::export_header;
+use iam_sorry_core::audit::{ChainId, export_header};
 
 use super::settings::FileSettings;
-use super::{Batch, Line, SinkError};
+use super::{Batch, Found, Line, Position, SinkError};
 use crate::files;
 
-/// No line is longer; the end of a file is looked through so far for its last record.
-const LONGEST_LINE: u64 = 256 * 1024;
+/// A file is read backwards in pieces of this size.
+const PIECE: u64 = 256 * 1024;
+/// No line of a trail is longer.
+const LONGEST_LINE: usize = 1024 * 1024;
 
 /// What a damaged file's name goes on with.
 const DAMAGED: &str = ".damaged-";
@@ -26,6 +33,8 @@ const DAMAGED: &str = ".damaged-";
 pub(super) struct FileTarget {
     path: PathBuf,
     mode: u32,
+    /// The files of the other sinks, which are none that this one was rotated to.
+    others: Arc<[PathBuf]>,
     open: Option<Open>,
     /// Whether it is known why there are no records: nothing was written since the file was renamed or found damaged.
     begins_anew: bool,
@@ -36,29 +45,41 @@ struct Open {
     file: File,
     /// Which file it is, whatever it is called by now.
     id: (u64, u64),
-    /// How long it must be.
+    /// Where its whole lines end, and the next one begins.
     length: u64,
+    /// How long it must be: longer by half a line that the next write cuts off.
+    size: u64,
     /// The first record in it.
     first: Option<u64>,
-    /// The last one.
-    last: Option<u64>,
 }
 
 impl FileTarget {
     pub(super) fn new(settings: &FileSettings) -> Self {
         let mode = if settings.group_readable { 0o640 } else { 0o600 };
-        Self { path: settings.path.clone(), mode, open: None, begins_anew: false }
+        Self { path: settings.path.clone(), mode, others: Arc::new([]), open: None, begins_anew: false }
+    }
+
+    /// Says which files are other sinks'.
+    pub(super) fn beside(&mut self, paths: impl Iterator<Item = PathBuf>) {
+        self.others = paths.filter(|path| *path != self.path).collect();
     }
 
     pub(super) async fn deliver(&mut self, batch: Batch) -> Result<(), SinkError> {
         self.blocking(move |target| target.write(&batch)).await
     }
 
-    pub(super) async fn inspect(&mut self, position: u64) -> Result<(), SinkError> {
-        if self.open.is_none() && position == 0 {
-            return Ok(());
-        }
-        self.blocking(move |target| target.look(position)).await
+    pub(super) async fn inspect(&mut self, at: Position, chain: ChainId) -> Result<Option<Found>, SinkError> {
+        self.blocking(move |target| target.look(at, chain)).await
+    }
+
+    /// Closes the file; the next look opens it.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Closes the file, so that another instance can write to it.
+    pub(super) fn let_go(&mut self) {
+        (self.open, self.begins_anew) = (None, false);
     }
 
     /// A disk may hang: that must not hold up anything else.
@@ -66,7 +87,8 @@ impl FileTarget {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, SinkError> + Send + 'static,
     ) -> Result<T, SinkError> {
-        let mut target = Self { path: self.path.clone(), open: self.open.take(), ..*self };
+        let (path, others) = (self.path.clone(), Arc::clone(&self.others));
+        let mut target = Self { path, others, open: self.open.take(), ..*self };
         let joined = tokio::task::spawn_blocking(move || {
             let outcome = work(&mut target);
             (target, outcome)
@@ -80,50 +102,45 @@ impl FileTarget {
     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let open = match self.open.take() {
             Some(open) => self.open.insert(open),
-            None => self.open.insert(Open::at(&self.path, self.mode)?),
+            None => {
+                let open = Open::at(&self.path, self.mode)?;
+                if open.length > 0 {
+                    return Err(SinkError::Refused(
+                        "its file changed just now; it is looked at again".to_owned(),
+                    ));
+                }
+                self.open.insert(open)
+            }
         };
         let mut text = String::new();
         if open.length == 0 {
             text.push_str(&export_header(batch.chain, false));
             text.push('\n');
         }
-        let (mut first, mut last) = (open.first, open.last);
+        let mut first = open.first;
         for line in &batch.lines {
             if let Line::Record(record) = line {
                 first.get_or_insert(record.seq);
-                last = Some(record.seq);
             }
             text.push_str(&line.text());
             text.push('\n');
         }
         if let Err(error) = open.append(text.as_bytes()) {
-            // A full disk leaves half a line; the next attempt begins by cutting it off.
+            // A full disk leaves some lines and half a one: the next look says which, and cuts that off.
             self.open = None;
             return Err(error.into());
         }
-        (open.first, open.last) = (first, last);
+        open.first = first;
         self.begins_anew = false;
         Ok(())
     }
 
-    /// Before anything is written: is everything up to `position` still where it was put?
-    fn look(&mut self, position: u64) -> Result<(), SinkError> {
+    /// Before anything is written: is everything up to `at` still where it was put? For a file that was not open yet, also where
+    /// it ends.
+    fn look(&mut self, at: Position, chain: ChainId) -> Result<Option<Found>, SinkError> {
         let there = std::fs::symlink_metadata(&self.path);
         let Some(open) = &self.open else {
-            // After a start: the file may have been rotated meanwhile, but not cut.
-            if there.is_err() {
-                return self.without_records(position, "its file is gone");
-            }
-            let open = Open::at(&self.path, self.mode)?;
-            let (first, last) = (open.first, open.last);
-            self.open = Some(open);
-            return match (first, last) {
-                (Some(first), Some(last)) if last < position => {
-                    Err(self.cut(&format!("its file ends at record {last}, not {position}"), first))
-                }
-                (Some(_), _) => Ok(()),
-                (None, _) => self.without_records(position, "its file has no records any more"),
-            };
+            return self.look_anew(there.is_ok(), at, chain);
         };
         let (first, own) = (open.first, open.file.metadata()?);
         let same = there.as_ref().is_ok_and(|there| (there.dev(), there.ino()) == open.id);
@@ -134,11 +151,11 @@ impl FileTarget {
                     what: format!("its file was deleted; records from {first} on are written again"),
                     begin_again_at: first,
                 }),
-                None => Ok(()),
+                None => self.look_anew(there.is_ok(), at, chain),
             };
         }
-        if own.len() < open.length {
-            let what = format!("its file was cut from {} to {} bytes", open.length, own.len());
+        if own.len() < open.size {
+            let what = format!("its file was cut from {} to {} bytes", open.size, own.len());
             return match (first, same) {
                 (Some(first), true) => Err(self.cut(&what, first)),
                 (Some(first), false) => {
@@ -147,26 +164,69 @@ impl FileTarget {
                 }
                 (None, _) => {
                     self.open = None;
-                    Ok(())
+                    self.look_anew(there.is_ok(), at, chain)
                 }
             };
         }
-        if !same {
-            (self.open, self.begins_anew) = (None, true); // renamed: the next batch opens a new one
+        if same && own.len() == open.size {
+            return Ok(None);
         }
-        Ok(())
+        // Renamed, so that a new one is begun; or somebody else added to it.
+        (self.open, self.begins_anew) = (None, !same);
+        self.look_anew(there.is_ok(), at, chain)
+    }
+
+    /// After a start, or a write that failed: the file says itself where it ends, unless it was rotated meanwhile; then the one
+    /// that it was renamed to does.
+    fn look_anew(&mut self, there: bool, at: Position, chain: ChainId) -> Result<Option<Found>, SinkError> {
+        let mut found = Found::default();
+        if there {
+            let mut open = Open::at(&self.path, self.mode)?;
+            let end = open.begin(&mut found)?;
+            if found.chain.is_none_or(|its| its == chain) {
+                scan((&mut open.file, &self.path), end, at, &mut found)?;
+            }
+            let cut = found.last.is_some() && found.at.record < at.record;
+            if let (true, Some(first)) = (cut, open.first) {
+                let what = format!("its file ends at record {}, not {}", found.at.record, at.record);
+                return Err(self.cut(&what, first));
+            }
+            if found.chain.is_some_and(|its| its != chain) {
+                return Ok(Some(found));
+            }
+            open.length = end;
+            self.open = Some(open);
+        }
+        let rotated =
+            if is_complete(&found, at) { Vec::new() } else { rotated(&self.path, &self.others, chain) };
+        for path in rotated {
+            let mut file = File::open(&path)?;
+            if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+                return Err(in_use());
+            }
+            let length = file.metadata()?.len();
+            scan((&mut file, &path), length, at, &mut found)?;
+            if is_complete(&found, at) {
+                break;
+            }
+        }
+        if found.last.is_none() || found.at.record < at.record {
+            let what = if there { "its file has no records any more" } else { "its file is gone" };
+            self.without_records(at.record, found.at.record, what)?;
+            // Known from before: nothing was written since.
+            found.at = at;
+            found.last = None;
+        }
+        found.at.checkpoint = found.at.checkpoint.max(at.checkpoint.min(found.at.record));
+        Ok(Some(found))
     }
 
     /// Everything up to `position` was written, and nothing of it is here: it was rotated, or taken away.
-    fn without_records(&mut self, position: u64, what: &str) -> Result<(), SinkError> {
-        if self.begins_anew {
+    fn without_records(&mut self, position: u64, rotated_to: u64, what: &str) -> Result<(), SinkError> {
+        if self.begins_anew || position == 0 {
             return Ok(());
         }
-        let rotated_to = last_rotated(&self.path);
         self.begins_anew = true;
-        if rotated_to >= position {
-            return Ok(());
-        }
         let first = rotated_to + 1;
         Err(SinkError::Tampered {
             what: format!(
@@ -194,9 +254,9 @@ impl FileTarget {
 }
 
 impl Open {
-    /// Opens or creates it, never through a symbolic link, and cuts off half a line that a crash left.
+    /// Opens or creates it, never through a symbolic link, and locks it.
     fn at(path: &Path, mode: u32) -> Result<Self, SinkError> {
-        let mut file = files::open_to_append(path, mode)?;
+        let file = files::open_to_append(path, mode)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(SinkError::Refused("it is not a file".to_owned()));
@@ -207,68 +267,196 @@ impl Open {
                 path.display()
             )));
         }
+        // Some file systems know no locks; on these there is one instance a file because the operator says so.
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(in_use());
+        }
         if metadata.len() == 0 && metadata.mode() & 0o777 != mode {
             // The process's umask took the group's part away.
             file.set_permissions(Permissions::from_mode(mode))?;
         }
-        let length = whole_lines(&mut file, metadata.len())?;
-        if length < metadata.len() {
-            file.set_len(length)?;
+        // Not before the lock was taken: until then another process may have added to it.
+        let length = file.metadata()?.len();
+        Ok(Self { id: (metadata.dev(), metadata.ino()), file, length, size: length, first: None })
+    }
+
+    /// Reads its beginning, and half a line at its end. The length up to the last line feed.
+    fn begin(&mut self, found: &mut Found) -> Result<u64, SinkError> {
+        let mut end = self.length;
+        while end > 0 {
+            let from = end.saturating_sub(PIECE);
+            let bytes = part(&mut self.file, from, end)?;
+            if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
+                end = from + at as u64 + 1;
+                break;
+            }
+            end = from;
         }
-        let first = records(&mut file, 0, length)?.first().copied();
-        let last = records(&mut file, length.saturating_sub(LONGEST_LINE), length)?.last().copied();
-        Ok(Self { id: (metadata.dev(), metadata.ino()), file, length, first, last })
+        found.torn = part(&mut self.file, end, self.length.min(end + LONGEST_LINE as u64))?;
+        let beginning = part(&mut self.file, 0, end.min(PIECE))?;
+        for line in beginning.split(|byte| *byte == b'\n').take(64) {
+            match read(line) {
+                Kind::Header(chain) => found.chain = found.chain.or(chain),
+                Kind::Record(seq) => {
+                    self.first = Some(seq);
+                    break;
+                }
+                Kind::Checkpoint(_) | Kind::Other => {}
+            }
+        }
+        Ok(end)
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.length < self.size {
+            self.file.set_len(self.length)?;
+        }
         self.file.write_all(bytes)?;
         self.file.sync_data()?;
         self.length += bytes.len() as u64;
+        self.size = self.length;
         Ok(())
     }
 }
 
-/// The last record in the files that this one was renamed to, as far as they are beside it and can be read: logrotate makes
-/// `audit.jsonl.1`, `audit.jsonl-20261122` or `audit-20261122.jsonl`. A damaged one was written again, and is none of them.
-fn last_rotated(path: &Path) -> u64 {
+fn in_use() -> SinkError {
+    SinkError::Refused(
+        "another process has its file open\nGive the file sinks of several instances on one machine a path each.".to_owned(),
+    )
+}
+
+/// What a line is.
+enum Kind {
+    Record(u64),
+    Checkpoint(u64),
+    Header(Option<ChainId>),
+    Other,
+}
+
+fn read(line: &[u8]) -> Kind {
+    let Ok(line) = serde_json::from_slice::<serde_json::Value>(line) else { return Kind::Other };
+    if let Some(seq) = line["record"]["seq"].as_u64() {
+        Kind::Record(seq)
+    } else if let Some(seq) = line["checkpoint"]["seq"].as_u64() {
+        Kind::Checkpoint(seq)
+    } else if let Some(chain) = line["chain"].as_str() {
+        Kind::Header(ChainId::parse(chain))
+    } else {
+        Kind::Other
+    }
+}
+
+/// Whether nothing more of it has to be read: the last record is known, and the last checkpoint, or that there was none since
+/// `at`, which the store knows.
+fn is_complete(found: &Found, at: Position) -> bool {
+    found.last.is_some() && (found.at.checkpoint > at.checkpoint || found.reached)
+}
+
+/// Reads a file's lines backwards from `end`, as far as needed.
+fn scan(
+    (file, path): (&mut File, &Path),
+    end: u64,
+    at: Position,
+    found: &mut Found,
+) -> Result<(), SinkError> {
+    let mut lines = Backwards { file, begin: end, rest: Vec::new() };
+    while let Some(line) = lines.next()? {
+        match read(&line) {
+            Kind::Record(seq) => {
+                if found.last.is_none() {
+                    found.at.record = seq;
+                    found.last = Some((String::from_utf8_lossy(&line).into_owned(), path.to_owned()));
+                }
+                found.reached |= seq <= at.record;
+            }
+            Kind::Checkpoint(seq) => {
+                found.at.checkpoint = found.at.checkpoint.max(seq);
+            }
+            Kind::Header(_) => {}
+            Kind::Other => found.foreign += 1,
+        }
+        if is_complete(found, at) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a file, the last one first.
+struct Backwards<'a> {
+    file: &'a mut File,
+    /// Where what was read begins.
+    begin: u64,
+    /// What was read and not given yet, without the line feed at its end.
+    rest: Vec<u8>,
+}
+
+impl Backwards<'_> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>, SinkError> {
+        loop {
+            // The line feed of the last line is still on it at first.
+            let before = self.rest.len().saturating_sub(usize::from(self.rest.last() == Some(&b'\n')));
+            if let Some(at) = self.rest[..before].iter().rposition(|byte| *byte == b'\n') {
+                let mut line = self.rest.split_off(at + 1);
+                line.truncate(before - at - 1);
+                return Ok(Some(line));
+            }
+            if self.begin == 0 {
+                self.rest.truncate(before);
+                return Ok(Some(std::mem::take(&mut self.rest)).filter(|line| !line.is_empty()));
+            }
+            if self.rest.len() > LONGEST_LINE {
+                return Err(SinkError::Refused(
+                    "its file has a line that is too long for a trail\nMove the file away.".to_owned(),
+                ));
+            }
+            let from = self.begin.saturating_sub(PIECE);
+            let mut bytes = part(self.file, from, self.begin)?;
+            bytes.append(&mut self.rest);
+            (self.begin, self.rest) = (from, bytes);
+        }
+    }
+}
+
+/// The files of this trail that the sink's was renamed to, the latest first, as far as they are beside it and can be read:
+/// logrotate makes `audit.jsonl.1`, `audit.jsonl-20261122` or `audit-20261122.jsonl`. A damaged one was written again, and is
+/// none of them; nor is another sink's, which may have more records.
+fn rotated(path: &Path, others: &[PathBuf], chain: ChainId) -> Vec<PathBuf> {
     let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let (name, stem, extension) = (text(path.file_name()), text(path.file_stem()), text(path.extension()));
     let beside = std::fs::read_dir(path.parent().unwrap_or(Path::new("/")));
     let rotated = beside.into_iter().flatten().filter_map(Result::ok).filter(|entry| {
         let its = entry.file_name().to_string_lossy().into_owned();
+        let dated = its.strip_prefix(&stem).and_then(|its| its.strip_suffix(&format!(".{extension}")));
         its != name
             && !its.contains(DAMAGED)
-            && (its.starts_with(&name) || its.starts_with(&stem) && its.ends_with(&format!(".{extension}")))
+            && !others.contains(&entry.path())
+            && (its.starts_with(&name) || dated.is_some_and(is_date_or_number))
             && entry.file_type().is_ok_and(|kind| kind.is_file())
     });
-    rotated.filter_map(|entry| last_record(&entry.path()).ok().flatten()).max().unwrap_or(0)
+    let mut ends: Vec<(u64, PathBuf)> =
+        rotated.filter_map(|entry| Some((last_record(&entry.path(), chain)?, entry.path()))).collect();
+    ends.sort_by(|one, other| other.cmp(one));
+    ends.into_iter().map(|(_, path)| path).collect()
 }
 
-fn last_record(path: &Path) -> io::Result<Option<u64>> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    Ok(records(&mut file, length.saturating_sub(LONGEST_LINE), length)?.last().copied())
+/// What stands between the stem and the extension of a rotated file's name.
+fn is_date_or_number(text: &str) -> bool {
+    text.starts_with(['-', '.', '_']) && text.chars().all(|c| c.is_ascii_digit() || "-._:TZ".contains(c))
 }
 
-/// The length up to the last line feed.
-fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
-    let begin = length.saturating_sub(LONGEST_LINE);
-    let bytes = part(file, begin, length)?;
-    Ok(match bytes.iter().rposition(|byte| *byte == b'\n') {
-        Some(at) => begin + at as u64 + 1,
-        None => begin,
-    })
-}
-
-/// The sequence numbers of the records in a part of the file, at most what one look takes.
-fn records(file: &mut File, begin: u64, end: u64) -> io::Result<Vec<u64>> {
-    let bytes = part(file, begin, end.min(begin + LONGEST_LINE))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let seq = |line: &str| {
-        let line: serde_json::Value = serde_json::from_str(line).ok()?;
-        line["record"]["seq"].as_u64()
-    };
-    Ok(text.lines().filter_map(seq).collect())
+/// The last record of a file of this trail.
+fn last_record(path: &Path, chain: ChainId) -> Option<u64> {
+    let mut file = File::open(path).ok()?;
+    let end = file.metadata().ok()?.len();
+    let header = part(&mut file, 0, end.min(4096)).ok()?;
+    let header = header.split(|byte| *byte == b'\n').next()?;
+    if !matches!(read(header), Kind::Header(Some(its)) if its == chain) {
+        return None;
+    }
+    let mut found = Found::default();
+    scan((&mut file, path), end, Position { record: u64::MAX, checkpoint: 0 }, &mut found).ok()?;
+    found.last.map(|_| found.at.record)
 }
 
 fn part(file: &mut File, begin: u64, end: u64) -> io::Result<Vec<u8>> {

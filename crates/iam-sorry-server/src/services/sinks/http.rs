@@ -1,5 +1,6 @@
 //! The HTTP sink: batches as `application/x-ndjson`, each POST confirmed by a 2xx answer. One connection a batch, no
-//! redirects, and nothing but the status is read.
+//! redirects, and nothing but the status is read. Where the answer is lost, the lines come again, perhaps in another batch:
+//! a receiver knows them by trail, sequence number and hash.
 
 use std::io;
 use std::sync::Arc;
@@ -102,6 +103,9 @@ impl HttpTarget {
             .header(http::header::CONTENT_TYPE, "application/x-ndjson")
             .header(http::header::USER_AGENT, concat!("iam-sorryd/", env!("CARGO_PKG_VERSION")))
             .header("x-audit-chain", batch.chain.to_string());
+        if let Some((first, last)) = batch.records() {
+            request = request.header("x-audit-records", format!("{first}-{last}"));
+        }
         if let Some(token) = &self.token {
             let mut value = http::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))?;
             value.set_sensitive(true);

@@ -1,9 +1,13 @@
 //! Audit records on their way out of the host: to a file, to syslog, to a collector.
 //!
 //! Each sink has its own task and its own position in the store, so that one that hangs holds up neither the others nor
-//! any request (vault#5361). A record is sent again where it is not certain that it arrived; its sequence number shows
-//! that. One instance at a time feeds a sink (a lease). [`Watch`] compares the positions with the trail's end, on every
-//! instance: where a required sink is too far behind, actions stop.
+//! any request (vault#5361). One instance at a time feeds a sink (a lease). [`Watch`] compares the positions with the trail's
+//! end, on every instance: where a required sink is too far behind, actions stop.
+//!
+//! A file has each line exactly once, whatever is killed and when: after a start the file itself says where it ends, not the
+//! position in the store, which is a moment behind it. A receiver has each line at least once: where an answer was lost
+//! nobody knows whether it has the batch, so it comes again, line by line the same. Its position is saved after each batch, so
+//! that a kill repeats one batch at most.
 
 mod file;
 mod http;
@@ -11,10 +15,11 @@ mod settings;
 mod syslog;
 mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iam_sorry_core::audit::{ChainId, Checkpoint, Event, Outcome, Person, Phase, Record};
+use iam_sorry_core::audit::{ChainId, Checkpoint, Event, Outcome, Person, Phase, Record, export_header};
 use iam_sorry_store::{Store, StoreError};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
@@ -26,8 +31,10 @@ pub use watch::{SinkState, Watch};
 const BATCH: u32 = 500;
 /// How often a sink that has everything looks for more.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// A position is written down at least so often while there is much to send.
+/// The position of a file is written down at least so often while there is much to send; the file says it exactly.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How long to wait after the database did not answer: it is back in a moment, or answers at once that it is not.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 const LEASE_TIME: Duration = Duration::from_secs(15);
 /// What takes longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +44,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) struct Batch {
     chain: ChainId,
     lines: Vec<Line>,
+}
+
+impl Batch {
+    /// The first and the last record in it.
+    fn records(&self) -> Option<(u64, u64)> {
+        let mut seqs = self.lines.iter().filter_map(|line| match line {
+            Line::Record(record) => Some(record.seq),
+            Line::Checkpoint(_) => None,
+        });
+        let first = seqs.next()?;
+        Some((first, seqs.next_back().unwrap_or(first)))
+    }
 }
 
 enum Line {
@@ -68,6 +87,9 @@ pub(crate) enum SinkError {
     /// What the sink had was taken away.
     #[error("{what}")]
     Tampered { what: String, begin_again_at: u64 },
+    /// The sink has what the trail does not: an older database, or another one. Nothing is written over that.
+    #[error("{0}")]
+    Contradiction(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -106,13 +128,52 @@ impl Target {
         }
     }
 
-    /// Looks whether what was delivered is still there.
-    async fn inspect(&mut self, position: u64) -> Result<(), SinkError> {
+    /// Looks whether what was delivered is still there; where the sink itself knows better, where it ends.
+    async fn inspect(&mut self, at: Position, chain: ChainId) -> Result<Option<Found>, SinkError> {
         match self {
-            Self::File(target) => target.inspect(position).await,
-            Self::Syslog(_) | Self::Http(_) => Ok(()),
+            Self::File(target) => target.inspect(at, chain).await,
+            Self::Syslog(_) | Self::Http(_) => Ok(None),
         }
     }
+
+    /// Another instance feeds the sink now.
+    fn let_go(&mut self) {
+        if let Self::File(target) = self {
+            target.let_go();
+        }
+    }
+
+    /// So that it is looked at anew before anything is added.
+    fn close(&mut self) {
+        if let Self::File(target) = self {
+            target.close();
+        }
+    }
+
+    /// How old a saved position may be.
+    fn save_every(&self) -> Duration {
+        match self {
+            Self::File(_) => SAVE_EVERY,
+            Self::Syslog(_) | Self::Http(_) => Duration::ZERO,
+        }
+    }
+}
+
+/// What a sink has, as it says itself.
+#[derive(Debug, Default)]
+struct Found {
+    /// Its last record, and the last record whose checkpoint it has.
+    at: Position,
+    /// The line of its last record, and the file that has it: the sink's, or one that it was rotated to.
+    last: Option<(String, PathBuf)>,
+    /// The trail that it names.
+    chain: Option<ChainId>,
+    /// The beginning of a line that was not written to its end, and is cut off now.
+    torn: Vec<u8>,
+    /// Lines near its end that are none of a trail.
+    foreign: u64,
+    /// Whether it was read back to a record that the position in the store covers: no checkpoint before it is new.
+    reached: bool,
 }
 
 /// Starts a sink's task; it ends when `stop` says true and everything was sent, or could not be.
@@ -126,7 +187,10 @@ pub fn start(
     stop: signal::Receiver<bool>,
     now_ms: impl Fn() -> i64 + Send + Sync + 'static,
 ) -> Result<tokio::task::JoinHandle<()>, String> {
-    let target = Target::new(settings)?;
+    let mut target = Target::new(settings)?;
+    if let Target::File(file) = &mut target {
+        file.beside(watch.files());
+    }
     let feeder = Feeder {
         name: settings.name.clone(),
         store,
@@ -135,13 +199,14 @@ pub fn start(
         now_ms: Box::new(now_ms),
         at: None,
         leased: None,
-        saved: Instant::now(),
+        saved: None,
+        saved_at: Instant::now(),
     };
     Ok(tokio::spawn(feeder.run(stop)))
 }
 
 /// Where a sink stands: the last record, and the last record whose checkpoint it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Position {
     record: u64,
     checkpoint: u64,
@@ -156,7 +221,9 @@ struct Feeder {
     /// None until the lease is ours.
     at: Option<Position>,
     leased: Option<Instant>,
-    saved: Instant,
+    /// What the store has, as far as this instance knows.
+    saved: Option<Position>,
+    saved_at: Instant,
 }
 
 impl Feeder {
@@ -177,9 +244,12 @@ impl Feeder {
                 }
                 Err(error) => {
                     tracing::warn!(sink = self.name, %error, "an audit sink does not take records; trying again");
-                    self.watch.fails(&self.name, &error.to_string());
+                    self.watch.fails(&self.name, &error);
                     self.take_back(&error).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = match error {
+                        SinkError::Store(_) => STORE_PAUSE,
+                        _ => (pause * 2).min(LONGEST_PAUSE),
+                    };
                 }
             }
             if stopping {
@@ -198,15 +268,23 @@ impl Feeder {
     /// together: one flush, one request.
     async fn step(&mut self) -> Result<bool, SinkError> {
         if !self.is_ours().await? {
-            self.at = None;
+            (self.at, self.saved) = (None, None);
+            self.target.let_go();
             return Ok(false);
         }
-        let at = match self.at {
+        let mut at = match self.at {
             Some(at) => at,
             None => self.position().await?,
         };
         self.at = Some(at);
-        self.target.inspect(at.record).await?;
+        if let Some(found) = self.target.inspect(at, self.store.chain_id()).await? {
+            if let Err(error) = self.compare(&found).await {
+                self.target.close();
+                return Err(error);
+            }
+            at = found.at;
+            self.at = Some(at);
+        }
         let (batch, next) = self.batch(at).await?;
         if batch.lines.is_empty() {
             self.save_if_due(Duration::ZERO).await?;
@@ -218,8 +296,56 @@ impl Feeder {
             Err(_) => return Err(SinkError::TimedOut),
         }
         self.at = Some(next);
-        self.save_if_due(SAVE_EVERY).await?;
+        self.save_if_due(self.target.save_every()).await?;
         Ok(full)
+    }
+
+    /// Holds what the sink has against the trail, before anything is added to it.
+    async fn compare(&self, found: &Found) -> Result<(), SinkError> {
+        let trail = self.store.chain_id();
+        if let Some(chain) = found.chain.filter(|chain| *chain != trail) {
+            return Err(SinkError::Contradiction(format!(
+                "its file is of another trail ({chain}; this one is {trail})\nMove it away, or give the sink another path."
+            )));
+        }
+        let seq = found.at.record;
+        if let Some((line, path)) = &found.last {
+            let ours =
+                self.store.audit_range(seq, 1).await?.into_iter().next().filter(|record| record.seq == seq);
+            let contradiction = match ours {
+                None => "the trail in the database ends before it",
+                Some(record) if record.export_line() != *line => "the trail in the database has another one",
+                Some(_) => "",
+            };
+            if !contradiction.is_empty() {
+                return Err(SinkError::Contradiction(format!(
+                    "{} ends with record {seq}, and {contradiction}: the database is an older copy, or the file was \
+                     changed\nCompare the two (iam-sorryd audit verify), then move the file away.",
+                    path.display()
+                )));
+            }
+        }
+        if found.foreign > 0 {
+            let lines = found.foreign;
+            self.record_tampering(&format!(
+                "{lines} lines near its end are none of the trail's; they stay there"
+            ))
+            .await;
+        }
+        if !found.torn.is_empty() && !self.is_begun(found).await? {
+            self.record_tampering("half a line at its end was none of the trail's; it was cut off").await;
+        }
+        Ok(())
+    }
+
+    /// Whether what was cut off is the beginning of a line that comes next.
+    async fn is_begun(&self, found: &Found) -> Result<bool, SinkError> {
+        // A file system that had room for a line and not yet its content gives zeros after a power cut.
+        let zeros = found.torn.iter().rev().take_while(|byte| **byte == 0).count();
+        let torn = &found.torn[..found.torn.len() - zeros];
+        let (batch, _) = self.batch(found.at).await?;
+        let begins = |line: &str| line.as_bytes().starts_with(torn);
+        Ok(begins(&export_header(batch.chain, false)) || batch.lines.iter().any(|line| begins(&line.text())))
     }
 
     /// Whether this instance feeds the sink; asked again long before the answer expires.
@@ -259,21 +385,26 @@ impl Feeder {
     /// After a failure: back to what is certain, and a record of what was done to the sink.
     async fn take_back(&mut self, error: &SinkError) {
         let Some(at) = self.at else { return };
-        let back_to = match error {
-            SinkError::Lost { back } => at.record.saturating_sub(*back),
+        let (record, checkpoint) = match error {
+            SinkError::Lost { back } => {
+                let record = at.record.saturating_sub(*back);
+                (record, record)
+            }
             SinkError::Tampered { what, begin_again_at } => {
-                tracing::error!(sink = self.name, what, "an audit sink was tampered with");
                 self.record_tampering(what).await;
-                begin_again_at.saturating_sub(1)
+                let record = begin_again_at.saturating_sub(1);
+                // A checkpoint may stand far behind its record: that of the one before may have been taken away as well.
+                (record, record.saturating_sub(1))
             }
             _ => return,
         };
-        let record = back_to.min(at.record);
-        self.at = Some(Position { record, checkpoint: at.checkpoint.min(record) });
+        let record = record.min(at.record);
+        self.at = Some(Position { record, checkpoint: at.checkpoint.min(checkpoint) });
         let _ = self.save().await;
     }
 
     async fn record_tampering(&self, what: &str) {
+        tracing::error!(sink = self.name, what, "an audit sink was tampered with");
         let mut details = std::collections::BTreeMap::new();
         details.insert("sink".to_owned(), self.name.clone());
         details.insert("finding".to_owned(), what.to_owned());
@@ -298,27 +429,28 @@ impl Feeder {
         }
     }
 
-    async fn position(&self) -> Result<Position, SinkError> {
+    async fn position(&mut self) -> Result<Position, SinkError> {
         let record = self.store.sink_position(&self.name).await?.unwrap_or(0);
         let checkpoint = self.store.sink_position(&self.checkpoints_name()).await?.unwrap_or(0);
+        self.saved = Some(Position { record, checkpoint });
         Ok(Position { record, checkpoint: checkpoint.min(record) })
     }
 
     async fn save_if_due(&mut self, every: Duration) -> Result<(), SinkError> {
-        if self.saved.elapsed() < every {
+        if self.saved_at.elapsed() < every {
             return Ok(());
         }
         Ok(self.save().await?)
     }
 
+    /// Both together, so that what the store says was once true.
     async fn save(&mut self) -> Result<(), StoreError> {
         let Some(at) = self.at else { return Ok(()) };
-        self.saved = Instant::now();
-        if self.store.sink_position(&self.name).await? != Some(at.record) {
-            self.store.set_sink_position(&self.name, at.record).await?;
-        }
-        if self.store.sink_position(&self.checkpoints_name()).await?.unwrap_or(0) != at.checkpoint {
-            self.store.set_sink_position(&self.checkpoints_name(), at.checkpoint).await?;
+        self.saved_at = Instant::now();
+        if self.saved != Some(at) {
+            let positions = vec![(self.name.clone(), at.record), (self.checkpoints_name(), at.checkpoint)];
+            self.store.set_sink_positions(positions).await?;
+            self.saved = Some(at);
         }
         Ok(())
     }

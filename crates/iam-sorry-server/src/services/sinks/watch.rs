@@ -1,6 +1,7 @@
 //! How far behind the sinks are, and whether that stops actions.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use iam_sorry_store::Store;
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
-use super::SinkSettings;
+use super::{SinkError, SinkSettings};
 use crate::services::Refusal;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ struct State {
     complete: Instant,
     /// What its task last ran into.
     failure: Option<String>,
+    /// It has what the trail does not have.
+    contradicts: bool,
 }
 
 /// How a sink is.
@@ -43,6 +46,8 @@ pub struct SinkState {
     pub seconds: u64,
     /// Whether that is more than the settings allow.
     pub too_far: bool,
+    /// Whether it has records that the trail does not have: the database is an older one, or another.
+    pub contradicts: bool,
     /// Whether its last attempt failed.
     pub failing: bool,
 }
@@ -50,16 +55,26 @@ pub struct SinkState {
 impl Watch {
     /// Nothing is behind yet.
     pub fn new(sinks: &[SinkSettings]) -> Arc<Self> {
-        let state = State { behind: 0, complete: Instant::now(), failure: None };
+        let state = State { behind: 0, complete: Instant::now(), failure: None, contradicts: false };
         let states = sinks.iter().map(|sink| (sink.name.clone(), state.clone())).collect();
         Arc::new(Self { sinks: sinks.to_vec(), states: Mutex::new(states) })
     }
 
-    /// Whether anything may be done: not while a required sink is too far behind.
+    /// Whether anything may be done: not while a required sink is too far behind, or has what the trail does not have.
     ///
     /// # Errors
     /// [`Refusal`] (audit-unavailable), naming the sink.
     pub fn check(&self) -> Result<(), Refusal> {
+        if let Some(sink) = self.states().into_iter().find(|sink| sink.required && sink.contradicts) {
+            return Err(Refusal::new(
+                ProblemCode::AuditUnavailable,
+                format!(
+                    "Nothing is done: the audit trail's sink {} has other records than the trail.\nThe operator of the \
+                     service must look at it; reading still works.",
+                    sink.name
+                ),
+            ));
+        }
         let Some(sink) = self.states().into_iter().find(|sink| sink.required && sink.too_far) else {
             return Ok(());
         };
@@ -75,6 +90,11 @@ impl Watch {
         Err(refusal)
     }
 
+    /// The files of all sinks.
+    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.sinks.iter().filter_map(|sink| sink.file.as_ref().map(|file| file.path.clone()))
+    }
+
     /// How all sinks are, in the settings' order.
     pub fn states(&self) -> Vec<SinkState> {
         let states = self.lock();
@@ -87,6 +107,7 @@ impl Watch {
                 behind: state.behind,
                 seconds,
                 too_far: state.behind > sink.most_records_behind || seconds > sink.most_seconds_behind,
+                contradicts: state.contradicts,
                 failing: state.failure.is_some(),
             })
         };
@@ -100,9 +121,14 @@ impl Watch {
     pub fn readiness(&self) -> Result<String, String> {
         let states = self.states();
         let words = |sink: &SinkState| {
+            if sink.contradicts {
+                return format!("{} has other records than the trail", sink.name);
+            }
             format!("{} is {} records behind for {} s", sink.name, sink.behind, sink.seconds)
         };
-        if let Some(sink) = states.iter().find(|sink| sink.too_far) {
+        let stopping = |sink: &&SinkState| sink.too_far || sink.contradicts;
+        let worst = states.iter().filter(|sink| sink.required).find(stopping);
+        if let Some(sink) = worst.or_else(|| states.iter().find(stopping)) {
             return if sink.required {
                 Err(words(sink))
             } else {
@@ -146,13 +172,19 @@ impl Watch {
 
     pub(super) fn works(&self, name: &str) {
         if let Some(state) = self.lock().get_mut(name) {
-            state.failure = None;
+            (state.failure, state.contradicts) = (None, false);
         }
     }
 
-    pub(super) fn fails(&self, name: &str, why: &str) {
+    pub(super) fn fails(&self, name: &str, why: &SinkError) {
         if let Some(state) = self.lock().get_mut(name) {
-            state.failure = Some(why.to_owned());
+            state.failure = Some(why.to_string());
+            state.contradicts = match why {
+                SinkError::Contradiction(_) => true,
+                // It says nothing on what the sink has.
+                SinkError::Store(_) => state.contradicts,
+                _ => false,
+            };
         }
     }
 

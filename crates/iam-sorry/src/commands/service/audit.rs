@@ -172,6 +172,9 @@ fn tell(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -> Result
         let first = report.first.unwrap_or(head.seq);
         app.out.line(format!("{} records, {first} to {}", report.records, head.seq))?;
     }
+    if report.repeated > 0 {
+        app.out.line(format!("{} repeated lines, each identical to the first: no harm", report.repeated))?;
+    }
     if let Some(signed) = report.signed_to {
         app.out.line(format!("{} checkpoints, the last one for record {signed}", report.checkpoints))?;
     }
