@@ -179,7 +179,7 @@ mod tests {
     const NOW: i64 = 1_795_374_000_500;
 
     fn key(n: u8) -> KeyId {
-        PublicKey::from_bytes([n; 32]).key_id()
+        PublicKey::from_bytes([n; 32]).unwrap().key_id()
     }
 
     #[test]
