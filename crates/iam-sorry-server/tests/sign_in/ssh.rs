@@ -63,6 +63,7 @@ async fn a_challenge_is_answered_once_even_at_two_instances_at_once() {
             nonce: challenge.nonce.clone(),
             public_key: key.line.clone(),
             signature: base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &signature),
+            name: None,
         };
         tokio::spawn(async move { service.sign_in_ssh(&crate::rig::origin(HERE), request).await })
     });
