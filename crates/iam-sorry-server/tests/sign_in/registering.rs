@@ -174,8 +174,10 @@ async fn the_rules_say_who_registers_and_after_which_sign_in() {
         (&"ldap".into(), &vec!["own-keys".into()])
     );
     let sessions = rig.service.list_sessions(&by_first, Default::default()).await.unwrap().items;
-    assert_eq!(sessions[0].key_registered_by, Some(KeyOrigin::Ldap));
-    assert_eq!(sessions.last().unwrap().key_registered_by, None, "by password");
+    let mut origins: Vec<_> =
+        sessions.iter().map(|session| session.key_registered_by.map(KeyOrigin::as_str)).collect();
+    origins.sort();
+    assert_eq!(origins, [None, Some("ldap"), Some("ldap")], "by password, by each key");
 }
 
 #[tokio::test]
@@ -241,11 +243,13 @@ async fn a_copied_public_key_locks_nobody_out() {
     // Whoever has the private key may say either; who claims the public one alone can't sign at all.
     assert_eq!(name(rig.by_key_as(&alices, "bob").await), "bob");
     for nobody in ["carol", "corp/carol", "other/alice", "*", ""] {
+        rig.wait(31); // these are guesses, which are counted
         let refused = rig.by_key_as(&alices, nobody).await.unwrap_err();
         assert_eq!(refused.code, ProblemCode::SignInRefused, "{nobody:?}");
     }
 
     // The name is part of what is signed for.
+    rig.wait(3600);
     let challenge = rig.challenge_as(&alices.line, Some("alice"), HERE).await.unwrap();
     let signature = alices.sign(&challenge, ORIGIN, login::NAMESPACE);
     for other in [Some("bob"), None] {

@@ -72,7 +72,11 @@ async fn a_challenge_is_answered_once_even_at_two_instances_at_once() {
     for attempt in tries {
         match attempt.await.unwrap() {
             Ok(_) => signed_in += 1,
-            Err(refusal) => assert_eq!(refusal.code, ProblemCode::SignInRefused),
+            // The same key failing again and again is slowed down.
+            Err(refusal) => assert!(
+                matches!(refusal.code, ProblemCode::SignInRefused | ProblemCode::TooManyRequests),
+                "{refusal:?}"
+            ),
         }
     }
     assert_eq!(signed_in, 1);
