@@ -59,6 +59,7 @@ fuzz_target!(|text: &str| {
             Action::ListUsers => Resource::Namespace("dirk".into()),
             Action::ReadAudit => Resource::Audit,
             Action::ManageSessions => Resource::Sessions,
+            Action::RegisterKey => Resource::OwnKeys,
             _ => Resource::User(UserName::parse("dirk-1").expect("a name")),
         };
         let question = Question {
@@ -68,6 +69,7 @@ fuzz_target!(|text: &str| {
             policy_arn: action.has_policy().then_some(POLICY),
             duration_seconds: action.has_duration().then_some(43_200),
             sign_in_age_seconds: 60,
+            key_registered_by: None,
             address: IpAddr::from([10, 0, 0, 1]),
             now: Timestamp::EPOCH,
             managed: true,

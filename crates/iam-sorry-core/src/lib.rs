@@ -10,6 +10,7 @@ pub mod audit;
 pub mod aws_files;
 pub mod credentials;
 pub mod dn;
+pub mod ed25519;
 pub mod group;
 pub mod identity;
 pub mod names;

@@ -31,14 +31,14 @@ fn signature_answer(kind: &[u8], raw: &[u8]) -> Vec<u8> {
 #[test]
 fn requests_are_those_of_the_protocol() {
     assert_eq!(request_identities(), [0, 0, 0, 1, 11]);
-    let key = PublicKey::from_bytes([7; 32]);
+    let key = PublicKey::from_bytes([7; 32]).unwrap();
     let body = [vec![13], string(&key.blob()), string(b"data"), vec![0; 4]].concat();
     assert_eq!(sign_request(&key, b"data"), string(&body));
 }
 
 #[test]
 fn plain_ed25519_keys_are_kept_and_others_skipped() {
-    let key = PublicKey::from_bytes([7; 32]);
+    let key = PublicKey::from_bytes([7; 32]).unwrap();
     let certificate =
         [string(b"ssh-ed25519-cert-v01@openssh.com"), string(&[1; 32]), string(&[7; 32])].concat();
     let rsa = [string(b"ssh-rsa"), string(&[1, 0, 1]), string(&[9; 128])].concat();
@@ -53,6 +53,16 @@ fn plain_ed25519_keys_are_kept_and_others_skipped() {
     assert_eq!(found.usable.len(), 1);
     assert_eq!((found.usable[0].key, found.usable[0].comment.as_str()), (key, "me@host?[31m"));
     assert_eq!(found.skipped, ["ssh-ed25519-cert-v01@openssh.com", "ssh-rsa", "unknown", "ssh-ed25519"]);
+}
+
+/// One that needs no private key signs for everybody, whatever the agent that offers it.
+#[test]
+fn a_weak_key_is_skipped() {
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    let blob = [string(b"ssh-ed25519"), string(&neutral)].concat();
+    let found = decode_identities(&identities(&[(blob, b"weak")])).unwrap();
+    assert_eq!((found.usable.len(), found.skipped), (0, vec!["ssh-ed25519".to_owned()]));
 }
 
 #[test]
@@ -104,7 +114,7 @@ proptest! {
 
     #[test]
     fn lists_round_trip(keys in prop::collection::vec((any::<[u8; 32]>(), "[ -~]{0,40}"), 0..20)) {
-        let list: Vec<_> = keys.iter().map(|(k, c)| (PublicKey::from_bytes(*k).blob(), c.as_bytes())).collect();
+        let list: Vec<_> = keys.iter().map(|(k, c)| (PublicKey::from_bytes(*k).unwrap().blob(), c.as_bytes())).collect();
         let found = decode_identities(&identities(&list)).unwrap();
         let read: Vec<_> = found.usable.into_iter().map(|i| (*i.key.as_bytes(), i.comment)).collect();
         prop_assert_eq!(read, keys);

@@ -29,7 +29,7 @@ fn to_hex(bytes: &[u8]) -> String {
 }
 
 fn key(seed: &str, public: &str) -> UnlockedKey {
-    let public = PublicKey::from_bytes(hex(public).try_into().unwrap());
+    let public = PublicKey::from_bytes(hex(public).try_into().unwrap()).unwrap();
     UnlockedKey::from_seed(&hex(seed).try_into().unwrap(), &public).unwrap()
 }
 
@@ -302,7 +302,7 @@ fn signatures_are_verified_before_use() {
 fn recipients_are_1_to_16_and_different() {
     let of = |keys: &[PublicKey]| NewEnvelope::new(vector_material(), keys).map(|_| ());
     assert_eq!(of(&[]), Err(SealError::RecipientCount(0)));
-    let many: Vec<_> = (0..17).map(|i| PublicKey::from_bytes([i; 32])).collect();
+    let many: Vec<_> = (1..18).map(|i| PublicKey::from_bytes([i; 32]).unwrap()).collect();
     assert_eq!(of(&many), Err(SealError::RecipientCount(17)));
     assert_eq!(of(&many[..16]), Ok(()));
     let twice = *a().public_key();

@@ -257,7 +257,7 @@ proptest! {
 
     #[test]
     fn public_keys_round_trip(bytes in any::<[u8; 32]>(), comment in "[!-~]{0,20}( [!-~]{1,9})?") {
-        let key = PublicKey::from_bytes(bytes);
+        let key = PublicKey::from_bytes(bytes).unwrap();
         prop_assert_eq!(PublicKey::from_blob(&key.blob()), Ok(key));
         prop_assert_eq!(PublicKey::parse_line(&key.to_line(&comment)), Ok((key, comment.trim().to_owned())));
     }

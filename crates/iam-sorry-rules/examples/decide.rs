@@ -66,6 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         policy_arn: None,
         duration_seconds: Some(3_600),
         sign_in_age_seconds: 60,
+        key_registered_by: None,
         address: [192, 0, 2, 1].into(),
         now: Timestamp::from_unix(1_795_000_000).ok_or("a time")?,
         managed: true,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use iam_sorry_core::dn;
 use iam_sorry_core::group::{Group, Groups};
-use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
 use iam_sorry_core::timestamp::Timestamp;
 use serde::Deserialize;
 
@@ -108,7 +108,7 @@ struct Case {
     #[serde(default = "ssh_key")]
     method: Method,
     action: String,
-    /// User, role ARN or namespace; not needed for read-audit and manage-sessions.
+    /// User, role ARN or namespace; not needed for read-audit, manage-sessions and register-key.
     #[serde(default)]
     resource: String,
     policy: Option<String>,
@@ -118,6 +118,8 @@ struct Case {
     address: Option<IpAddr>,
     #[serde(default)]
     sign_in_age: u64,
+    /// For the method ssh-key; `directory` where absent.
+    key_registered_by: Option<KeyOrigin>,
     /// Whether the service made or adopted the user.
     #[serde(default = "yes")]
     managed: bool,
@@ -188,12 +190,21 @@ impl Case {
             policy_arn: self.policy.as_deref(),
             duration_seconds: self.duration,
             sign_in_age_seconds: self.sign_in_age,
+            key_registered_by: self.key_origin()?,
             address: self.address.unwrap_or(IpAddr::from([127, 0, 0, 1])),
             now: Timestamp::parse(now).map_err(|e| e.to_string())?,
             managed: self.managed,
             owner: self.owner.as_deref(),
         });
         Ok(CaseResult { number, name: self.name(), differences: self.differences(&explanation), explanation })
+    }
+
+    fn key_origin(&self) -> Result<Option<KeyOrigin>, String> {
+        match (self.method, self.key_registered_by) {
+            (Method::SshKey, origin) => Ok(Some(origin.unwrap_or(KeyOrigin::Directory))),
+            (_, None) => Ok(None),
+            (method, Some(_)) => Err(format!("key_registered_by is for the method ssh-key, not {method}")),
+        }
     }
 
     fn differences(&self, told: &Explanation) -> Vec<String> {

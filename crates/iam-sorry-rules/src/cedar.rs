@@ -26,6 +26,7 @@ pub(crate) struct Vocabulary {
     pub(crate) role: EntityTypeName,
     pub(crate) audit: EntityTypeName,
     pub(crate) sessions: EntityTypeName,
+    pub(crate) ssh_keys: EntityTypeName,
     actions: HashMap<Action, Entity>,
     /// The actions and which actions and groups of actions each is in, itself included.
     above: Vec<(Action, HashSet<EntityUid>)>,
@@ -70,6 +71,7 @@ impl Vocabulary {
             role: type_name("Role")?,
             audit: type_name("Audit")?,
             sessions: type_name("Sessions")?,
+            ssh_keys: type_name("SshKeys")?,
             validator: Validator::new(schema),
             actions,
             above,
@@ -178,6 +180,9 @@ pub(crate) fn context(question: &Question<'_>, seconds: u32) -> Result<Context, 
         ("hour".to_owned(), Value::new_long(hour)),
         ("weekday".to_owned(), Value::new_long(weekday)),
     ];
+    if let Some(origin) = question.key_registered_by {
+        pairs.push(("keyRegisteredBy".to_owned(), Value::new_string(origin.as_str().to_owned())));
+    }
     if question.action.has_policy() {
         let arn = question.policy_arn.unwrap_or_default();
         pairs.push(("policyArn".to_owned(), Value::new_string(arn.to_owned())));

@@ -240,6 +240,7 @@ impl RuleSet {
             Resource::Role(arn) => cedar::role(words, arn)?,
             Resource::Audit => Entity::with_uid(uid(&words.audit, "all")),
             Resource::Sessions => Entity::with_uid(uid(&words.sessions, "all")),
+            Resource::OwnKeys => Entity::with_uid(uid(&words.ssh_keys, "own")),
         };
         let (action, resource_uid) = (action.uid(), resource.uid());
         all.push(resource);

@@ -46,7 +46,7 @@ pub(crate) fn before(rules: &RuleSet, question: &Question<'_>) -> Vec<Reason> {
         Resource::Namespace(name) if rules.namespace(name).is_none() => {
             refusals.push(guardrail("namespace", format!("there is no namespace {name:?}")));
         }
-        Resource::Namespace(_) | Resource::Audit | Resource::Sessions => {}
+        Resource::Namespace(_) | Resource::Audit | Resource::Sessions | Resource::OwnKeys => {}
     }
     if question.action.has_policy() {
         policy(rules, question.policy_arn, &mut refusals);
@@ -83,6 +83,7 @@ fn fits(action: Action, resource: &Resource) -> bool {
         Action::ListUsers => matches!(resource, Resource::Namespace(_)),
         Action::ReadAudit => matches!(resource, Resource::Audit),
         Action::ManageSessions => matches!(resource, Resource::Sessions),
+        Action::RegisterKey => matches!(resource, Resource::OwnKeys),
         _ => matches!(resource, Resource::User(_)),
     }
 }

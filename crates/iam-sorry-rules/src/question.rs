@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use iam_sorry_core::identity::Identity;
+use iam_sorry_core::identity::{Identity, KeyOrigin};
 use iam_sorry_core::names::{InvalidName, UserName};
 use iam_sorry_core::timestamp::Timestamp;
 
@@ -43,11 +43,13 @@ pub enum Action {
     ReadAudit,
     /// List and end everybody's sessions (one's own need no rule).
     ManageSessions,
+    /// Register an SSH key of one's own to sign in with.
+    RegisterKey,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::CreateUser,
         Self::DeleteUser,
         Self::ShowUser,
@@ -62,6 +64,7 @@ impl Action {
         Self::AssumeRole,
         Self::ReadAudit,
         Self::ManageSessions,
+        Self::RegisterKey,
     ];
 
     /// The name in the interface, in records and on the command line: `create-user`.
@@ -81,6 +84,7 @@ impl Action {
             Self::AssumeRole => "assume-role",
             Self::ReadAudit => "read-audit",
             Self::ManageSessions => "manage-sessions",
+            Self::RegisterKey => "register-key",
         }
     }
 
@@ -101,6 +105,7 @@ impl Action {
             Self::AssumeRole => "assumeRole",
             Self::ReadAudit => "readAudit",
             Self::ManageSessions => "manageSessions",
+            Self::RegisterKey => "registerKey",
         }
     }
 
@@ -124,6 +129,7 @@ impl Action {
                 | Self::AssumeRole
                 | Self::ReadAudit
                 | Self::ManageSessions
+                | Self::RegisterKey
         )
     }
 }
@@ -159,11 +165,13 @@ pub enum Resource {
     Audit,
     /// Everybody's sessions.
     Sessions,
+    /// The SSH keys that a person registers for themselves.
+    OwnKeys,
 }
 
 impl Resource {
     /// Reads the text that people give for this action: a user's name, a role's ARN, a namespace's name. It is ignored for
-    /// [`Action::ReadAudit`] and [`Action::ManageSessions`], which have one resource each.
+    /// [`Action::ReadAudit`], [`Action::ManageSessions`] and [`Action::RegisterKey`], which have one resource each.
     ///
     /// # Errors
     /// [`InvalidName`] where it is no IAM user name.
@@ -173,6 +181,7 @@ impl Resource {
             Action::ListUsers => Self::Namespace(text.to_owned()),
             Action::ReadAudit => Self::Audit,
             Action::ManageSessions => Self::Sessions,
+            Action::RegisterKey => Self::OwnKeys,
             _ => Self::User(UserName::parse(text)?),
         })
     }
@@ -186,6 +195,7 @@ impl fmt::Display for Resource {
             Self::Namespace(name) => f.write_str(name),
             Self::Audit => f.write_str("the audit trail"),
             Self::Sessions => f.write_str("everybody's sessions"),
+            Self::OwnKeys => f.write_str("own SSH keys"),
         }
     }
 }
@@ -205,6 +215,8 @@ pub struct Question<'a> {
     pub duration_seconds: Option<u32>,
     /// How long ago they signed in, seconds.
     pub sign_in_age_seconds: u64,
+    /// Signed in by SSH key: who says that the key is theirs, where that is known.
+    pub key_registered_by: Option<KeyOrigin>,
     /// Where the request comes from.
     pub address: IpAddr,
     /// The time (rules see hour and weekday in UTC).

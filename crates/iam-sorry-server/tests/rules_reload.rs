@@ -43,6 +43,7 @@ fn decide(rules: &RuleSet, action: Action) -> Decision {
         policy_arn: None,
         duration_seconds: None,
         sign_in_age_seconds: 0,
+        key_registered_by: None,
         address: IpAddr::from([127, 0, 0, 1]),
         now: Timestamp::EPOCH,
         managed: true,

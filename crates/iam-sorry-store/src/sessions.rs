@@ -7,14 +7,15 @@ use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
 use crate::query::Query;
 use crate::readers::Lane;
-use crate::{PageOf, PageRequest, Session, Store, StoreError};
+use crate::ssh_keys::origin;
+use crate::{PageOf, PageRequest, Session, SessionKey, Store, StoreError};
 
 /// How many are deleted in one transaction, so that others don't wait long.
 const SWEEP: i64 = 1_000;
 
 const SELECT: &str =
-    "SELECT id, token_hash, form_hash, identity, method, signed_in_ms, last_used_ms, expires_ms, address
-     FROM sessions";
+    "SELECT id, token_hash, form_hash, identity, method, signed_in_ms, last_used_ms, expires_ms, address,
+         key_fingerprint, key_registered_by FROM sessions";
 
 impl Store {
     /// Opens a session, with its audit record in the same transaction. Only after that may the token leave.
@@ -28,7 +29,8 @@ impl Store {
         self.write(move |tx| {
             tx.later(
                 "INSERT INTO sessions (id, token_hash, form_hash, person, identity, method, signed_in_ms, last_used_ms,
-                     expires_ms, address) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                     expires_ms, address, key_fingerprint, key_registered_by)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                 params![
                     &session.id,
                     &session.token_hash,
@@ -40,6 +42,8 @@ impl Store {
                     session.last_used_ms,
                     session.expires_ms,
                     &session.address,
+                    session.key.as_ref().map(|key| key.fingerprint.as_str()),
+                    session.key.as_ref().map(|key| key.registered_by.as_str()),
                 ],
             )?;
             tx.append(&event)?;
@@ -217,6 +221,10 @@ fn session(mut row: Row) -> Result<Session, DbError> {
         last_used_ms: row.int(6)?,
         expires_ms: row.int(7)?,
         address: row.text(8)?,
+        key: match (row.optional_text(9)?, row.optional_text(10)?) {
+            (Some(fingerprint), Some(by)) => Some(SessionKey { fingerprint, registered_by: origin(&by)? }),
+            _ => None,
+        },
     })
 }
 

@@ -1,6 +1,7 @@
 //! SSH keys that people registered to sign in with.
 
 use iam_sorry_core::audit::Event;
+use iam_sorry_core::identity::KeyOrigin;
 
 use crate::engine::{DbError, Row, params};
 use crate::readers::Lane;
@@ -10,10 +11,12 @@ use crate::{SshKey, Store, StoreError};
 /// How many keys one person may have.
 const PER_PERSON: i64 = 50;
 
-const SELECT: &str = "SELECT fingerprint, public_key, comment, identity, registered_ms FROM ssh_keys";
+const SELECT: &str =
+    "SELECT fingerprint, public_key, comment, identity, registered_ms, registered_by FROM ssh_keys";
 
 impl Store {
-    /// Registers a key, with its audit record. False, and no record: somebody (perhaps the same person) has registered it.
+    /// Registers a key that has signed for it, with its audit record. False, and no record: somebody (perhaps the same person)
+    /// has registered it so. What anybody registered without a signature gives way.
     ///
     /// # Errors
     /// [`StoreError::TooMany`] beyond 50 keys of one person.
@@ -22,7 +25,7 @@ impl Store {
         let person = key.identity.id();
         self.write(move |tx| {
             let count = tx
-                .first("SELECT count(*) FROM ssh_keys WHERE person = ?1", params![&person])?
+                .first("SELECT count(*) FROM ssh_keys WHERE person = ?1 AND fingerprint <> ?2", params![&person, &key.fingerprint])?
                 .map_or(Ok(0), |row| row.int(0))?;
             if count >= PER_PERSON {
                 let text = format!(
@@ -31,15 +34,20 @@ impl Store {
                 return Err(StoreError::TooMany(text).into());
             }
             let added = tx.execute(
-                "INSERT INTO ssh_keys (fingerprint, public_key, comment, person, identity, registered_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (fingerprint) DO NOTHING",
+                "INSERT INTO ssh_keys (fingerprint, public_key, comment, person, identity, registered_ms, registered_by)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (fingerprint) DO UPDATE SET
+                     public_key = excluded.public_key, comment = excluded.comment, person = excluded.person,
+                     identity = excluded.identity, registered_ms = excluded.registered_ms,
+                     registered_by = excluded.registered_by
+                 WHERE ssh_keys.registered_by IS NULL",
                 params![
                     &key.fingerprint,
                     &key.public_key,
                     &key.comment,
                     &person,
                     &identity,
-                    key.registered_ms
+                    key.registered_ms,
+                    key.registered_by.map(KeyOrigin::as_str)
                 ],
             )? == 1;
             if added {
@@ -103,6 +111,11 @@ impl Store {
     }
 }
 
+/// Reads what [`KeyOrigin::as_str`] wrote.
+pub(crate) fn origin(text: &str) -> Result<KeyOrigin, DbError> {
+    KeyOrigin::parse(text).ok_or_else(|| DbError::Other("an unknown origin of an SSH key".into()))
+}
+
 fn key(mut row: Row) -> Result<SshKey, DbError> {
     Ok(SshKey {
         fingerprint: row.text(0)?,
@@ -110,5 +123,6 @@ fn key(mut row: Row) -> Result<SshKey, DbError> {
         comment: row.text(2)?,
         identity: from_json(&row.text(3)?)?,
         registered_ms: row.int(4)?,
+        registered_by: row.optional_text(5)?.map(|text| origin(&text)).transpose()?,
     })
 }

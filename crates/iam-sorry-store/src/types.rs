@@ -1,7 +1,7 @@
 //! What goes into the store and comes out.
 
 use iam_sorry_core::audit::Event;
-use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
 
 /// Why the store could not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -225,6 +225,17 @@ pub struct Session {
     pub expires_ms: i64,
     /// Where it was opened from.
     pub address: String,
+    /// The SSH key that opened it; none for other methods, and in sessions from before this was kept.
+    pub key: Option<SessionKey>,
+}
+
+/// The SSH key that opened a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionKey {
+    /// `SHA256:...`
+    pub fingerprint: String,
+    /// Who says that it is the person's.
+    pub registered_by: KeyOrigin,
 }
 
 /// An SSH key that may sign in.
@@ -240,6 +251,8 @@ pub struct SshKey {
     pub identity: Identity,
     /// Milliseconds since 1970.
     pub registered_ms: i64,
+    /// How they had signed in then. None: registered without a signature by the key, which therefore signs nobody in.
+    pub registered_by: Option<KeyOrigin>,
 }
 
 /// A nonce that may be signed once.

@@ -19,6 +19,9 @@ forbid (principal, action in IamSorry::Action::"credentials", resource) when { c
 
 @id("auditors-oversee")
 permit (principal in IamSorry::Group::"auditors", action in IamSorry::Action::"oversee", resource);
+
+@id("people-register-their-keys")
+permit (principal, action == IamSorry::Action::"registerKey", resource) when { context.signInAge <= 3600 };
 "#;
 
 /// [`Slapd::department`] signs people in; `lab-dirk` owns the namespace `dirk`.

@@ -45,6 +45,8 @@ pub enum AgentFault {
     WrongSignature,
     /// Signatures are valid and different each time (hedged Ed25519).
     Hedged,
+    /// Its key is the neutral point, for which R = the neutral point and S = 0 are a valid signature of everything.
+    WeakKey,
 }
 
 /// Which requests suffer. Faults that are about signatures or lists only touch those anyway.
@@ -120,7 +122,7 @@ impl FakeAgent {
 
     /// The raw public key.
     pub fn public_key(&self) -> [u8; 32] {
-        self.inner.key.verifying_key().to_bytes()
+        self.inner.public_key()
     }
 
     /// The key as a line of a `.pub` file.
@@ -209,8 +211,15 @@ impl Inner {
         Ok(())
     }
 
+    fn public_key(&self) -> [u8; 32] {
+        match self.fault {
+            AgentFault::WeakKey => neutral_point(),
+            _ => self.key.verifying_key().to_bytes(),
+        }
+    }
+
     fn answer(&self, kind: u8, request: &[u8]) -> Vec<u8> {
-        let blob = [string(b"ssh-ed25519"), string(self.key.verifying_key().as_bytes())].concat();
+        let blob = [string(b"ssh-ed25519"), string(&self.public_key())].concat();
         match kind {
             REQUEST_IDENTITIES if self.fault == AgentFault::EmptyList => vec![IDENTITIES_ANSWER, 0, 0, 0, 0],
             REQUEST_IDENTITIES => {
@@ -240,10 +249,16 @@ impl Inner {
         match self.fault {
             AgentFault::ShortSignature => signature.truncate(63),
             AgentFault::WrongSignature => signature[40] ^= 1,
+            AgentFault::WeakKey => signature = [neutral_point(), [0; 32]].concat(),
             _ => {}
         }
         signature
     }
+}
+
+/// x = 0, y = 1 (RFC 8032, section 5.1.2).
+fn neutral_point() -> [u8; 32] {
+    std::array::from_fn(|n| u8::from(n == 0))
 }
 
 fn send(stream: &mut UnixStream, message: &[u8]) -> io::Result<()> {

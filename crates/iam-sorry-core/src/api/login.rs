@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{Identity, Method};
+use crate::identity::{Identity, KeyOrigin, Method};
 
 /// `GET /service`: what anybody may know before signing in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,11 @@ pub struct SshChallengeRequest {
         schema(pattern = "^ssh-ed25519 [A-Za-z0-9+/]{68}( .*)?$", max_length = 1000)
     )]
     pub public_key: String,
+    /// Whom the key is to sign in: a login name, or `ISSUER/NAME`. Needed only where the key is several people's; given,
+    /// it must be theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
+    pub name: Option<String>,
 }
 
 /// The answer: what to sign (`core::ssh::login`), once, within 60 seconds. The same for known and unknown keys.
@@ -40,7 +45,7 @@ pub struct SshChallengeRequest {
 pub struct SshChallenge {
     /// 32 random bytes, base64url without padding.
     pub nonce: String,
-    /// The service's fingerprint of this request (`SHA256:...`): key and address it came from.
+    /// The service's fingerprint of this request (`SHA256:...`): key, name and address it came from.
     pub request: String,
     /// The service's time, RFC 3339; part of what is signed.
     pub time: String,
@@ -65,6 +70,10 @@ pub struct SshLogin {
     /// The Ed25519 signature over the SSHSIG blob (PROTOCOL.sshsig), 64 bytes, base64url without padding.
     #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_-]{86}$"))]
     pub signature: String,
+    /// The same name as in the challenge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
+    pub name: Option<String>,
 }
 
 /// `POST /login/ldap`.
@@ -176,23 +185,64 @@ pub struct SessionInfo {
     pub last_used_at: String,
     /// When it ends at the latest, RFC 3339.
     pub expires_at: String,
+    /// Opened by an SSH key: who says that the key is the person's. None for sessions from before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_registered_by: Option<KeyOrigin>,
     /// The address it was opened from.
     pub address: String,
     /// Whether it is the one that asks.
     pub current: bool,
 }
 
-/// `POST /ssh-keys`: a signed-in person registers a key to sign in with.
+/// `POST /ssh-keys/challenge`: a signed-in person is about to register a key to sign in with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct RegisterSshKey {
+pub struct RegistrationChallengeRequest {
     /// The public key line.
     #[cfg_attr(
         feature = "openapi",
         schema(pattern = "^ssh-ed25519 [A-Za-z0-9+/]{68}( .*)?$", max_length = 1000)
     )]
     pub public_key: String,
+}
+
+/// The answer: what the key has to sign (`core::ssh::login::registration_message`), once, within 60 seconds, for this
+/// session alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RegistrationChallenge {
+    /// 32 random bytes, base64url without padding.
+    pub nonce: String,
+    /// Whom the key will sign in (`issuer/subject`): part of what is signed.
+    pub person: String,
+    /// Their login name: part of what is signed.
+    pub name: String,
+    /// The service's fingerprint of this request (`SHA256:...`): key, person and session.
+    pub request: String,
+    /// The service's time, RFC 3339; part of what is signed.
+    pub time: String,
+    /// When the nonce stops being accepted, RFC 3339.
+    pub expires_at: String,
+}
+
+/// `POST /ssh-keys`: the same person registers the key, with its signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RegisterSshKey {
+    /// The public key line, with the comment that it is to be listed with.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^ssh-ed25519 [A-Za-z0-9+/]{68}( .*)?$", max_length = 1000)
+    )]
+    pub public_key: String,
+    /// From the challenge.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_-]{43}$"))]
+    pub nonce: String,
+    /// The Ed25519 signature over the SSHSIG blob (PROTOCOL.sshsig), 64 bytes, base64url without padding.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_-]{86}$"))]
+    pub signature: String,
 }
 
 /// A key that may sign in.
@@ -205,4 +255,8 @@ pub struct SshKeyInfo {
     pub comment: String,
     /// When it was registered, RFC 3339.
     pub registered_at: String,
+    /// How the person had signed in to register it. Null: it was registered before a signature by the key was asked for,
+    /// signs nobody in, and must be registered again.
+    #[serde(default)]
+    pub registered_by: Option<KeyOrigin>,
 }

@@ -16,6 +16,8 @@ pub enum ProblemCode {
     SignInNeeded,
     /// 401: the sign-in was refused. The text never tells which part was wrong.
     SignInRefused,
+    /// 401: the SSH key is several people's; the sign-in must name one.
+    NameNeeded,
     /// 403: the rules, or the lack of one, forbid it; `reasons` says which.
     NotAllowed,
     /// 403: a guardrail forbids it, whatever the rules say.
@@ -63,7 +65,7 @@ impl ProblemCode {
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest | Self::InvalidName => 400,
-            Self::SignInNeeded | Self::SignInRefused => 401,
+            Self::SignInNeeded | Self::SignInRefused | Self::NameNeeded => 401,
             Self::NotAllowed | Self::Guardrail | Self::CrossSite => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
@@ -89,6 +91,7 @@ impl ProblemCode {
             Self::InvalidName => "invalid-name",
             Self::SignInNeeded => "sign-in-needed",
             Self::SignInRefused => "sign-in-refused",
+            Self::NameNeeded => "name-needed",
             Self::NotAllowed => "not-allowed",
             Self::Guardrail => "guardrail",
             Self::CrossSite => "cross-site",
@@ -119,6 +122,7 @@ impl ProblemCode {
             Self::InvalidName => "The name can't be used",
             Self::SignInNeeded => "Nobody is signed in",
             Self::SignInRefused => "The sign-in was refused",
+            Self::NameNeeded => "The SSH key is several people's",
             Self::NotAllowed => "The rules don't allow it",
             Self::Guardrail => "A guardrail forbids it",
             Self::CrossSite => "The form came from elsewhere",

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::canonical::{Object, from_hex, hex};
 use super::record::{ChainId, Hash, VERSION};
+use crate::ed25519::{Ed25519PublicKey, WeakKey};
 
 const CHECKPOINT_TAG: &[u8] = b"iam-sorry audit checkpoint v1\n";
 /// Of PKCS#8 (RFC 8410, section 7, without the public key), before the 32 bytes of the seed.
@@ -48,8 +49,8 @@ pub struct CheckpointSigner {
 }
 
 /// The public key that checkpoints are verified with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckpointKey([u8; 32]);
+#[derive(Clone, PartialEq, Eq)]
+pub struct CheckpointKey(Ed25519PublicKey);
 
 /// Text that is no key for checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +63,9 @@ pub enum InvalidKey {
         "this is no Ed25519 key\nMake a pair: iam-sorryd audit new-key FILE (or: openssl genpkey -algorithm ed25519)"
     )]
     NotEd25519,
+    /// A public key that anybody can sign for: whoever wrote the trail could have chosen it so.
+    #[error("this is a weak Ed25519 key ({0})\nMake a pair: iam-sorryd audit new-key FILE")]
+    Weak(WeakKey),
 }
 
 /// A line that is no checkpoint.
@@ -77,8 +81,8 @@ impl CheckpointSigner {
     pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
         let der = Zeroizing::new(pem_body(pem, "PRIVATE KEY").ok_or(InvalidKey::Pem("private key"))?);
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| InvalidKey::NotEd25519)?;
-        let public = pair.public_key().as_ref().try_into().map_err(|_| InvalidKey::NotEd25519)?;
-        Ok(Self { pair, public: CheckpointKey(public) })
+        let public = CheckpointKey::from_raw(pair.public_key().as_ref())?;
+        Ok(Self { pair, public })
     }
 
     /// The key that verifies what this one signs.
@@ -110,6 +114,12 @@ pub fn new_key_pem(seed: &Zeroizing<[u8; 32]>) -> Zeroizing<String> {
     to_pem("PRIVATE KEY", &der[..])
 }
 
+impl fmt::Debug for CheckpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CheckpointKey({})", self.id())
+    }
+}
+
 impl CheckpointKey {
     /// Reads a public key: SubjectPublicKeyInfo in PEM, as [`CheckpointKey::to_pem`] and `openssl pkey -pubout` write it.
     ///
@@ -118,7 +128,12 @@ impl CheckpointKey {
     pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
         let der = pem_body(pem, "PUBLIC KEY").ok_or(InvalidKey::Pem("public key"))?;
         let key = der.strip_prefix(&SPKI_START).ok_or(InvalidKey::NotEd25519)?;
-        key.try_into().map(Self).map_err(|_| InvalidKey::NotEd25519)
+        Self::from_raw(key)
+    }
+
+    fn from_raw(key: &[u8]) -> Result<Self, InvalidKey> {
+        let key = key.try_into().map_err(|_| InvalidKey::NotEd25519)?;
+        Ed25519PublicKey::parse(key).map(Self).map_err(InvalidKey::Weak)
     }
 
     /// SubjectPublicKeyInfo in PEM.
@@ -134,7 +149,7 @@ impl CheckpointKey {
     fn spki(&self) -> [u8; 44] {
         let mut der = [0; 44];
         der[..12].copy_from_slice(&SPKI_START);
-        der[12..].copy_from_slice(&self.0);
+        der[12..].copy_from_slice(self.0.as_bytes());
         der
     }
 }
@@ -155,7 +170,7 @@ struct Body<'a> {
 impl Checkpoint {
     /// Whether `key` made the signature.
     pub fn verify(&self, key: &CheckpointKey) -> bool {
-        UnparsedPublicKey::new(&ED25519, key.0).verify(&self.to_be_signed(), &self.signature).is_ok()
+        key.0.verify(&self.to_be_signed(), &self.signature)
     }
 
     /// Its line in an export, without the newline: `{"checkpoint":{...},"signature":"..."}`.

@@ -234,8 +234,10 @@ impl Envelope {
     /// has to be sealed again. The new key signs the header's [`to_be_signed`](Header::to_be_signed).
     ///
     /// # Errors
-    /// [`SealError::BadSignature`], [`SealError::AlreadyARecipient`], [`SealError::RecipientCount`].
+    /// [`SealError::BadSignature`], [`SealError::AlreadyARecipient`], [`SealError::RecipientCount`],
+    /// [`SealError::WeakRecipient`].
     pub fn with_recipient(&self, key: &PublicKey, signature: &Signature) -> Result<Self, SealError> {
+        self.refuse_weak_recipient()?;
         let key_id = key.key_id();
         if self.header.wrap_for(&key_id).is_some() {
             return Err(SealError::AlreadyARecipient(key_id));
@@ -248,8 +250,23 @@ impl Envelope {
     /// Seals a value for `field` (in any case) of `profile` (exactly as written).
     ///
     /// # Errors
-    /// [`SealError::TooLong`].
+    /// [`SealError::TooLong`], [`SealError::WeakRecipient`].
     pub fn seal(
+        &self,
+        profile: &str,
+        field: &str,
+        plaintext: &SecretString,
+        nonce: Nonce,
+    ) -> Result<SealedValue, SealError> {
+        self.refuse_weak_recipient()?;
+        self.seal_for_any(profile, field, plaintext, nonce)
+    }
+
+    fn refuse_weak_recipient(&self) -> Result<(), SealError> {
+        self.header.weak_recipient().map_or(Ok(()), |id| Err(SealError::WeakRecipient(id)))
+    }
+
+    fn seal_for_any(
         &self,
         profile: &str,
         field: &str,
@@ -320,4 +337,51 @@ pub(super) fn derive(salt: &[u8], ikm: &[u8], info: &[&[u8]]) -> Result<Zeroizin
         .and_then(|okm| okm.fill(&mut out[..]))
         .map_err(|_| SealError::Crypto)?;
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::UnlockedKey;
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+
+    fn key(seed: u8) -> UnlockedKey {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("a key");
+        let public = pair.public_key().as_ref().try_into().expect("32 bytes");
+        UnlockedKey::from_seed(&[seed; 32], &PublicKey::from_bytes(public).expect("no weak key"))
+            .expect("its own public part")
+    }
+
+    /// The fingerprint of the all-zero key (`ssh-keygen -lf`).
+    const ZERO: &str = "SHA256:kmYcvdi2GkPeWxB6XLjrZB8JHsy2Hm8luHMFp9GMvqk";
+
+    #[test]
+    fn what_an_older_version_sealed_for_a_weak_key_opens_but_is_not_added_to() {
+        let (mine, weak) = (key(1), KeyId::parse(ZERO).expect("a fingerprint"));
+        assert!(weak.is_of_weak_key() && !mine.public_key().key_id().is_of_weak_key());
+        let data_key = DataKey { salt: [3; 32], key: Zeroizing::new([4; 32]) };
+        let id = mine.public_key().key_id();
+        let signature = mine.sign(&format::to_be_signed(&data_key.salt, &id));
+        let wrap = data_key.wrap(mine.public_key(), &signature).expect("wrapped");
+        let mut stanzas = vec![Stanza::Ssh { key_id: id, wrap }, Stanza::Ssh { key_id: weak, wrap: [0; 48] }];
+        stanzas.sort_by_key(|stanza| match stanza {
+            Stanza::Ssh { key_id, .. } => *key_id,
+            Stanza::Unknown { .. } => unreachable!("none here"),
+        });
+        let header = Header::new(data_key.salt, stanzas).expect("two recipients");
+        let envelope = Envelope { header, data_key };
+        let secret = SecretString::from("secret");
+        let nonce = || Nonce::from_random([5; 12]);
+        let old = envelope.seal_for_any("me", "f", &secret, nonce()).expect("as it was sealed");
+
+        let opened = old.header().unwrap(mine.public_key(), &signature).expect("by the other key");
+        assert_eq!(opened.open(&old, "me", "f").expect("opened").expose_secret(), "secret");
+        assert_eq!(old.header().weak_recipient(), Some(weak));
+        let envelope = Envelope::of_opened(&old, &opened, "me", "f").expect("proved");
+        let refused = SealError::WeakRecipient(weak);
+        assert_eq!(envelope.seal("me", "f", &secret, nonce()).err(), Some(refused.clone()));
+        let other = key(2);
+        let signature = other.sign(&old.header().to_be_signed(&other.public_key().key_id()));
+        assert_eq!(envelope.with_recipient(other.public_key(), &signature).err(), Some(refused));
+    }
 }

@@ -117,6 +117,11 @@ impl Header {
         })
     }
 
+    /// A recipient for which anybody can sign, so that anybody can open the value. None is ever added any more.
+    pub fn weak_recipient(&self) -> Option<KeyId> {
+        self.recipients().find(KeyId::is_of_weak_key)
+    }
+
     /// How many recipients are of a kind that only a later version knows.
     pub fn unknown_recipients(&self) -> usize {
         self.stanzas.iter().filter(|s| matches!(s, Stanza::Unknown { .. })).count()

@@ -98,6 +98,11 @@ pub enum SealError {
     /// The same key twice.
     #[error("the value is already sealed for the key {0}")]
     AlreadyARecipient(KeyId),
+    /// Sealed, by an older version, for a key of small order: opened by the others, but nothing more is sealed so.
+    #[error(
+        "the profile is sealed for the key {0}, for which anybody can sign: whoever reads the file can open it\nTake that key out: iam-sorry recipients remove PROFILE {0}\nthen rotate the AWS key"
+    )]
+    WeakRecipient(KeyId),
     /// [`NewEnvelope::finish`] before every recipient has signed.
     #[error("the key {0} has not signed yet")]
     SignatureMissing(KeyId),

@@ -14,6 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::public_key::{PublicKey, PublicKeyError, Signature, describe_type};
 use super::wire::Reader;
+use crate::ed25519::WeakKey;
 
 /// The most bcrypt rounds that we work through: more would let a planted file keep a machine busy for minutes.
 pub const MAX_ROUNDS: u32 = 4096;
@@ -84,6 +85,9 @@ pub enum KeyFileError {
     /// RSA, ECDSA, DSA, security keys.
     #[error("is {kind}: only Ed25519 keys can seal credentials", kind = describe_type(.0))]
     UnsupportedType(String),
+    /// Its public part is one that anybody can sign for.
+    #[error("holds a weak Ed25519 key ({0})")]
+    Weak(WeakKey),
     /// A cipher that can't be decrypted here.
     #[error("is protected with the cipher {0}, which is not supported")]
     UnsupportedCipher(String),
@@ -106,7 +110,7 @@ impl KeyFileError {
     pub fn hint(&self, path: &str) -> Option<String> {
         let path = quoted(path);
         Some(match self {
-            Self::NotAKey | Self::UnsupportedType(_) => {
+            Self::NotAKey | Self::UnsupportedType(_) | Self::Weak(_) => {
                 "Create an Ed25519 key: ssh-keygen -t ed25519\nor name another one with --ssh-key FILE"
                     .to_owned()
             }
@@ -164,6 +168,7 @@ impl KeyFile {
         }
         let public = PublicKey::from_blob(reader.string().ok_or(SHORT)?).map_err(|e| match e {
             PublicKeyError::UnsupportedType(kind) => KeyFileError::UnsupportedType(kind),
+            PublicKeyError::Weak(why) => KeyFileError::Weak(why),
             _ => KeyFileError::Corrupt("its public part can't be read"),
         })?;
         reader.string().ok_or(SHORT)?;
@@ -309,6 +314,7 @@ fn other_kind(text: &str) -> KeyFileError {
             () if text.starts_with("---- BEGIN SSH2 PUBLIC KEY ----") => KeyFileError::PublicKey,
             () => match PublicKey::parse_line(text) {
                 Ok(_) | Err(PublicKeyError::UnsupportedType(_)) => KeyFileError::PublicKey,
+                Err(PublicKeyError::Weak(why)) => KeyFileError::Weak(why),
                 Err(_) => KeyFileError::NotAKey,
             },
         };

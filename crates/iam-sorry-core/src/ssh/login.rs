@@ -1,8 +1,10 @@
-//! What an SSH key signs to sign in at a department service, and the origin that the signature is bound to.
+//! What an SSH key signs to sign in at a department service, or to be registered there, and the origin that the signature
+//! is bound to.
 //!
-//! The message is five lines of text. The client writes the origin that it dialled itself, never what a server says, so
+//! The message is a few lines of text. The client writes the origin that it dialled itself, never what a server says, so
 //! a signature that a relay in the middle obtains names the relay, and is worthless everywhere else. The namespace
-//! keeps it apart from every other use of the key (sealed values, git, `ssh-keygen -Y sign`).
+//! keeps it apart from every other use of the key (sealed values, git, `ssh-keygen -Y sign`); signing in and registering
+//! have one each, so that neither signature serves for the other.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -14,8 +16,13 @@ use super::sshsig;
 /// The SSHSIG namespace of sign-ins.
 pub const NAMESPACE: &str = "login@iam-sorry";
 
+/// The SSHSIG namespace of registrations.
+pub const REGISTER_NAMESPACE: &str = "register-key@iam-sorry";
+
 /// No real value of a challenge is longer.
 const LONGEST: usize = 128;
+/// No real name of a person, or `issuer/subject`, is longer.
+const LONGEST_PERSON: usize = 512;
 /// A host name's longest form (RFC 1035, section 2.3.4).
 const LONGEST_HOST: usize = 253;
 
@@ -56,19 +63,61 @@ pub fn login_message(
     request: &str,
     time: &str,
 ) -> Result<Vec<u8>, InvalidChallenge> {
+    check_plain(nonce, request, time)?;
+    Ok(format!("iam-sorry login v1\norigin: {origin}\nnonce: {nonce}\nrequest: {request}\ntime: {time}\n")
+        .into_bytes())
+}
+
+/// The message of a registration, by which the key agrees to sign in `person` (`issuer/subject`), whose login name is
+/// `name`. Whoever is asked to sign it reads for whom.
+///
+/// # Errors
+/// [`InvalidChallenge`] as for [`login_message`], and for a person or name that is empty, over 512 bytes, or holds a
+/// control character.
+pub fn registration_message(
+    origin: &Origin,
+    (person, name): (&str, &str),
+    nonce: &str,
+    request: &str,
+    time: &str,
+) -> Result<Vec<u8>, InvalidChallenge> {
+    check_plain(nonce, request, time)?;
+    for (what, value) in [("person", person), ("name", name)] {
+        if !(1..=LONGEST_PERSON).contains(&value.len()) || value.chars().any(breaks_a_line) {
+            return Err(InvalidChallenge(what));
+        }
+    }
+    Ok(format!(
+        "iam-sorry register key v1\norigin: {origin}\nperson: {person}\nname: {name}\nnonce: {nonce}\nrequest: {request}\n\
+         time: {time}\n"
+    )
+    .into_bytes())
+}
+
+fn check_plain(nonce: &str, request: &str, time: &str) -> Result<(), InvalidChallenge> {
     for (name, value) in [("nonce", nonce), ("request", request), ("time", time)] {
         let plain = (1..=LONGEST).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic());
         if !plain {
             return Err(InvalidChallenge(name));
         }
     }
-    Ok(format!("iam-sorry login v1\norigin: {origin}\nnonce: {nonce}\nrequest: {request}\ntime: {time}\n")
-        .into_bytes())
+    Ok(())
+}
+
+/// Also Unicode's own line breaks, and what turns the direction of the text: a person reads this before they sign.
+fn breaks_a_line(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What the key signs for [`login_message`]: an SSHSIG blob (PROTOCOL.sshsig) in the namespace [`NAMESPACE`].
 pub fn to_be_signed(message: &[u8]) -> Vec<u8> {
     sshsig::to_be_signed(NAMESPACE, message)
+}
+
+/// The same for [`registration_message`], in [`REGISTER_NAMESPACE`].
+pub fn registration_to_be_signed(message: &[u8]) -> Vec<u8> {
+    sshsig::to_be_signed(REGISTER_NAMESPACE, message)
 }
 
 impl Origin {
@@ -282,6 +331,24 @@ mod tests {
             assert!(login_message(&origin, "n", bad, "t").is_err(), "{bad:?}");
             assert!(login_message(&origin, "n", "r", bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_registration_names_its_person_and_is_no_login() {
+        let origin = Origin::parse("https://keys.example.edu").unwrap();
+        let of = |person, name| {
+            registration_message(&origin, (person, name), "bm9uY2U", "SHA256:abc", "2026-11-22")
+        };
+        assert_eq!(
+            String::from_utf8(of("corp/5f0c", "alice").unwrap()).unwrap(),
+            "iam-sorry register key v1\norigin: https://keys.example.edu\nperson: corp/5f0c\nname: alice\nnonce: bm9uY2U\n\
+             request: SHA256:abc\ntime: 2026-11-22\n"
+        );
+        assert!(of("corp/5f0c", "Ålice Müller").is_ok());
+        for bad in ["", "a\nb", "a\u{1b}", "a\u{2028}b", "a\u{202e}b", &"x".repeat(513)] {
+            assert!(of(bad, "alice").is_err() && of("corp/5f0c", bad).is_err(), "{bad:?}");
+        }
+        assert_ne!(to_be_signed(b"m"), registration_to_be_signed(b"m"));
     }
 
     proptest::proptest! {

@@ -2,20 +2,21 @@
 
 use std::fmt;
 
-use aws_lc_rs::{digest, signature};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::wire::{Reader, put_string};
+use crate::ed25519::{self, Ed25519PublicKey, WeakKey};
 
 /// The only key type that sealing works with: its signatures are deterministic (RFC 8032), so that the agent and the
 /// key file give the same one.
 pub const ED25519: &str = "ssh-ed25519";
 
-/// An Ed25519 public key.
+/// An Ed25519 public key, which can be no weak one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PublicKey([u8; 32]);
+pub struct PublicKey(Ed25519PublicKey);
 
 /// A key's SHA-256 fingerprint: what `ssh-keygen -l` shows, and how a sealed value names those who can open it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,31 +44,35 @@ pub enum PublicKeyError {
     /// Starts like a key, but can't be one.
     #[error("is a damaged SSH public key ({0})")]
     Corrupt(&'static str),
+    /// One that needs no private key, or a second spelling of another one.
+    #[error("is a weak Ed25519 key ({0})\nCreate a proper one with: ssh-keygen -t ed25519")]
+    Weak(WeakKey),
 }
 
 impl PublicKey {
-    /// From the 32 bytes of RFC 8032. Any 32 bytes are accepted; no signature verifies under a point that is invalid.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    /// From the 32 bytes of RFC 8032.
+    ///
+    /// # Errors
+    /// [`PublicKeyError::Weak`].
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, PublicKeyError> {
+        Ed25519PublicKey::parse(bytes).map(Self).map_err(PublicKeyError::Weak)
     }
 
     /// The 32 bytes of RFC 8032.
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        self.0.as_bytes()
     }
 
     /// The SSH encoding (RFC 8709, section 4): `str("ssh-ed25519") | str(pk)`.
     pub fn blob(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(51);
-        put_string(&mut out, ED25519.as_bytes());
-        put_string(&mut out, &self.0);
-        out
+        blob_of(self.0.as_bytes())
     }
 
     /// Reads the SSH encoding.
     ///
     /// # Errors
-    /// [`PublicKeyError::UnsupportedType`] for other types of key, [`PublicKeyError::Corrupt`] for the rest.
+    /// [`PublicKeyError::UnsupportedType`] for other types of key, [`PublicKeyError::Weak`], [`PublicKeyError::Corrupt`] for
+    /// the rest.
     pub fn from_blob(blob: &[u8]) -> Result<Self, PublicKeyError> {
         let mut reader = Reader::new(blob);
         let kind = reader.string().ok_or(PublicKeyError::Corrupt("it is cut short"))?;
@@ -82,7 +87,7 @@ impl PublicKey {
         if !reader.is_empty() {
             return Err(PublicKeyError::Corrupt("something follows the key"));
         }
-        Ok(Self(point))
+        Self::from_bytes(point)
     }
 
     /// Reads a line such as `ssh-ed25519 AAAA... comment`; returns the key and the comment.
@@ -120,9 +125,7 @@ impl PublicKey {
 
     /// Whether `signature` over `message` was made with this key.
     pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
-        signature::UnparsedPublicKey::new(&signature::ED25519, &self.0)
-            .verify(message, signature.as_bytes())
-            .is_ok()
+        self.0.verify(message, signature.as_bytes())
     }
 }
 
@@ -132,7 +135,20 @@ impl fmt::Debug for PublicKey {
     }
 }
 
+fn blob_of(point: &[u8; 32]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(51);
+    put_string(&mut out, ED25519.as_bytes());
+    put_string(&mut out, point);
+    out
+}
+
 impl KeyId {
+    /// Whether this is the fingerprint of a key that anybody can sign for. No [`PublicKey`] has one.
+    pub fn is_of_weak_key(&self) -> bool {
+        let id = |point: [u8; 32]| digest::digest(&digest::SHA256, &blob_of(&point));
+        ed25519::small_order_encodings().any(|point| id(point).as_ref() == self.0)
+    }
+
     /// From the 32 bytes of the SHA-256 digest.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -171,6 +171,14 @@ fn openssl_reads_our_keys_and_we_read_its() {
     assert!(CheckpointSigner::from_pem(&ec).unwrap_err().to_string().contains("no Ed25519 key"));
 }
 
+/// Under such a key every trail would verify, whoever wrote it: the all-zero one, as PEM.
+#[test]
+fn a_weak_public_key_verifies_no_trail() {
+    let zero = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n-----END PUBLIC KEY-----\n";
+    let error = CheckpointKey::from_pem(zero).unwrap_err().to_string();
+    assert!(error.contains("weak Ed25519 key") && error.contains("new-key"), "{error}");
+}
+
 /// A record of a newer program, with more in it than this one knows, is still followed through the chain.
 #[test]
 fn the_chain_is_followed_through_what_a_newer_program_wrote() {

@@ -322,10 +322,12 @@ fn by_cedar(whole: &PolicySet, asked: &Question<'_>) -> bool {
         Resource::Namespace(name) => uid("Namespace", name),
         Resource::Audit => uid("Audit", "all"),
         Resource::Sessions => uid("Sessions", "all"),
+        Resource::OwnKeys => uid("SshKeys", "own"),
     };
     let entities = Entities::from_entities(entities, Some(&SCHEMA)).unwrap();
     let mut context = vec![
         ("method", text(who.method.as_str())),
+        ("keyRegisteredBy", text("directory")),
         ("signInAge", Value::new_long(asked.sign_in_age_seconds.try_into().unwrap())),
         ("address", Value::new_ip(asked.address.to_string())),
         ("hour", Value::new_long(12)),

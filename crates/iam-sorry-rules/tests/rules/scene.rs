@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use iam_sorry_core::group::Group;
-use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
 use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_rules::{Action, Decision, Question, Resource, RuleSet, Settings};
@@ -75,6 +75,7 @@ pub fn question<'a>(identity: &'a Identity, action: Action, resource: &'a Resour
         policy_arn: action.has_policy().then_some(READ_ONLY),
         duration_seconds: action.has_duration().then_some(3600),
         sign_in_age_seconds: 60,
+        key_registered_by: Some(KeyOrigin::Directory),
         address: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
         // A Monday.
         now: Timestamp::parse("2026-11-23T12:00:00Z").unwrap(),

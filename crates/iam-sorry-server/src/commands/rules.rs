@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_rules::{
     Action, CaseResult, Question, Resource, RuleProblem, RuleSet, fold, group_of, run_cases,
@@ -78,6 +78,9 @@ struct Explain {
     /// How they signed in: ssh-key, ldap or dev-link
     #[arg(long, value_parser = method, default_value = "ssh-key")]
     method: Method,
+    /// With the method ssh-key: who says that the key is theirs: directory, file, ssh-key, ldap or dev-link
+    #[arg(long, value_parser = key_origin, value_name = "ORIGIN")]
+    key_registered_by: Option<KeyOrigin>,
     /// Seconds since they signed in
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     sign_in_age: u64,
@@ -160,6 +163,10 @@ fn explain_one(explain: &Explain) -> Result<(), Failure> {
         policy_arn: explain.policy.as_deref(),
         duration_seconds: explain.duration,
         sign_in_age_seconds: explain.sign_in_age,
+        key_registered_by: match explain.method {
+            Method::SshKey => Some(explain.key_registered_by.unwrap_or(KeyOrigin::Directory)),
+            _ => None,
+        },
         address: explain.address,
         now: now.unwrap_or_else(|| Clock::system().now()),
         managed: !explain.unmanaged,
@@ -190,4 +197,9 @@ fn method(text: &str) -> Result<Method, String> {
         .into_iter()
         .find(|method| method.as_str() == text)
         .ok_or_else(|| "the ways to sign in are ssh-key, ldap and dev-link".to_owned())
+}
+
+fn key_origin(text: &str) -> Result<KeyOrigin, String> {
+    KeyOrigin::parse(text)
+        .ok_or_else(|| "a key is registered by directory, file, ssh-key, ldap or dev-link".to_owned())
 }

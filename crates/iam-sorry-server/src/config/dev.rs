@@ -23,6 +23,9 @@ permit (principal in IamSorry::Group::"admins", action, resource);
 @reason("Owners of a namespace may do everything in it")
 permit (principal, action, resource is IamSorry::User) when { principal in resource.owners };
 
+@id("people-register-their-keys")
+permit (principal, action == IamSorry::Action::"registerKey", resource);
+
 @id("owners-may-list-their-namespace")
 permit (principal, action, resource is IamSorry::Namespace) when { principal in resource.owners };
 "#;

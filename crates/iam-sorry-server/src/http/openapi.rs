@@ -83,7 +83,7 @@ pub enum IssuedAnswer {
         document,
         login::service, login::ssh_challenge, login::ssh, login::ldap, login::logout,
         people::me, people::sessions, people::end_session,
-        people::ssh_keys, people::register_ssh_key, people::remove_ssh_key,
+        people::ssh_keys, people::ssh_key_challenge, people::register_ssh_key, people::remove_ssh_key,
         actions::users, actions::create_user, actions::user, actions::delete_user, actions::adopt_user,
         actions::attach_policy, actions::detach_policy, actions::policies, actions::roles,
         actions::keys, actions::create_key, actions::rotate_key, actions::delete_key,
@@ -167,7 +167,12 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
     let problems = [
         (400, true, "The request, or a name in it, is not of its form", "bad-request, invalid-name"),
         (401, signed_in, "Nobody is signed in", "sign-in-needed"),
-        (401, signing_in, "The sign-in was refused; never which part was wrong", "sign-in-refused"),
+        (
+            401,
+            signing_in,
+            "The sign-in was refused, never which part was wrong; or the key is several people's",
+            "sign-in-refused, name-needed",
+        ),
         (
             403,
             signed_in,

@@ -164,9 +164,12 @@ pub enum Why {
     /// The signature is not that key's over that challenge and our origin.
     #[error("wrong-signature")]
     Signature,
-    /// The key is nobody's.
+    /// The key is nobody's, or not that of the person who was named.
     #[error("unknown-key")]
     UnknownKey,
+    /// The key was registered without a signature by it, so whose it is nobody knows.
+    #[error("unproved-key")]
+    UnprovedKey,
     /// The link was used, is too old, or never was.
     #[error("no-such-link")]
     Link,

@@ -12,7 +12,9 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use iam_sorry_core::identity::Identity;
-use iam_sorry_core::ssh::login::{Origin, login_message, to_be_signed};
+use iam_sorry_core::ssh::login::{
+    Origin, login_message, registration_message, registration_to_be_signed, to_be_signed,
+};
 use iam_sorry_core::ssh::{KeyId, PublicKey, Signature};
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_store::Challenge;
@@ -23,9 +25,13 @@ use super::{LoginError, SettingsError, Why};
 
 /// How long a challenge may be answered.
 pub const LASTS_MS: i64 = 60_000;
+/// The same for a registration that a person signs by hand and pastes: it is good for their own session alone.
+pub const BY_HAND_LASTS_MS: i64 = 600_000;
 
 /// Keeps this digest apart from all others.
 const REQUEST: &[u8] = b"iam-sorry login request v1\0";
+/// So that a challenge for one purpose is none for the other.
+const REGISTRATION: &[u8] = b"iam-sorry registration request v1\0";
 
 /// `[login.ssh]`: where keys come from.
 #[derive(Clone, Debug, Deserialize)]
@@ -116,15 +122,54 @@ impl SshKeys {
     }
 }
 
-/// A challenge for a key that asks from an address. `random` are 32 random bytes.
-pub fn challenge(key: &KeyId, address: IpAddr, random: &[u8; 32], now_ms: i64) -> Challenge {
+/// A challenge for a key that asks from an address, to be signed in as `name` where one is given. `random` are 32 random
+/// bytes.
+pub fn challenge(
+    key: &KeyId,
+    address: IpAddr,
+    name: Option<&str>,
+    random: &[u8; 32],
+    now_ms: i64,
+) -> Challenge {
+    made(key, random, now_ms, LASTS_MS, |nonce| login_request(key, address, name, nonce))
+}
+
+/// A challenge for a key that a person, in a session of theirs, wants to register.
+pub fn registration_challenge(
+    key: &KeyId,
+    registrant: &Registrant<'_>,
+    random: &[u8; 32],
+    now_ms: i64,
+    lasts_ms: i64,
+) -> Challenge {
+    made(key, random, now_ms, lasts_ms, |nonce| registration_request(key, registrant, nonce))
+}
+
+/// Who registers a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Registrant<'a> {
+    /// `issuer/subject`
+    pub person: &'a str,
+    /// Their login name.
+    pub name: &'a str,
+    /// The id of the session in which they do it.
+    pub session: &'a str,
+}
+
+fn made(
+    key: &KeyId,
+    random: &[u8; 32],
+    now_ms: i64,
+    lasts_ms: i64,
+    request: impl Fn(&str) -> String,
+) -> Challenge {
     let nonce = URL_SAFE_NO_PAD.encode(random);
     let time = Timestamp::from_unix(now_ms.div_euclid(1000)).unwrap_or(Timestamp::EPOCH);
     Challenge {
-        request: request(key, address, &nonce),
+        request: request(&nonce),
         fingerprint: key.to_string(),
         time: time.to_string(),
-        expires_ms: now_ms + LASTS_MS,
+        expires_ms: now_ms + lasts_ms,
         nonce,
     }
 }
@@ -139,23 +184,61 @@ pub fn check(
     origin: &Origin,
     key: &PublicKey,
     signature: &Signature,
-    address: IpAddr,
+    (address, name): (IpAddr, Option<&str>),
     now_ms: i64,
 ) -> Result<(), Why> {
     let id = key.key_id();
-    let fits = challenge.fingerprint == id.to_string()
-        && challenge.request == request(&id, address, &challenge.nonce);
-    // Also one from the future: a clock that was set back gives no challenge a longer life.
-    let left = challenge.expires_ms - now_ms;
-    if !fits || left <= 0 || left > LASTS_MS {
-        return Err(Why::Challenge);
-    }
+    let request = login_request(&id, address, name, &challenge.nonce);
+    check_challenge(challenge, &id, &request, now_ms, LASTS_MS)?;
     let message = login_message(origin, &challenge.nonce, &challenge.request, &challenge.time);
     let message = message.map_err(|_| Why::Challenge)?;
-    match key.verify(&to_be_signed(&message), signature) {
-        true => Ok(()),
-        false => Err(Why::Signature),
-    }
+    check_signature(key, &to_be_signed(&message), signature)
+}
+
+/// The same for a registration: the signature says that whoever has the private key wants it to sign in this person.
+///
+/// # Errors
+/// As for [`check`].
+pub fn check_registration(
+    challenge: &Challenge,
+    origin: &Origin,
+    key: &PublicKey,
+    signature: &Signature,
+    registrant: &Registrant<'_>,
+    now_ms: i64,
+) -> Result<(), Why> {
+    let id = key.key_id();
+    let request = registration_request(&id, registrant, &challenge.nonce);
+    check_challenge(challenge, &id, &request, now_ms, BY_HAND_LASTS_MS)?;
+    let message = registration_text(challenge, origin, registrant).ok_or(Why::Challenge)?;
+    check_signature(key, &registration_to_be_signed(&message), signature)
+}
+
+/// What the key signs to be registered; none where a name can't stand in a line.
+pub fn registration_text(
+    challenge: &Challenge,
+    origin: &Origin,
+    registrant: &Registrant<'_>,
+) -> Option<Vec<u8>> {
+    let Challenge { nonce, request, time, .. } = challenge;
+    registration_message(origin, (registrant.person, registrant.name), nonce, request, time).ok()
+}
+
+fn check_challenge(
+    challenge: &Challenge,
+    key: &KeyId,
+    request: &str,
+    now_ms: i64,
+    lasts_ms: i64,
+) -> Result<(), Why> {
+    let fits = challenge.fingerprint == key.to_string() && challenge.request == request;
+    // Also one from the future: a clock that was set back gives no challenge a longer life.
+    let left = challenge.expires_ms - now_ms;
+    if fits && left > 0 && left <= lasts_ms { Ok(()) } else { Err(Why::Challenge) }
+}
+
+fn check_signature(key: &PublicKey, signed: &[u8], signature: &Signature) -> Result<(), Why> {
+    if key.verify(signed, signature) { Ok(()) } else { Err(Why::Signature) }
 }
 
 /// The signature of a request: 64 bytes, base64url without padding.
@@ -169,11 +252,21 @@ pub fn is_nonce(text: &str) -> bool {
     URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes.len() == 32)
 }
 
-/// The service's fingerprint of a request: which key, from where, for which nonce.
-fn request(key: &KeyId, address: IpAddr, nonce: &str) -> String {
+/// The service's fingerprint of a request: which key, from where, for which nonce, as whom.
+fn login_request(key: &KeyId, address: IpAddr, name: Option<&str>, nonce: &str) -> String {
+    let (key, address) = (key.to_string(), address.to_canonical().to_string());
+    fingerprint(REQUEST, [key.as_str(), &address, nonce].into_iter().chain(name))
+}
+
+fn registration_request(key: &KeyId, registrant: &Registrant<'_>, nonce: &str) -> String {
+    let Registrant { person, name, session } = *registrant;
+    fingerprint(REGISTRATION, [key.to_string().as_str(), person, name, session, nonce].into_iter())
+}
+
+fn fingerprint<'a>(purpose: &[u8], parts: impl Iterator<Item = &'a str>) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
-    context.update(REQUEST);
-    for part in [key.to_string().as_str(), &address.to_canonical().to_string(), nonce] {
+    context.update(purpose);
+    for part in parts {
         context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         context.update(part.as_bytes());
     }
@@ -187,19 +280,35 @@ mod tests {
     const NOW: i64 = 1_795_374_000_500;
 
     fn key(n: u8) -> KeyId {
-        PublicKey::from_bytes([n; 32]).key_id()
+        PublicKey::from_bytes([n; 32]).unwrap().key_id()
     }
 
     #[test]
     fn a_challenge_is_bound_to_key_address_and_nonce() {
         let (here, there): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let of = |key, address, random: u8| challenge(&key, address, &[random; 32], NOW).request;
+        let of = |key, address, random: u8| challenge(&key, address, None, &[random; 32], NOW).request;
         let first = of(key(1), here, 1);
         assert_eq!(first, of(key(1), "::ffff:192.0.2.1".parse().unwrap(), 1), "one address in other clothes");
         for other in [of(key(2), here, 1), of(key(1), there, 1), of(key(1), here, 2)] {
             assert_ne!(first, other);
         }
-        assert!(is_nonce(&challenge(&key(1), here, &[7; 32], NOW).nonce));
+        let named = |name| challenge(&key(1), here, name, &[1; 32], NOW).request;
+        assert!(
+            named(None) == first && named(Some("ada")) != first && named(Some("ada")) != named(Some("bob"))
+        );
+        let registrant = Registrant { person: "file/ada", name: "ada", session: "1" };
+        let registering =
+            |by: Registrant<'_>| registration_challenge(&key(1), &by, &[1; 32], NOW, LASTS_MS).request;
+        let mine = registering(registrant);
+        assert_ne!(mine, first);
+        for other in [
+            Registrant { person: "file/bob", ..registrant },
+            Registrant { name: "bob", ..registrant },
+            Registrant { session: "2", ..registrant },
+        ] {
+            assert_ne!(registering(other), mine);
+        }
+        assert!(is_nonce(&challenge(&key(1), here, None, &[7; 32], NOW).nonce));
         for bad in ["", "abc", "../../x", &"A".repeat(44)] {
             assert!(!is_nonce(bad), "{bad}");
         }

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     fn line(n: u8) -> String {
-        PublicKey::from_bytes([n; 32]).to_line("a comment")
+        PublicKey::from_bytes([n; 32]).unwrap().to_line("a comment")
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
         let path = folder.path().join("people.toml");
         std::fs::write(&path, &text).unwrap();
         let file = KeyFile::new(path.clone()).unwrap();
-        let key = |n: u8| PublicKey::from_bytes([n; 32]);
+        let key = |n: u8| PublicKey::from_bytes([n; 32]).unwrap();
         let ada = file.person_of_key(&key(2)).unwrap();
         assert_eq!((ada.id().as_str(), ada.name.as_str()), ("file/ada", "ada"));
         assert_eq!(ada.groups.labels(), ["hpc", "physics"]);

@@ -34,6 +34,7 @@ impl Ask {
         match &self.resource {
             Resource::Audit => "audit".to_owned(),
             Resource::Sessions => "sessions".to_owned(),
+            Resource::OwnKeys => "ssh-keys".to_owned(),
             other => other.to_string().to_ascii_lowercase(),
         }
     }
@@ -176,6 +177,7 @@ impl Service {
             duration_seconds: ask.seconds,
             // From the future at most by the skew between clocks: other sessions are refused.
             sign_in_age_seconds: u64::try_from((now_ms - caller.session.signed_in_ms) / 1000).unwrap_or(0),
+            key_registered_by: caller.session.key.as_ref().map(|key| key.registered_by),
             address: caller.origin.address,
             now: super::clock::timestamp(now_ms),
             managed: row.is_some(),

@@ -262,6 +262,7 @@ mod tests {
             last_used_ms: signed_in_ms,
             expires_ms: i64::MAX,
             address: String::new(),
+            key: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Sessions, and the SSH keys that open them.
+//! Sessions.
 //!
 //! A token is looked up by its hash. What was found is kept for two seconds, since every request asks; a session that is
 //! ended is gone from there at once, and from another instance's within those two seconds. Now and then the person is looked up
@@ -14,15 +14,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::api::{self, Page, ProblemCode};
 use iam_sorry_core::audit::{Event, Outcome};
-use iam_sorry_core::ssh::{KeyId, PublicKey};
 use iam_sorry_rules::{Action, Resource};
-use iam_sorry_store::{PageRequest, Session, SshKey, StoreError};
+use iam_sorry_store::{PageRequest, Session, StoreError};
 use secrecy::SecretString;
 
 use super::clock::rfc3339;
 use super::decide::{Allowed, Ask};
 use super::sign_in::{TOKEN_PREFIX, sha256};
-use super::sign_in_texts::public_key;
 use super::{Caller, Origin, Refusal, Service};
 use crate::login::Why;
 
@@ -247,67 +245,6 @@ impl Service {
         self.store().delete_expired(now, now - self.sign_in().sessions().idle_ms()).await
     }
 
-    /// `GET /ssh-keys`: mine.
-    ///
-    /// # Errors
-    /// store-unavailable
-    pub async fn list_ssh_keys(&self, caller: &Caller) -> Result<Vec<api::SshKeyInfo>, Refusal> {
-        let keys = self.store().ssh_keys_of(&caller.identity.id()).await?;
-        Ok(keys.iter().map(key_info).collect())
-    }
-
-    /// `POST /ssh-keys`.
-    ///
-    /// # Errors
-    /// bad-request for what is no Ed25519 key; conflict where somebody has registered it; not-found where the service
-    /// takes no registered keys.
-    pub async fn register_ssh_key(
-        &self,
-        caller: &Caller,
-        request: api::RegisterSshKey,
-    ) -> Result<api::SshKeyInfo, Refusal> {
-        if !self.sign_in().ways().ssh.as_ref().is_some_and(|keys| keys.from_registered()) {
-            let text = "This service takes no SSH keys from people: their keys come from the department.";
-            return Err(Refusal::new(ProblemCode::NotFound, text));
-        }
-        let key = public_key(&request.public_key)?;
-        let comment =
-            PublicKey::parse_line(&request.public_key).map(|(_, comment)| comment).unwrap_or_default();
-        let fingerprint = key.key_id().to_string();
-        let registered = SshKey {
-            fingerprint: fingerprint.clone(),
-            public_key: key.to_line(""),
-            comment: comment.chars().filter(|c| !c.is_control()).take(128).collect(),
-            identity: caller.identity.clone(),
-            registered_ms: self.clock().now_ms(),
-        };
-        let info = key_info(&registered);
-        let event = self.session_event(caller, "register-ssh-key", &fingerprint);
-        if !self.store().add_ssh_key(registered, event).await.map_err(known)? {
-            let text =
-                format!("The key {fingerprint} is registered already.\nSee yours: iam-sorry ssh-keys list");
-            return Err(Refusal::new(ProblemCode::Conflict, text));
-        }
-        Ok(info)
-    }
-
-    /// `DELETE /ssh-keys/{fingerprint}`: one of mine.
-    ///
-    /// # Errors
-    /// not-found
-    pub async fn remove_ssh_key(&self, caller: &Caller, fingerprint: &str) -> Result<(), Refusal> {
-        let none = || {
-            Refusal::new(
-                ProblemCode::NotFound,
-                "You have no such key registered.\nSee yours: iam-sorry ssh-keys list",
-            )
-        };
-        let fingerprint = KeyId::parse(fingerprint).ok_or_else(none)?.to_string();
-        let event = self.session_event(caller, "remove-ssh-key", &fingerprint);
-        let removed = self.store().remove_ssh_key(&caller.identity.id(), &fingerprint, event).await?;
-        if removed { Ok(()) } else { Err(none()) }
-    }
-
     /// Neither over, nor idle for too long, nor from the future, nor of `serve --dev` where that isn't.
     fn is_in_force(&self, session: &Session, now: i64) -> bool {
         let sign_in = self.sign_in();
@@ -321,7 +258,7 @@ impl Service {
         self.allow(caller, &Ask::about(Action::ManageSessions, Resource::Sessions)).await
     }
 
-    fn session_event(&self, caller: &Caller, action: &str, resource: &str) -> Event {
+    pub(super) fn session_event(&self, caller: &Caller, action: &str, resource: &str) -> Event {
         let mut event = self.event(caller, action, resource);
         event.outcome = Some(Outcome::Success);
         event
@@ -349,16 +286,9 @@ fn info(session: &Session, caller: &Caller) -> api::SessionInfo {
         signed_in_at: rfc3339(session.signed_in_ms),
         last_used_at: rfc3339(session.last_used_ms),
         expires_at: rfc3339(session.expires_ms),
+        key_registered_by: session.key.as_ref().map(|key| key.registered_by),
         address: session.address.clone(),
         current: session.id == caller.session.id,
-    }
-}
-
-fn key_info(key: &SshKey) -> api::SshKeyInfo {
-    api::SshKeyInfo {
-        fingerprint: key.fingerprint.clone(),
-        comment: key.comment.clone(),
-        registered_at: rfc3339(key.registered_ms),
     }
 }
 
@@ -371,7 +301,7 @@ fn page(query: &api::PageQuery) -> Result<PageRequest, Refusal> {
 }
 
 /// What the caller did, rather than the store.
-fn known(error: StoreError) -> Refusal {
+pub(super) fn known(error: StoreError) -> Refusal {
     match error {
         StoreError::BadCursor => Refusal::new(
             ProblemCode::BadRequest,

@@ -16,8 +16,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::api::{self, ProblemCode, SignedIn};
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
 use iam_sorry_core::identity::{Identity, Method};
-use iam_sorry_core::ssh::{PublicKey, login};
-use iam_sorry_store::{ChallengeCaps, PageRequest, Session, StoreError};
+use iam_sorry_core::ssh::login;
+use iam_sorry_store::{Challenge, ChallengeCaps, PageRequest, Session, SessionKey, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -201,20 +201,30 @@ impl Service {
         let key = public_key(&request.public_key)?;
         let now = self.clock().now_ms();
         self.sign_in().limits.challenge(origin.address, now).map_err(too_often)?;
-        let challenge = ssh::challenge(&key.key_id(), origin.address, &*random()?, now);
+        let name = request.name.as_deref();
+        let challenge = ssh::challenge(&key.key_id(), origin.address, name, &*random()?, now);
         let answer = api::SshChallenge {
             nonce: challenge.nonce.clone(),
             request: challenge.request.clone(),
             time: challenge.time.clone(),
             expires_at: rfc3339(challenge.expires_ms),
         };
+        self.keep_challenge(origin, challenge, now).await?;
+        Ok(answer)
+    }
+
+    pub(super) async fn keep_challenge(
+        &self,
+        origin: &Origin,
+        challenge: Challenge,
+        now: i64,
+    ) -> Result<(), Refusal> {
         let address = origin.address.to_canonical().to_string();
         let kept = self.store().put_challenge(challenge, &address, now, ChallengeCaps::default()).await;
         kept.map_err(|error| match error {
             StoreError::TooMany(_) => too_often(TooOften(5)),
             other => other.into(),
-        })?;
-        Ok(answer)
+        })
     }
 
     /// `POST /login/ssh`.
@@ -244,9 +254,10 @@ impl Service {
             let challenge = self.store().take_challenge(&request.nonce).await?;
             let challenge = challenge.ok_or(LoginError::Refused(Why::Challenge))?;
             let now = self.clock().now_ms();
-            ssh::check(&challenge, &self.sign_in().origin, &key, &signature, origin.address, now)
+            let name = request.name.as_deref();
+            ssh::check(&challenge, &self.sign_in().origin, &key, &signature, (origin.address, name), now)
                 .map_err(LoginError::Refused)?;
-            self.person_of_key(&key).await
+            self.person_of_key(&key, name).await
         };
         self.conclude(trying, attempt, proof).await
     }
@@ -286,7 +297,7 @@ impl Service {
             self.refused(&trying, Why::TooOften).await?;
             return Err(too_often(wait));
         }
-        let proof = async { Ok(directory.prove(&candidate, password, self.clock().now()).await?) };
+        let proof = async { Ok(directory.prove(&candidate, password, self.clock().now()).await?.into()) };
         self.conclude(trying, attempt, proof).await
     }
 
@@ -299,41 +310,12 @@ impl Service {
         let trying = Trying::new(origin, Method::DevLink, String::new());
         let attempt = self.sign_in().limits.by_link(origin.address, self.clock().now_ms()).await;
         let attempt = attempt.map_err(too_often)?;
-        let proof = async { Ok(dev.redeem(link, origin.address, self.clock().now_ms())?) };
+        let proof = async { Ok(dev.redeem(link, origin.address, self.clock().now_ms())?.into()) };
         self.conclude(trying, attempt, proof).await
     }
 
-    /// Whose key it is: by the file and the directory, which know; else by who registered it. The person is looked up
-    /// where they come from, now.
-    async fn person_of_key(&self, key: &PublicKey) -> Result<Identity, Failed> {
-        let keys = self.ssh_keys()?;
-        let mut people = BTreeMap::new();
-        let mut sources = vec![keys.person_of_key(key)];
-        if let Some(directory) = self.sign_in().ways.directory.as_ref().filter(|_| keys.from_directory()) {
-            sources.push(directory.person_of_key(key, self.clock().now()).await);
-        }
-        for source in sources {
-            match source {
-                Ok(identity) => people.insert(identity.id(), identity),
-                Err(LoginError::Refused(Why::UnknownKey)) => None,
-                Err(error) => return Err(error.into()),
-            };
-        }
-        match (people.pop_first(), people.is_empty()) {
-            (Some((_, identity)), true) => return Ok(identity),
-            (Some(_), false) => return Err(LoginError::Refused(Why::SeveralPeople).into()),
-            (None, _) => {}
-        }
-        if !keys.from_registered() {
-            return Err(LoginError::Refused(Why::UnknownKey).into());
-        }
-        let registered = self.store().ssh_key(&key.key_id().to_string()).await?;
-        let registered = registered.ok_or(LoginError::Refused(Why::UnknownKey))?;
-        Ok(self.person_now(&registered.identity, Method::SshKey).await?)
-    }
-
     /// The person as their issuer has them now; nobody, where that issuer is no longer asked.
-    async fn person_now(&self, then: &Identity, method: Method) -> Result<Identity, LoginError> {
+    pub(super) async fn person_now(&self, then: &Identity, method: Method) -> Result<Identity, LoginError> {
         match self.directory_of(then) {
             Some(directory) => directory.person(&then.subject, method, self.clock().now()).await,
             None => self.person_known_here(then, method),
@@ -364,7 +346,7 @@ impl Service {
         Ok(Identity { method, ..person })
     }
 
-    fn ssh_keys(&self) -> Result<&ssh::SshKeys, Refusal> {
+    pub(super) fn ssh_keys(&self) -> Result<&ssh::SshKeys, Refusal> {
         self.sign_in().ways.ssh.as_deref().ok_or_else(|| not_offered(Method::SshKey))
     }
 
@@ -400,15 +382,21 @@ impl Service {
         &self,
         trying: Trying<'_>,
         attempt: Attempt,
-        proof: impl Future<Output = Result<Identity, Failed>>,
+        proof: impl Future<Output = Result<Proved, Failed>>,
     ) -> Result<NewSession, Refusal> {
         let proved = timeout(PATIENCE, proof).await.unwrap_or_else(|_| Err(slow().into()));
         let limits = &self.sign_in().limits;
         match proved {
-            Ok(identity) => {
+            Ok(proved) => {
                 attempt.succeeded();
-                limits.remember(&identity.id(), trying.origin.address, self.clock().now_ms());
-                self.open_session(trying, identity).await
+                limits.remember(&proved.identity.id(), trying.origin.address, self.clock().now_ms());
+                self.open_session(trying, proved).await
+            }
+            // Whoever this is has proved something, so that it is no guess, and may know more.
+            Err(Failed::Known(why, refusal)) => {
+                attempt.succeeded();
+                self.refused(&trying, why).await?;
+                Err(refusal)
             }
             Err(Failed::Refusal(refusal)) => {
                 attempt.succeeded();
@@ -442,7 +430,8 @@ impl Service {
         Ok(())
     }
 
-    async fn open_session(&self, trying: Trying<'_>, identity: Identity) -> Result<NewSession, Refusal> {
+    async fn open_session(&self, trying: Trying<'_>, proved: Proved) -> Result<NewSession, Refusal> {
+        let Proved { identity, key } = proved;
         let random = random()?;
         let token = Zeroizing::new(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(&random[..])));
         let id = super::lifecycle::random_name()?;
@@ -457,6 +446,7 @@ impl Service {
             last_used_ms: now,
             expires_ms: now + settings.longest_ms(),
             address: trying.origin.address.to_canonical().to_string(),
+            key,
         };
         let answer = SignedIn {
             token: SecretString::from(token.as_str()),
@@ -468,6 +458,9 @@ impl Service {
         event.person = Person::from(&identity);
         event.outcome = Some(Outcome::Success);
         event.details.insert("session".to_owned(), id.clone());
+        if let Some(key) = &session.key {
+            event.details.insert("key_registered_by".to_owned(), key.registered_by.to_string());
+        }
         event.details.insert("expires".to_owned(), answer.expires_at.clone());
         self.store().create_session(session, event).await?;
         Ok(NewSession { answer, id })
@@ -505,9 +498,23 @@ impl<'a> Trying<'a> {
     }
 }
 
+/// Who was proved, and by which SSH key.
+pub(super) struct Proved {
+    pub identity: Identity,
+    pub key: Option<SessionKey>,
+}
+
+impl From<Identity> for Proved {
+    fn from(identity: Identity) -> Self {
+        Self { identity, key: None }
+    }
+}
+
 /// Why there is no identity: the way's word, or a fault of ours.
-enum Failed {
+pub(super) enum Failed {
     Login(LoginError),
+    /// Recorded as any other, but somebody who holds the private key reads why.
+    Known(Why, Refusal),
     Refusal(Refusal),
 }
 
@@ -538,7 +545,7 @@ fn shown(typed: &str) -> String {
     typed.trim().chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
-fn random() -> Result<Zeroizing<[u8; 32]>, Refusal> {
+pub(super) fn random() -> Result<Zeroizing<[u8; 32]>, Refusal> {
     let mut bytes = Zeroizing::new([0; 32]);
     rand::fill(&mut *bytes)
         .map_err(|_| Refusal::new(ProblemCode::Internal, "The system gives no random numbers."))?;

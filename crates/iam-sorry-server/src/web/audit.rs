@@ -26,7 +26,7 @@ const MORE_ACTIONS: [&str; 8] = [
     "sign-in",
     "sign-out",
     "end-session",
-    "register-ssh-key",
+    "register-ssh-key", // in records of before it became an action of the rules
     "remove-ssh-key",
     "end-sessions",
     "export-audit",

@@ -67,6 +67,7 @@ fn routes(site: Site) -> Router {
         .route("/sessions", get(sessions::show))
         .route("/sessions/end", post(sessions::end))
         .route("/sessions/ssh-keys", post(sessions::register_key))
+        .route("/sessions/ssh-keys/signed", post(sessions::register_signed_key))
         .route("/sessions/ssh-keys/remove", post(sessions::remove_key))
         .layer(middleware::from_fn_with_state(site.clone(), visit::around))
         .merge(assets::routes())

@@ -319,7 +319,20 @@ fn more_pages(or: &dyn Fn(&str) -> String, signed: &dyn Fn(&str, Section) -> Fra
                     fingerprint: or("SHA256:1VqzYy0n3mPpJ0X1eYgqZ9Yx5t8m5yJ6N8y4s2u1aBc"),
                     comment: or("dirk@login1.cluster"),
                     registered: moment("2026-11-01T10:00:00Z"),
+                    registered_by: None,
                 }],
+                may_register: true,
+            }
+            .render(),
+        ),
+        (
+            "register-key",
+            RegisterKeyPage {
+                frame: signed("Register an SSH key", Section::Sessions),
+                command: or("ssh-keygen -Y sign -n register-key@iam-sorry -f ~/.ssh/id_ed25519 <<'END'\nname: dirk\nEND"),
+                nonce: or("nonce"),
+                public_key: or("ssh-ed25519 AAAA dirk@login1.cluster"),
+                expires: moment("2026-11-01T10:10:00Z"),
             }
             .render(),
         ),

@@ -2,15 +2,16 @@
 
 use axum::extract::Query;
 use http::header;
-use iam_sorry_core::api::{PageQuery, RegisterSshKey, SessionInfo, SshKeyInfo};
+use iam_sorry_core::api::{PageQuery, SessionInfo, SshKeyInfo};
 use serde::Deserialize;
 
 use super::answers::{self, Answer};
 use super::cookies::Cookie;
 use super::forms::Sent;
 use super::places;
-use super::views::{Link, Moment, Note, Section, SessionRow, SessionsPage, SshKeyRow};
+use super::views::{Link, Moment, Note, RegisterKeyPage, Section, SessionRow, SessionsPage, SshKeyRow};
 use super::visit::SignedIn;
+use crate::services::PastedSignature;
 
 /// The query of the page.
 #[derive(Default, Deserialize)]
@@ -41,6 +42,7 @@ pub(super) async fn show(signed: SignedIn, Query(query): Query<SessionsQuery>) -
             false => auditor.then(|| link("/sessions?all=true", "Everybody's sessions")),
         },
         keys: keys.into_iter().map(SshKeyRow::from).collect(),
+        may_register: service.may_register_ssh_keys(caller),
     })
 }
 
@@ -57,10 +59,32 @@ pub(super) async fn end(signed: SignedIn, sent: Sent) -> Answer {
     Ok(answers::go_saying(&signed.visit, "/sessions", &Note::plain("The session was ended.")))
 }
 
-/// `POST /sessions/ssh-keys`.
+/// `POST /sessions/ssh-keys`: a browser can't sign with an SSH key, so the page shows what is to be signed, and takes the
+/// signature.
 pub(super) async fn register_key(signed: SignedIn, sent: Sent) -> Answer {
-    let request = RegisterSshKey { public_key: sent.text("public_key").trim().to_owned() };
-    let key = signed.visit.service().register_ssh_key(&signed.caller, request).await?;
+    let line = sent.text("public_key").trim();
+    let by_hand = signed.visit.service().registration_by_hand(&signed.caller, line).await?;
+    let command = format!(
+        "ssh-keygen -Y sign -n {} -f ~/.ssh/id_ed25519 <<'END'\n{}END",
+        by_hand.namespace, by_hand.text
+    );
+    answers::page(&RegisterKeyPage {
+        frame: signed.visit.frame("Register an SSH key", Section::Sessions)?,
+        command,
+        nonce: by_hand.nonce,
+        public_key: by_hand.public_key,
+        expires: Moment::parse(&by_hand.expires_at),
+    })
+}
+
+/// `POST /sessions/ssh-keys/signed`.
+pub(super) async fn register_signed_key(signed: SignedIn, sent: Sent) -> Answer {
+    let pasted = PastedSignature {
+        public_key: sent.text("public_key").to_owned(),
+        nonce: sent.text("nonce").to_owned(),
+        armour: sent.text("signature").to_owned(),
+    };
+    let key = signed.visit.service().register_by_hand(&signed.caller, &pasted).await?;
     let note = Note::plain(format!("The key {} may sign you in now.", key.fingerprint));
     Ok(answers::go_saying(&signed.visit, "/sessions", &note))
 }
@@ -94,6 +118,7 @@ impl From<SshKeyInfo> for SshKeyRow {
             fingerprint: key.fingerprint,
             comment: key.comment,
             registered: Moment::parse(&key.registered_at),
+            registered_by: key.registered_by.map(|by| by.to_string()),
         }
     }
 }

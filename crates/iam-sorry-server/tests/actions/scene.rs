@@ -399,6 +399,7 @@ pub fn person(name: &str, groups: &[&str]) -> Caller {
             last_used_ms: now,
             expires_ms: now + 3_600_000,
             address: "192.0.2.7".into(),
+            key: None,
         },
         identity,
         origin: Origin { address: "192.0.2.7".parse().unwrap(), request_id: "request-1".into() },

@@ -316,6 +316,7 @@ fn sign_in(store: &Store, token: &str) {
         last_used_ms: now,
         expires_ms: now + 3_600_000,
         address: "127.0.0.1".into(),
+        key: None,
     };
     run(store.create_session(session, event)).unwrap();
 }

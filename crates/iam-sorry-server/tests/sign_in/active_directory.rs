@@ -4,7 +4,7 @@ use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_server::login::{LoginError, Why};
 use testkit::SambaAd;
 
-use crate::setup::{Setup, key, now};
+use crate::setup::{Setup, key, now, person_of_key};
 
 const PASSWORD: &str = "Correct-Horse-1";
 
@@ -80,11 +80,11 @@ async fn accounts_that_are_not_in_force_are_refused_by_password_and_by_key() {
         ad.set_attribute(&ad.user_dn(name), "altSecurityIdentities", &[&person_key.to_line("laptop")]);
         assert!(setup.sign_in(&directory, name, PASSWORD).await.is_ok(), "{name}");
         let later = crate::setup::later(i64::from(number) * 100);
-        assert_eq!(directory.person_of_key(&person_key, later).await.unwrap().name, name);
+        assert_eq!(person_of_key(&directory, &person_key, later).await.unwrap().name, name);
         out_of_force(ad, name);
         let by_password = setup.sign_in(&directory, name, PASSWORD).await;
         assert!(reasons.iter().any(|why| by_password == refused(*why)), "{name}: {by_password:?}");
-        assert_eq!(directory.person_of_key(&person_key, later).await, refused(reasons[0]), "{name}");
+        assert_eq!(person_of_key(&directory, &person_key, later).await, refused(reasons[0]), "{name}");
     }
     ad.enable("disa");
     assert!(setup.sign_in(&directory, "disa", PASSWORD).await.is_ok());

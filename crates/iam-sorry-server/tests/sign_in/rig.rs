@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use iam_sorry_core::api::{LdapLogin, SshChallenge, SshChallengeRequest, SshLogin};
+use iam_sorry_core::api::{
+    LdapLogin, RegisterSshKey, RegistrationChallenge, RegistrationChallengeRequest, SshChallenge,
+    SshChallengeRequest, SshKeyInfo, SshLogin,
+};
 use iam_sorry_core::audit::Event;
 use iam_sorry_core::ssh::login;
 use iam_sorry_rules::{RuleSet, Settings};
@@ -69,7 +72,16 @@ impl Rig {
     }
 
     pub async fn challenge(&self, line: &str, from: &str) -> Result<SshChallenge, Refusal> {
-        let request = SshChallengeRequest { public_key: line.to_owned() };
+        self.challenge_as(line, None, from).await
+    }
+
+    pub async fn challenge_as(
+        &self,
+        line: &str,
+        name: Option<&str>,
+        from: &str,
+    ) -> Result<SshChallenge, Refusal> {
+        let request = SshChallengeRequest { public_key: line.to_owned(), name: name.map(str::to_owned) };
         self.service.ssh_challenge(&origin(from), request).await
     }
 
@@ -80,10 +92,22 @@ impl Rig {
         signature: &[u8],
         from: &str,
     ) -> Result<NewSession, Refusal> {
+        self.answer_as(challenge, line, None, signature, from).await
+    }
+
+    pub async fn answer_as(
+        &self,
+        challenge: &SshChallenge,
+        line: &str,
+        name: Option<&str>,
+        signature: &[u8],
+        from: &str,
+    ) -> Result<NewSession, Refusal> {
         let login = SshLogin {
             nonce: challenge.nonce.clone(),
             public_key: line.to_owned(),
             signature: URL_SAFE_NO_PAD.encode(signature),
+            name: name.map(str::to_owned),
         };
         self.service.sign_in_ssh(&origin(from), login).await
     }
@@ -93,6 +117,50 @@ impl Rig {
         let challenge = self.challenge(&key.line, HERE).await?;
         let signature = key.sign(&challenge, ORIGIN, login::NAMESPACE);
         self.answer(&challenge, &key.line, &signature, HERE).await
+    }
+
+    /// The same for somebody who says who they are.
+    pub async fn by_key_as(&self, key: &OpenSshKey, name: &str) -> Result<NewSession, Refusal> {
+        let challenge = self.challenge_as(&key.line, Some(name), HERE).await?;
+        let signature = key.sign(&challenge, ORIGIN, login::NAMESPACE);
+        self.answer_as(&challenge, &key.line, Some(name), &signature, HERE).await
+    }
+
+    /// The whole registration of an OpenSSH key.
+    pub async fn register(&self, caller: &Caller, key: &OpenSshKey) -> Result<SshKeyInfo, Refusal> {
+        let challenge = self.registration_challenge(caller, key).await?;
+        let signature = key.sign_registration(&challenge, ORIGIN, login::REGISTER_NAMESPACE);
+        self.hand_in(caller, key, &challenge, &signature).await
+    }
+
+    pub async fn registration_challenge(
+        &self,
+        caller: &Caller,
+        key: &OpenSshKey,
+    ) -> Result<RegistrationChallenge, Refusal> {
+        let request = RegistrationChallengeRequest { public_key: key.line.clone() };
+        self.service.registration_challenge(caller, request).await
+    }
+
+    pub async fn hand_in(
+        &self,
+        caller: &Caller,
+        key: &OpenSshKey,
+        challenge: &RegistrationChallenge,
+        signature: &[u8],
+    ) -> Result<SshKeyInfo, Refusal> {
+        let request = RegisterSshKey {
+            public_key: key.line.clone(),
+            nonce: challenge.nonce.clone(),
+            signature: URL_SAFE_NO_PAD.encode(signature),
+        };
+        self.service.register_ssh_key(caller, request).await
+    }
+
+    /// Somebody who signed in with the directory's password.
+    pub async fn with_password(&self, name: &str) -> Caller {
+        let session = self.by_password(name, &format!("{name}-password"), HERE).await.unwrap();
+        self.caller(&session).await.unwrap()
     }
 
     pub async fn by_password(&self, name: &str, password: &str, from: &str) -> Result<NewSession, Refusal> {
@@ -147,7 +215,11 @@ fn service(
 
 fn rules() -> Arc<ArcSwap<RuleSet>> {
     let rules = "@id(\"helpdesk\") permit(principal in IamSorry::Group::\"helpdesk\", \
-                 action == IamSorry::Action::\"manageSessions\", resource);";
+                 action == IamSorry::Action::\"manageSessions\", resource);\n\
+                 @id(\"own-keys\") permit(principal, action == IamSorry::Action::\"registerKey\", resource);\n\
+                 @id(\"not-interns\") @reason(\"interns sign in by password\") \
+                 forbid(principal in IamSorry::Group::\"interns\", action == IamSorry::Action::\"registerKey\", resource) \
+                 when { context.method == \"ldap\" };";
     let settings = "[[namespace]]\nname = \"ada\"\nowners = [\"person:ada\"]\n\
                     [guardrails]\npermissions_boundary = \"none\"\n";
     let settings: Settings = toml::from_str(settings).unwrap();
@@ -182,6 +254,28 @@ impl OpenSshKey {
         sign_with(&self.file(), None, &message(challenge, dialled), namespace)
     }
 
+    pub fn sign_registration(
+        &self,
+        challenge: &RegistrationChallenge,
+        dialled: &str,
+        namespace: &str,
+    ) -> Vec<u8> {
+        sign_with(&self.file(), None, &registration(challenge, dialled), namespace)
+    }
+
+    /// What `ssh-keygen -Y sign` prints for a text on its standard input.
+    pub fn armoured(&self, text: &str, namespace: &str) -> String {
+        use std::io::Write as _;
+        let mut command = Command::new("ssh-keygen");
+        command.env_remove("SSH_AUTH_SOCK").args(["-Y", "sign", "-n", namespace, "-f"]).arg(self.file());
+        let piped = std::process::Stdio::piped;
+        let mut running = command.stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
+        running.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = running.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// The private key lies in the agent only.
     pub fn sign_by_agent(&self, agent: &testkit::SshAgent, challenge: &SshChallenge) -> Vec<u8> {
         let public = self.folder.path().join("key.pub");
@@ -192,6 +286,12 @@ impl OpenSshKey {
 pub fn message(challenge: &SshChallenge, dialled: &str) -> Vec<u8> {
     let origin = login::Origin::parse(dialled).unwrap();
     login::login_message(&origin, &challenge.nonce, &challenge.request, &challenge.time).unwrap()
+}
+
+pub fn registration(challenge: &RegistrationChallenge, dialled: &str) -> Vec<u8> {
+    let RegistrationChallenge { person, name, nonce, request, time, .. } = challenge;
+    let origin = login::Origin::parse(dialled).unwrap();
+    login::registration_message(&origin, (person, name), nonce, request, time).unwrap()
 }
 
 fn sign_with(key: &Path, agent: Option<&Path>, message: &[u8], namespace: &str) -> Vec<u8> {

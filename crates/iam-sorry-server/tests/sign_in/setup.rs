@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use iam_sorry_core::identity::Identity;
 use iam_sorry_core::ssh::PublicKey;
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_server::login::LoginError;
 use iam_sorry_server::login::ldap::{Directory, LdapSettings};
+use iam_sorry_server::login::{LoginError, Why};
 use testkit::Slapd;
 
 /// The settings, in the form that an operator gives them.
@@ -95,7 +95,21 @@ pub fn names(identity: &Identity) -> String {
     format!("{}: {}", identity.name, identity.groups.labels().join(" "))
 }
 
+/// Whose key it is, where it is one person's.
+pub async fn person_of_key(
+    directory: &Directory,
+    key: &PublicKey,
+    now: Timestamp,
+) -> Result<Identity, LoginError> {
+    let mut holders = directory.holders_of_key(key, None, now).await?;
+    match (holders.pop(), holders.is_empty()) {
+        (Some(holder), true) => directory.person_of_holder(holder).await,
+        (Some(_), false) => Err(LoginError::Refused(Why::SeveralPeople)),
+        (None, _) => Err(LoginError::Refused(Why::UnknownKey)),
+    }
+}
+
 /// A public key that nobody has the private half of.
 pub fn key(number: u8) -> PublicKey {
-    PublicKey::from_bytes([number; 32])
+    PublicKey::from_bytes([number; 32]).unwrap()
 }

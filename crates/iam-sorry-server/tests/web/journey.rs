@@ -265,14 +265,36 @@ fn sessions(rig: &Rig, person: &Person<'_>) {
     let answer = rig.service.api("GET", "/me", &other, &json!(null)).unwrap();
     assert_eq!((answer.status, code(&answer.json()).as_str()), (401, "SignInNeeded"));
 
-    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2C9f0m0tFXB0u0kYJ2wQ5b0c5vJ0wR7n4mC2b5m0aA <b>alice</b>@laptop";
-    browser.find("#public_key").type_text(key);
-    person.click("Register");
+    let home = home_with_key("<b>alice</b>@laptop");
+    let key = std::fs::read_to_string(home.path().join(".ssh/id_ed25519.pub")).unwrap();
+    browser.find("#public_key").type_text(key.trim());
+    person.click("Register…");
+    person.look("register-key");
+    // Both steps as the page says: the command into a shell, what it prints into the form.
+    let command = browser.find("#command").text();
+    assert!(command.contains("\nname: alice\n"), "{command}");
+    let signed = std::process::Command::new("sh").args(["-c", &command]).env("HOME", home.path()).output();
+    let signed = signed.unwrap();
+    assert!(signed.status.success(), "{signed:?}");
+    browser.find("#signature").type_text(&String::from_utf8(signed.stdout).unwrap());
+    person.click("Register the key");
     assert!(person.note().contains("may sign you in now"), "{}", browser.text());
     person.look("ssh-key");
     assert!(browser.text().contains("<b>alice</b>@laptop"));
     person.click("Remove");
     assert!(person.note().contains("signs nobody in any more"), "{}", person.note());
+}
+
+/// A home with an unprotected key of the usual name.
+fn home_with_key(comment: &str) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".ssh")).unwrap();
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
+        .arg(home.path().join(".ssh/id_ed25519"))
+        .status();
+    assert!(made.unwrap().success());
+    home
 }
 
 fn deleting(rig: &Rig, person: &Person<'_>, user: &str) {

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase, Record};
 use iam_sorry_core::group::Group;
-use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
 use iam_sorry_store::{
-    Finish, NewGrant, NewOperation, OperationState, PageRequest, Session, Settings, Store, StoreError,
+    Finish, NewGrant, NewOperation, OperationState, PageRequest, Session, SessionKey, Settings, Store,
+    StoreError,
 };
 use testkit::Postgres;
 
@@ -153,6 +154,7 @@ pub fn session(name: &str, signed_in_ms: i64) -> Session {
         last_used_ms: signed_in_ms,
         expires_ms: signed_in_ms + 1_000_000,
         address: "192.0.2.7".into(),
+        key: Some(SessionKey { fingerprint: "SHA256:1".into(), registered_by: KeyOrigin::Directory }),
     }
 }
 

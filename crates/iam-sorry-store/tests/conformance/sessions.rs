@@ -2,6 +2,7 @@
 
 use iam_sorry_core::audit::Phase;
 use iam_sorry_core::group::Group;
+use iam_sorry_core::identity::KeyOrigin;
 use iam_sorry_store::{Challenge, ChallengeCaps, SshKey, StoreError};
 
 use crate::on_both;
@@ -18,6 +19,7 @@ on_both! {
     one_address_only_pushes_out_its_own,
     the_number_of_challenges_is_bounded,
     a_key_is_one_persons,
+    a_key_that_has_signed_takes_the_place_of_one_that_has_not,
     a_person_has_a_bounded_number_of_keys,
 }
 
@@ -204,6 +206,7 @@ fn ssh_key(name: &str, fingerprint: &str) -> SshKey {
         comment: "laptop".into(),
         identity: identity(name),
         registered_ms: 5,
+        registered_by: Some(KeyOrigin::Ldap),
     }
 }
 
@@ -223,6 +226,21 @@ async fn a_key_is_one_persons(rig: &Rig) {
     assert!(store.remove_ssh_key(&key.identity.id(), "SHA256:1", remove()).await.unwrap());
     assert_eq!(store.ssh_key("SHA256:1").await.unwrap(), None);
     assert_eq!(whole_chain(&store).await.len(), 2);
+}
+
+/// Registered by an older version, without a signature: by whoever had the public half.
+async fn a_key_that_has_signed_takes_the_place_of_one_that_has_not(rig: &Rig) {
+    let store = rig.open("one");
+    let add = || event(Phase::Event, "alice", "register-key", "");
+    let unproved = SshKey { registered_by: None, ..ssh_key("mallory", "SHA256:1") };
+    assert!(store.add_ssh_key(unproved.clone(), add()).await.unwrap());
+    assert_eq!(store.ssh_key("SHA256:1").await.unwrap(), Some(unproved.clone()));
+    let proved = ssh_key("alice", "SHA256:1");
+    assert!(store.add_ssh_key(proved.clone(), add()).await.unwrap());
+    assert_eq!(store.ssh_key("SHA256:1").await.unwrap(), Some(proved.clone()));
+    assert!(store.ssh_keys_of(&unproved.identity.id()).await.unwrap().is_empty());
+    assert!(!store.add_ssh_key(ssh_key("mallory", "SHA256:1"), add()).await.unwrap());
+    assert_eq!(store.ssh_key("SHA256:1").await.unwrap(), Some(proved));
 }
 
 async fn a_person_has_a_bounded_number_of_keys(rig: &Rig) {

@@ -15,6 +15,9 @@ ask that service wherever no manager profile is named.
 
   iam-sorry login https://keys.example.edu
   iam-sorry login https://keys.example.edu --ldap --user alice
+  iam-sorry login https://keys.example.edu --user alice
+      the key must be alice's there; without, it may be whoever claims it (the
+      next login at that address expects the same person again)
   iam-sorry admin                        then: credentials, through the service")]
     Login {
         /// Address of the service [default: --server, IAM_SORRY_SERVER, the settings file's, the last one].
@@ -23,8 +26,8 @@ ask that service wherever no manager profile is named.
         /// With the directory's password, asked for at the terminal.
         #[arg(long)]
         ldap: bool,
-        /// Login name for --ldap [default: USER].
-        #[arg(long, value_name = "NAME", requires = "ldap")]
+        /// Whom to sign in: a login name, by SSH key also ISSUER/NAME [default: whoever this key signed in last; with --ldap USER].
+        #[arg(long, value_name = "NAME")]
         user: Option<String>,
     },
 
@@ -363,7 +366,7 @@ pub enum SshKeys {
         #[arg(long)]
         json: bool,
     },
-    /// Register a key to sign in with
+    /// Register a key to sign in with; it signs that it is yours
     Add {
         /// Its .pub file, key file, or fingerprint in the agent.
         key: String,

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use iam_sorry_core::ssh::{KeyFile, KeyFileError, PublicKey};
+use iam_sorry_core::ssh::{KeyFile, KeyFileError, PublicKey, PublicKeyError};
 use zeroize::Zeroizing;
 
 use super::errors::KeyError;
@@ -42,6 +42,9 @@ pub(super) fn read_configured(path: &Path) -> Result<Configured, KeyError> {
             error @ (KeyError::KeyFile { source: KeyFileError::PublicKey, .. }
             | KeyError::OpenToOthers { .. }),
         ) => {
+            if let Some(Err(PublicKeyError::Weak(why))) = public_line(path) {
+                return Err(key_file(path, KeyFileError::Weak(why)));
+            }
             let Some((public, private)) = read_public(path).zip(private_beside(path)) else {
                 return Err(error);
             };
@@ -78,10 +81,15 @@ fn private_beside(public: &Path) -> Option<PathBuf> {
 }
 
 fn read_public(path: &Path) -> Option<PublicKey> {
+    public_line(path)?.ok()
+}
+
+/// What a `.pub` file holds; `None` where it is no such file, or can't be read.
+fn public_line(path: &Path) -> Option<Result<PublicKey, PublicKeyError>> {
     private_beside(path)?;
     let mut line = String::new();
     open(path).ok()?.take(MAX_BYTES).read_to_string(&mut line).ok()?;
-    PublicKey::parse_line(&line).ok().map(|(key, _)| key)
+    Some(PublicKey::parse_line(&line).map(|(key, _)| key))
 }
 
 pub(super) fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {

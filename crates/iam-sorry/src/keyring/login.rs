@@ -1,4 +1,5 @@
-//! Signatures for signing in: any Ed25519 key that is at hand may be tried, and none of them seals anything.
+//! Signatures for a department service, to sign in and to register a key: any Ed25519 key that is at hand may be tried, and
+//! none of them seals anything.
 
 use iam_sorry_core::ssh::{KeyId, PublicKey, Signature};
 
@@ -35,12 +36,13 @@ impl Keyring<'_> {
         Ok(keys)
     }
 
-    /// A signature by `key` over what signs in: unlocked before, by the agent, or by its file with the passphrase.
+    /// A signature by `key`: unlocked before, by the agent, or by its file with the passphrase. `what` it is for ends up in
+    /// the error.
     ///
     /// # Errors
     /// [`KeyError::NoRecipientKey`] with what was tried; what is wrong with the file or its passphrase.
-    pub fn sign_login(&mut self, key: &PublicKey, blob: &[u8]) -> Result<Signature, KeyError> {
-        self.signer.sign_once(key, blob, "signing in")
+    pub fn sign_once(&mut self, key: &PublicKey, blob: &[u8], what: &str) -> Result<Signature, KeyError> {
+        self.signer.sign_once(key, blob, what)
     }
 }
 

@@ -282,6 +282,11 @@ impl<'n> Keyring<'n> {
             value_error(profile, field),
         )?;
         self.data_keys.insert(*header.salt(), key.clone());
+        if let Some(weak) = header.weak_recipient() {
+            (self.signer.notices)(&format!(
+                "Profile '{profile}' is sealed for the key {weak} too, for which anybody can sign: whoever reads the file can open it\nTake that key out: iam-sorry recipients remove '{profile}' {weak}\nthen rotate the AWS key: iam-sorry rotate '{profile}'"
+            ));
+        }
         Ok(key)
     }
 

@@ -121,3 +121,22 @@ fn one_that_never_answers_is_given_up() {
         }
     });
 }
+
+/// A key that signs without a private half seals for everybody: no verb takes it, whatever is allowed otherwise.
+#[test]
+fn nothing_is_sealed_for_a_key_that_anybody_can_sign_for() {
+    for (verb, sealed) in [("encrypt", false), ("recipients", true)] {
+        let mut person = if sealed { Person::with_sealed_manager() } else { Person::with_plain_manager() };
+        let agent = FakeAgent::start(AgentFault::WeakKey);
+        let public = person.home.write_mode("weak.pub", agent.public_key_line(), 0o644);
+        let public = public.display().to_string();
+        let askpass = AskPass::answering(PASSPHRASE);
+        person.home.set_env("SSH_AUTH_SOCK", agent.socket());
+        let args: Vec<&str> = match verb {
+            "encrypt" => vec!["encrypt", "usermanager", "--ssh-key", &public, "--allow-agent-only"],
+            _ => vec!["recipients", "add", "usermanager", &public, "--allow-agent-only"],
+        };
+        let refused = person.run_changing_nothing(|| with_askpass(&person, &askpass, &args));
+        refused.fails(5).says(&["weak Ed25519 key", "ssh-keygen -t ed25519"]);
+    }
+}

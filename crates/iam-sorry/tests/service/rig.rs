@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use testkit::{Extras, Machine, TestCa, service_program};
+use testkit::{Ended, Extras, Machine, TestCa, service_program};
 
 const MORE_RULES: &str = r#"
 @id("the-lab-may-assume-its-role")
@@ -35,8 +35,20 @@ impl Department {
         (department, origin)
     }
 
+    /// Runs with more rules.
+    pub fn with_rules(rules: &str) -> Department {
+        let department = Department::prepare_with(None, rules);
+        department.service.run();
+        department
+    }
+
     fn prepare(tls: Option<&TestCa>) -> Department {
-        let extras = Extras { tls, tables: "[[guardrails.role]]\narn = \"{role}\"\n", rules: MORE_RULES };
+        Department::prepare_with(tls, "")
+    }
+
+    fn prepare_with(tls: Option<&TestCa>, rules: &str) -> Department {
+        let rules = &format!("{MORE_RULES}{rules}");
+        let extras = Extras { tls, tables: "[[guardrails.role]]\narn = \"{role}\"\n", rules };
         Department(testkit::Department::prepare(service_program(), &extras))
     }
 
@@ -86,6 +98,14 @@ impl Deref for Person {
 }
 
 impl Person {
+    /// Signs in with the directory's password.
+    pub fn by_password(&self, name: &str) -> Ended {
+        let askpass = self.home.write_script("password", &format!("echo '{name}-password'"));
+        let mut login = self.command(&["login", &self.origin, "--ldap", "--user", name]);
+        login.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force");
+        Ended::from(login.output().unwrap())
+    }
+
     /// The session file's text.
     pub fn state(&self) -> String {
         std::fs::read_to_string(self.home.path().join(".local/state/iam-sorry/service.json"))

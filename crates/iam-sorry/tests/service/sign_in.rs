@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use testkit::{ConnectProxy, Ended, Machine, TestCa};
+use testkit::{ConnectProxy, Ended, KeyKind, Machine, TestCa};
 
 use crate::fake::{Fake, json};
 use crate::rig::{Department, Person};
@@ -230,7 +230,7 @@ fn by_password() {
     alice.run(&["login", &alice.origin, "--ldap", "--user", "alice"]).exits(2).says(&["no terminal"]);
 }
 
-/// A second machine: its key is registered from the first, and taken out again.
+/// A second machine: its key, which lies in its agent alone, signs that it is hers, and is taken out again.
 #[test]
 fn a_registered_key_signs_in_until_it_is_taken_out() {
     let department = Department::new();
@@ -239,9 +239,13 @@ fn a_registered_key_signs_in_until_it_is_taken_out() {
     laptop.run(&["login", &laptop.origin]).exits(4);
     let public = laptop.ssh_key.with_extension("pub").display().to_string();
     let fingerprint = laptop.home.fingerprint(&laptop.ssh_key);
-    alice.run(&["ssh-keys", "add", &public]).ok().prints(&[&fingerprint]);
-    alice.run(&["ssh-keys", "list"]).ok().prints(&[&fingerprint]);
+    laptop.by_password("alice").ok();
+    std::fs::rename(&laptop.ssh_key, laptop.home.path().join("elsewhere")).unwrap();
+    laptop.run(&["ssh-keys", "add", &public]).ok().prints(&[&fingerprint, "as alice"]);
+    std::fs::rename(laptop.home.path().join("elsewhere"), &laptop.ssh_key).unwrap();
+    alice.run(&["ssh-keys", "list"]).ok().prints(&[&fingerprint, "ldap"]);
     laptop.run(&["login", &laptop.origin]).ok().prints(&["as alice"]);
+    laptop.run(&["whoami"]).ok().prints(&["Signed in by:  ssh-key, registered by ldap"]);
     let sessions = alice.run(&["sessions", "list", "--json"]).ok().out;
     let sessions: serde_json::Value = serde_json::from_str(&sessions).unwrap();
     let other = sessions.as_array().unwrap().iter().find(|session| session["current"] == false).unwrap();
@@ -249,6 +253,72 @@ fn a_registered_key_signs_in_until_it_is_taken_out() {
     laptop.run(&["whoami"]).exits(3).says(&["Your session has ended"]);
     alice.run(&["ssh-keys", "remove", &public]).ok();
     laptop.run(&["login", &laptop.origin]).exits(4);
+}
+
+/// The public half is no secret. Who has it alone registers nothing, and its owner does not become them.
+#[test]
+fn nobody_registers_a_key_that_they_do_not_hold() {
+    let department = Department::new();
+    let (mallory, victim) = (department.signed_in("bob"), department.stranger());
+    let copied = mallory.home.path().join("victim.pub");
+    std::fs::copy(victim.ssh_key.with_extension("pub"), &copied).unwrap();
+    let refused = mallory.run(&["ssh-keys", "add", &copied.display().to_string()]).exits(5);
+    refused.says(&["registering that key", &victim.home.fingerprint(&victim.ssh_key)]);
+    mallory.run(&["ssh-keys", "list"]).ok();
+    victim.run(&["login", &victim.origin]).exits(4).says(&["Tried: "]);
+    assert!(victim.state().is_empty());
+}
+
+/// bob's entry has a copy of alice's key. She says who she is once; from then on the key has to be hers.
+#[test]
+fn a_key_that_two_people_claim_signs_in_who_is_named() {
+    let department = Department::new();
+    let alice = department.person("alice");
+    department.register("bob", &alice);
+    let asked = alice.run(&["login", &alice.origin]).exits(4);
+    let command = format!("iam-sorry login {} --user corp/alice", alice.origin);
+    let asked = asked.says(&["corp/alice, corp/bob", &command]);
+    assert!(alice.state().is_empty(), "{asked:?}");
+    let typed: Vec<&str> = command.split(' ').skip(1).collect();
+    alice.run(&typed).ok().prints(&["as alice"]);
+    // The same key at the same address: no question any more.
+    alice.run(&["login", &alice.origin]).ok().prints(&["as alice"]);
+    // Hers is gone from the directory, the copy is there: refused, not signed in as bob.
+    department.slapd.set_ssh_keys("alice", &[]);
+    let refused = alice.run(&["login", &alice.origin]).exits(4);
+    refused.says(&[
+        "signed alice in here the last time",
+        &format!("iam-sorry login {} --user NAME", alice.origin),
+    ]);
+    alice.run(&["login", &alice.origin, "--user", "carol"]).exits(4);
+    alice.run(&["login", &alice.origin, "--user", "bob"]).ok().prints(&["as bob"]);
+}
+
+/// The rule of docs/rules.md: a password brings no key past it, however many keys it registers.
+#[test]
+fn changes_want_an_ssh_key_that_no_password_brought_in() {
+    let page = include_str!("../../../../docs/rules.md");
+    let rule = page.split("```cedar\n").find(|block| block.starts_with("@id(\"changes-want-an-ssh-key\")"));
+    let department = Department::with_rules(rule.unwrap().split("```").next().unwrap());
+    let may_not = |person: &Person| {
+        let refused = person.run(&["users", "create", "dirk-x"]).exits(4);
+        refused.says(&["changes-want-an-ssh-key"]);
+    };
+    let thief = department.stranger();
+    thief.by_password("alice").ok();
+    may_not(&thief);
+    let key = |machine: &Person| machine.ssh_key.display().to_string();
+    thief.run(&["ssh-keys", "add", &key(&thief)]).ok();
+    thief.run(&["login", &thief.origin]).ok().prints(&["as alice"]);
+    may_not(&thief);
+    let second = thief.home.ssh_key_as("second", KeyKind::Ed25519, Machine::PASSPHRASE, 16);
+    thief.agent.add(&second, Machine::PASSPHRASE, &[]);
+    thief.run(&["ssh-keys", "add", &second.display().to_string()]).ok();
+    thief.run(&["login", &thief.origin, "--ssh-key", &second.display().to_string()]).ok();
+    may_not(&thief);
+
+    let alice = department.signed_in("alice");
+    alice.run(&["users", "create", "dirk-x"]).ok();
 }
 
 /// Signs in as soon as the service answers.

@@ -38,6 +38,7 @@ fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/sessions", get(people::sessions)),
         ("/sessions/{id}", delete(people::end_session)),
         ("/ssh-keys", get(people::ssh_keys).post(people::register_ssh_key)),
+        ("/ssh-keys/challenge", post(people::ssh_key_challenge)),
         ("/ssh-keys/{fingerprint}", delete(people::remove_ssh_key)),
         ("/users", get(actions::users).post(actions::create_user)),
         ("/users/{name}", get(actions::user).delete(actions::delete_user)),

@@ -3,7 +3,10 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use http::StatusCode;
-use iam_sorry_core::api::{Me, Page, PageQuery, RegisterSshKey, SessionInfo, SshKeyInfo};
+use iam_sorry_core::api::{
+    Me, Page, PageQuery, RegisterSshKey, RegistrationChallenge, RegistrationChallengeRequest, SessionInfo,
+    SshKeyInfo,
+};
 
 use super::super::extract::{Json, Name, NoBody, Query, SignedIn};
 use super::super::problem::ApiError;
@@ -54,7 +57,20 @@ pub async fn ssh_keys(
     Ok(Answer(Page { items: app.service.list_ssh_keys(&caller).await?, next: None }))
 }
 
-/// Registers an SSH key that may sign me in from now on.
+/// Asks for a challenge that an SSH key of mine has to sign to be registered.
+#[utoipa::path(post, path = "/api/v1/ssh-keys/challenge", operation_id = "sshKeyChallenge", tag = "sessions",
+    request_body = RegistrationChallengeRequest,
+    responses((status = 200, description = "What to sign, once, within 60 seconds, in this session", body = RegistrationChallenge)),
+    security(("session" = [])))]
+pub async fn ssh_key_challenge(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    Json(request): Json<RegistrationChallengeRequest>,
+) -> Result<Answer<RegistrationChallenge>, ApiError> {
+    Ok(Answer(app.service.registration_challenge(&caller, request).await?))
+}
+
+/// Registers an SSH key, which has signed for it, that may sign me in from now on.
 #[utoipa::path(post, path = "/api/v1/ssh-keys", operation_id = "registerSshKey", tag = "sessions",
     request_body = RegisterSshKey,
     responses((status = 200, description = "It is registered", body = SshKeyInfo)), security(("session" = [])))]

@@ -4,7 +4,7 @@
 //! can't be searched for by its value alone. What matches byte by byte is asked for; besides, all key values are read now and
 //! then, and the entry that one points to is read anew before it is believed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iam_sorry_core::ssh::{KeyId, PublicKey};
@@ -23,6 +23,8 @@ const NOT_AGAIN_WITHIN: i64 = 30;
 const OLD: i64 = 600;
 /// More people with keys than any department has.
 const MOST_PEOPLE: i32 = 200_000;
+/// With more entries than this that claim one key, the person must say who they are.
+const MOST_HOLDERS: usize = 16;
 
 /// Whose key is whose, as it was when it was read.
 #[derive(Default)]
@@ -38,29 +40,29 @@ struct Read {
 }
 
 impl Directory {
-    /// The one account that has the key among its values, read now.
-    pub(super) async fn account_of_key(
+    /// The accounts that have the key among their values, read now. A value is a claim: whoever may write their own entry
+    /// can put anybody's public key there, so there may be several.
+    pub(super) async fn accounts_of_key(
         &self,
         key: &PublicKey,
         now: Timestamp,
-    ) -> Result<Account, LoginError> {
-        let mut accounts = BTreeMap::new();
-        for dn in self.bearers(key, now).await? {
+    ) -> Result<Vec<Account>, LoginError> {
+        let mut accounts: Vec<Account> = Vec::new();
+        let bearers = self.bearers(key, now).await?;
+        if bearers.len() > MOST_HOLDERS {
+            return Err(LoginError::Refused(Why::SeveralPeople));
+        }
+        for dn in bearers {
             // Gone, or no longer among those who may sign in: not a bearer.
             let account = match self.account(&dn, now).await {
                 Err(LoginError::Refused(Why::UnknownPerson)) => continue,
                 other => other?,
             };
-            if account.ssh_keys.iter().any(|line| is(line, key)) {
-                accounts.insert(account.subject.clone(), account);
+            if has_key(&account, key) && accounts.iter().all(|other| other.subject != account.subject) {
+                accounts.push(account);
             }
         }
-        let first = accounts.pop_first();
-        match (first, accounts.is_empty()) {
-            (Some((_, account)), true) => Ok(account),
-            (Some(_), false) => Err(LoginError::Refused(Why::SeveralPeople)),
-            (None, _) => Err(LoginError::Refused(Why::UnknownKey)),
-        }
+        Ok(accounts)
     }
 
     /// DNs of the entries that may have the key.
@@ -71,7 +73,7 @@ impl Directory {
             scope: Scope::Subtree,
             filter: self.user_filter(attribute, &in_filter(&key.to_line(""))),
             attributes: vec!["1.1".to_owned()],
-            limit: 2,
+            limit: i32::try_from(MOST_HOLDERS).unwrap_or(i32::MAX),
         };
         let exact = match self.connections.search(&query).await {
             Err(Failure::TooMany) => return Err(LoginError::Refused(Why::SeveralPeople)),
@@ -145,6 +147,10 @@ impl KeyIndex {
     fn read(&self) -> MutexGuard<'_, Read> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+pub(super) fn has_key(account: &Account, key: &PublicKey) -> bool {
+    account.ssh_keys.iter().any(|line| is(line, key))
 }
 
 /// Only plain lines count: one with options (`from=...`, `restrict`) restricts the key in ways that are sshd's.

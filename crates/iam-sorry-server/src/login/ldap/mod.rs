@@ -38,6 +38,22 @@ pub struct Directory {
     binds: Arc<decoy::BindTimes>,
 }
 
+/// An entry that has a certain SSH key.
+#[derive(Clone, Debug)]
+pub struct KeyHolder(Account);
+
+impl KeyHolder {
+    /// The person's stable name in this directory.
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// Their login name, folded.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+}
+
 /// Whom a name may be. Whether there is such a person can't be seen from outside.
 #[derive(Debug)]
 pub struct Candidate {
@@ -165,13 +181,42 @@ impl Directory {
         self.person_of(account, Method::Ldap).await
     }
 
-    /// Whose SSH key it is, as the directory says now.
+    /// Who has this SSH key in their entry, as the directory says now: several, where somebody copied another's. With a
+    /// login name only its entry is looked at, so nobody's copy keeps the key's owner out.
     ///
     /// # Errors
-    /// [`LoginError`]; [`Why::UnknownKey`] where it is nobody's, [`Why::SeveralPeople`] where it is not one person's.
-    pub async fn person_of_key(&self, key: &PublicKey, now: Timestamp) -> Result<Identity, LoginError> {
-        let account = self.account_of_key(key, now).await?;
-        self.person_of(account, Method::SshKey).await
+    /// [`LoginError`]; [`Why::SeveralPeople`] where there are too many to tell apart.
+    pub async fn holders_of_key(
+        &self,
+        key: &PublicKey,
+        name: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<KeyHolder>, LoginError> {
+        let accounts = match name {
+            None => self.accounts_of_key(key, now).await?,
+            Some(name) => {
+                let account = self.account_of_name(name, now).await?;
+                account.into_iter().filter(|account| keys::has_key(account, key)).collect()
+            }
+        };
+        Ok(accounts.into_iter().map(KeyHolder).collect())
+    }
+
+    /// The person of an entry that has the key, with their groups.
+    ///
+    /// # Errors
+    /// [`LoginError`], where the account may not sign in.
+    pub async fn person_of_holder(&self, holder: KeyHolder) -> Result<Identity, LoginError> {
+        self.person_of(holder.0, Method::SshKey).await
+    }
+
+    async fn account_of_name(&self, typed: &str, now: Timestamp) -> Result<Option<Account>, LoginError> {
+        let Some(name) = LoginName::parse(typed) else { return Ok(None) };
+        let filter = self.user_filter(self.settings.name_attribute(), &in_filter(name.as_str()));
+        match self.one(&filter, account::attributes(&self.settings)).await? {
+            Ok(entry) => self.read(&entry, now).map(Some),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The person of a subject, as they are now.

@@ -180,6 +180,24 @@ pub struct SessionsPage {
     pub switch: Option<Link>,
     /// Registered SSH keys.
     pub keys: Vec<SshKeyRow>,
+    /// Whether the rules let the person register one.
+    pub may_register: bool,
+}
+
+/// What an SSH key has to sign to be registered.
+#[derive(Debug, Template)]
+#[template(path = "register_key.html")]
+pub struct RegisterKeyPage {
+    /// Around it.
+    pub frame: Frame,
+    /// For a shell.
+    pub command: String,
+    /// Names the challenge.
+    pub nonce: String,
+    /// The key that is to sign.
+    pub public_key: String,
+    /// When the challenge stops being accepted.
+    pub expires: Moment,
 }
 
 /// A session.
@@ -212,4 +230,6 @@ pub struct SshKeyRow {
     pub comment: String,
     /// When.
     pub registered: Moment,
+    /// How the person had signed in; none where it has to be registered again.
+    pub registered_by: Option<String>,
 }

@@ -24,7 +24,7 @@ pub fn whoami(app: &App, json: bool) -> Result<()> {
         &[
             ("Name", me.identity.name.clone()),
             ("ID", me.identity.id()),
-            ("Signed in by", me.identity.method.to_string()),
+            ("Signed in by", signed_in_by(&me)),
             ("Session ends", me.session.expires_at.clone()),
             ("Groups", me.identity.groups.join(", ")),
             ("Namespaces", namespaces.join(", ")),
@@ -32,6 +32,14 @@ pub fn whoami(app: &App, json: bool) -> Result<()> {
             ("Auditor", if me.auditor { "yes".to_owned() } else { String::new() }),
         ],
     )
+}
+
+/// `ssh-key, registered by ldap`: what the rules can ask about.
+fn signed_in_by(me: &Me) -> String {
+    match me.session.key_registered_by {
+        Some(origin) => format!("{}, registered by {origin}", me.identity.method),
+        None => me.identity.method.to_string(),
+    }
 }
 
 pub fn explain(

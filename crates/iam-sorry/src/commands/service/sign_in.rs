@@ -59,7 +59,7 @@ pub fn login(app: &App, url: Option<&str>, ldap: bool, user: Option<&str>) -> Re
     }
     let (signed_in, key) = match ldap {
         true => (with_password(app, &client, &info, user)?, None),
-        false => with_key(app, &client, &info).map(|(signed_in, key)| (signed_in, Some(key)))?,
+        false => with_key(app, &client, &info, user).map(|(signed_in, key)| (signed_in, Some(key)))?,
     };
     let expires_at = Timestamp::parse(&signed_in.expires_at).map_err(|e| Failure::other(e.to_string()))?;
     let identity = signed_in.identity;
@@ -152,7 +152,7 @@ fn ask<T>(
 }
 
 /// One key after the other, until the service accepts one.
-fn with_key(app: &App, client: &Client, info: &Info) -> Result<(SignedIn, PublicKey)> {
+fn with_key(app: &App, client: &Client, info: &Info, user: Option<&str>) -> Result<(SignedIn, PublicKey)> {
     if !info.offers("ssh-key") {
         let failure = Failure::new(Kind::Aws, format!("{} has no sign-in by SSH key", client.origin()));
         return Err(match info.offers("ldap") {
@@ -160,12 +160,13 @@ fn with_key(app: &App, client: &Client, info: &Info) -> Result<(SignedIn, Public
             false => failure.hint("Its web page may have another way"),
         });
     }
-    let last =
-        State::load(app)?.of(client.origin()).and_then(|session| KeyId::parse(session.key.as_deref()?));
-    let keys = app.keyring(|keyring| keyring.login_keys(last.as_ref()))?;
-    let (mut refusal, mut unusable) = (None, None);
+    let last = Last::at(app, client.origin())?;
+    let keys = app.keyring(|keyring| keyring.login_keys(last.as_ref().map(|last| &last.key)))?;
+    let (mut refusal, mut unusable, mut expected) = (None, None, None);
     for key in keys.iter().take(MOST_KEYS) {
-        match try_key(app, client, key) {
+        let as_last = last.as_ref().filter(|last| user.is_none() && last.key == key.key_id());
+        expected = expected.or(as_last);
+        match try_key(app, client, key, user.or(as_last.map(|last| last.name.as_str()))) {
             Ok(signed_in) => return Ok((signed_in, *key)),
             Err(Tried::Refused(failure)) => refusal = Some(failure),
             Err(Tried::Unusable(failure)) => unusable = Some(failure),
@@ -183,6 +184,15 @@ fn with_key(app: &App, client: &Client, info: &Info) -> Result<(SignedIn, Public
     };
     let tried: Vec<String> = keys.iter().take(MOST_KEYS).map(|key| key.key_id().to_string()).collect();
     let mut failure = refusal.hint(format!("Tried: {}", tried.join(", ")));
+    if let Some(last) = expected {
+        failure = failure.hint(format!(
+            "{} signed {} in here the last time, and has to be theirs again; if it is somebody else's now: \
+             iam-sorry login {} --user NAME",
+            last.key,
+            printable(&last.name),
+            client.origin()
+        ));
+    }
     if let Some(off) = clock_off(app, info) {
         failure =
             failure.hint(format!("This machine's clock is {off} s off the service's: check it (date -u)"));
@@ -193,6 +203,24 @@ fn with_key(app: &App, client: &Client, info: &Info) -> Result<(SignedIn, Public
     Err(failure)
 }
 
+/// Whom a key signed in here the last time. The key alone may be claimed by somebody else since (a public key is easily
+/// copied into another's entry), so the name goes with it.
+struct Last {
+    key: KeyId,
+    name: String,
+}
+
+impl Last {
+    fn at(app: &App, origin: &Origin) -> Result<Option<Self>> {
+        let state = State::load(app)?;
+        let last = state.of(origin).and_then(|session| {
+            let key = KeyId::parse(session.key.as_deref()?)?;
+            Some(Self { key, name: session.name.clone() })
+        });
+        Ok(last)
+    }
+}
+
 enum Tried {
     /// Not accepted by the service: the next may be.
     Refused(Failure),
@@ -201,24 +229,29 @@ enum Tried {
     Failed(Failure),
 }
 
-fn try_key(app: &App, client: &Client, key: &PublicKey) -> std::result::Result<SignedIn, Tried> {
+fn try_key(
+    app: &App,
+    client: &Client,
+    key: &PublicKey,
+    name: Option<&str>,
+) -> std::result::Result<SignedIn, Tried> {
     let public_key = key.to_line("");
-    let request = SshChallengeRequest { public_key: public_key.clone() };
+    let name = name.map(str::to_owned);
+    let request = SshChallengeRequest { public_key: public_key.clone(), name: name.clone() };
     let challenge: SshChallenge =
         ask(client, async |client| client.post("/login/ssh/challenge", &request).await)
             .map_err(Tried::Failed)?;
     // The address is ours, not what a server says: a relay gets a signature over its own.
     let message = login_message(client.origin(), &challenge.nonce, &challenge.request, &challenge.time)
         .map_err(|e| Tried::Failed(Failure::new(Kind::Aws, format!("{}: {e}", client.origin()))))?;
-    let signature =
-        app.keyring(|keyring| keyring.sign_login(key, &to_be_signed(&message))).map_err(|failure| {
-            match failure.kind {
-                Kind::Interrupted => Tried::Failed(failure),
-                _ => Tried::Unusable(failure),
-            }
+    let signature = app
+        .keyring(|keyring| keyring.sign_once(key, &to_be_signed(&message), "signing in"))
+        .map_err(|failure| match failure.kind {
+            Kind::Interrupted => Tried::Failed(failure),
+            _ => Tried::Unusable(failure),
         })?;
     let signature = URL_SAFE_NO_PAD.encode(signature.as_bytes());
-    let login = SshLogin { nonce: challenge.nonce, public_key, signature };
+    let login = SshLogin { nonce: challenge.nonce, public_key, signature, name };
     let answer = ask(client, async |client| match client.post::<SignedIn>("/login/ssh", &login).await {
         Err(e) if e.code() == Some(ProblemCode::SignInRefused) => Ok(Err(e)),
         answer => answer.map(Ok),

@@ -1,14 +1,19 @@
 //! `ssh-keys`: the keys that may sign a person in.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
-use iam_sorry_core::api::{RegisterSshKey, SshKeyInfo};
+use iam_sorry_core::api::{RegisterSshKey, RegistrationChallenge, RegistrationChallengeRequest, SshKeyInfo};
+use iam_sorry_core::identity::KeyOrigin;
 use iam_sorry_core::ssh::PublicKey;
+use iam_sorry_core::ssh::login::{Origin, registration_message, registration_to_be_signed};
 
 use super::session::{MOST, paged};
 use super::{ask, show};
 use crate::app::App;
 use crate::args::SshKeys;
-use crate::failure::Result;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::printable;
 use crate::service::encoded;
 use crate::settings::read_regular;
 
@@ -30,15 +35,30 @@ fn list(app: &App, json: bool) -> Result<()> {
     if json {
         return show::json(app, &keys);
     }
-    let row = |key: SshKeyInfo| vec![key.fingerprint, key.registered_at, key.comment];
-    show::table(app, &["FINGERPRINT", "REGISTERED", "COMMENT"], keys.into_iter().map(row).collect())
+    let row = |key: SshKeyInfo| {
+        let by = key.registered_by.map_or("- (register it again)", KeyOrigin::as_str);
+        vec![key.fingerprint, key.registered_at, by.to_owned(), key.comment]
+    };
+    show::table(app, &["FINGERPRINT", "REGISTERED", "BY", "COMMENT"], keys.into_iter().map(row).collect())
 }
 
 fn add(app: &App, named: &str) -> Result<()> {
     let key = app.keyring(|keyring| keyring.find_key(named))?;
-    let request = RegisterSshKey { public_key: key.to_line(&comment(named, &key)) };
+    let public_key = key.to_line(&comment(named, &key));
+    let request = RegistrationChallengeRequest { public_key: public_key.clone() };
+    let (origin, challenge): (Origin, RegistrationChallenge) = ask(app, async |client| {
+        Ok((client.origin().clone(), client.post("/ssh-keys/challenge", &request).await?))
+    })?;
+    let RegistrationChallenge { nonce, person, name, request, time, .. } = challenge;
+    // The address is ours, not what a server says: a relay gets a signature over its own.
+    let message = registration_message(&origin, (&person, &name), &nonce, &request, &time)
+        .map_err(|e| Failure::new(Kind::Aws, format!("{origin}: {e}")))?;
+    let blob = registration_to_be_signed(&message);
+    let signature = app.keyring(|keyring| keyring.sign_once(&key, &blob, "registering that key"))?;
+    let signature = URL_SAFE_NO_PAD.encode(signature.as_bytes());
+    let request = RegisterSshKey { public_key, nonce, signature };
     let registered: SshKeyInfo = ask(app, async |client| client.post("/ssh-keys", &request).await)?;
-    app.out.done(format!("SSH key {} may sign you in", registered.fingerprint))
+    app.out.done(format!("SSH key {} may sign you in as {}", registered.fingerprint, printable(&name)))
 }
 
 /// The comment of the `.pub` file that was named, or that lies beside the key file.
