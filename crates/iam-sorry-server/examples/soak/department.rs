@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
-use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_core::identity::{Group, Identity, Method};
 use iam_sorry_server::services::Clock;
 use iam_sorry_store::{Session, Settings as StoreSettings, Store};
 use testkit::{Chaos, MemoryAws, Postgres, Service, service_program};
@@ -225,7 +225,7 @@ fn sign_in(store: &Store, client: usize) {
         issuer: "file".into(),
         subject: format!("person-{client}"),
         name: format!("person-{client}"),
-        groups: vec!["lab".into()],
+        groups: [Group::named("file", "lab")].into_iter().collect(),
         method: Method::SshKey,
     };
     let now = Clock::system().now_ms();
