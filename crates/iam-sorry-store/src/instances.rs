@@ -73,7 +73,7 @@ impl Store {
         self.read(move |connection| {
             let rows = connection.query(
                 "SELECT DISTINCT o.instance FROM operations o LEFT JOIN instances i ON i.id = o.instance
-                 WHERE o.state = 0 AND o.instance <> ?1 AND (i.id IS NULL OR i.beat_ms <= @NOW - ?2)
+                 WHERE o.state = 0 AND o.instance <> ?1 AND (i.id IS NULL OR ?2 = 0 OR i.beat_ms <= @NOW - ?2)
                  ORDER BY o.instance LIMIT 1000",
                 params![&me, timeout],
             )?;

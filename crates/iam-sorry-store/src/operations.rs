@@ -106,7 +106,7 @@ impl Store {
     }
 
     /// Takes an open operation from whoever has it, as `seen` in a list: its worker, whose task has ended; a reconciler that
-    /// gave up for a while; or an instance that is dead, which means that it has not beaten for `silence`. The look at the
+    /// gave up for a while; or an instance that is dead, which means that it has not beaten for `silence` (zero: where there can be no other). The look at the
     /// operation, the look at the instance and the change are one transaction, so nobody is robbed who finished or beat in
     /// between.
     ///
@@ -124,7 +124,7 @@ impl Store {
             let rows = tx.execute(
                 "UPDATE operations SET instance = ?1, epoch = epoch + 1
                  WHERE id = ?2 AND instance = ?3 AND epoch = ?4 AND state = 0
-                 AND (instance = ?1 OR NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = ?3 AND i.beat_ms > @NOW - ?5))",
+                 AND (instance = ?1 OR ?5 = 0 OR NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = ?3 AND i.beat_ms > @NOW - ?5))",
                 params![me, &id, &from, epoch, silence],
             )?;
             if rows == 0 {

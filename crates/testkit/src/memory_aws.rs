@@ -138,6 +138,22 @@ impl MemoryAws {
         state.make_key(user).unwrap_or_else(|(_, code, _)| panic!("a key for {user}: {code}"))
     }
 
+    /// A user that somebody makes by hand.
+    pub fn hand_made_user(&self, name: &str) {
+        let mut state = self.shared.state();
+        state.serial += 1;
+        let made = state.make_user(name, &Fields::new());
+        assert!(made.is_ok(), "{made:?}");
+    }
+
+    /// Takes a hand-made user away again, unless somebody took it into their care.
+    pub fn remove_user_unless_tagged(&self, name: &str) {
+        let mut state = self.shared.state();
+        if state.users.get(name).is_some_and(|user| user.tags.is_empty()) {
+            state.users.remove(name);
+        }
+    }
+
     /// How often an action was asked for.
     pub fn count(&self, action: &str) -> u64 {
         self.shared.state().counts.get(action).copied().unwrap_or(0)

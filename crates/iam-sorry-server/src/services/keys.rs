@@ -366,7 +366,7 @@ pub(super) async fn take_back(
     let note = Note::TakingBackKey { id: id.to_owned() };
     if let Err(error) = run.note_undoing(&note, &what).await {
         tracing::error!(%error, operation = run.id, key = id, "a key was made whose id can't be written down");
-        service.inner.settling.remember_key(&run.id, name, id);
+        service.inner.settling.hand_over(&run.id, name, id);
         let left = run.left_open("An access key was made that can't be written down");
         return Refusal { code: refusal.code, ..left };
     }

@@ -319,3 +319,23 @@ pub(super) fn random_name() -> Result<String, Refusal> {
         .map_err(|_| Refusal::new(ProblemCode::Internal, "The system gives no random numbers."))?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Others may have taken over what was begun before the silence; what is begun after it is nobody else's.
+    #[test]
+    fn after_a_long_silence_only_what_is_begun_anew_may_act() {
+        let life = Life::new();
+        assert!(life.may_ask_aws_in(life.term()).is_err(), "nothing is confirmed yet");
+        life.beaten(Instant::now(), Duration::from_secs(2));
+        let begun = life.term();
+        life.beaten(Instant::now(), TAKEOVER - Duration::from_millis(1));
+        assert!(life.may_ask_aws_in(begun).is_ok(), "nobody can have taken it over");
+        life.beaten(Instant::now(), TAKEOVER);
+        let refusal = life.may_ask_aws_in(begun).unwrap_err();
+        assert!(refusal.detail.contains("taken this over"), "{refusal}");
+        assert!(life.may_ask_aws_in(life.term()).is_ok() && life.may_begin().is_ok());
+    }
+}

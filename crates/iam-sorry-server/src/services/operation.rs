@@ -117,7 +117,7 @@ impl Service {
         if let Some(done) = self.write_intent(new, &event, &key).await? {
             return Ok(Start::Replay(done));
         }
-        Ok(Start::Fresh(Box::new(Running {
+        let run = Running {
             service: self.clone(),
             id,
             term,
@@ -127,7 +127,17 @@ impl Service {
             reasons: allowed.decision.texts(),
             _active: active,
             _turn: turn,
-        })))
+        };
+        if exclusive {
+            // The rules decided about the user as it was before its turn came, and before others were kept out.
+            let changed = match self.store().user(&run.resource).await {
+                Ok(row) if row == allowed.row => return Ok(Start::Fresh(Box::new(run))),
+                Ok(_) => changed(&run.resource),
+                Err(error) => error.into(),
+            };
+            return Err(run.failed(changed, Changes::default()).await);
+        }
+        Ok(Start::Fresh(Box::new(run)))
     }
 
     /// The answer of the same request, where it was done before under the same key: for what can't be decided any more once
@@ -444,6 +454,16 @@ fn busy(resource: &str) -> Refusal {
         ..Refusal::new(
             ProblemCode::Busy,
             format!("Another request is at work on {resource}.\nTry again in a few seconds."),
+        )
+    }
+}
+
+fn changed(resource: &str) -> Refusal {
+    Refusal {
+        retry_after: Some(1),
+        ..Refusal::new(
+            ProblemCode::Busy,
+            format!("Another request changed {resource} meanwhile, so this was not done.\nTry again."),
         )
     }
 }

@@ -86,8 +86,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Settling {
     attempts: Mutex<HashMap<String, Attempt>>,
-    /// Keys that workers made and could not write down, by their operations: whose, and the id.
-    keys: Mutex<HashMap<String, (UserName, String)>>,
+    /// Keys that workers made and could not write down, by their operations.
+    keys: Mutex<HashMap<String, MadeKey>>,
     /// How many keys nobody accounts for, as it was known last.
     pub unaccounted: AtomicUsize,
 }
@@ -97,6 +97,14 @@ struct Attempt {
     first_seen: Instant,
     not_before: Instant,
     pause: Duration,
+}
+
+#[derive(Clone)]
+struct MadeKey {
+    user: UserName,
+    id: String,
+    /// The trail says that it is being taken back.
+    recorded: bool,
 }
 
 /// What became of an operation.
@@ -134,7 +142,10 @@ impl Service {
     async fn settle_what_is_left(&self) -> Result<(), Later> {
         let open = self.store().open_operations().await?;
         self.inner.settling.forget_all_but(&open);
-        self.take_back_remembered_keys(&open).await?;
+        let take_back = iam_sorry_aws::keeping_request_ids(self.take_back_remembered_keys(&open));
+        if let Err(error) = take_back.await {
+            tracing::warn!(%error, "taking keys back that could not be written down");
+        }
         let (mine, others): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|op| op.instance == self.instance());
         // Asked after the list was made: see the module's text.
@@ -191,8 +202,8 @@ impl Service {
         if seen.instance != self.instance() {
             tracing::warn!(operation = id, from = seen.instance, "taken over");
         }
-        if let Some((_, key)) = self.inner.settling.remembered_key(id) {
-            let note = Note::Key { id: key }.to_json();
+        if let Some(key) = self.inner.settling.remembered_key(id) {
+            let note = Note::Key { id: key.id }.to_json();
             self.store().note(id, operation.epoch, note.clone()).await?;
             operation.notes.push(note);
         }
@@ -202,17 +213,21 @@ impl Service {
     /// Keys that workers of this instance made and could not write down, and whose operations somebody else has settled
     /// meanwhile, who could not know. Their ids prove them to be ours.
     async fn take_back_remembered_keys(&self, open: &[Operation]) -> Result<(), Later> {
-        for (id, name, key) in self.inner.settling.remembered_keys() {
+        self.act_only_while_alive();
+        for (id, key) in self.inner.settling.remembered_keys() {
             if open.iter().any(|open| open.new.id == id) {
                 continue;
             }
             if let Some(operation) = self.store().operation(&id).await? {
-                let event = undoing(&operation.event, &format!("access key {key}, which it made"), self);
-                self.store().record(vec![event]).await?;
+                if !key.recorded {
+                    let what = format!("access key {}, which it made", key.id);
+                    self.store().record(vec![undoing(&operation.event, &what, self)]).await?;
+                    self.inner.settling.remember_key(&id, MadeKey { recorded: true, ..key.clone() });
+                }
                 let (way, patience) = (self.way().await?, self.actions().patience());
-                steps::delete_key_surely(&way.aws, &way.credentials, &name, &key, &patience).await?;
-                let event = self.accounted(&id, name.as_str(), &key, "it was the service's own");
-                self.store().account_for_key(&key, event).await?;
+                steps::delete_key_surely(&way.aws, &way.credentials, &key.user, &key.id, &patience).await?;
+                let event = self.accounted(&id, key.user.as_str(), &key.id, "it was the service's own");
+                self.store().account_for_key(&key.id, event).await?;
             }
             self.inner.settling.forget(&id);
         }
@@ -600,20 +615,23 @@ impl Settling {
     }
 
     /// A worker made a key and can't write its id down: for the next claim, should this process live so long.
-    pub fn remember_key(&self, operation: &str, user: &UserName, key: &str) {
-        self.keys().insert(operation.to_owned(), (user.clone(), key.to_owned()));
+    pub fn hand_over(&self, operation: &str, user: &UserName, id: &str) {
+        self.remember_key(operation, MadeKey { user: user.clone(), id: id.to_owned(), recorded: false });
     }
 
-    fn remembered_key(&self, operation: &str) -> Option<(UserName, String)> {
+    fn remember_key(&self, operation: &str, key: MadeKey) {
+        self.keys().insert(operation.to_owned(), key);
+    }
+
+    fn remembered_key(&self, operation: &str) -> Option<MadeKey> {
         self.keys().get(operation).cloned()
     }
 
-    fn remembered_keys(&self) -> Vec<(String, UserName, String)> {
-        let keys = self.keys();
-        keys.iter().map(|(operation, (user, key))| (operation.clone(), user.clone(), key.clone())).collect()
+    fn remembered_keys(&self) -> Vec<(String, MadeKey)> {
+        self.keys().iter().map(|(operation, key)| (operation.clone(), key.clone())).collect()
     }
 
-    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<String, (UserName, String)>> {
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<String, MadeKey>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -127,7 +127,6 @@ impl Service {
             recent.keep(&session, read, generation);
         }
         if now - session.last_used_ms >= TOUCH_MS {
-            let generation = recent.generation();
             match self.store().touch_session(&session.id, now).await {
                 Ok(()) => {
                     session.last_used_ms = now;

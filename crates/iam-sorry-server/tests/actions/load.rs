@@ -167,7 +167,6 @@ fn nobody_loses_a_key(settings: &StoreSettings, instances: usize, lost: u32) {
     let there: BTreeSet<_> = aws.users().into_values().flat_map(|user| user.keys).map(|key| key.id).collect();
     assert_eq!(known, there, "what the store knows, and what IAM has");
     every_intent_has_one_outcome(&running[0]);
-    eprintln!("{} keys, {} sessions, {} lost answers", book.made, book.sessions, aws.lost());
 }
 
 fn every_intent_has_one_outcome(running: &Running) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use iam_sorry_core::api::{Options, ProblemCode};
 use iam_sorry_core::audit::{Event, Phase};
 use iam_sorry_server::services::ActionSettings;
+use iam_sorry_store::{Finish, ManagedUser, NewOperation, OperationState};
 use serde_json::json;
 use testkit::{Call, Fault, Hook};
 
@@ -133,8 +134,8 @@ fn an_administrators_key_of_the_same_second_is_not_deleted() {
     assert_eq!(code(running.new_key(&scene, "dirk-a")), ProblemCode::AwsUnavailable);
     running.settled();
     let made = made.lock().unwrap().clone();
-    assert_eq!(scene.account.keys("dirk-a"), [made.clone()]);
-    assert_eq!(scene.unaccounted(&running), [made.clone()]);
+    assert_eq!(scene.account.keys("dirk-a"), std::slice::from_ref(&made));
+    assert_eq!(scene.unaccounted(&running), std::slice::from_ref(&made));
     let [found] = about(&running, &made).try_into().unwrap();
     assert_eq!((found.action.as_str(), found.phase), ("unaccounted-key", Phase::Event));
     assert_eq!(found.details["found"], "deactivated");
@@ -192,9 +193,66 @@ fn a_key_that_was_there_before_is_not_suspected() {
     scene.proxy.fault_once("CreateAccessKey", Fault::Reset);
     assert_eq!(code(running.new_key(&scene, "dirk-a")), ProblemCode::AwsUnavailable);
     running.settled();
-    assert_eq!(scene.account.keys("dirk-a"), [theirs.clone()]);
+    assert_eq!(scene.account.keys("dirk-a"), std::slice::from_ref(&theirs));
     assert_eq!(scene.status_of("dirk-a", &theirs).as_deref(), Some("Active"));
     assert!(scene.unaccounted(&running).is_empty());
+}
+
+/// The rules decided about the user as it was when the request came; then it waited for its turn, and meanwhile the user got
+/// another owner.
+#[test]
+fn a_decision_about_a_user_that_changed_meanwhile_is_not_acted_on() {
+    let scene = impatient();
+    let running = scene.start();
+    running.create("dirk-a").unwrap();
+    let (gate, hold) = Gate::of("dirk-a");
+    scene.proxy.fault("AttachUserPolicy", Fault::AfterForward(hold));
+    gate.arm();
+    let (service, policy_arn) = (running.service.clone(), scene.policies[0].clone());
+    let attaching = running.spawn(async move {
+        let change = iam_sorry_core::api::PolicyChange { policy_arn, dry_run: false };
+        service.attach_policy(&dirk(), None, "dirk-a", change).await
+    });
+    gate.wait();
+    scene.proxy.clear_calls();
+    let making = start_key(&running, "dirk-a");
+    // The list comes after the decision, and before the turn.
+    while scene.proxy.count("ListAccessKeys") == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let store = running.service.store();
+    let row = running.run(store.user("dirk-a")).unwrap().unwrap();
+    let intent = running.trail().into_iter().rfind(|event| event.phase == Phase::Intent).unwrap();
+    let new = NewOperation {
+        id: "by-somebody-else".into(),
+        person: "corp/somebody".into(),
+        idempotency_key: "k".into(),
+        action: "adopt-user".into(),
+        resource: "dirk-a".into(),
+        exclusive: false,
+        request_hash: String::new(),
+        plan: "{}".into(),
+    };
+    let finish = Finish {
+        operation: new.id.clone(),
+        epoch: 0,
+        state: OperationState::Done,
+        result: "{}".into(),
+        event: intent.clone(),
+        grants: Vec::new(),
+        deleted_keys: Vec::new(),
+        user: Some(ManagedUser { owner: "corp/somebody".into(), ..row }),
+        deleted_user: None,
+        unaccounted: Vec::new(),
+    };
+    running.run(async {
+        store.begin(new, intent).await.unwrap();
+        store.finish(finish).await.unwrap()
+    });
+    gate.open();
+    running.run(attaching).unwrap().unwrap();
+    assert_eq!(running.run(making).unwrap().unwrap_err(), ProblemCode::Busy);
+    assert_eq!(scene.proxy.count("CreateAccessKey"), 0);
 }
 
 /// What is taken back by the reconciler is in the trail before it is gone at AWS, and so is what a worker takes back.

@@ -58,13 +58,13 @@ async fn filled(rig: &Rig) {
 async fn migrating_again_does_nothing(rig: &Rig) {
     filled(rig).await;
     let report = Store::migrate(&rig.settings).unwrap();
-    assert_eq!((report.from, report.to), (1, 1));
+    assert_eq!((report.from, report.to), (2, 2));
     assert!(report.applied.is_empty());
     assert_eq!(whole_chain(&rig.open("two")).await.len(), 3);
 }
 
 async fn an_older_schema_is_refused_with_the_way_out(rig: &Rig) {
-    sql(rig, "UPDATE schema_version SET version = 0").unwrap();
+    sql(rig, "DELETE FROM schema_version WHERE version = 2").unwrap();
     let error = Store::open(&rig.settings, "one").unwrap_err();
     assert!(matches!(error, StoreError::Schema(_)), "{error}");
     assert!(error.to_string().contains("iam-sorryd migrate --config FILE"), "{error}");
@@ -170,6 +170,6 @@ fn two_that_migrate_at_once_both_succeed() {
             (0..4).map(|_| scope.spawn(|| Store::migrate(&settings).unwrap().applied.len())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(reports.iter().sum::<usize>(), 1, "{reports:?}");
+    assert_eq!(reports.iter().sum::<usize>(), 2, "{reports:?}");
     drop(Store::open(&settings, "one").unwrap());
 }
