@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::engine::{self, Caller, Connection, DbError, Limit};
+use crate::engine::{Caller, Connection, Connector, DbError, Limit};
 use crate::settings::{Engine, Settings};
 use crate::writer::Fault;
 use crate::{StoreError, thread};
@@ -109,16 +109,16 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    pub(crate) fn start(settings: &Settings) -> Result<Self, StoreError> {
+    pub(crate) fn start(settings: &Settings, connector: &Connector) -> Result<Self, StoreError> {
         // PostgreSQL answers over a network: two lookups at once hide its latency.
         let few = match settings.engine {
             Engine::Sqlite { .. } => 1,
             Engine::Postgres { .. } => 2,
         };
         Ok(Self {
-            sessions: Pool::start(settings, "store-sessions", few, None)?,
-            work: Pool::start(settings, "store-reader", settings.readers.max(1), None)?,
-            audit: Pool::start(settings, "store-audit", few, Some(settings.audit_limit))?,
+            sessions: Pool::start(settings, connector, "store-sessions", few, None)?,
+            work: Pool::start(settings, connector, "store-reader", settings.readers.max(1), None)?,
+            audit: Pool::start(settings, connector, "store-audit", few, Some(settings.audit_limit))?,
         })
     }
 
@@ -168,6 +168,7 @@ impl Drop for Leaving {
 impl Pool {
     fn start(
         settings: &Settings,
+        connector: &Connector,
         name: &str,
         threads: usize,
         limit: Option<Duration>,
@@ -175,8 +176,8 @@ impl Pool {
         let (jobs, waiting) = mpsc::channel();
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..threads {
-            let (settings, waiting) = (settings.clone(), Arc::clone(&waiting));
-            thread::spawn(name, move || work(&settings, &waiting))?;
+            let (connector, waiting) = (connector.clone(), Arc::clone(&waiting));
+            thread::spawn(name, move || work(&connector, &waiting))?;
         }
         Ok(Self { jobs: Some(jobs).into(), timeout: settings.timeout, limit })
     }
@@ -206,7 +207,7 @@ impl Pool {
     }
 }
 
-fn work(settings: &Settings, waiting: &Mutex<mpsc::Receiver<Box<dyn Job>>>) {
+fn work(connector: &Connector, waiting: &Mutex<mpsc::Receiver<Box<dyn Job>>>) {
     let mut connection: Option<Box<dyn Connection>> = None;
     let mut down_since: Option<Instant> = None;
     loop {
@@ -215,7 +216,7 @@ fn work(settings: &Settings, waiting: &Mutex<mpsc::Receiver<Box<dyn Job>>>) {
         while !job.is_too_late() {
             let tried = match connection.take().filter(|connection| !connection.is_broken()) {
                 Some(connection) => Ok(connection),
-                None => engine::connect(settings, false),
+                None => connector.connect(false),
             };
             let error = match tried {
                 Ok(mut open) => match job.run(open.as_mut()) {

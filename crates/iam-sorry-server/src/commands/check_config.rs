@@ -1,6 +1,6 @@
 //! `iam-sorryd check-config`: what is wrong, before the service is started with it.
 
-use super::serve::{runtime, way_to_aws};
+use super::serve::{check_state, runtime, way_to_aws};
 use super::{ConfigFile, Failure, print};
 use crate::config::Config;
 use crate::http::Certificates;
@@ -30,6 +30,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     config.store_settings().map_err(Failure::found)?;
     config.http.tls.as_ref().map(Certificates::load).transpose().map_err(Failure::found)?;
     let signer = super::audit::signer(&config.audit).map_err(Failure::found)?;
+    check_state(&config.audit)?;
     config.audit.sinks.iter().try_for_each(sinks::check).map_err(Failure::found)?;
     let ways = Ways::new(&config.login).map_err(Failure::found)?;
     let mut warnings = String::new();

@@ -32,7 +32,7 @@ const MAY_ACT: Duration = Duration::from_secs(8);
 pub const AWS_TIME: Duration = Duration::from_secs(10);
 
 /// After so long without a beat an instance is dead, and others take over what it left.
-pub(super) const TAKEOVER: Duration = Duration::from_secs(20);
+pub const TAKEOVER: Duration = Duration::from_secs(20);
 
 /// For how long after a write that found no room the instance is not ready: a beat, which is small, may still fit.
 const FULL: Duration = Duration::from_secs(15);
@@ -170,13 +170,25 @@ impl Service {
     /// # Errors
     /// Where the database can't be told.
     pub async fn start(&self) -> Result<Background, Refusal> {
-        self.beat().await?;
+        match self.beat().await {
+            // It answers all the same: /readyz says what is wrong, and people can read.
+            Err(_) if self.store().contradiction().is_some() => {}
+            beaten => beaten?,
+        }
         let (beating, reconciling, sweeping, looking) =
             (self.clone(), self.clone(), self.clone(), self.clone());
         Ok(Background(vec![
             tokio::spawn(async move {
+                let mut said = false;
                 loop {
+                    if let Some(why) = beating.store().contradiction().filter(|_| !said) {
+                        said = true;
+                        tracing::error!(why, "{}", super::continuity::WAY_OUT);
+                    }
                     tokio::time::sleep(BEAT).await;
+                    if said {
+                        continue;
+                    }
                     if let Err(error) = beating.beat().await {
                         tracing::warn!(%error, "no beat");
                     }
@@ -207,6 +219,28 @@ impl Service {
         ]))
     }
 
+    /// Whether something new may begin, as far as this instance and its database go.
+    pub(super) fn may_begin(&self) -> Result<(), Refusal> {
+        self.is_not_contradicted()?;
+        self.life().may_begin()
+    }
+
+    /// Whether a new request to AWS may be begun.
+    pub(super) fn may_ask_aws(&self) -> Result<(), Refusal> {
+        self.is_not_contradicted()?;
+        self.life().may_ask_aws()
+    }
+
+    /// The same for what was begun in that term.
+    pub(super) fn may_ask_aws_in(&self, term: u64) -> Result<(), Refusal> {
+        self.is_not_contradicted()?;
+        self.life().may_ask_aws_in(term)
+    }
+
+    fn is_not_contradicted(&self) -> Result<(), Refusal> {
+        if self.store().contradiction().is_some() { Err(Refusal::contradicted()) } else { Ok(()) }
+    }
+
     async fn beat(&self) -> Result<(), Refusal> {
         // Counted from before it was sent: when the database took it is not known here.
         let sent = Instant::now();
@@ -222,7 +256,7 @@ impl Service {
     pub(super) fn act_only_while_alive(&self) -> u64 {
         let term = self.life().term();
         let service = self.clone();
-        iam_sorry_aws::only_while(Arc::new(move || service.life().may_ask_aws_in(term).is_ok()));
+        iam_sorry_aws::only_while(Arc::new(move || service.may_ask_aws_in(term).is_ok()));
         term
     }
 
@@ -231,7 +265,7 @@ impl Service {
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), Refusal> {
-        self.life().may_begin()?;
+        self.may_begin()?;
         if self.store().was_full_within(FULL) {
             return Err(Refusal::disk_full());
         }

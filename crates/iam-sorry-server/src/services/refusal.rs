@@ -23,6 +23,15 @@ impl Refusal {
         Self { code, detail: detail.into(), reasons: Vec::new(), retry_after: None }
     }
 
+    /// The database is not the one that was signed.
+    pub(super) fn contradicted() -> Self {
+        Self::new(
+            ProblemCode::AuditUnavailable,
+            "Nothing is done: the service's database is not the one that it was, as after an old copy was restored.\nTell its \
+             operator: /readyz and the log say what is wrong. Reading still works, except for the audit trail.",
+        )
+    }
+
     /// Nothing more can be written down.
     pub(super) fn disk_full() -> Self {
         let detail = "The service can't write down what it does, because its disk is full; so nothing was done.\nTell its operator.";
@@ -35,12 +44,16 @@ impl From<iam_sorry_store::StoreError> for Refusal {
     fn from(error: iam_sorry_store::StoreError) -> Self {
         use StoreError as E;
         use iam_sorry_store::StoreError;
-        if !matches!(error, E::BadCursor | E::TooMany(_) | E::TooSlow | E::Crowded) {
+        // A contradiction is logged once, by who finds it.
+        let known =
+            matches!(error, E::BadCursor | E::TooMany(_) | E::TooSlow | E::Crowded | E::Contradicted(_));
+        if !known {
             tracing::error!(%error, "store");
         }
         let again = |code, detail: &str| Self { retry_after: Some(10), ..Self::new(code, detail) };
         match error {
             StoreError::Full(_) => Self::disk_full(),
+            StoreError::Contradicted(_) => Self::contradicted(),
             StoreError::Unavailable(_) | StoreError::Taken(_) | StoreError::Fenced(_) => again(
                 ProblemCode::StoreUnavailable,
                 "The service's database can't be reached, so nothing was done.\nTry again in a few seconds.",

@@ -21,7 +21,7 @@ use crate::files;
 const LONGEST_LINE: u64 = 256 * 1024;
 
 /// What a damaged file's name goes on with.
-const DAMAGED: &str = ".damaged-";
+pub(super) const DAMAGED: &str = ".damaged-";
 
 pub(super) struct FileTarget {
     path: PathBuf,

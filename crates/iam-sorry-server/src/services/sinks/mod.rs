@@ -5,6 +5,7 @@
 //! that. One instance at a time feeds a sink (a lease). [`Watch`] compares the positions with the trail's end, on every
 //! instance: where a required sink is too far behind, actions stop.
 
+mod end;
 mod file;
 mod http;
 mod settings;
@@ -19,6 +20,7 @@ use iam_sorry_store::{Store, StoreError};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
+pub use end::{FileEnd, file_end, set_aside, was_written};
 pub use settings::{FileSettings, HttpSinkSettings, SinkSettings, SyslogSettings};
 pub use watch::{SinkState, Watch};
 
@@ -115,6 +117,11 @@ impl Target {
     }
 }
 
+/// How the position of a sink's checkpoints is called; a space keeps it apart from every sink's own name.
+pub fn checkpoints_of(sink: &str) -> String {
+    format!("{sink} checkpoints")
+}
+
 /// Starts a sink's task; it ends when `stop` says true and everything was sent, or could not be.
 ///
 /// # Errors
@@ -183,6 +190,9 @@ impl Feeder {
                 }
             }
             if stopping {
+                if self.store.contradiction().is_some() {
+                    return;
+                }
                 let _ = self.save().await;
                 let _ = self.store.release(&self.lease()).await;
                 return;
@@ -197,6 +207,9 @@ impl Feeder {
     /// Sends the next batch; whether there may be more at once. Where there is not, what comes up within the next moment goes
     /// together: one flush, one request.
     async fn step(&mut self) -> Result<bool, SinkError> {
+        if self.store.contradiction().is_some() {
+            return Ok(false); // nothing leaves a database that is not the one that it was
+        }
         if !self.is_ours().await? {
             self.at = None;
             return Ok(false);
@@ -327,8 +340,7 @@ impl Feeder {
         format!("sink {}", self.name)
     }
 
-    /// A space keeps it apart from every sink's own name.
     fn checkpoints_name(&self) -> String {
-        format!("{} checkpoints", self.name)
+        checkpoints_of(&self.name)
     }
 }
