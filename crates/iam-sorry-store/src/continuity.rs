@@ -73,6 +73,10 @@ impl Store {
             let last = number(tx.head.seq);
             tx.later("DELETE FROM sessions", &[])?;
             tx.later("DELETE FROM challenges", &[])?;
+            // No other instance runs, and one that was halted could not give back what it held.
+            tx.later("DELETE FROM leases", &[])?;
+            let me = tx.instance;
+            tx.later("DELETE FROM instances WHERE id <> ?1", params![me])?;
             tx.later("UPDATE sinks SET seq = ?1 WHERE seq > ?1", params![last])?;
             tx.later("DELETE FROM checkpoints WHERE seq > ?1", params![last])?;
             tx.append(&event)

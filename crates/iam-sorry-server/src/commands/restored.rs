@@ -2,6 +2,7 @@
 //! and why, is the trail's next record; what only the sinks and the state file know is kept.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use iam_sorry_core::audit::{Break, CheckpointSigner, Event, Expected, Outcome, Phase};
 use iam_sorry_store::{Engine, Finish, OperationState, Store};
@@ -63,17 +64,24 @@ pub fn continue_trail(config: &Config, reason: &str, found: Option<&str>) -> Res
     })
 }
 
-/// On PostgreSQL other instances may run, and would go on from what they know.
+/// On PostgreSQL other instances may run, and would go on from what they know. One that was killed, or could not write any
+/// more, is waited for until it has been silent for long enough.
 async fn nobody_else(store: &Store) -> Result<(), Failure> {
-    let alive = store.instances_alive(INSTANCE_SILENCE).await.map_err(Failure::new)?;
-    let others = alive.iter().filter(|name| *name != store.instance()).count();
-    if others == 0 {
-        return Ok(());
-    }
+    let began = Instant::now();
+    let others = loop {
+        let alive = store.instances_alive(INSTANCE_SILENCE).await.map_err(Failure::new)?;
+        let others = alive.iter().filter(|name| *name != store.instance()).count();
+        if others == 0 {
+            return Ok(());
+        }
+        if began.elapsed() > INSTANCE_SILENCE + Duration::from_secs(2) {
+            break others;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    };
     let _ = store.leave().await;
     Err(Failure::new(format!(
-        "{others} instances of the service run on this database, or were killed less than {} s ago.\nStop all of them first.",
-        INSTANCE_SILENCE.as_secs()
+        "{others} instances of the service run on this database.\nStop all of them first."
     )))
 }
 
