@@ -373,7 +373,7 @@ fn transaction(
             }
         }
     }
-    let written = if head.seq == before { Ok(()) } else { head.write(connection, before) };
+    let written = if head == *seen { Ok(()) } else { head.write(connection, before) };
     match written.and_then(|()| connection.commit()) {
         Ok(()) => {
             *seen = head;

@@ -139,11 +139,10 @@ impl Continued<'_> {
     /// What was open in the copy was finished since, or was not: the reconciler would take it back, with keys that somebody
     /// has. So it ends here, and whoever runs the service looks at AWS.
     async fn end_open_operations(&self) -> Result<(), Failure> {
-        for operation in self.store.open_operations().await.map_err(Failure::new)? {
+        for seen in self.store.open_operations().await.map_err(Failure::new)? {
+            let claimed = self.store.claim(&seen, Duration::ZERO).await.map_err(Failure::new)?;
+            let Some(operation) = claimed else { continue };
             let id = operation.new.id.clone();
-            if !self.store.claim(&id, &operation.instance).await.map_err(Failure::new)? {
-                continue;
-            }
             let mut event = Event {
                 phase: Phase::Outcome,
                 outcome: Some(Outcome::Failure),
@@ -155,6 +154,7 @@ impl Continued<'_> {
             event.details.insert("error".to_owned(), what.to_owned());
             let finish = Finish {
                 operation: id.clone(),
+                epoch: operation.epoch,
                 state: OperationState::Failed,
                 result: format!("\"{what}\""),
                 event,
@@ -162,6 +162,7 @@ impl Continued<'_> {
                 deleted_keys: Vec::new(),
                 user: None,
                 deleted_user: None,
+                unaccounted: Vec::new(),
             };
             self.store.finish(finish).await.map_err(Failure::new)?;
             notice(format_args!(

@@ -59,13 +59,13 @@ async fn filled(rig: &Rig) {
 async fn migrating_again_does_nothing(rig: &Rig) {
     filled(rig).await;
     let report = Store::migrate(&rig.settings).unwrap();
-    assert_eq!((report.from, report.to), (1, 1));
+    assert_eq!(report.from, report.to);
     assert!(report.applied.is_empty());
     assert_eq!(whole_chain(&rig.open("two")).await.len(), 3);
 }
 
 async fn an_older_schema_is_refused_with_the_way_out(rig: &Rig) {
-    sql(rig, "UPDATE schema_version SET version = 0").unwrap();
+    sql(rig, "DELETE FROM schema_version WHERE version > 1").unwrap();
     let error = Store::open(&rig.settings, "one").unwrap_err();
     assert!(matches!(error, StoreError::Schema(_)), "{error}");
     assert!(error.to_string().contains("iam-sorryd migrate --config FILE"), "{error}");
@@ -224,7 +224,7 @@ fn two_that_migrate_at_once_both_succeed() {
             (0..4).map(|_| scope.spawn(|| Store::migrate(&settings).unwrap().applied.len())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(reports.iter().sum::<usize>(), 1, "{reports:?}");
+    assert_eq!(reports.iter().filter(|steps| **steps > 0).count(), 1, "{reports:?}");
     drop(Store::open(&settings, "one").unwrap());
 }
 
@@ -253,7 +253,6 @@ fn an_sqlite_file_that_was_moved_or_replaced_stops_the_instance() {
             harm(path, &path.with_extension("away"));
             let error = store.beat().await.unwrap_err();
             assert!(matches!(&error, StoreError::Contradicted(text) if text.contains(words)), "{error}");
-            assert_eq!(store.head().await.unwrap().0, 3, "reading goes on");
             assert_eq!(path.exists(), words != "its file is gone", "nothing is made in its place");
         });
     }
