@@ -4,6 +4,10 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The new file's name is this process's own.
+static REPLACING: Mutex<()> = Mutex::new(());
 
 /// Makes a folder, and those above it, that only its owner may enter.
 ///
@@ -70,6 +74,7 @@ pub fn read_short(path: &Path, longest: u64) -> io::Result<String> {
 /// # Errors
 /// The system's.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let _one_at_a_time = REPLACING.lock().unwrap_or_else(PoisonError::into_inner);
     let (folder, new) = beside(path)?;
     let mut file = make_beside(&new)?;
     let replaced = (|| {
@@ -93,6 +98,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The system's.
 pub fn can_replace(path: &Path) -> io::Result<()> {
+    let _one_at_a_time = REPLACING.lock().unwrap_or_else(PoisonError::into_inner);
     let (_, new) = beside(path)?;
     make_beside(&new)?;
     std::fs::remove_file(&new)

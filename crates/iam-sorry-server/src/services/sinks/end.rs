@@ -56,14 +56,18 @@ pub fn file_end(settings: &FileSettings) -> io::Result<Option<FileEnd>> {
     Ok(None)
 }
 
-/// Whether a sink's file was ever written: it, or what it was rotated to, is there.
+/// Whether a sink's file was ever written: it, or what it was rotated to, is there and begins as such files do.
 pub fn was_written(settings: &FileSettings) -> bool {
     let name = settings.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let beside = settings.path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
     beside.into_iter().flatten().filter_map(Result::ok).any(|entry| {
-        entry.file_name().to_string_lossy().starts_with(&name)
-            && entry.metadata().is_ok_and(|found| found.is_file() && found.len() > 0)
+        entry.file_name().to_string_lossy().starts_with(&name) && has_header(&entry.path()).unwrap_or(false)
     })
+}
+
+fn has_header(path: &Path) -> io::Result<bool> {
+    let begin = part(&mut files::open_to_read(path)?, 0, LOOKS[0])?;
+    Ok(begin.lines().next().and_then(chain_of_header).is_some())
 }
 
 /// Keeps the file under another name, so that the sink begins a new one.
