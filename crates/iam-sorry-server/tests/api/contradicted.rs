@@ -49,12 +49,17 @@ fn command(department: &Department, words: &[&str]) -> Output {
     department.service.command(&[words, &["--config", &config]].concat())
 }
 
-/// Copies the SQLite database whole, while the service is stopped.
+/// Copies a file while the service is stopped; an SQLite database with what is still in its log.
 fn copy(department: &Department, from: &str, to: &str) {
-    for end in ["-wal", "-shm"] {
-        let _ = fs::remove_file(department.path(&format!("{to}{end}")));
+    let (from, to) = (department.path(from), department.path(to));
+    if !from.contains(".db") {
+        fs::copy(from, to).unwrap();
+        return;
     }
-    fs::copy(department.path(from), department.path(to)).unwrap();
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{to}{end}"));
+    }
+    sqlite(&from, &format!("c.backup(sqlite3.connect('{to}'))"));
 }
 
 /// Runs Python with an SQLite connection `c` to a file, beside the service.
@@ -186,7 +191,7 @@ fn each_witness_alone_is_enough() {
         assert_eq!(department.service.stop().0, 0);
         let old = ["store.db", "audit.key.signed", "audit.jsonl"];
         for name in old {
-            fs::copy(department.path(name), department.path(&format!("{name}.old"))).unwrap();
+            copy(&department, name, &format!("{name}.old"));
         }
         department.service.run();
         create(&department, &ada, "dirk-b");
