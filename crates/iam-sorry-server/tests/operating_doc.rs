@@ -58,7 +58,7 @@ fn an_operator_gets_from_nothing_to_a_verified_export() {
             .replace(DATABASE, &format!("{dir}/lib"))
             .replace("/var/log/iam-sorryd", &format!("{dir}/log"))
     };
-    for folder in ["etc", "lib", "log"] {
+    for folder in ["etc", "lib", "lib-audit", "log"] {
         fs::create_dir(service.dir().join(folder)).unwrap();
     }
     service.write("etc/rules/department.cedar", &block("rules/department.cedar"));
@@ -69,7 +69,7 @@ fn an_operator_gets_from_nothing_to_a_verified_export() {
     let path = service.write("iam-sorryd.toml", &config("AKIANOTYET")).display().to_string();
     let run = |words: &[String]| {
         let mut words: Vec<String> = words.iter().map(|word| here(word)).collect();
-        let offline = words[0] == "audit" && words[1] != "export";
+        let offline = words[0] == "audit" && ["new-key", "verify"].contains(&words[1].as_str());
         if !offline {
             words.extend(["--config".to_owned(), path.clone()]);
         }
@@ -147,6 +147,22 @@ fn an_operator_gets_from_nothing_to_a_verified_export() {
     fs::write(&export, text.replacen("lab-weber-simulation", "lab-weber-simulatiom", 1)).unwrap();
     let (code, out, err) = run(&verify);
     assert_eq!(code, 3, "a changed record was not noticed: {out}{err}");
+
+    // Backup and restore: the page's command on a copy from before anything was done.
+    let page = page();
+    let line = page.lines().find(|line| line.contains("iam-sorryd audit restored --reason \"")).unwrap();
+    let reason = line.split('"').nth(1).unwrap();
+    good(&["audit", "restored", "--reason", reason].map(str::to_owned));
+    good(
+        &of("audit export")[0]
+            .iter()
+            .map(|word| word.replace("export.jsonl", "again.jsonl"))
+            .collect::<Vec<_>>(),
+    );
+    for word in &mut verify {
+        *word = word.replace("export.jsonl", "again.jsonl");
+    }
+    assert!(good(&verify).contains(reason));
 }
 
 /// The page's configuration, with this test's directory, account and port.

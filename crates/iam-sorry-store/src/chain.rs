@@ -66,9 +66,28 @@ impl Head {
         Ok(Self { chain, seq: row.seq(1)?, hash: row.hash(2)? })
     }
 
+    /// The head that fits the last record, whatever the head's own row says. The record must be whole.
+    pub(crate) fn of_last_record(connection: &mut dyn Connection) -> Result<Self, StoreError> {
+        let (_, head) = Self::ends(connection)?;
+        Ok(head)
+    }
+
     /// Compares the head with the last record, by the record's own bytes. Reads two rows, whatever the trail's length, in
     /// one statement: between two, another instance may write.
     pub(crate) fn check(connection: &mut dyn Connection) -> Result<Self, StoreError> {
+        let (head, last) = Self::ends(connection)?;
+        if head != last {
+            return Err(StoreError::Corrupt(format!(
+                "the audit trail ends at record {}, but its head says {}.\n\
+                 Nothing is done on a trail that was cut or changed. Verify an export: iam-sorryd audit verify FILE",
+                last.seq, head.seq
+            )));
+        }
+        Ok(head)
+    }
+
+    /// The head's row, and what it should be by the last record.
+    fn ends(connection: &mut dyn Connection) -> Result<(Self, Self), StoreError> {
         let sql = "SELECT a.seq, a.hash, a.line, h.chain, h.seq, h.hash FROM audit_head h \
                    LEFT JOIN audit a ON a.seq = (SELECT MAX(seq) FROM audit)";
         let row = connection.query(sql, &[])?.into_iter().next();
@@ -88,14 +107,8 @@ impl Head {
                 (parsed.seq, parsed.hash)
             }
         };
-        if (head.seq, head.hash) != (seq, hash) {
-            return Err(StoreError::Corrupt(format!(
-                "the audit trail ends at record {seq}, but its head says {}.\n\
-                 Nothing is done on a trail that was cut or changed. Verify an export: iam-sorryd audit verify FILE",
-                head.seq
-            )));
-        }
-        Ok(head)
+        let last = Self { chain: head.chain, seq, hash };
+        Ok((head, last))
     }
 }
 

@@ -11,6 +11,7 @@
 mod audit;
 mod chain;
 mod challenges;
+mod continuity;
 mod cursor;
 mod engine;
 mod grants;
@@ -33,9 +34,10 @@ use std::sync::Arc;
 use iam_sorry_core::audit::ChainId;
 
 use crate::chain::Head;
-use crate::engine::{Connection, InstanceLock};
+use crate::continuity::Halt;
+use crate::engine::{Connection, Connector};
 use crate::readers::{Lane, Readers};
-use crate::writer::{Fault, Tx, Writer};
+use crate::writer::{Fault, Opened, Tx, Writer};
 
 pub use challenges::ChallengeCaps;
 pub use iam_sorry_core::audit::{Checkpoint, Record};
@@ -58,6 +60,7 @@ struct Inner {
     readers: Readers,
     instance: String,
     chain: ChainId,
+    halt: Arc<Halt>,
 }
 
 impl Store {
@@ -69,17 +72,21 @@ impl Store {
         thread::apart(|| schema::migrate(settings))
     }
 
-    /// Opens it for an instance of the service, whose id must be new. On SQLite no second one may run.
+    /// Whether there is a database with a schema, of whatever version. Makes nothing.
     ///
     /// # Errors
-    /// [`StoreError::Schema`] for a schema that isn't this program's, [`StoreError::Taken`], [`StoreError::Corrupt`] where
-    /// the audit trail's head and its last record disagree.
+    /// [`StoreError::Unavailable`] and others.
+    pub fn exists(settings: &Settings) -> Result<bool, StoreError> {
+        thread::apart(|| schema::exists(settings))
+    }
+
+    /// Opens it for an instance of the service, whose id must be new. On SQLite no second one may run. Where the audit
+    /// trail's head and its last record disagree, it is halted ([`Store::contradiction`]): it can be read, not written.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] for a schema that isn't this program's, [`StoreError::Taken`].
     pub fn open(settings: &Settings, instance: &str) -> Result<Self, StoreError> {
-        let lock = match &settings.engine {
-            Engine::Sqlite { path } => Some(InstanceLock::take(path)?),
-            Engine::Postgres { .. } => None,
-        };
-        Self::start(settings, instance, lock, true)
+        Self::start(settings, instance, true)
     }
 
     /// Opens it beside a running service, for a command such as `audit export`: no instance of its own, no operations.
@@ -87,15 +94,10 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], without `Taken`.
     pub fn open_beside(settings: &Settings, name: &str) -> Result<Self, StoreError> {
-        Self::start(settings, name, None, false)
+        Self::start(settings, name, false)
     }
 
-    fn start(
-        settings: &Settings,
-        instance: &str,
-        lock: Option<InstanceLock>,
-        announce: bool,
-    ) -> Result<Self, StoreError> {
+    fn start(settings: &Settings, instance: &str, own: bool) -> Result<Self, StoreError> {
         if let Engine::Sqlite { path } = &settings.engine
             && !path.exists()
         {
@@ -104,22 +106,33 @@ impl Store {
                 path.display()
             )));
         }
-        let (connection, head) = thread::apart(|| {
-            let mut connection = engine::connect(settings, true)?;
+        let halt = Arc::new(Halt::default());
+        let opened = thread::apart(|| {
+            let connector = Connector::new(settings, false)?;
+            let lock = if own { connector.lock()? } else { None };
+            let mut connection = connector.connect(true)?;
             schema::check(connection.as_mut())?;
-            let head = Head::check(connection.as_mut())?;
-            if announce {
+            let seen = match Head::check(connection.as_mut()) {
+                Ok(head) => head,
+                Err(StoreError::Corrupt(why)) => {
+                    halt.say(&why);
+                    Head::read(connection.as_mut())?
+                }
+                Err(error) => return Err(error),
+            };
+            if own && halt.why().is_none() {
                 // Who holds the lock of a SQLite file is the only instance there is.
                 instances::announce(connection.as_mut(), instance, lock.is_some())?;
             }
-            Ok((connection, head))
+            Ok(Opened { connector, connection, seen, lock })
         })?;
         Ok(Self {
             inner: Arc::new(Inner {
-                readers: Readers::start(settings)?,
-                writer: Writer::start(settings.clone(), instance.to_owned(), Some(connection), lock)?,
+                readers: Readers::start(settings, &opened.connector)?,
+                chain: opened.seen.chain,
+                writer: Writer::start(settings, instance.to_owned(), opened, Arc::clone(&halt))?,
                 instance: instance.to_owned(),
-                chain: head.chain,
+                halt,
             }),
         })
     }

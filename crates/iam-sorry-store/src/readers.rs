@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::engine::{self, Caller, Connection, DbError, Limit};
+use crate::engine::{Caller, Connection, Connector, DbError, Limit};
 use crate::settings::{Engine, Settings};
 use crate::writer::Fault;
 use crate::{StoreError, thread};
@@ -111,16 +111,16 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    pub(crate) fn start(settings: &Settings) -> Result<Self, StoreError> {
+    pub(crate) fn start(settings: &Settings, connector: &Connector) -> Result<Self, StoreError> {
         // PostgreSQL answers over a network: two lookups at once hide its latency.
         let few = match settings.engine {
             Engine::Sqlite { .. } => 1,
             Engine::Postgres { .. } => 2,
         };
         Ok(Self {
-            sessions: Pool::start(settings, "store-sessions", few, None)?,
-            work: Pool::start(settings, "store-reader", settings.readers.max(1), None)?,
-            audit: Pool::start(settings, "store-audit", few, Some(settings.audit_limit))?,
+            sessions: Pool::start(settings, connector, "store-sessions", few, None)?,
+            work: Pool::start(settings, connector, "store-reader", settings.readers.max(1), None)?,
+            audit: Pool::start(settings, connector, "store-audit", few, Some(settings.audit_limit))?,
         })
     }
 
@@ -170,6 +170,7 @@ impl Drop for Leaving {
 impl Pool {
     fn start(
         settings: &Settings,
+        connector: &Connector,
         name: &str,
         threads: usize,
         limit: Option<Duration>,
@@ -177,8 +178,8 @@ impl Pool {
         let (jobs, waiting) = mpsc::channel();
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..threads {
-            let (settings, waiting) = (settings.clone(), Arc::clone(&waiting));
-            thread::spawn(name, move || work(&settings, &waiting))?;
+            let (connector, waiting) = (connector.clone(), Arc::clone(&waiting));
+            thread::spawn(name, move || work(&connector, &waiting))?;
         }
         Ok(Self { jobs: Some(jobs).into(), timeout: settings.timeout, limit })
     }
@@ -208,7 +209,7 @@ impl Pool {
     }
 }
 
-fn work(settings: &Settings, waiting: &Mutex<mpsc::Receiver<Box<dyn Job>>>) {
+fn work(connector: &Connector, waiting: &Mutex<mpsc::Receiver<Box<dyn Job>>>) {
     let mut connection: Option<Box<dyn Connection>> = None;
     let mut down_since: Option<Instant> = None;
     loop {
@@ -217,7 +218,7 @@ fn work(settings: &Settings, waiting: &Mutex<mpsc::Receiver<Box<dyn Job>>>) {
         while !job.is_too_late() {
             let tried = match connection.take().filter(|connection| !connection.is_broken()) {
                 Some(connection) => Ok(connection),
-                None => engine::connect(settings, false),
+                None => connector.connect(false),
             };
             let error = match tried {
                 Ok(mut open) => match job.run(open.as_mut()) {
@@ -256,6 +257,10 @@ mod tests {
         Settings { timeout: LONG, ..settings }
     }
 
+    fn start(settings: &Settings) -> Result<Readers, StoreError> {
+        Readers::start(settings, &Connector::new(settings, true)?)
+    }
+
     /// A statement that never ends by itself.
     const ENDLESS: &str =
         "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT 1 FROM c) SELECT count(*) FROM c";
@@ -276,7 +281,7 @@ mod tests {
     async fn a_read_of_the_trail_is_stopped_in_the_engine_at_its_limit() {
         let folder = tempfile::tempdir().unwrap();
         for settings in engines(&folder) {
-            let readers = Readers::start(&Settings { audit_limit: Duration::from_millis(200), ..settings });
+            let readers = start(&Settings { audit_limit: Duration::from_millis(200), ..settings });
             let readers = readers.unwrap();
             // More than there are threads: each is stopped, or the later ones would never begin.
             for _ in 0..4 {
@@ -290,7 +295,7 @@ mod tests {
     async fn a_read_that_nobody_waits_for_is_stopped() {
         let folder = tempfile::tempdir().unwrap();
         for settings in engines(&folder) {
-            let readers = Readers::start(&Settings { audit_limit: LONG * 60, ..settings }).unwrap();
+            let readers = start(&Settings { audit_limit: LONG * 60, ..settings }).unwrap();
             for _ in 0..4 {
                 let short = Duration::from_millis(100);
                 assert!(timeout(short, read(&readers, Lane::Audit, ENDLESS)).await.is_err());
@@ -306,7 +311,7 @@ mod tests {
     async fn reads_of_the_trail_keep_no_session_and_no_operation_waiting() {
         let folder = tempfile::tempdir().unwrap();
         for settings in engines(&folder) {
-            let readers = Readers::start(&Settings { audit_limit: LONG * 60, ..settings }).unwrap();
+            let readers = start(&Settings { audit_limit: LONG * 60, ..settings }).unwrap();
             let busy = futures_util::future::join_all((0..8).map(|_| read(&readers, Lane::Audit, ENDLESS)));
             let others = async {
                 for _ in 0..20 {
@@ -326,7 +331,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let short = Duration::from_millis(100);
         let settings = Settings { timeout: short, audit_limit: Duration::from_secs(2), ..settings(&folder) };
-        let readers = Readers::start(&settings).unwrap();
+        let readers = start(&settings).unwrap();
         let both = [read(&readers, Lane::Audit, ENDLESS), read(&readers, Lane::Audit, ONE)];
         let answers = futures_util::future::join_all(both).await;
         assert_eq!(answers, [Err(StoreError::TooSlow), Err(StoreError::Crowded)]);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::StoreError;
 use crate::chain::Head;
-use crate::engine::{self, Connection, DbError, Dialect, InstanceLock, params};
+use crate::engine::{self, Connection, Connector, DbError, Dialect, params};
 use crate::settings::{Engine, Settings};
 
 /// What this program works with.
@@ -57,18 +57,27 @@ pub struct MigrateReport {
 
 /// Brings the schema to [`VERSION`].
 pub(crate) fn migrate(settings: &Settings) -> Result<MigrateReport, StoreError> {
-    let _lock = match &settings.engine {
-        Engine::Sqlite { path } => Some(InstanceLock::take(path)?),
-        Engine::Postgres { .. } => None,
-    };
     // A step over a large table takes its time.
     let settings = Settings { timeout: Duration::from_secs(600), ..settings.clone() };
-    let mut connection = engine::connect(&settings, true)?;
+    let connector = Connector::new(&settings, true)?;
+    let _lock = connector.lock()?;
+    let mut connection = connector.connect(true)?;
     let connection = connection.as_mut();
     connection.begin()?;
     let report = steps(connection).inspect_err(|_| connection.rollback())?;
     connection.commit()?;
     Ok(report)
+}
+
+/// Whether there is a database with a schema. Makes nothing.
+pub(crate) fn exists(settings: &Settings) -> Result<bool, StoreError> {
+    if let Engine::Sqlite { path } = &settings.engine
+        && !path.exists()
+    {
+        return Ok(false);
+    }
+    let mut connection = Connector::new(settings, false)?.connect(false)?;
+    Ok(version(connection.as_mut())? > 0)
 }
 
 fn steps(connection: &mut dyn Connection) -> Result<MigrateReport, StoreError> {

@@ -45,6 +45,9 @@ pub enum StoreError {
     /// What is stored makes no sense: damaged, or not ours.
     #[error("The database holds something unexpected: {0}")]
     Corrupt(String),
+    /// The database is not the one that it was ([`crate::Store::contradiction`]); nothing is written any more.
+    #[error("{0}")]
+    Contradicted(String),
     /// A cursor that is none of ours, or of another list.
     #[error("The cursor is none that this list gave out.\nBegin again without one.")]
     BadCursor,

@@ -12,15 +12,18 @@
 //! | the server takes no writes | the batch again on a new connection, while its time lasts; then `ReadOnly` |
 //! | connection lost before COMMIT | the batch again on a new connection, while its time lasts |
 //! | connection lost in COMMIT | `Unavailable`: it may be written; `operation(id)` tells |
+//! | the database is another one | `Contradicted`, nothing written, from then on |
 //! | database away for longer | `Unavailable` at once, nothing written, until it is back |
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::chain::Head;
-use crate::engine::{self, Connection, DbError, InstanceLock, Param, Row};
+use crate::continuity::Halt;
+use crate::engine::{Connection, Connector, DbError, InstanceLock, Param, Row};
 use crate::settings::Settings;
 use crate::{StoreError, thread};
 
@@ -123,6 +126,15 @@ where
     }
 }
 
+/// What a writer begins with.
+pub(crate) struct Opened {
+    pub(crate) connector: Connector,
+    pub(crate) connection: Box<dyn Connection>,
+    /// The head as it was found.
+    pub(crate) seen: Head,
+    pub(crate) lock: Option<InstanceLock>,
+}
+
 /// The way to the writing thread.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -135,14 +147,16 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn start(
-        settings: Settings,
+        settings: &Settings,
         instance: String,
-        connection: Option<Box<dyn Connection>>,
-        lock: Option<InstanceLock>,
+        opened: Opened,
+        halt: Arc<Halt>,
     ) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let timeout = settings.timeout;
-        let line = Line { settings, instance, connection, down_since: None, _lock: lock };
+        let Opened { connector, connection, seen, lock } = opened;
+        let connection = Some(connection);
+        let line = Line { connector, instance, connection, seen, halt, down_since: None, _lock: lock };
         let thread = thread::spawn("store-writer", move || line.work(waiting))?;
         Ok(Self { jobs: Some(jobs).into(), thread: Some(thread).into(), timeout, refused: None.into() })
     }
@@ -192,9 +206,12 @@ impl Writer {
 
 /// The thread's own state.
 struct Line {
-    settings: Settings,
+    connector: Connector,
     instance: String,
     connection: Option<Box<dyn Connection>>,
+    /// The last head that is known to have been committed, by this instance or another.
+    seen: Head,
+    halt: Arc<Halt>,
     down_since: Option<Instant>,
     /// Let go only when everything is written.
     _lock: Option<InstanceLock>,
@@ -208,6 +225,8 @@ enum Went {
     Again,
     /// Not committed, for all.
     Failed(DbError),
+    /// Not committed: the database is another one than before.
+    Contradicted(String),
 }
 
 impl Line {
@@ -233,6 +252,9 @@ impl Line {
             if jobs.is_empty() {
                 return;
             }
+            if let Some(why) = self.halt.why() {
+                return fail(jobs, || StoreError::Contradicted(why.clone()));
+            }
             let failure = match self.attempt(&mut jobs, savepoints) {
                 Went::Committed(results) => {
                     jobs.into_iter().zip(results).for_each(|(job, result)| job.answer(result));
@@ -240,6 +262,10 @@ impl Line {
                 }
                 Went::Again => {
                     savepoints = true;
+                    continue;
+                }
+                Went::Contradicted(why) => {
+                    self.halt.say(&why);
                     continue;
                 }
                 Went::Failed(failure) => failure,
@@ -260,9 +286,12 @@ impl Line {
     }
 
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>], savepoints: bool) -> Went {
+        if let Some(why) = self.connector.misplaced() {
+            return Went::Contradicted(why.to_owned());
+        }
         let mut connection = match self.connection.take().filter(|connection| !connection.is_broken()) {
             Some(connection) => connection,
-            None => match engine::connect(&self.settings, true) {
+            None => match self.connector.connect(true) {
                 Ok(connection) => connection,
                 Err(error) => {
                     self.down_since.get_or_insert_with(Instant::now);
@@ -270,8 +299,12 @@ impl Line {
                 }
             },
         };
-        let went = transaction(connection.as_mut(), &self.instance, jobs, savepoints);
+        let went = transaction(connection.as_mut(), &self.instance, &mut self.seen, jobs, savepoints);
         match &went {
+            Went::Committed(_) => {
+                self.connector.committed();
+                self.down_since = None;
+            }
             Went::Failed(DbError::Lost(_) | DbError::Unknown(_) | DbError::ReadOnly(_)) => {
                 self.down_since.get_or_insert_with(Instant::now);
             }
@@ -287,12 +320,16 @@ impl Line {
 fn transaction(
     connection: &mut dyn Connection,
     instance: &str,
+    seen: &mut Head,
     jobs: &mut [Box<dyn Job>],
     savepoints: bool,
 ) -> Went {
     let failed = |connection: &mut dyn Connection, error| {
         connection.rollback();
-        Went::Failed(error)
+        match error {
+            DbError::Damaged(text) => Went::Contradicted(format!("the database is damaged: {text}")),
+            error => Went::Failed(error),
+        }
     };
     if let Err(error) = connection.begin() {
         return failed(connection, error);
@@ -301,6 +338,11 @@ fn transaction(
         Ok(head) => head,
         Err(error) => return failed(connection, error),
     };
+    if let Some(why) = seen.contradicts(&head) {
+        connection.rollback();
+        return Went::Contradicted(why);
+    }
+    seen.clone_from(&head);
     let before = head.seq;
     let alone = jobs.len() == 1;
     let mut results = Vec::with_capacity(jobs.len());
@@ -332,9 +374,12 @@ fn transaction(
             }
         }
     }
-    let written = if head.seq == before { Ok(()) } else { head.write(connection, before) };
+    let written = if head == *seen { Ok(()) } else { head.write(connection, before) };
     match written.and_then(|()| connection.commit()) {
-        Ok(()) => Went::Committed(results),
+        Ok(()) => {
+            *seen = head;
+            Went::Committed(results)
+        }
         // A statement that was put off: whose it was shows when they go one by one.
         Err(error) if !concerns_all(&error) && !alone && !savepoints => {
             connection.rollback();
@@ -352,6 +397,7 @@ fn concerns_all(error: &DbError) -> bool {
         | DbError::Full(_)
         | DbError::Unwritable(_)
         | DbError::ReadOnly(_)
+        | DbError::Damaged(_)
         | DbError::Unknown(_) => true,
         DbError::Stopped | DbError::Denied(_) | DbError::Duplicate(_) | DbError::Other(_) => false,
     }

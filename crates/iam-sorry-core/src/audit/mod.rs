@@ -15,4 +15,4 @@ pub use checkpoint::{
 pub use event::{Decision, Event, Outcome, Person, Phase};
 pub use ocsf::to_ocsf;
 pub use record::{ChainId, Hash, InvalidRecord, Record, VERSION, export_header};
-pub use verify::{Expected, Finding, Report, Verifier};
+pub use verify::{Break, Expected, Finding, Report, Verifier};

@@ -55,6 +55,8 @@ pub(super) struct Head<'a> {
     pub(super) phase: Phase,
     #[serde(borrow)]
     pub(super) operation: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(super) action: Option<std::borrow::Cow<'a, str>>,
 }
 
 impl ChainId {
@@ -119,6 +121,20 @@ impl Record {
     /// The hash, as it is written everywhere.
     pub fn hash_hex(&self) -> String {
         hex(&self.hash)
+    }
+
+    /// Reads [`Record::export_line`] back, where the hash is that of the content.
+    ///
+    /// # Errors
+    /// [`InvalidRecord`].
+    pub fn parse_export_line(line: &str) -> Result<Self, InvalidRecord> {
+        let (stated, text) = split_export_line(line)
+            .ok_or_else(|| InvalidRecord::Garbage("it is no line of an export".to_owned()))?;
+        let record = Self::parse(text)?;
+        match record.hash_hex() == stated {
+            true => Ok(record),
+            false => Err(InvalidRecord::Garbage("its hash is not that of its content".to_owned())),
+        }
     }
 
     /// Its line in an export, without the newline: `{"hash":"...","record":{...}}`. The hash is over the bytes of the

@@ -140,6 +140,52 @@ pub enum Finding {
     Empty,
 }
 
+/// A record of the operator's command that continued the trail on another database (`audit restored`, `migrate --new`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Break {
+    /// The record.
+    pub seq: u64,
+    /// The operator's reason.
+    pub reason: String,
+    /// The trail before it, and its last known state, where that is known.
+    pub expected: Option<(String, Expected)>,
+}
+
+impl Break {
+    /// The action of its record.
+    pub const ACTION: &str = "audit-restored";
+    /// Details of its record: why, and what was found.
+    pub const REASON: &str = "reason";
+    /// See [`Break::REASON`].
+    pub const FOUND: &str = "found";
+    /// Details of its record: the trail that should have been there.
+    pub const CHAIN: &str = "expected-chain";
+    /// Details of its record: its last known state, `SEQ:HASH`.
+    pub const STATE: &str = "expected-state";
+
+    fn read(seq: u64, text: &str) -> Option<Self> {
+        let event: super::Event = serde_json::from_str(text).ok()?;
+        let detail = |name: &str| event.details.get(name).cloned();
+        let expected = detail(Self::CHAIN).zip(detail(Self::STATE).and_then(|state| Expected::parse(&state)));
+        Some(Self { seq, reason: detail(Self::REASON).unwrap_or_default(), expected })
+    }
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Record {} continues the trail after a break: {}.",
+            self.seq,
+            self.reason.trim_end_matches('.')
+        )?;
+        match &self.expected {
+            Some((chain, state)) => write!(f, " Known before it: {state} of the trail {chain}."),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -159,6 +205,9 @@ pub struct Report {
     pub signed_to: Option<u64>,
     /// Operations whose outcome is not there, with the record of their intent: they may still have been under way.
     pub open: Vec<(u64, String)>,
+    /// Where an operator continued the trail on a restored or new database. What was known before such a record may differ
+    /// from what is here, or be missing.
+    pub breaks: Vec<Break>,
     /// What is wrong, at most 1,000.
     pub findings: Vec<Finding>,
     /// How many findings there were.
@@ -327,6 +376,9 @@ impl Verifier {
         }
         self.report.records += 1;
         self.note_phase(&head);
+        if head.action.as_deref() == Some(Break::ACTION) && self.report.breaks.len() < MOST_FINDINGS {
+            self.report.breaks.extend(Break::read(seq, text));
+        }
         if self.filtered {
             self.report.first.get_or_insert(seq);
             self.report.head = self.report.head.max_by_seq(state);

@@ -8,7 +8,7 @@ mod tampering;
 use std::process::Command;
 
 use iam_sorry_core::api::AuditRecord;
-use iam_sorry_core::audit::{CheckpointKey, CheckpointSigner, Record, new_key_pem, to_ocsf};
+use iam_sorry_core::audit::{Break, CheckpointKey, CheckpointSigner, Expected, Record, new_key_pem, to_ocsf};
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
@@ -50,6 +50,27 @@ fn a_whole_export_is_sound_and_says_where_it_ends() {
     assert_eq!((head.seq, head.hash), (40, records[39].hash));
     // Every third one is an intent, followed by its outcome; the last has none yet.
     assert_eq!(report.open, [(40, "op-40".to_owned())]);
+}
+
+/// An operator's record of a break is listed, with what was known before it, and is no finding by itself.
+#[test]
+fn a_break_is_named() {
+    let before = Expected { seq: 50, hash: [7; 32] };
+    let mut event = event(2);
+    event.action = Break::ACTION.to_owned();
+    for (name, value) in [
+        (Break::REASON, "an old copy was restored".to_owned()),
+        (Break::CHAIN, support::chain().to_string()),
+        (Break::STATE, before.to_string()),
+    ] {
+        event.details.insert(name.to_owned(), value);
+    }
+    let report = support::report(&export(&support::chained([event]), &[1]));
+    assert_eq!(report.findings, []);
+    let expected = Some((support::chain().to_string(), before));
+    assert_eq!(report.breaks, [Break { seq: 1, reason: "an old copy was restored".to_owned(), expected }]);
+    let text = report.breaks[0].to_string();
+    assert!(text.contains("Record 1") && text.contains(&before.to_string()), "{text}");
 }
 
 /// The format is checked by twenty lines of Python that know nothing of this program, odd texts included.

@@ -256,6 +256,7 @@ fn sign_in(store: &Store, client: usize) {
         last_used_ms: now,
         expires_ms: now + 12 * 3_600_000,
         address: "127.0.0.1".into(),
+        key: None,
     };
     run(store.create_session(session, event)).expect("a session");
 }

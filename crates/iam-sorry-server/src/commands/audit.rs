@@ -19,6 +19,7 @@ use super::serve::runtime;
 use super::{ConfigFile, Failure, notice, print};
 use crate::config::SecretRef;
 use crate::services::checkpoints::{AuditSettings, Checkpointer};
+use crate::services::continuity::Continuity;
 use crate::services::{Clock, ExportLines};
 
 /// No line of an export is longer.
@@ -40,6 +41,8 @@ enum Verb {
     },
     /// Writes the audit trail as JSON lines; that it was read is itself recorded
     Export(Export),
+    /// Continues the trail on a database that is not the one that was signed (restored, cut, new); the service must be stopped
+    Restored(super::restored::Arguments),
     /// Checks an export with nothing but the public key: changed, missing, swapped, cut off, made anew
     Verify(Verify),
 }
@@ -93,6 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.verb {
         Verb::NewKey { file } => new_key(file),
         Verb::Export(arguments) => export(arguments),
+        Verb::Restored(arguments) => super::restored::run(arguments),
         Verb::Verify(arguments) => verify(arguments),
     }
 }
@@ -147,6 +151,10 @@ fn export(arguments: &Export) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let clock = Clock::system();
         let store = Store::open_beside(&settings, "audit export").map_err(Failure::new)?;
+        let key = signer.as_ref().map(CheckpointSigner::public_key);
+        Continuity::new(store.clone(), &config.audit, key).enforce().await.map_err(|error| {
+            Failure::new(format!("{error}\nThe trail is not read before somebody decides: iam-sorryd audit restored --reason TEXT"))
+        })?;
         store.record(vec![reading(arguments, &clock)]).await.map_err(Failure::new)?;
         if let Some(signer) = signer {
             let now = clock.clone();
@@ -223,17 +231,28 @@ fn reading(arguments: &Export, clock: &Clock) -> Event {
             details.insert(name.to_owned(), value.chars().take(200).collect());
         }
     }
+    local_event("audit export", "export-audit", "all", details, clock)
+}
+
+/// Something that somebody did on the machine, known by their user id.
+pub fn local_event(
+    command: &str,
+    action: &str,
+    resource: &str,
+    details: BTreeMap<String, String>,
+    clock: &Clock,
+) -> Event {
     let user = format!("uid {}", rustix::process::getuid().as_raw());
     Event {
         time_ms: clock.now_ms(),
-        instance: "audit export".to_owned(),
+        instance: command.to_owned(),
         phase: Phase::Event,
         operation: None,
         person: Person { id: String::new(), name: user, groups: Vec::new(), method: None },
         address: "local".to_owned(),
         request_id: String::new(),
-        action: "export-audit".to_owned(),
-        resource: "all".to_owned(),
+        action: action.to_owned(),
+        resource: resource.to_owned(),
         decision: None,
         rules: Vec::new(),
         outcome: Some(Outcome::Success),
@@ -311,6 +330,7 @@ fn describe(report: &Report) -> String {
         }
         None => lines.push("no records".to_owned()),
     }
+    lines.extend(report.breaks.iter().take(20).map(|one| one.to_string().replace(char::is_control, " ")));
     for (seq, operation) in report.open.iter().take(20) {
         lines.push(format!(
             "Operation {operation} (record {seq}) has no outcome here: it may still have been under way."

@@ -6,7 +6,7 @@ use iam_sorry_store::{Store, StoreError};
 use rustix::fs::Access;
 use secrecy::ExposeSecret;
 
-use super::serve::{own_identity, runtime, way_to_aws};
+use super::serve::{check_state, own_identity, runtime, way_to_aws};
 use super::{ConfigFile, Failure, notice, print};
 use crate::config::aws::IdentitySource;
 use crate::config::{Config, ServiceIdentity, is_program};
@@ -71,6 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let tls = config.http.tls.as_ref().map(Certificates::load).transpose();
     found.gather(tls.map_err(|error| format!("http.tls: {error}")));
     let signer = found.gather(super::audit::signer(&config.audit)).flatten();
+    found.gather(check_state(&config.audit).map_err(|failure| failure.to_string()));
     for sink in &config.audit.sinks {
         found.gather(sinks::check(sink));
     }

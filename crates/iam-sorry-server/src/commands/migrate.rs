@@ -1,21 +1,47 @@
 //! `iam-sorryd migrate`: the database's schema.
 
-use iam_sorry_store::Store;
+use iam_sorry_store::{Engine, Settings, Store};
 
+use super::restored::continue_trail;
 use super::{ConfigFile, Failure, print};
+use crate::config::Config;
+use crate::services::sinks;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
+    /// Makes a new, empty database although there was one before; its trail begins with a record that says so
+    #[arg(long)]
+    new: bool,
 }
 
 /// Brings the database to this version's schema. Safe to repeat; stop the service first where the notes of a release
 /// say so.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let settings = arguments.file.load()?.store_settings().map_err(Failure::found)?;
+    let config = arguments.file.load()?;
+    let settings = config.store_settings().map_err(Failure::found)?;
+    let exists = Store::exists(&settings).map_err(Failure::new)?;
+    let signs = if exists { Vec::new() } else { signs_of_another(&config, &settings) };
+    if exists && arguments.new {
+        return Err(Failure::new(
+            "There is a database already, and --new is for where there is none.\nMove it away first, or run: iam-sorryd \
+             migrate",
+        ));
+    }
+    if !signs.is_empty() && !arguments.new {
+        return Err(Failure::new(format!(
+            "There is no database, but there was one: {}.\nPut it back, or restore a backup and run: iam-sorryd audit restored \
+             --reason TEXT\nOr begin a new one without what it knew: iam-sorryd migrate --new",
+            signs.join("; ")
+        )));
+    }
     let report = Store::migrate(&settings).map_err(Failure::new)?;
+    if !signs.is_empty() {
+        let found = format!("no database; {}", signs.join("; "));
+        continue_trail(&config, "a new database (migrate --new)", Some(&found))?;
+    }
     if report.applied.is_empty() {
         return print(format_args!("The database has schema {}, as this version needs.", report.to));
     }
@@ -25,4 +51,23 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         report.to,
         report.applied.join(", ")
     ))
+}
+
+/// What is left of a database that is not there. Names no path: it goes into the trail.
+fn signs_of_another(config: &Config, settings: &Settings) -> Vec<String> {
+    let mut signs = Vec::new();
+    if config.audit.state_path().is_some_and(|path| path.exists()) {
+        signs.push("the state file has its last signed state".to_owned());
+    }
+    let written = config.audit.sinks.iter().filter(|sink| sink.file.as_ref().is_some_and(sinks::was_written));
+    signs.extend(written.map(|sink| format!("the sink {} has its records", sink.name)));
+    if let Engine::Sqlite { path } = &settings.engine {
+        let beside = ["-wal", "-shm"].into_iter().filter(|end| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(end);
+            std::path::Path::new(&name).exists()
+        });
+        signs.extend(beside.map(|end| format!("its {end} file is there")));
+    }
+    signs
 }

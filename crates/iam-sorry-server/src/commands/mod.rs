@@ -5,6 +5,7 @@ mod check_config;
 mod migrate;
 mod output;
 mod policy;
+mod restored;
 mod rules;
 mod serve;
 

@@ -9,6 +9,7 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_aws::{Aws, Settings as SdkSettings, lookup};
+use iam_sorry_core::audit::CheckpointSigner;
 use iam_sorry_core::names::{CallerArn, Principal};
 use iam_sorry_store::{Engine, Store};
 use secrecy::{ExposeSecret, SecretString};
@@ -22,8 +23,10 @@ use crate::config::{Config, ServiceIdentity, dev};
 use crate::http::{Health, Http, Metrics, start_logging};
 use crate::login::Ways;
 use crate::login::dev::DevLink;
+use crate::services::checkpoints::AuditSettings;
+use crate::services::continuity::Continuity;
 use crate::services::rules::{LOOK_EVERY, LiveRules, Reload};
-use crate::services::{AWS_TIME, Clock, Parts, Service, SignIn};
+use crate::services::{AWS_TIME, Clock, Parts, Service, SignIn, signed_state};
 use crate::{http, web};
 
 /// How long the end of the audit trail may take to be signed, and then to reach the sinks.
@@ -94,6 +97,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     let origin = config.http.origin.clone();
     let sign_in = SignIn::new(&config.name, origin, ways, config.sessions, config.login.limits.clone());
 
+    check_state(&config.audit)?;
     let store_settings = config.store_settings().map_err(Failure::found)?;
     let instance = random_name()?;
     let store = Store::open(&store_settings, &instance).map_err(Failure::new)?;
@@ -109,6 +113,14 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
         other_instances: matches!(store_settings.engine, Engine::Postgres { .. }),
     });
     let signer = super::audit::signer(&config.audit).map_err(Failure::found)?;
+    // Before anything is done: the reconciler must not settle what an older copy takes for open.
+    let key = signer.as_ref().map(CheckpointSigner::public_key);
+    match Continuity::new(store.clone(), &config.audit, key).enforce().await {
+        Ok(()) => {}
+        // It answers all the same: /readyz says what is wrong, and people can read.
+        Err(_) if store.contradiction().is_some() => {}
+        Err(error) => return Err(Failure::new(error)),
+    }
     let background = service.start().await.map_err(Failure::new)?;
     let neighbours = service.watch_neighbours();
     let audit = service.start_audit(&config.audit, signer).map_err(Failure::found)?;
@@ -145,6 +157,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     watching.abort();
     reloading.abort();
     if left == 0
+        && store.contradiction().is_none()
         && let Err(error) = store.leave().await
     {
         tracing::warn!(%error, "leaving: another instance notices when this one's time is over");
@@ -161,6 +174,11 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
 
 fn found<E: std::fmt::Display>(problems: Vec<E>) -> Failure {
     Failure::found(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// That the last signed state can be kept outside the database.
+pub fn check_state(settings: &AuditSettings) -> Result<(), Failure> {
+    settings.state_path().map_or(Ok(()), |path| signed_state::check(&path)).map_err(Failure::found)
 }
 
 /// SDK clients as the configuration has them.

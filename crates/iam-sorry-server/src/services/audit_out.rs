@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::checkpoints::{AuditSettings, Checkpointer};
+use super::continuity::Continuity;
 use super::sinks::{self, SinkState, Watch};
 use super::{Refusal, Service};
 
@@ -35,6 +36,16 @@ impl AuditOut {
                      must look at it; reading still works."
                 ),
             ));
+        }
+        if started.checkpointer.as_ref().is_some_and(|it| it.unkept().is_some()) {
+            return Err(Refusal {
+                retry_after: Some(10),
+                ..Refusal::new(
+                    ProblemCode::AuditUnavailable,
+                    "Nothing is done: the state of the audit trail can't be kept outside the database.\nThe operator of the \
+                     service knows more; reading still works.",
+                )
+            });
         }
         started.watch.check()
     }
@@ -74,6 +85,9 @@ impl Service {
             let watching = Arc::clone(&watch).run(self.store().clone(), stop_sending.subscribe());
             sending.push(tokio::spawn(watching));
         }
+        let key = signer.as_ref().map(CheckpointSigner::public_key);
+        let continuity = Continuity::new(self.store().clone(), settings, key);
+        sending.push(tokio::spawn(continuity.run(stop_sending.subscribe())));
         let checkpointer =
             signer.map(|signer| Checkpointer::new(self.store().clone(), signer, settings, now_ms(self)));
         let signing = checkpointer.clone().map(|it| tokio::spawn(it.run(stop_signing.subscribe())));
@@ -105,7 +119,9 @@ impl Service {
         let Some(checkpointer) = self.audit_out().0.get().and_then(|it| it.checkpointer.clone()) else {
             return;
         };
-        if let Err(error) = checkpointer.sign_now().await {
+        if let Err(error) = checkpointer.sign_now().await
+            && self.store().contradiction().is_none()
+        {
             tracing::error!(%error, "no checkpoint of the audit trail could be made");
         }
     }
@@ -120,11 +136,17 @@ impl Service {
     /// # Errors
     /// What stops actions, in words.
     pub fn audit_readiness(&self) -> Result<String, String> {
+        if let Some(why) = self.store().contradiction() {
+            return Err(why);
+        }
         let Some(started) = self.audit_out().0.get() else { return Ok("not started".to_owned()) };
         match &started.checkpointer {
             Some(checkpointer) => {
                 if let Some(seq) = checkpointer.broken() {
                     return Err(format!("the trail was changed at record {seq} or before"));
+                }
+                if checkpointer.unkept().is_some() {
+                    return Err("the last signed state can't be kept in audit.state_file".to_owned());
                 }
                 started.watch.readiness().map(|sinks| format!("signed; sinks: {sinks}"))
             }

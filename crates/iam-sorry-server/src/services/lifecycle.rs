@@ -35,7 +35,7 @@ const MAY_ACT: Duration = Duration::from_secs(8);
 pub const AWS_TIME: Duration = Duration::from_secs(10);
 
 /// After so long without a beat an instance is dead, and others take over what it left.
-pub(super) const TAKEOVER: Duration = Duration::from_secs(20);
+pub const TAKEOVER: Duration = Duration::from_secs(20);
 
 /// How often sessions whose time is over are deleted.
 const SWEEP: Duration = Duration::from_secs(300);
@@ -185,14 +185,25 @@ impl Service {
     /// # Errors
     /// Where the database can't be told.
     pub async fn start(&self) -> Result<Background, Refusal> {
-        self.beat().await.map_err(Refusal::from)?;
+        match self.beat().await {
+            // It answers all the same: /readyz says what is wrong, and people can read.
+            Err(_) if self.store().contradiction().is_some() => {}
+            beaten => beaten.map_err(Refusal::from)?,
+        }
         let (beating, reconciling, sweeping, looking) =
             (self.clone(), self.clone(), self.clone(), self.clone());
         Ok(Background(vec![
             tokio::spawn(async move {
-                let mut pause = BEAT;
+                let (mut pause, mut said) = (BEAT, false);
                 loop {
+                    if let Some(why) = beating.store().contradiction().filter(|_| !said) {
+                        said = true;
+                        tracing::error!(why, "{}", super::continuity::WAY_OUT);
+                    }
                     tokio::time::sleep(pause).await;
+                    if said {
+                        continue;
+                    }
                     pause = if beating.be_well().await { BEAT } else { BEAT_AGAIN };
                 }
             }),
@@ -219,6 +230,28 @@ impl Service {
             }),
             tokio::spawn(async move { looking.watch_group_names().await }),
         ]))
+    }
+
+    /// Whether something new may begin, as far as this instance and its database go.
+    pub(super) fn may_begin(&self) -> Result<(), Refusal> {
+        self.is_not_contradicted()?;
+        self.life().may_begin()
+    }
+
+    /// Whether a new request to AWS may be begun.
+    pub(super) fn may_ask_aws(&self) -> Result<(), Refusal> {
+        self.is_not_contradicted()?;
+        self.life().may_ask_aws()
+    }
+
+    /// The same for what was begun in that term.
+    pub(super) fn may_ask_aws_in(&self, term: u64) -> Result<(), Refusal> {
+        self.is_not_contradicted()?;
+        self.life().may_ask_aws_in(term)
+    }
+
+    fn is_not_contradicted(&self) -> Result<(), Refusal> {
+        if self.store().contradiction().is_some() { Err(Refusal::contradicted()) } else { Ok(()) }
     }
 
     /// Beats, and where a write found no room proves that there is some again. Says once when that fails, and once when it is
@@ -260,7 +293,7 @@ impl Service {
     pub(super) fn act_only_while_alive(&self) -> u64 {
         let term = self.life().term();
         let service = self.clone();
-        iam_sorry_aws::only_while(Arc::new(move || service.life().may_ask_aws_in(term).is_ok()));
+        iam_sorry_aws::only_while(Arc::new(move || service.may_ask_aws_in(term).is_ok()));
         term
     }
 
@@ -275,7 +308,7 @@ impl Service {
         {
             return Err(refusal);
         }
-        self.life().may_begin()
+        self.may_begin()
     }
 
     /// Begins nothing new from here on, and waits until what is under way has ended, at most so long. What is left then

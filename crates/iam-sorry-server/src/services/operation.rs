@@ -85,7 +85,7 @@ impl Service {
         request: &impl Serialize,
         plan: Plan,
     ) -> Result<Start, Refusal> {
-        self.life().may_begin()?;
+        self.may_begin()?;
         self.audit_out().check()?;
         let term = self.act_only_while_alive();
         let exclusive = ask.name().is_some();
@@ -179,7 +179,7 @@ impl Service {
             match self.store().begin(new.clone(), event.clone()).await? {
                 Begun::New => {
                     // The database may have been away while it was written.
-                    return match self.life().may_ask_aws() {
+                    return match self.may_ask_aws() {
                         Ok(()) => Ok(None),
                         Err(refusal) => Err(self.never_begun(&new, event, refusal).await),
                     };
@@ -258,7 +258,7 @@ fn replayed(seen: &Operation) -> Result<Option<Done>, Refusal> {
 impl Running {
     /// Whether AWS may be asked for something more.
     pub fn may_act(&self) -> Result<(), Refusal> {
-        self.service.life().may_ask_aws_in(self.term)
+        self.service.may_ask_aws_in(self.term)
     }
 
     /// Writes down what became known, trying for a while.

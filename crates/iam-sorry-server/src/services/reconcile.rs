@@ -131,7 +131,7 @@ enum Later {
 impl Service {
     /// Looks once for operations that nobody is at work on, and settles them.
     pub(super) async fn reconcile(&self) {
-        if self.life().may_ask_aws().is_err() {
+        if self.may_ask_aws().is_err() {
             return;
         }
         if let Err(error) = self.settle_what_is_left().await {

@@ -23,6 +23,15 @@ impl Refusal {
         Self { code, detail: detail.into(), reasons: Vec::new(), retry_after: None }
     }
 
+    /// The database is not the one that was signed.
+    pub(super) fn contradicted() -> Self {
+        Self::new(
+            ProblemCode::AuditUnavailable,
+            "Nothing is done: the service's database is not the one that it was, as after an old copy was restored.\nReport this to its \
+             operator: /readyz and the log say what is wrong. Reading still works, except for the audit trail.",
+        )
+    }
+
     /// As [`From`], without a line in the log.
     pub(super) fn of_store(error: iam_sorry_store::StoreError) -> Self {
         use iam_sorry_store::StoreError;
@@ -44,6 +53,7 @@ impl Refusal {
                 ProblemCode::StoreUnavailable,
                 "The service's database refuses it, so nothing was done.\nReport this to its operator; the log says why.",
             ),
+            StoreError::Contradicted(_) => Self::contradicted(),
             StoreError::Unavailable(_) | StoreError::Taken(_) | StoreError::Fenced(_) => again(
                 ProblemCode::StoreUnavailable,
                 "The service's database can't be reached, so nothing was done.\nTry again in a few seconds.",
@@ -74,7 +84,8 @@ impl From<iam_sorry_store::StoreError> for Refusal {
     /// The store's own words go to the log.
     fn from(error: iam_sorry_store::StoreError) -> Self {
         use iam_sorry_store::StoreError as E;
-        if !matches!(error, E::BadCursor | E::TooMany(_) | E::TooSlow | E::Crowded) {
+        // A contradiction is logged once, by who finds it.
+        if !matches!(error, E::BadCursor | E::TooMany(_) | E::TooSlow | E::Crowded | E::Contradicted(_)) {
             tracing::error!(%error, "store");
         }
         Self::of_store(error)

@@ -7,6 +7,7 @@ mod audit_sinks;
 mod checkpoints;
 mod client;
 mod connections;
+mod contradicted;
 mod department;
 mod document;
 mod endpoints;

@@ -5,6 +5,7 @@
 //! dialects is a token: `@NOW`, `@INT`, `@BLOB`, `@STRICT`, `@RANDOM`, `@LOCK`. All functions block; they are called
 //! on the store's own threads only.
 
+mod database_file;
 mod postgres;
 mod sqlite;
 
@@ -19,10 +20,61 @@ use tokio::sync::Notify;
 use crate::StoreError;
 use crate::settings::{Engine, Settings};
 
-pub(crate) use sqlite::InstanceLock;
+pub(crate) use database_file::{DatabaseFile, InstanceLock};
+
+/// Makes the connections of one store, all to the same database.
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    settings: Settings,
+    /// The SQLite file that was there at first.
+    file: Option<Arc<DatabaseFile>>,
+}
+
+impl Connector {
+    /// With the SQLite file that is there; made where there is none and `make` says so.
+    pub(crate) fn new(settings: &Settings, make: bool) -> Result<Self, DbError> {
+        let file = match &settings.engine {
+            Engine::Sqlite { path } if make => Some(DatabaseFile::open_or_make(path)?),
+            Engine::Sqlite { path } => Some(DatabaseFile::open(path)?),
+            Engine::Postgres { .. } => None,
+        };
+        Ok(Self { settings: settings.clone(), file })
+    }
+
+    /// The only instance's lock, where there can be only one.
+    pub(crate) fn lock(&self) -> Result<Option<InstanceLock>, StoreError> {
+        self.file.clone().map(InstanceLock::take).transpose()
+    }
+
+    /// Opens a connection; `writes` on the one that will write.
+    pub(crate) fn connect(&self, writes: bool) -> Result<Box<dyn Connection>, DbError> {
+        if let Some(file) = &self.file {
+            if writes {
+                file.forget_log();
+            }
+            // Never to another file than before.
+            if let Some(why) = file.misplaced() {
+                return Err(DbError::Lost(why.to_owned()));
+            }
+        }
+        connect(&self.settings, writes)
+    }
+
+    /// What became of the SQLite file behind our back.
+    pub(crate) fn misplaced(&self) -> Option<&'static str> {
+        self.file.as_ref()?.misplaced()
+    }
+
+    /// After a commit.
+    pub(crate) fn committed(&self) {
+        if let Some(file) = &self.file {
+            file.note_log();
+        }
+    }
+}
 
 /// Opens a connection; `writes` on the one that will write.
-pub(crate) fn connect(settings: &Settings, writes: bool) -> Result<Box<dyn Connection>, DbError> {
+fn connect(settings: &Settings, writes: bool) -> Result<Box<dyn Connection>, DbError> {
     Ok(match &settings.engine {
         Engine::Sqlite { path } => Box::new(sqlite::Sqlite::open(path, writes)?),
         Engine::Postgres { url, ca_pem } => {
@@ -166,6 +218,8 @@ pub(crate) enum DbError {
     Unknown(String),
     /// A row that may be there only once is there.
     Duplicate(String),
+    /// The database's own structure is damaged.
+    Damaged(String),
     /// A mistake of ours, or a damaged database.
     Other(String),
 }
@@ -182,6 +236,7 @@ impl DbError {
             | Self::Denied(text)
             | Self::Unknown(text)
             | Self::Duplicate(text)
+            | Self::Damaged(text)
             | Self::Other(text) => text,
             Self::Stopped => "stopped at its time limit".to_owned(),
         }
@@ -197,7 +252,7 @@ impl From<DbError> for StoreError {
             DbError::Unwritable(text) => Self::Unwritable(text),
             DbError::ReadOnly(text) => Self::ReadOnly(text),
             DbError::Denied(text) => Self::Denied(text),
-            DbError::Duplicate(text) | DbError::Other(text) => Self::Corrupt(text),
+            DbError::Duplicate(text) | DbError::Damaged(text) | DbError::Other(text) => Self::Corrupt(text),
         }
     }
 }

@@ -598,6 +598,7 @@ mod tests {
             DbError::Denied(_) => "denied",
             DbError::Unknown(_) => "unknown",
             DbError::Duplicate(_) => "duplicate",
+            DbError::Damaged(_) => "damaged",
             DbError::Other(_) => "other",
             DbError::Stopped => "stopped",
         };

@@ -1,9 +1,7 @@
 //! SQLite: WAL, `synchronous=FULL`, one file of mode 0600, a small cache.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -11,8 +9,7 @@ use rusqlite::ffi::{self, ErrorCode};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, OpenFlags, ToSql};
 
-use super::{Cell, Connection, DbError, Dialect, Limit, Param, Row};
-use crate::StoreError;
+use super::{Cell, Connection, DatabaseFile, DbError, Dialect, Limit, Param, Row};
 
 /// How long a statement waits for another process (an export beside the service) to let go.
 const BUSY: Duration = Duration::from_secs(4);
@@ -26,16 +23,13 @@ pub(super) struct Sqlite {
     limit: Option<Limit>,
     /// Set after an error that leaves the page cache or the log in doubt.
     broken: bool,
+    /// Kept open until SQLite has closed its own.
+    _file: Arc<DatabaseFile>,
 }
 
 impl Sqlite {
     pub(super) fn open(path: &Path, writes: bool) -> Result<Self, DbError> {
-        if writes {
-            // SQLite gives its -wal and -shm files the mode of the database, so the first opening decides.
-            private(path).map_err(|error| cannot_open(path, &error))?;
-        } else if !path.exists() {
-            return Err(DbError::Lost(format!("{} does not exist", path.display())));
-        }
+        let file = DatabaseFile::open(path)?;
         let connection = rusqlite::Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -59,7 +53,7 @@ impl Sqlite {
                 if writes { "OFF" } else { "ON" },
             ))
             .map_err(failed)?;
-        Ok(Self { connection, limit: None, broken: false })
+        Ok(Self { connection, limit: None, broken: false, _file: file })
     }
 
     fn run<T>(
@@ -201,6 +195,7 @@ fn failed(error: rusqlite::Error) -> DbError {
             _ => DbError::Unwritable(text),
         },
         ErrorCode::CannotOpen | ErrorCode::PermissionDenied => DbError::Lost(text),
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => DbError::Damaged(text),
         ErrorCode::ConstraintViolation
             if matches!(
                 failure.extended_code,
@@ -210,64 +205,5 @@ fn failed(error: rusqlite::Error) -> DbError {
             DbError::Duplicate(text)
         }
         _ => DbError::Other(text),
-    }
-}
-
-/// Makes the file where there is none, readable by its owner alone.
-fn private(path: &Path) -> io::Result<()> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
-}
-
-fn cannot_open(path: &Path, error: &io::Error) -> DbError {
-    let text = format!("{}: {error}", path.display());
-    match error.kind() {
-        io::ErrorKind::StorageFull => DbError::Full(text),
-        io::ErrorKind::QuotaExceeded => DbError::Unwritable(text),
-        io::ErrorKind::ReadOnlyFilesystem => {
-            DbError::ReadOnly(format!("{text}\nMount its file system for writing."))
-        }
-        _ => DbError::Lost(text),
-    }
-}
-
-/// That this process is the only instance on the file: flock on a file beside it, which the kernel lets go when the
-/// process ends in whatever way.
-#[derive(Debug)]
-pub(crate) struct InstanceLock {
-    file: File,
-}
-
-impl Drop for InstanceLock {
-    /// A process that is just being started elsewhere in this program may hold a copy of the file for a moment (between
-    /// fork and exec), and closing ours would leave the lock to it (flock(2)).
-    fn drop(&mut self) {
-        let _ = self.file.unlock();
-    }
-}
-
-impl InstanceLock {
-    /// Takes it, or says who is in the way.
-    pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".lock");
-        let lock = PathBuf::from(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock)
-            .map_err(|error| StoreError::from(cannot_open(&lock, &error)))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Taken(format!(
-                "Another iam-sorryd is running on {}.\nStop it first; several instances need PostgreSQL.",
-                path.display()
-            ))),
-            Err(TryLockError::Error(error)) => {
-                Err(StoreError::Unavailable(format!("{}: {error}", lock.display())))
-            }
-        }
     }
 }

@@ -11,8 +11,9 @@ on_both! {
     migrating_again_does_nothing,
     an_older_schema_is_refused_with_the_way_out,
     a_newer_schema_is_refused,
-    a_trail_that_was_cut_is_refused,
-    a_trail_whose_last_record_was_changed_is_refused,
+    a_trail_that_was_cut_is_read_and_not_written,
+    a_trail_whose_last_record_was_changed_is_read_and_not_written,
+    a_head_that_goes_back_stops_the_instance_at_its_next_write,
     the_trail_can_only_grow,
     a_closed_store_refuses,
 }
@@ -58,13 +59,13 @@ async fn filled(rig: &Rig) {
 async fn migrating_again_does_nothing(rig: &Rig) {
     filled(rig).await;
     let report = Store::migrate(&rig.settings).unwrap();
-    assert_eq!((report.from, report.to), (2, 2));
+    assert_eq!(report.from, report.to);
     assert!(report.applied.is_empty());
     assert_eq!(whole_chain(&rig.open("two")).await.len(), 3);
 }
 
 async fn an_older_schema_is_refused_with_the_way_out(rig: &Rig) {
-    sql(rig, "DELETE FROM schema_version WHERE version = 2").unwrap();
+    sql(rig, "DELETE FROM schema_version WHERE version > 1").unwrap();
     let error = Store::open(&rig.settings, "one").unwrap_err();
     assert!(matches!(error, StoreError::Schema(_)), "{error}");
     assert!(error.to_string().contains("iam-sorryd migrate --config FILE"), "{error}");
@@ -78,20 +79,73 @@ async fn a_newer_schema_is_refused(rig: &Rig) {
     }
 }
 
-async fn a_trail_that_was_cut_is_refused(rig: &Rig) {
+async fn a_trail_that_was_cut_is_read_and_not_written(rig: &Rig) {
     filled(rig).await;
     unlock(rig);
     sql(rig, "DELETE FROM audit WHERE seq = 3").unwrap();
-    let error = Store::open(&rig.settings, "two").unwrap_err();
-    assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("ends at record 2")), "{error}");
+    stands_still(rig, "ends at record 2").await;
+    goes_on(rig, 3).await;
 }
 
-async fn a_trail_whose_last_record_was_changed_is_refused(rig: &Rig) {
+async fn a_trail_whose_last_record_was_changed_is_read_and_not_written(rig: &Rig) {
     filled(rig).await;
     unlock(rig);
     sql(rig, "UPDATE audit SET line = replace(line, 'alice', 'malice') WHERE seq = 3").unwrap();
-    let error = Store::open(&rig.settings, "two").unwrap_err();
+    stands_still(rig, "was changed").await;
+    // Nothing can be put behind a record that is none.
+    let store = rig.open("three");
+    let error =
+        store.continue_after_break(event(Phase::Event, "root", "audit-restored", "")).await.unwrap_err();
     assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("was changed")), "{error}");
+}
+
+/// It opens, can be read, and refuses every write for the same reason.
+async fn stands_still(rig: &Rig, words: &str) {
+    let store = rig.open("two");
+    let why = store.contradiction().unwrap();
+    assert!(why.contains(words), "{why}");
+    let refused = [
+        store.beat().await.unwrap_err(),
+        store.record(vec![event(Phase::Event, "alice", "x", "")]).await.unwrap_err(),
+        store.lease("checkpoints", std::time::Duration::from_secs(1)).await.map(drop).unwrap_err(),
+    ];
+    assert!(refused.iter().all(|error| *error == StoreError::Contradicted(why.clone())), "{refused:?}");
+    assert!(store.audit_range(1, 10).await.unwrap().len() >= 2, "reading goes on");
+    store.close().await;
+}
+
+/// An operator's event continues it, and the chain is whole.
+async fn goes_on(rig: &Rig, seq: u64) {
+    let store = rig.open("three");
+    let event = event(Phase::Event, "root", "audit-restored", "");
+    assert_eq!(store.continue_after_break(event).await.unwrap(), seq);
+    assert_eq!(store.contradiction(), None);
+    store.beat().await.unwrap();
+    store.close().await;
+    let store = rig.open("four");
+    assert_eq!(store.contradiction(), None);
+    assert_eq!(whole_chain(&store).await.len() as u64, seq);
+}
+
+/// Somebody cuts the trail, or puts an old copy's rows back, while an instance has it open.
+async fn a_head_that_goes_back_stops_the_instance_at_its_next_write(rig: &Rig) {
+    filled(rig).await;
+    let store = rig.open("two");
+    unlock(rig);
+    sql(rig, "UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit WHERE seq = 2)").unwrap();
+    sql(rig, "DELETE FROM audit WHERE seq = 3").unwrap();
+    let error = store.beat().await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Contradicted(text) if text.contains("ended at record 3")),
+        "{error}"
+    );
+    assert_eq!(store.contradiction(), Some(error.to_string()));
+    assert_eq!(
+        store.record(vec![event(Phase::Event, "alice", "x", "")]).await.unwrap_err(),
+        error,
+        "for good"
+    );
+    assert_eq!(store.head().await.unwrap().0, 2);
 }
 
 async fn the_trail_can_only_grow(rig: &Rig) {
@@ -170,6 +224,61 @@ fn two_that_migrate_at_once_both_succeed() {
             (0..4).map(|_| scope.spawn(|| Store::migrate(&settings).unwrap().applied.len())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(reports.iter().sum::<usize>(), 2, "{reports:?}");
+    assert_eq!(reports.iter().filter(|steps| **steps > 0).count(), 1, "{reports:?}");
     drop(Store::open(&settings, "one").unwrap());
+}
+
+/// The file that is open, not the name, is the database: one that was moved away, replaced, or lost its log is noticed
+/// before anything is written, and nothing is made in its place.
+#[test]
+fn an_sqlite_file_that_was_moved_or_replaced_stops_the_instance() {
+    type Harm<'a> = &'a dyn Fn(&std::path::Path, &std::path::Path);
+    let gone: Harm<'_> = &|path, away| std::fs::rename(path, away).unwrap();
+    let replaced: Harm<'_> = &|path, away| {
+        std::fs::copy(path, away).unwrap();
+        std::fs::rename(away, path).unwrap();
+    };
+    let without_log: Harm<'_> = &|path, _| {
+        std::fs::remove_file(path.with_extension("db-wal")).unwrap();
+    };
+    for (harm, words) in
+        [(gone, "its file is gone"), (replaced, "another file"), (without_log, "log is gone")]
+    {
+        let rig = Rig::sqlite();
+        let iam_sorry_store::Engine::Sqlite { path } = &rig.settings.engine else { unreachable!() };
+        crate::rig::block_on(async {
+            filled(&rig).await;
+            let store = rig.open("two");
+            store.beat().await.unwrap();
+            harm(path, &path.with_extension("away"));
+            let error = store.beat().await.unwrap_err();
+            assert!(matches!(&error, StoreError::Contradicted(text) if text.contains(words)), "{error}");
+            assert_eq!(path.exists(), words != "its file is gone", "nothing is made in its place");
+        });
+    }
+}
+
+/// A second name of the file has a log of its own: two programs by two names would destroy it.
+#[test]
+fn a_hard_link_is_no_second_database() {
+    let rig = Rig::sqlite();
+    let iam_sorry_store::Engine::Sqlite { path } = &rig.settings.engine else { unreachable!() };
+    let link = path.with_extension("link");
+    let store = rig.open("one");
+    std::fs::hard_link(path, &link).unwrap();
+    let by_link = Settings::sqlite(&link);
+    assert!(matches!(Store::open(&by_link, "two"), Err(StoreError::Taken(_))));
+    crate::rig::block_on(store.close());
+    drop(store);
+    for settings in [&by_link, &rig.settings] {
+        for error in [
+            Store::open(settings, "two").map(drop).unwrap_err(),
+            Store::open_beside(settings, "two").map(drop).unwrap_err(),
+            Store::migrate(settings).map(drop).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("hard link"), "{error}");
+        }
+    }
+    std::fs::remove_file(&link).unwrap();
+    crate::rig::block_on(rig.open("three").beat()).unwrap();
 }

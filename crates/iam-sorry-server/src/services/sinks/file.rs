@@ -28,7 +28,7 @@ const PIECE: u64 = 256 * 1024;
 const LONGEST_LINE: usize = 1024 * 1024;
 
 /// What a damaged file's name goes on with.
-const DAMAGED: &str = ".damaged-";
+pub(super) const DAMAGED: &str = ".damaged-";
 
 pub(super) struct FileTarget {
     path: PathBuf,

@@ -9,6 +9,7 @@
 //! nobody knows whether it has the batch, so it comes again, line by line the same. Its position is saved after each batch, so
 //! that a kill repeats one batch at most.
 
+mod end;
 mod file;
 mod http;
 mod settings;
@@ -24,6 +25,7 @@ use iam_sorry_store::{Store, StoreError};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
+pub use end::{FileEnd, file_end, set_aside, was_written};
 pub use settings::{FileSettings, HttpSinkSettings, SinkSettings, SyslogSettings};
 pub use watch::{SinkState, Watch};
 
@@ -176,6 +178,11 @@ struct Found {
     reached: bool,
 }
 
+/// How the position of a sink's checkpoints is called; a space keeps it apart from every sink's own name.
+pub fn checkpoints_of(sink: &str) -> String {
+    format!("{sink} checkpoints")
+}
+
 /// Starts a sink's task; it ends when `stop` says true and everything was sent, or could not be.
 ///
 /// # Errors
@@ -253,6 +260,9 @@ impl Feeder {
                 }
             }
             if stopping {
+                if self.store.contradiction().is_some() {
+                    return;
+                }
                 let _ = self.save().await;
                 let _ = self.store.release(&self.lease()).await;
                 return;
@@ -267,6 +277,9 @@ impl Feeder {
     /// Sends the next batch; whether there may be more at once. Where there is not, what comes up within the next moment goes
     /// together: one flush, one request.
     async fn step(&mut self) -> Result<bool, SinkError> {
+        if self.store.contradiction().is_some() {
+            return Ok(false); // nothing leaves a database that is not the one that it was
+        }
         if !self.is_ours().await? {
             (self.at, self.saved) = (None, None);
             self.target.let_go();
@@ -459,8 +472,7 @@ impl Feeder {
         format!("sink {}", self.name)
     }
 
-    /// A space keeps it apart from every sink's own name.
     fn checkpoints_name(&self) -> String {
-        format!("{} checkpoints", self.name)
+        checkpoints_of(&self.name)
     }
 }

@@ -190,6 +190,9 @@ fn tell(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -> Result
             printable(operation)
         ));
     }
+    for one in report.breaks.iter().take(MOST_SHOWN) {
+        app.out.warn(printable(&one.to_string()));
+    }
     // Before what stands there, nothing can be compared.
     for state in expect.iter().filter(|state| report.first.is_some_and(|first| state.seq + 1 < first)) {
         app.out.warn(format!(

@@ -1,0 +1,201 @@
+//! `iam-sorryd audit restored`: an operator continues the trail on a database that contradicts what is known of it. That,
+//! and why, is the trail's next record; what only the sinks and the state file know is kept.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use iam_sorry_core::audit::{Break, CheckpointSigner, Event, Expected, Outcome, Phase};
+use iam_sorry_store::{Engine, Finish, OperationState, Store};
+
+use super::audit::{local_event, signer};
+use super::serve::{check_state, runtime};
+use super::{ConfigFile, Failure, notice, print};
+use crate::config::Config;
+use crate::services::checkpoints::Checkpointer;
+use crate::services::continuity::{Continuity, Contradiction};
+use crate::services::sinks;
+use crate::services::{Clock, INSTANCE_SILENCE};
+
+/// How this command is called in the trail.
+const COMMAND: &str = "audit restored";
+/// How much of a text goes into the record.
+const LONGEST: usize = 1_000;
+
+/// Its arguments.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Why the database is another one; everybody who reads the trail sees it
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: String,
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("say in a line why the database is another one".to_owned());
+    }
+    Ok(text.chars().take(LONGEST).collect())
+}
+
+/// Does what the arguments say.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let config = arguments.file.load()?;
+    print(continue_trail(&config, &arguments.reason, None)?)
+}
+
+/// Continues the trail, and says how. `found` is what there was where no database was.
+pub fn continue_trail(config: &Config, reason: &str, found: Option<&str>) -> Result<String, Failure> {
+    check_state(&config.audit)?;
+    let settings = config.store_settings().map_err(Failure::found)?;
+    let signer = signer(&config.audit).map_err(Failure::found)?;
+    runtime()?.block_on(async {
+        let clock = Clock::system();
+        let store = Store::open(&settings, &format!("{COMMAND} {}", clock.now_ms())).map_err(Failure::new)?;
+        if matches!(settings.engine, Engine::Postgres { .. }) {
+            nobody_else(&store).await?;
+        }
+        let continued = Continued { config, clock, store: store.clone(), signer };
+        let text = continued.by(reason, found).await?;
+        let _ = store.leave().await;
+        store.close().await;
+        Ok(text)
+    })
+}
+
+/// On PostgreSQL other instances may run, and would go on from what they know. One that was killed, or could not write any
+/// more, is waited for until it has been silent for long enough.
+async fn nobody_else(store: &Store) -> Result<(), Failure> {
+    let began = Instant::now();
+    let others = loop {
+        let alive = store.instances_alive(INSTANCE_SILENCE).await.map_err(Failure::new)?;
+        let others = alive.iter().filter(|name| *name != store.instance()).count();
+        if others == 0 {
+            return Ok(());
+        }
+        if began.elapsed() > INSTANCE_SILENCE + Duration::from_secs(2) {
+            break others;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    };
+    let _ = store.leave().await;
+    Err(Failure::new(format!(
+        "{others} instances of the service run on this database.\nStop all of them first."
+    )))
+}
+
+struct Continued<'a> {
+    config: &'a Config,
+    clock: Clock,
+    store: Store,
+    signer: Option<CheckpointSigner>,
+}
+
+impl Continued<'_> {
+    async fn by(self, reason: &str, found: Option<&str>) -> Result<String, Failure> {
+        let key = self.signer.as_ref().map(CheckpointSigner::public_key);
+        let continuity = Continuity::new(self.store.clone(), &self.config.audit, key);
+        let contradictions = continuity.check().await.map_err(Failure::new)?;
+        let event = self.event(reason, found, &contradictions);
+        let seq = self.store.continue_after_break(event).await.map_err(Failure::new)?;
+        self.end_open_operations().await?;
+        self.begin_sinks_anew(seq, &contradictions).await?;
+        if let Some(signer) = self.signer {
+            let clock = self.clock.clone();
+            let checkpointer =
+                Checkpointer::new(self.store.clone(), signer, &self.config.audit, move || clock.now_ms());
+            checkpointer.sign_anew().await.map_err(Failure::new)?;
+        }
+        Ok(format!(
+            "The trail continues with record {seq}, which says why. Everybody is signed out.\nAWS may have users and keys that \
+             this database does not know: see \"Backup and restore\" in operating.md."
+        ))
+    }
+
+    fn event(&self, reason: &str, found: Option<&str>, contradictions: &[Contradiction]) -> Event {
+        let found = match (found, self.store.contradiction()) {
+            (Some(found), _) => found.to_owned(),
+            (None, own) => {
+                let all: Vec<String> =
+                    own.into_iter().chain(contradictions.iter().map(ToString::to_string)).collect();
+                if all.is_empty() { "nothing contradicts the database".to_owned() } else { all.join("; ") }
+            }
+        };
+        let mut details = BTreeMap::from([
+            (Break::REASON.to_owned(), reason.to_owned()),
+            (Break::FOUND.to_owned(), found.chars().take(LONGEST).collect()),
+        ]);
+        // The latest state that anybody knows.
+        let expected = contradictions.iter().filter_map(|it| it.expected).max_by_key(|state| state.seq);
+        if let Some(state) = expected {
+            details.insert(Break::CHAIN.to_owned(), state.chain.to_string());
+            details
+                .insert(Break::STATE.to_owned(), Expected { seq: state.seq, hash: state.hash }.to_string());
+        }
+        local_event(COMMAND, Break::ACTION, "", details, &self.clock)
+    }
+
+    /// What was open in the copy was finished since, or was not: the reconciler would take it back, with keys that somebody
+    /// has. So it ends here, and whoever runs the service looks at AWS.
+    async fn end_open_operations(&self) -> Result<(), Failure> {
+        for seen in self.store.open_operations().await.map_err(Failure::new)? {
+            let claimed = self.store.claim(&seen, Duration::ZERO).await.map_err(Failure::new)?;
+            let Some(operation) = claimed else { continue };
+            let id = operation.new.id.clone();
+            let mut event = Event {
+                phase: Phase::Outcome,
+                outcome: Some(Outcome::Failure),
+                time_ms: self.clock.now_ms(),
+                instance: self.store.instance().to_owned(),
+                ..operation.event.clone()
+            };
+            let what = "open when the database was restored: what became of it is not known";
+            event.details.insert("error".to_owned(), what.to_owned());
+            let finish = Finish {
+                operation: id.clone(),
+                epoch: operation.epoch,
+                state: OperationState::Failed,
+                result: format!("\"{what}\""),
+                event,
+                grants: Vec::new(),
+                deleted_keys: Vec::new(),
+                user: None,
+                deleted_user: None,
+                unaccounted: Vec::new(),
+            };
+            self.store.finish(finish).await.map_err(Failure::new)?;
+            notice(format_args!(
+                "Operation {id} ({} of {} by {}) was open: look at AWS what became of it.",
+                operation.new.action, operation.new.resource, operation.event.person.name
+            ));
+        }
+        Ok(())
+    }
+
+    /// A file that has records that are not in this trail is kept under another name, and a new one begun with what that
+    /// file began with, as far as it is here.
+    async fn begin_sinks_anew(&self, seq: u64, contradictions: &[Contradiction]) -> Result<(), Failure> {
+        for sink in &self.config.audit.sinks {
+            let contradicted =
+                contradictions.iter().any(|it| it.expected.is_some() && it.sink.as_ref() == Some(&sink.name));
+            let Some(file) = sink.file.as_ref().filter(|_| contradicted) else { continue };
+            let unreadable = |error: std::io::Error| {
+                Failure::new(format!("{} can't be set aside: {error}", file.path.display()))
+            };
+            let Some(end) = sinks::file_end(file).map_err(unreadable)? else { continue };
+            let kept = sinks::set_aside(file).map_err(unreadable)?;
+            let own = end.chain == self.store.chain_id();
+            let before = if own { end.first.min(seq).saturating_sub(1) } else { 0 };
+            for name in [sink.name.clone(), sinks::checkpoints_of(&sink.name)] {
+                self.store.set_sink_position(&name, before).await.map_err(Failure::new)?;
+            }
+            notice(format_args!(
+                "The file of the sink {} has records that are not in this trail: it is kept as {}, and a new one is begun.",
+                sink.name,
+                kept.display()
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! What a file sink's file ends with: the last record that has left the database that way, for the comparison with it.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use iam_sorry_core::audit::{ChainId, Expected, Record};
+
+use super::FileSettings;
+use super::file::DAMAGED;
+use crate::files;
+
+/// How much is read from either end of the file: mostly the first suffices, and no line is longer than the second.
+const LOOKS: [u64; 2] = [16 * 1024, 256 * 1024];
+
+/// A file's first and last record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEnd {
+    /// The trail that its header names.
+    pub chain: ChainId,
+    /// The first record in it.
+    pub first: u64,
+    /// The last one.
+    pub last: Expected,
+}
+
+/// The records of a sink's file; none where there is no file, or no record in it. Half a line at the end is passed over:
+/// it may be written right now.
+///
+/// # Errors
+/// The system's.
+pub fn file_end(settings: &FileSettings) -> io::Result<Option<FileEnd>> {
+    let mut file = match files::open_to_read(&settings.path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    for look in LOOKS {
+        let begin = part(&mut file, 0, length.min(look))?;
+        let mut lines = begin.lines();
+        let chain = lines.next().and_then(chain_of_header);
+        let first = lines.find_map(|line| record(line).map(|record| record.seq));
+        let end = part(&mut file, length.saturating_sub(look), length)?;
+        let whole = end.rfind('\n').map_or("", |at| &end[..at]);
+        let last = whole
+            .lines()
+            .rev()
+            .find_map(record)
+            .map(|record| Expected { seq: record.seq, hash: record.hash });
+        if let Some(((chain, first), last)) = chain.zip(first).zip(last) {
+            return Ok(Some(FileEnd { chain, first, last }));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a sink's file was ever written: it, or what it was rotated to, is there and begins as such files do.
+pub fn was_written(settings: &FileSettings) -> bool {
+    let name = settings.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let beside = settings.path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    beside.into_iter().flatten().filter_map(Result::ok).any(|entry| {
+        entry.file_name().to_string_lossy().starts_with(&name) && has_header(&entry.path()).unwrap_or(false)
+    })
+}
+
+fn has_header(path: &Path) -> io::Result<bool> {
+    let begin = part(&mut files::open_to_read(path)?, 0, LOOKS[0])?;
+    Ok(begin.lines().next().and_then(chain_of_header).is_some())
+}
+
+/// Keeps the file under another name, so that the sink begins a new one.
+///
+/// # Errors
+/// The system's.
+pub fn set_aside(settings: &FileSettings) -> io::Result<PathBuf> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let mut aside = settings.path.clone().into_os_string();
+    aside.push(format!("{DAMAGED}{now}"));
+    files::set_aside(&settings.path, Path::new(&aside))?;
+    Ok(aside.into())
+}
+
+fn part(file: &mut File, begin: u64, end: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(begin))?;
+    file.take(end.saturating_sub(begin)).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn chain_of_header(line: &str) -> Option<ChainId> {
+    let header: serde_json::Value = serde_json::from_str(line).ok()?;
+    ChainId::parse(header["chain"].as_str()?)
+}
+
+/// The record of an export line, whose hash is that of its content.
+fn record(line: &str) -> Option<Record> {
+    Record::parse_export_line(line).ok()
+}
