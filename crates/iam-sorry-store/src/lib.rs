@@ -19,6 +19,7 @@ mod lookups;
 mod operations;
 mod query;
 mod readers;
+mod rotations;
 mod schema;
 mod sessions;
 mod settings;
