@@ -267,11 +267,8 @@ fn taken_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, failure: Fa
         (Err(_), _) => format!("The new key {id} exists, and its secret is lost. Take it back: {hint}"),
     };
     match failure.kind {
-        // It ends quietly, since nobody reads what is printed; but stderr may have a reader.
-        Kind::BrokenPipe => {
-            app.out.warn(text);
-            failure
-        }
+        // Else it would end quietly, and in success: the key is what was asked for.
+        Kind::BrokenPipe => Failure::other("Nobody read the new key from standard output").hint(text),
         _ => failure.hint(text),
     }
 }
