@@ -276,7 +276,7 @@ fn an_old_key_without_its_successor_stays_and_can_be_restored() {
     let (old, new) = rotated(&scene, &running);
     delete(&running, &new, true).unwrap();
     at(&scene, Clock::system().now_ms() + 73 * 3_600_000);
-    assert_eq!(scene.account.keys("dirk-a"), [old.clone()]);
+    assert_eq!(scene.account.keys("dirk-a"), std::slice::from_ref(&old));
     let done = restore(&running, &old).unwrap();
     assert!(done.notes[0].contains("active again"), "{done:?}");
     scene.assert_accounted_for(&running);

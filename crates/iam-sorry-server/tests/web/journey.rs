@@ -191,7 +191,7 @@ fn keys(rig: &Rig, person: &Person<'_>, user: &str) {
     person.look("rotated");
     browser.find("[aria-labelledby='old-key'] button").follow();
     assert!(person.note().contains(&format!("the old key {} was deleted", first.key)), "{}", person.note());
-    assert_eq!(rig.account.keys(user), [second.key.clone()]);
+    assert_eq!(rig.account.keys(user), std::slice::from_ref(&second.key));
     browser.find(&format!("[aria-label='Delete key {}']", second.key)).follow();
     person.look("delete-key");
     assert!(browser.text().contains(&second.key));
