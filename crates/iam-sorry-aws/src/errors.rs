@@ -112,6 +112,17 @@ pub enum AwsError {
         /// Who AWS says it is.
         found: String,
     },
+    /// Another run took this one for dead and dealt with its new key.
+    #[error(
+        "Another run of iam-sorry took over the new access key {key_id} of IAM user '{user}' while this one stood still, and \
+         may have deleted it. The old key was not touched.\nRun the command again."
+    )]
+    TakenOver {
+        /// The user.
+        user: String,
+        /// The new key.
+        key_id: String,
+    },
     /// The session was made, its key deleted as planned, and then AWS did not accept the session.
     #[error(
         "AWS made a session for '{user}' but refused it once its access key was deleted: {}\nThe key is gone \

@@ -15,7 +15,7 @@
 //! | entry removed                      | nothing                   | nothing        | nothing to do                                      |
 //! | kept key: before it is stored      | intent (keep), ID         | the key        | asks the profile: not there: deletes it            |
 //! | kept key: stored, not yet cleared  | intent (keep), ID         | the key, in use | asks the profile: there: clears                   |
-//! | rotation: new key stored           | intent (rotate), ID       | both keys      | there: deactivates and deletes the old one         |
+//! | rotation: new key stored           | intent (rotate), ID       | both keys      | there, and active in IAM: deactivates and deletes the old one |
 //!
 //! A candidate is a key of the user that was not there before, was made between intent and last heartbeat by AWS's
 //! clock (2 s and 5 s of allowance), and was never used. The heartbeat sets the file's time every 100 ms while
@@ -121,6 +121,12 @@ impl Journal {
     /// Takes over an entry whose owner is gone: locked, re-read. `None` where somebody else has finished it meanwhile.
     pub(crate) fn take(&self, path: &Path) -> Result<Option<(OpenEntry, Record)>, AwsError> {
         self.lock_and_read(path).map_err(|e| self.failed(path, e))
+    }
+
+    /// Whether the owner of an entry that was just taken has given a sign of life since the entry was listed: on another
+    /// machine it may live without a lock that is seen here.
+    pub(crate) fn owner_lives(record: &Record) -> bool {
+        silent_elsewhere(record) != State::Dead
     }
 
     /// The entry as it is on disk now, heartbeats included.
@@ -277,6 +283,22 @@ impl OpenEntry {
         beat().map_err(|e: Errno| AwsError::Journal { path: self.path.clone(), source: e.into() })
     }
 
+    /// A sign of life, and whether the entry is still this process's. A run on another machine, which may not see our lock,
+    /// takes over what gave no sign of life for [`ELSEWHERE`], such as on a laptop that slept; from this one on it waits as
+    /// long again.
+    pub fn still_ours(&self) -> Result<bool, AwsError> {
+        self.heartbeat(true)?;
+        let same = || match open_entry(&self.folder, &self.name) {
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+            Ok(file) => {
+                let (there, here) = (file.metadata()?, self.file.metadata()?);
+                Ok::<_, io::Error>((there.dev(), there.ino()) == (here.dev(), here.ino()))
+            }
+        };
+        same().map_err(|source| AwsError::Journal { path: self.path.clone(), source })
+    }
+
     /// Removes the entry: nothing of ours is left in IAM.
     pub fn clear(self) -> Result<(), AwsError> {
         let remove = || {
@@ -351,8 +373,13 @@ fn state(file: &File, record: &Record) -> State {
             && crate::record::process_start(intent.pid) == intent.process_start;
         return if alive { State::Running } else { State::Dead };
     }
-    if intent.host == MACHINE.host {
-        return State::Dead; // rebooted since
+    silent_elsewhere(record)
+}
+
+/// The same of an entry that no process of this boot holds.
+fn silent_elsewhere(record: &Record) -> State {
+    if record.intent.host == MACHINE.host {
+        return State::Dead; // rebooted since, or not held by us
     }
     let age = now_ms().saturating_sub(record.heartbeat_ms);
     let wait = i64::try_from(ELSEWHERE.as_millis()).unwrap_or(i64::MAX).saturating_sub(age);

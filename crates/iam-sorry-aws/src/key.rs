@@ -144,6 +144,22 @@ impl KeptKey {
         self.entry.clear()
     }
 
+    /// A sign of life, and whether the key is still this run's to store: another machine may have taken the run for dead
+    /// while it stood still, and deleted the key.
+    ///
+    /// # Errors
+    /// [`AwsError::TakenOver`] where it is not; [`AwsError::Journal`].
+    pub fn still_ours(&self) -> Result<(), AwsError> {
+        match self.entry.still_ours()? {
+            true => Ok(()),
+            false => Err(self.taken_over()),
+        }
+    }
+
+    pub(crate) fn taken_over(&self) -> AwsError {
+        AwsError::TakenOver { user: self.user.to_string(), key_id: self.key.id.clone() }
+    }
+
     /// The key could not be stored: delete it.
     ///
     /// # Errors

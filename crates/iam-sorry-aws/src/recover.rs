@@ -74,7 +74,8 @@ pub enum Outcome {
     Gone,
 }
 
-/// Finishes one entry. For a kept key or a rotation, `stored` tells whether the profile holds the key.
+/// Finishes one entry. For a kept key or a rotation, `stored` tells whether the profile holds the key; it is asked once the
+/// entry is held, so that nobody who stores the key stands between its look and what is done.
 ///
 /// # Errors
 /// As any request; the entry stays.
@@ -84,7 +85,7 @@ pub async fn recover(
     aws: &Aws,
     manager: &Credentials,
     patience: &Patience,
-    stored: &(dyn Fn(&Record, &str) -> Stored + Send + Sync),
+    stored: &dyn Fn(&Record, &str) -> Stored,
 ) -> Result<Outcome, AwsError> {
     if entry.state != State::Dead {
         return Ok(Outcome::Busy);
@@ -97,6 +98,10 @@ pub async fn recover(
         }
         Err(error) => return Err(error),
     };
+    // It was listed a while ago: what counts is what is true now that it is ours.
+    if Journal::owner_lives(&record) {
+        return Ok(Outcome::Busy);
+    }
     let intent = &record.intent;
     // In another account every key is "no such entity", which must not pass for "deleted".
     let elsewhere =
@@ -137,6 +142,11 @@ pub async fn recover(
             Stored::Unknown => return Ok(Outcome::ProfileUnknown { key_id }),
             Stored::Yes => {
                 if let Purpose::Rotate { old } = &intent.purpose {
+                    if !crate::rotate::is_active(aws, manager, &user, &key_id, patience.settle).await? {
+                        // The old key may be all that the user has.
+                        open.clear()?;
+                        return Ok(Outcome::Deleted { key_id });
+                    }
                     crate::rotate::retire(aws, manager, &user, old).await?;
                 }
                 open.clear()?;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use aws_sdk_iam::types::StatusType;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::UserName;
+use tokio::time::Instant;
 
 use crate::client::Aws;
 use crate::errors::AwsError;
 use crate::issue::check_identity;
 use crate::journal::Purpose;
 use crate::key::{Issuer, KeptKey, delete_key, make_key, undo, until_valid};
-use crate::lookup::caller;
+use crate::lookup::{caller, keys_of};
 
 /// A new key that works, next to the old one that it will replace.
 #[derive(Debug)]
@@ -42,6 +43,27 @@ impl Rotation {
     /// The new key, to be stored in the place of the old one.
     pub fn key(&self) -> &AccessKey {
         self.new.key()
+    }
+
+    /// Whether the new key is still this run's to store; asked right before.
+    ///
+    /// # Errors
+    /// [`AwsError::TakenOver`], [`AwsError::Journal`]: don't store it.
+    pub fn still_ours(&self) -> Result<(), AwsError> {
+        self.new.still_ours()
+    }
+
+    /// That the new key, which is stored by now, is still there: else the old one must not be touched.
+    ///
+    /// # Errors
+    /// [`AwsError::TakenOver`]; otherwise as any request.
+    pub async fn still_there(&self, issuer: &Issuer<'_>) -> Result<(), AwsError> {
+        self.new.still_ours()?;
+        let Issuer { aws, manager, patience, .. } = *issuer;
+        match is_active(aws, manager, &self.new.user, &self.new.key().id, patience.settle).await? {
+            true => Ok(()),
+            false => Err(self.new.taken_over()),
+        }
     }
 
     /// The new key is safely stored: deactivates and deletes the old one.
@@ -74,6 +96,26 @@ impl Rotation {
     /// [`AwsError::KeyLeft`] where the delete can't be confirmed now.
     pub async fn discard(self, issuer: &Issuer<'_>) -> Result<(), AwsError> {
         self.new.discard(issuer).await
+    }
+}
+
+/// Whether the user has this key and may sign with it. A key that was made a moment ago may not be listed everywhere for up
+/// to `settle`.
+pub(crate) async fn is_active(
+    aws: &Aws,
+    signer: &Credentials,
+    user: &UserName,
+    key_id: &str,
+    settle: Duration,
+) -> Result<bool, AwsError> {
+    let start = Instant::now();
+    loop {
+        let keys = keys_of(aws, signer, user).await?;
+        match keys.iter().find(|key| key.id == key_id) {
+            Some(key) => return Ok(key.active),
+            None if start.elapsed() > settle => return Ok(false),
+            None => tokio::time::sleep(Duration::from_millis(500)).await,
+        }
     }
 }
 

@@ -126,6 +126,7 @@ async fn operate(store: Store, caller: u64, count: u64) -> Result<(), StoreError
             user: None,
             deleted_user: None,
             unaccounted: Vec::new(),
+            rotation: None,
         };
         store.finish(finish).await?;
     }

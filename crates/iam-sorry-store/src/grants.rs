@@ -3,6 +3,7 @@
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
 use crate::query::Query;
+use crate::rotations;
 use crate::writer::Tx;
 use crate::{Finish, Grant, ManagedUser, NewGrant, PageOf, PageRequest, Store, StoreError};
 
@@ -27,6 +28,7 @@ pub(crate) fn apply(tx: &mut Tx<'_>, person: &str, finish: &Finish) -> Result<()
     }
     for key in &finish.deleted_keys {
         tx.later("UPDATE grants SET deleted = 1 WHERE access_key_id = ?1", params![key])?;
+        rotations::deleted(tx, key)?;
     }
     if let Some(user) = &finish.user {
         tx.later(
@@ -50,8 +52,12 @@ pub(crate) fn apply(tx: &mut Tx<'_>, person: &str, finish: &Finish) -> Result<()
         tx.later("DELETE FROM users WHERE folded = ?1", params![&folded])?;
         // A session of a deleted user is worth nothing; a role of that name is something else.
         tx.later("UPDATE grants SET deleted = 1 WHERE folded = ?1 AND kind <> 'role'", params![&folded])?;
+        tx.later("DELETE FROM rotations WHERE folded = ?1", params![&folded])?;
     }
-    Ok(())
+    match &finish.rotation {
+        Some(change) => rotations::change(tx, &finish.operation, person, change),
+        None => Ok(()),
+    }
 }
 
 const USER: &str = "SELECT folded, name, arn, namespace, owner, created_ms, adopted FROM users";

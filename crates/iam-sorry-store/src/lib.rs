@@ -20,6 +20,7 @@ mod lookups;
 mod operations;
 mod query;
 mod readers;
+mod rotations;
 mod schema;
 mod sessions;
 mod settings;

@@ -145,6 +145,8 @@ pub struct Finish {
     pub deleted_user: Option<String>,
     /// Keys that were found, and that the operation may or may not have made. The time and the operation are this one's.
     pub unaccounted: Vec<UnaccountedKey>,
+    /// A rotation that waits for its confirmation from here on, or no longer does.
+    pub rotation: Option<RotationChange>,
 }
 
 /// An access key that a request whose answer was lost may have made, and nothing proves it.
@@ -160,6 +162,47 @@ pub struct UnaccountedKey {
     pub found_ms: i64,
     /// Whether the service deactivated it; otherwise it was left as it was.
     pub deactivated: bool,
+}
+
+/// What an operation does to the list of rotations that wait for their confirmation. A key that is deleted needs none of
+/// it: the rotation whose old key it was ends, and one whose new key it was keeps its old key for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RotationChange {
+    /// The new key is made.
+    Begun(NewRotation),
+    /// The rotation of this old key is over, whatever became of the key.
+    Ended {
+        /// The old key.
+        old_key: String,
+    },
+}
+
+/// A rotation whose new key nobody has confirmed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRotation {
+    /// The IAM user.
+    pub user: String,
+    /// The key that is replaced.
+    pub old_key: String,
+    /// The key in its place.
+    pub new_key: String,
+    /// Whether the old key was active before.
+    pub old_was_active: bool,
+    /// When the new key was proved and the old one deactivated: seconds since 1970 by AWS's clock.
+    pub since: i64,
+    /// When the old key is deleted without a confirmation, milliseconds since 1970; none where it is not.
+    pub delete_after_ms: Option<i64>,
+}
+
+/// The same, read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The rotation; its user's name is case-folded.
+    pub new: NewRotation,
+    /// The operation that rotated.
+    pub operation: String,
+    /// Whose (`issuer/subject`).
+    pub person: String,
 }
 
 /// Credentials that were handed out, without secrets.

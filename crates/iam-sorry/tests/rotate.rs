@@ -207,6 +207,43 @@ fn killed_at(action: &str, time: usize, after: bool) {
     assert_rotated(&machine, "usermanager", &old);
 }
 
+/// A run that stood still was taken for dead by another machine, which sees no lock of ours: that one deleted the new key and
+/// cleared the entry. The run goes on, before or after it has stored the key, and must not touch the old one.
+#[test]
+fn a_run_that_was_taken_over_deletes_nothing() {
+    for stored in [false, true] {
+        let (machine, old) = with_user("usermanager", &SELF);
+        let before = machine.home.credentials();
+        let (account, journal) =
+            (machine.account.clone(), machine.home.path().join(".local/state/iam-sorry/journal"));
+        let (first, seen) = (old.key.clone(), AtomicUsize::new(0));
+        let other_machine = move |_: &testkit::Call| {
+            // The second question whose a key is proves the new one; the second list of keys is the look after storing.
+            if seen.fetch_add(1, Ordering::SeqCst) + 1 != 2 {
+                return;
+            }
+            for id in account.keys("usermanager").into_iter().filter(|id| *id != first) {
+                let args = json!({"UserName": "usermanager", "AccessKeyId": id});
+                account.call("iam", "delete_access_key", args);
+            }
+            for entry in std::fs::read_dir(&journal).unwrap() {
+                std::fs::remove_file(entry.unwrap().path()).unwrap();
+            }
+        };
+        let at = if stored { "ListAccessKeys" } else { "GetCallerIdentity" };
+        let hook = Arc::new(other_machine);
+        machine.proxy.fault(at, if stored { Fault::BeforeForward(hook) } else { Fault::AfterForward(hook) });
+        machine
+            .run(&["rotate", "usermanager"])
+            .exits(4)
+            .says(&["took over the new access key", "old key was not touched"]);
+        machine.proxy.clear_faults();
+        assert_eq!(machine.account.keys("usermanager"), [old.key.as_str()], "stored: {stored}");
+        assert!(stored || machine.home.credentials() == before);
+        assert_eq!(machine.proxy.count("UpdateAccessKey"), 0);
+    }
+}
+
 /// The old name says nothing about the new key any more, but it is in use.
 #[test]
 fn a_profile_renamed_after_the_kill_keeps_its_key() {

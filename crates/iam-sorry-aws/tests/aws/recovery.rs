@@ -135,6 +135,35 @@ fn the_entry_of_a_living_owner_is_left_alone() {
     drop(issued);
 }
 
+/// On another machine, where our lock is not seen, the owner stood still for long enough to be taken for dead; it goes on
+/// after the entry was listed.
+#[test]
+fn the_entry_of_an_owner_who_woke_up_elsewhere_is_left_alone() {
+    let scene = die_at("GetSessionToken", true, false);
+    let path = scene.entries().remove(0).path;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let mut intent: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    intent["intent"]["host"] = "another-machine".into();
+    intent["intent"]["boot_id"] = "another-boot".into();
+    lines[0] = intent.to_string();
+    std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    let beat = |at: std::time::SystemTime| std::fs::File::open(&path).unwrap().set_modified(at).unwrap();
+    let now = std::time::SystemTime::now();
+    beat(now - Duration::from_secs(3600));
+    let entry = scene.entries().remove(0);
+    assert_eq!(entry.state, State::Dead);
+    beat(now);
+    let outcome =
+        run(recover(&scene.journal, &entry, &scene.aws, &scene.manager, &scene.patience, &|_, _| Stored::No));
+    assert_eq!(outcome.unwrap(), Outcome::Busy);
+    assert_eq!((scene.account.keys(USER).len(), scene.entries().len()), (1, 1));
+    // It was silent again.
+    beat(now - Duration::from_secs(3600));
+    assert!(matches!(scene.recover(Stored::No).unwrap(), Outcome::Deleted { .. }));
+    scene.assert_clean(&[]);
+}
+
 #[test]
 fn a_manager_of_another_account_clears_nothing() {
     let mut scene = die_at("GetSessionToken", true, false);

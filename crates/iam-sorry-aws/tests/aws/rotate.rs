@@ -108,6 +108,22 @@ fn an_old_key_that_cannot_be_deleted_is_left_to_recovery() {
     scene.assert_clean(&[&new]);
 }
 
+/// The profile holds the new key, but somebody deleted it in IAM: the old one may be all that the user has.
+#[test]
+fn an_old_key_whose_successor_is_gone_is_not_touched() {
+    let scene = Scene::new();
+    let old = scene.account.key(USER).key;
+    let rotation = begin(&scene, &old).unwrap();
+    let new = rotation.key().id.clone();
+    let delete = json!({"UserName": USER, "AccessKeyId": new});
+    scene.account.call("iam", "delete_access_key", delete);
+    let error = run(rotation.still_there(&scene.issuer())).unwrap_err();
+    assert!(matches!(&error, AwsError::TakenOver { key_id, .. } if *key_id == new), "{error}");
+    drop(rotation);
+    assert_eq!(scene.recover(Stored::Yes).unwrap(), Outcome::Deleted { key_id: new });
+    scene.assert_clean(&[&old]);
+}
+
 #[test]
 fn a_lost_answer_leaves_the_old_key_alone() {
     let scene = Scene::new();

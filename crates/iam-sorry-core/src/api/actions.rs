@@ -63,6 +63,15 @@ pub struct KeyInfo {
     pub created_at: Option<String>,
     /// When AWS last saw it, RFC 3339; none where it never did.
     pub last_used_at: Option<String>,
+    /// The old key of a rotation that nobody has confirmed: the key in its place.
+    #[serde(default)]
+    pub replaced_by: Option<String>,
+    /// The same: when it is deleted without a confirmation, RFC 3339; none where it is not.
+    #[serde(default)]
+    pub deleted_after: Option<String>,
+    /// The new key of a rotation that nobody has confirmed: the key whose place it takes.
+    #[serde(default)]
+    pub replaces: Option<String>,
 }
 
 /// `POST /users/{name}/policies`; also the query of `DELETE /users/{name}/policies`.
@@ -131,6 +140,21 @@ pub struct NewKey {
     /// The secret, this once.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub secret_access_key: SecretString,
+    /// After a rotation: the key in whose place it comes.
+    #[serde(default)]
+    pub old_key: Option<OldKey>,
+}
+
+/// The old key of a rotation, right after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OldKey {
+    /// `AKIA...`.
+    pub access_key_id: String,
+    /// `Inactive`; `Active` where it is in use and stays.
+    pub status: String,
+    /// When it is deleted unless the new key is confirmed before, RFC 3339; none where it stays.
+    pub deleted_after: Option<String>,
 }
 
 /// `POST /credentials`: temporary credentials of an IAM user, or of a role.

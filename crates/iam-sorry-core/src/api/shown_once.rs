@@ -77,10 +77,12 @@ impl NewKey {
     /// The whole answer, the secret access key included.
     pub fn to_json(&self) -> Zeroizing<String> {
         let (secret, done) = (self.secret_access_key.expose_secret(), public(&self.done));
-        SecretJson::new(secret.len(), done.len() + self.access_key_id.len() * 6)
+        let old_key = public(&self.old_key);
+        SecretJson::new(secret.len(), done.len() + self.access_key_id.len() * 6 + old_key.len())
             .json("done", &done)
             .text("access_key_id", &self.access_key_id)
             .text("secret_access_key", secret)
+            .json("old_key", &old_key)
             .end()
     }
 }
@@ -108,8 +110,7 @@ impl IssuedCredentials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Done;
-    use crate::api::PersonInfo;
+    use crate::api::{Done, OldKey, PersonInfo};
     use crate::identity::Method;
 
     const ODD: &str = "a\"b\\c\n\u{1f}é\u{1F600}/+=";
@@ -144,9 +145,20 @@ mod tests {
         assert_eq!(read.token.expose_secret(), ODD);
         assert_eq!((read.identity, read.idle_seconds), (identity, 900));
 
-        let key = NewKey { done: done(), access_key_id: "AKIA".into(), secret_access_key: ODD.into() };
+        let old_key = OldKey {
+            access_key_id: "AKIB".into(),
+            status: "Inactive".into(),
+            deleted_after: Some("2026-11-25T19:00:00Z".into()),
+        };
+        let key = NewKey {
+            done: done(),
+            access_key_id: "AKIA".into(),
+            secret_access_key: ODD.into(),
+            old_key: Some(old_key),
+        };
         let read: NewKey = serde_json::from_str(&key.to_json()).unwrap();
         assert_eq!((read.secret_access_key.expose_secret(), read.done), (ODD, done()));
+        assert_eq!(read.old_key, key.old_key);
 
         let issued = IssuedCredentials {
             done: done(),
@@ -169,9 +181,14 @@ mod tests {
     #[test]
     fn the_buffer_never_grows() {
         for secret in ["", "x", &"\u{1}".repeat(5000)] {
-            let key = NewKey { done: done(), access_key_id: "A".into(), secret_access_key: secret.into() };
+            let key = NewKey {
+                done: done(),
+                access_key_id: "A".into(),
+                secret_access_key: secret.into(),
+                old_key: None,
+            };
             let json = key.to_json();
-            let bound = secret.len() * 6 + public(&done()).len() + 6 + 512;
+            let bound = secret.len() * 6 + public(&done()).len() + 6 + "null".len() + 512;
             assert_eq!(json.capacity(), bound, "{} bytes", json.len());
         }
     }

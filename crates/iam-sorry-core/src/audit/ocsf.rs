@@ -30,8 +30,8 @@ impl Class {
             _ => match action.split('-').next().unwrap_or_default() {
                 "create" | "issue" | "add" | "register" | "adopt" | "assume" => (6003, 1, "Create"),
                 "read" | "list" | "show" | "explain" | "export" => (6003, 2, "Read"),
-                "rotate" | "update" | "change" => (6003, 3, "Update"),
-                "delete" | "remove" | "end" => (6003, 4, "Delete"),
+                "rotate" | "update" | "change" | "confirm" | "restore" => (6003, 3, "Update"),
+                "delete" | "remove" | "end" | "retire" => (6003, 4, "Delete"),
                 _ => (6003, 99, "Other"),
             },
         };

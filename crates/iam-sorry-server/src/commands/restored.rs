@@ -163,6 +163,7 @@ impl Continued<'_> {
                 user: None,
                 deleted_user: None,
                 unaccounted: Vec::new(),
+                rotation: None,
             };
             self.store.finish(finish).await.map_err(Failure::new)?;
             notice(format_args!(

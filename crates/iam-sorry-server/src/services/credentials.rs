@@ -15,7 +15,7 @@ use super::aws::{Way, is_final, refused};
 use super::clock::rfc3339;
 use super::decide::{Allowed, Ask};
 use super::keys::{noted, take_back};
-use super::operation::{Changes, Running, Start, already_done, dry_run};
+use super::operation::{ASK_AGAIN, Changes, Running, Start, already_done, dry_run};
 use super::plan::Plan;
 use super::tags::{short_digest, tag_value};
 use super::{Caller, Given, IdempotencyKey, Refusal, Service};
@@ -75,7 +75,7 @@ impl Service {
             _ => Plan::UserSession { user: allowed.managed()?.name.clone(), since: self.aws_now(&way) },
         };
         let run = match self.begin(caller, key, &ask, &allowed, &request.duration_seconds, plan).await? {
-            Start::Replay(done) => return Err(already_done(&done, "the credentials")),
+            Start::Replay(done) => return Err(already_done(&done, "the credentials", ASK_AGAIN)),
             Start::Fresh(run) => run,
         };
         match &ask.resource {

@@ -14,6 +14,8 @@ use super::{Caller, Refusal, Service};
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
     pub action: Action,
+    /// The name in records and operations, where it is not the action's: what needs the same right as another action.
+    pub recorded_as: Option<&'static str>,
     pub resource: Resource,
     pub policy_arn: Option<String>,
     pub seconds: Option<u32>,
@@ -22,11 +24,16 @@ pub(super) struct Ask {
 impl Ask {
     pub fn user(action: Action, name: &str) -> Result<Self, Refusal> {
         let resource = Resource::User(user_name(name)?);
-        Ok(Self { action, resource, policy_arn: None, seconds: None })
+        Ok(Self::about(action, resource))
     }
 
     pub fn about(action: Action, resource: Resource) -> Self {
-        Self { action, resource, policy_arn: None, seconds: None }
+        Self { action, recorded_as: None, resource, policy_arn: None, seconds: None }
+    }
+
+    /// The name in records and operations.
+    pub fn action_name(&self) -> &'static str {
+        self.recorded_as.unwrap_or_else(|| self.action.as_str())
     }
 
     /// As records and operations name it: case-folded.
@@ -127,7 +134,7 @@ impl Service {
             return Ok(Allowed { decision, row, seconds });
         }
         let refusal = refusal_by(&decision, ask);
-        let mut event = self.event(caller, ask.action.as_str(), &ask.folded());
+        let mut event = self.event(caller, ask.action_name(), &ask.folded());
         event.decision = Some(audit::Decision::Deny);
         event.rules = decision.rule_names();
         event.outcome = Some(Outcome::Failure);
@@ -218,6 +225,7 @@ impl Service {
             request.action.parse().map_err(|e: InvalidName| Refusal::new(ProblemCode::BadRequest, e.0))?;
         let ask = Ask {
             action,
+            recorded_as: None,
             resource: Resource::parse(action, &request.resource).map_err(invalid)?,
             policy_arn: request.policy_arn,
             seconds: request.duration_seconds,

@@ -2,15 +2,16 @@
 
 use iam_sorry_aws::steps::{self, NotMade};
 use iam_sorry_aws::{AwsError, lookup};
-use iam_sorry_core::api::{self, Done, KeyInfo, NewKey, ProblemCode};
+use iam_sorry_core::api::{self, Done, KeyInfo, NewKey, OldKey, ProblemCode};
 use iam_sorry_core::credentials::AccessKey;
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::Action;
-use iam_sorry_store::{ManagedUser, NewGrant};
+use iam_sorry_store::{ManagedUser, NewGrant, NewRotation, RotationChange};
 
 use super::aws::{Way, in_use, is_final, may_be_gone, refused};
+use super::clock::rfc3339;
 use super::decide::{Ask, user_name};
-use super::operation::{Changes, Running, Start, already_done, dry_run};
+use super::operation::{ASK_AGAIN, Changes, Running, Start, already_done, dry_run};
 use super::plan::{Note, Plan};
 use super::{Caller, Given, IdempotencyKey, Refusal, Service};
 
@@ -55,7 +56,7 @@ impl Service {
         let way = self.way().await?;
         if options.dry_run {
             self.ours(&way, row, &name).await?;
-            room(&way, &name).await.map_err(|e| refused(&e))?;
+            self.room(&way, &name).await?;
             return Ok(Given::DryRun(dry_run(&ask, &allowed, Vec::new())));
         }
         // Part of the intent: none of these was made by it. Whether there is room is for the operation to find out.
@@ -66,7 +67,7 @@ impl Service {
             before: ids(before.as_deref().unwrap_or_default()),
         };
         let run = match self.begin(caller, key, &ask, &allowed, &(), plan).await? {
-            Start::Replay(done) => return Err(already_done(&done, "its secret")),
+            Start::Replay(done) => return Err(already_done(&done, "its secret", ASK_AGAIN)),
             Start::Fresh(run) => run,
         };
         self.ours_or_end(&run, &way, row, &name).await?;
@@ -76,8 +77,9 @@ impl Service {
         Ok(Given::New(shown(done, made)))
     }
 
-    /// `POST /users/{name}/keys/{id}/rotate`: a new key that works, then the old one inactive, then deleted. An old key
-    /// that is in use stays active, and the answer says so.
+    /// `POST /users/{name}/keys/{id}/rotate`: a new key that works, then the old one inactive. It is deleted once somebody
+    /// confirms that the new secret has arrived ([`Service::confirm_key`]), or when its time is over. An old key that is in
+    /// use stays active, and the answer says so.
     ///
     /// # Errors
     /// [`Refusal`]: not allowed; not-found for a key that is not the user's; conflict where there is no room for a new
@@ -110,11 +112,14 @@ impl Service {
         if options.dry_run {
             self.ours(&way, row, &name).await?;
             let active = self.key_of(&way, &name, &old).await?;
-            room(&way, &name).await.map_err(|e| refused(&e))?;
+            self.room(&way, &name).await?;
             let note = match self.use_of(&way, &old).await {
                 Some(how) => format!("{old} would stay active: {how}"),
-                None if active => format!("{old} would be deactivated and deleted"),
-                None => format!("{old}, which is inactive, would be deleted"),
+                None => format!(
+                    "{old} would be {}, and deleted once you confirm the new key, or after {} hours",
+                    if active { "deactivated" } else { "left inactive" },
+                    self.actions().retired_key_hours
+                ),
             };
             return Ok(Given::DryRun(dry_run(&ask, &allowed, vec![note])));
         }
@@ -128,22 +133,31 @@ impl Service {
             before: ids(&before),
         };
         let run = match self.begin(caller, key, &ask, &allowed, &old, plan).await? {
-            Start::Replay(done) => return Err(already_done(&done, "the new secret")),
+            Start::Replay(done) => {
+                let next = self.after_a_rotation(&done.operation, &name).await?;
+                return Err(already_done(&done, "the new secret", &next));
+            }
             Start::Fresh(run) => run,
         };
         self.ours_or_end(&run, &way, row, &name).await?;
-        if let Err(refusal) = self.key_of(&way, &name, &old).await {
-            return Err(run.failed(refusal, Changes::default()).await);
-        }
+        let was_active = match self.key_of(&way, &name, &old).await {
+            Ok(active) => active,
+            Err(refusal) => return Err(run.failed(refusal, Changes::default()).await),
+        };
         let made = self.make_and_note_key(&run, &way, row, &name, false).await?;
         if let Err(refusal) = self.prove(&way, &made, row).await {
             return Err(take_back(&run, &way, &name, &made.id, refusal, self).await);
         }
-        let (notes, deleted) = self.retire(&run, &way, &name, &old).await;
+        let (note, rotation) = self.set_aside(&run, &way, &name, &old, was_active, &made.id).await;
+        let old_key = OldKey {
+            access_key_id: old,
+            status: status(rotation.delete_after_ms.is_none()),
+            deleted_after: rotation.delete_after_ms.map(rfc3339),
+        };
         let mut changes = given(row, &made, self.clock().now_ms());
-        changes.deleted_keys = deleted;
-        let done = run.done(notes, changes).await?;
-        Ok(Given::New(shown(done, made)))
+        changes.rotation = Some(RotationChange::Begun(rotation));
+        let done = run.done(vec![note], changes).await?;
+        Ok(Given::New(NewKey { old_key: Some(old_key), ..shown(done, made) }))
     }
 
     /// The new key must be the user's, and work, before the old one is touched.
@@ -159,41 +173,81 @@ impl Service {
         ))
     }
 
-    /// The old key inactive, then deleted, unless it is in use. What can't be done is said, and no failure: the new key
-    /// is there.
-    async fn retire(
+    /// Deactivates the old key, unless it is in use. It is not deleted here: nobody has the new secret yet. What can't be
+    /// done is said, and no failure: the new key is there.
+    async fn set_aside(
         &self,
         run: &Running,
         way: &Way,
         name: &UserName,
         old: &str,
-    ) -> (Vec<String>, Vec<String>) {
-        let later = format!("delete it when nobody needs it any more: iam-sorry keys delete {name} {old}");
-        let kept =
-            |why: &str| (vec![format!("the old key {old} stays active: {why}"), later.clone()], Vec::new());
+        was_active: bool,
+        new: &str,
+    ) -> (String, NewRotation) {
+        let kept = match was_active {
+            true => self.deactivate(run, way, name, old).await.err(),
+            false => None,
+        };
+        let delete_after_ms = match kept {
+            Some(_) => None,
+            None => Some(self.clock().now_ms() + self.actions().retired_key_ms()),
+        };
+        let note = match (kept, delete_after_ms) {
+            (None, Some(at)) => format!(
+                "the old key {old} is inactive; it is deleted once you confirm the new key, or after {}",
+                rfc3339(at)
+            ),
+            (why, _) => format!(
+                "the old key {old} stays active: {}; delete it when nobody needs it any more: iam-sorry keys delete {name} \
+                 {old}",
+                why.unwrap_or_default()
+            ),
+        };
+        let rotation = NewRotation {
+            user: name.as_str().to_owned(),
+            old_key: old.to_owned(),
+            new_key: new.to_owned(),
+            old_was_active: was_active,
+            since: self.aws_now(way),
+            delete_after_ms,
+        };
+        (note, rotation)
+    }
+
+    /// # Errors
+    /// Why the old key stays active.
+    async fn deactivate(&self, run: &Running, way: &Way, name: &UserName, old: &str) -> Result<(), String> {
         // Asked again, after the new key is proved: that may have taken a minute.
         if let Some(how) = self.use_of(way, old).await {
-            return kept(&how);
+            return Err(how);
         }
-        if run.may_act().is_err() {
-            return kept("the service lost touch with its database");
-        }
-        if let Err(error) = steps::set_key_active(&way.aws, &way.credentials, name, old, false).await {
-            tracing::warn!(%error, operation = run.id, "deactivating the old key");
-            return kept("AWS did not deactivate it");
-        }
+        // Noted before: the reconciler makes active again what may have been deactivated.
         if let Err(error) = run.note(&Note::OldKeyInactive).await {
             tracing::warn!(%error, operation = run.id, "note");
-            return (vec![format!("the old key {old} is inactive, and was not deleted")], Vec::new());
+            return Err("the service could not write down that it goes".to_owned());
         }
-        let patience = self.actions().patience();
-        match steps::delete_key_surely(&way.aws, &way.credentials, name, old, &patience).await {
-            Ok(()) => (vec![format!("the old key {old} was deactivated and deleted")], vec![old.to_owned()]),
-            Err(error) => {
-                tracing::warn!(%error, operation = run.id, "deleting the old key");
-                (vec![format!("the old key {old} is inactive, but could not be deleted"), later], Vec::new())
-            }
+        if run.may_act().is_err() {
+            return Err("the service lost touch with its database".to_owned());
         }
+        let Err(error) = steps::set_key_active(&way.aws, &way.credentials, name, old, false).await else {
+            return Ok(());
+        };
+        tracing::warn!(%error, operation = run.id, "deactivating the old key");
+        // AWS may have done it although its answer was lost.
+        match self.key_of(way, name, old).await {
+            Ok(false) => Ok(()),
+            _ => Err("AWS did not confirm that it is inactive".to_owned()),
+        }
+    }
+
+    /// What a person can do whose rotation was done, and whose answer was lost.
+    async fn after_a_rotation(&self, operation: &str, name: &UserName) -> Result<String, Refusal> {
+        let rotations = self.store().rotations_of(name.as_str()).await?;
+        Ok(match rotations.into_iter().find(|found| found.operation == operation) {
+            Some(found) => lost_or_arrived(name, &found.new),
+            None => "Its old key is gone, or was restored. Ask again with a new key to rotate once more."
+                .to_owned(),
+        })
     }
 
     /// `DELETE /users/{name}/keys/{id}`.
@@ -271,7 +325,7 @@ impl Service {
     }
 
     /// Whether the user's key is active.
-    async fn key_of(&self, way: &Way, name: &UserName, id: &str) -> Result<bool, Refusal> {
+    pub(super) async fn key_of(&self, way: &Way, name: &UserName, id: &str) -> Result<bool, Refusal> {
         let keys = lookup::keys_of(&way.aws, &way.credentials, name).await.map_err(|e| refused(&e))?;
         keys.iter().find(|key| key.id == id).map(|key| key.active).ok_or_else(|| {
             Refusal::new(
@@ -299,8 +353,8 @@ impl Service {
         name: &UserName,
         fits: bool,
     ) -> Result<AccessKey, Refusal> {
-        if !fits && let Err(error) = room(way, name).await {
-            return Err(run.failed(refused(&error), Changes::default()).await);
+        if !fits && let Err(refusal) = self.room(way, name).await {
+            return Err(run.failed(refusal, Changes::default()).await);
         }
         let made = self.make_key(run, way, row).await?;
         match noted(run, &made).await {
@@ -329,15 +383,36 @@ impl Service {
             Err(NotMade::Certainly(error)) => error,
         };
         if matches!(&error, AwsError::Refused { code, .. } if code.starts_with("LimitExceeded"))
-            && let Err(limit) = room(way, &name).await
+            && let Err(limit) = self.room(way, &name).await
         {
-            return Err(run.failed(refused(&limit), Changes::default()).await);
+            return Err(run.failed(limit, Changes::default()).await);
         }
         if may_be_gone(&error) {
             // Ends the operation where the user is gone or another's; where it is ours, the error stands.
             self.ours_or_end(run, way, row, &name).await?;
         }
         Err(run.failed(refused(&error), Changes::default()).await)
+    }
+
+    /// Room for one more key: IAM allows two.
+    async fn room(&self, way: &Way, name: &UserName) -> Result<(), Refusal> {
+        let keys =
+            lookup::keys_of(&way.aws, &way.credentials, name).await.map_err(|error| refused(&error))?;
+        if keys.len() < 2 {
+            return Ok(());
+        }
+        let facts = lookup::key_facts(&way.aws, &way.credentials, &keys).await;
+        let limit = refused(&AwsError::KeyLimit { user: name.to_string(), keys: facts });
+        // A rotation that nobody has confirmed is in the way: there is more to do about it than to delete a key.
+        let here = |id: &str| keys.iter().any(|key| key.id == id);
+        let rotations = self.store().rotations_of(name.as_str()).await?;
+        Err(match rotations.into_iter().find(|found| here(&found.new.old_key) && here(&found.new.new_key)) {
+            Some(found) => Refusal {
+                detail: format!("{}\n{}", limit.detail, lost_or_arrived(name, &found.new)),
+                ..limit
+            },
+            None => limit,
+        })
     }
 
     /// AWS's time, seconds since 1970.
@@ -384,16 +459,6 @@ fn ids(keys: &[lookup::ListedKey]) -> Vec<String> {
     keys.iter().map(|key| key.id.clone()).collect()
 }
 
-/// Room for one more key: IAM allows two.
-async fn room(way: &Way, name: &UserName) -> Result<(), AwsError> {
-    let keys = lookup::keys_of(&way.aws, &way.credentials, name).await?;
-    if keys.len() < 2 {
-        return Ok(());
-    }
-    let keys = lookup::key_facts(&way.aws, &way.credentials, &keys).await;
-    Err(AwsError::KeyLimit { user: name.to_string(), keys })
-}
-
 fn given(row: &ManagedUser, made: &AccessKey, now_ms: i64) -> Changes {
     Changes {
         grants: vec![NewGrant {
@@ -409,11 +474,25 @@ fn given(row: &ManagedUser, made: &AccessKey, now_ms: i64) -> Changes {
 }
 
 fn shown(done: Done, made: AccessKey) -> NewKey {
-    NewKey { done, access_key_id: made.id, secret_access_key: made.secret }
+    NewKey { done, access_key_id: made.id, secret_access_key: made.secret, old_key: None }
+}
+
+/// Both ways out of a rotation that nobody has confirmed.
+fn lost_or_arrived(name: &UserName, rotation: &NewRotation) -> String {
+    let NewRotation { old_key: old, new_key: new, .. } = rotation;
+    format!(
+        "{new} takes the place of {old}, which is still there.\nIf the secret of {new} was lost, take the rotation back: \
+         iam-sorry keys restore {name} {old}\nIf it has arrived, confirm it: iam-sorry keys confirm {name} {new}"
+    )
+}
+
+/// As IAM spells it.
+pub(super) fn status(active: bool) -> String {
+    if active { "Active" } else { "Inactive" }.to_owned()
 }
 
 /// An access key ID: 16 to 128 letters and digits (IAM API reference, AccessKey).
-fn key_id(text: &str) -> Result<String, Refusal> {
+pub(super) fn key_id(text: &str) -> Result<String, Refusal> {
     if (16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return Ok(text.to_owned());
     }

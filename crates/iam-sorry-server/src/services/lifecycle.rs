@@ -40,6 +40,9 @@ pub const TAKEOVER: Duration = Duration::from_secs(20);
 /// How often sessions whose time is over are deleted.
 const SWEEP: Duration = Duration::from_secs(300);
 
+/// How often is looked for old keys whose time is over.
+const RETIRE: Duration = Duration::from_secs(2);
+
 pub(super) struct Life {
     /// When the last beat that the database confirmed was sent.
     confirmed: Mutex<Option<Instant>>,
@@ -192,6 +195,7 @@ impl Service {
         }
         let (beating, reconciling, sweeping, looking) =
             (self.clone(), self.clone(), self.clone(), self.clone());
+        let retiring = self.clone();
         Ok(Background(vec![
             tokio::spawn(async move {
                 let (mut pause, mut said) = (BEAT, false);
@@ -218,6 +222,12 @@ impl Service {
                         }
                     }
                     tokio::time::sleep(every).await;
+                }
+            }),
+            tokio::spawn(async move {
+                loop {
+                    retiring.retire_what_is_due().await;
+                    tokio::time::sleep(RETIRE).await;
                 }
             }),
             tokio::spawn(async move {

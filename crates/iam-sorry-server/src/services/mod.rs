@@ -24,6 +24,7 @@ mod policies;
 mod queue;
 mod reconcile;
 mod refusal;
+mod retire;
 pub mod rules;
 mod sessions;
 mod settings;
@@ -119,6 +120,7 @@ struct Inner {
     /// By person: one query of the audit trail at a time.
     audit_turns: queue::Queues,
     settling: reconcile::Settling,
+    retiring: retire::Retiring,
     audit: audit_out::AuditOut,
     group_names: group_names::GroupNames,
     neighbours: neighbours::Neighbours,
@@ -134,6 +136,7 @@ impl Service {
             queues: queue::Queues::default(),
             audit_turns: queue::Queues::default(),
             settling: reconcile::Settling::default(),
+            retiring: retire::Retiring::default(),
             audit: audit_out::AuditOut::default(),
             group_names: group_names::GroupNames::default(),
             neighbours: neighbours::Neighbours::default(),

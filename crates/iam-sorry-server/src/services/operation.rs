@@ -12,12 +12,14 @@
 //! | done, and the outcome can't be written    | open: the reconciler's    | audit-unavailable; a secret is not shown     |
 //! | done                                      | done, grants, users, audit | the answer                                  |
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use iam_sorry_core::api::{Done, ProblemCode};
-use iam_sorry_core::audit::{Event, Outcome, Phase};
+use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
 use iam_sorry_store::{
-    Begun, Finish, ManagedUser, NewGrant, NewOperation, Operation, OperationState, StoreError, UnaccountedKey,
+    Begun, Finish, ManagedUser, NewGrant, NewOperation, Operation, OperationState, RotationChange,
+    StoreError, UnaccountedKey,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -70,6 +72,7 @@ pub(super) struct Changes {
     pub deleted_user: Option<String>,
     /// Keys that were found, and that the operation may or may not have made.
     pub unaccounted: Vec<UnaccountedKey>,
+    pub rotation: Option<RotationChange>,
     /// For the audit record.
     pub details: Vec<(&'static str, String)>,
 }
@@ -101,13 +104,13 @@ impl Service {
             id: id.clone(),
             person: caller.identity.id(),
             idempotency_key: key.clone(),
-            action: ask.action.as_str().to_owned(),
+            action: ask.action_name().to_owned(),
             resource: resource.clone(),
             exclusive,
-            request_hash: digest(ask.action.as_str(), &resource, &json(request)),
+            request_hash: digest(ask.action_name(), &resource, &json(request)),
             plan: plan.to_json(),
         };
-        let mut event = self.event(caller, ask.action.as_str(), &resource);
+        let mut event = self.event(caller, ask.action_name(), &resource);
         event.phase = Phase::Intent;
         event.operation = Some(id.clone());
         allowed.note_in(&mut event);
@@ -122,7 +125,7 @@ impl Service {
             id,
             term,
             event,
-            action: ask.action.as_str(),
+            action: ask.action_name(),
             resource: allowed.row.as_ref().map_or_else(|| ask.resource.to_string(), |row| row.name.clone()),
             reasons: allowed.decision.texts(),
             _active: active,
@@ -140,6 +143,70 @@ impl Service {
         Ok(Start::Fresh(Box::new(run)))
     }
 
+    /// The same for what the service does on its own account with a user, such as deleting a key whose time is over. `why`
+    /// is for the record.
+    ///
+    /// # Errors
+    /// Busy where somebody else is at work on the user; as [`Service::begin`].
+    pub(super) async fn begin_itself(
+        &self,
+        action: &'static str,
+        row: &ManagedUser,
+        plan: &Plan,
+        why: &str,
+    ) -> Result<Box<Running>, Refusal> {
+        self.life().may_begin()?;
+        self.audit_out().check()?;
+        let term = self.act_only_while_alive();
+        let resource = row.name.to_ascii_lowercase();
+        let turn = self.inner.queues.turn(&resource).await.ok_or_else(|| busy(&resource))?;
+        let id = random_name()?;
+        let person = service_itself();
+        let new = NewOperation {
+            id: id.clone(),
+            person: person.id.clone(),
+            idempotency_key: format!("~{id}"),
+            action: action.to_owned(),
+            resource: resource.clone(),
+            exclusive: true,
+            request_hash: digest(action, &resource, ""),
+            plan: plan.to_json(),
+        };
+        let mut details: BTreeMap<String, String> = details_of(plan).into_iter().collect();
+        details.insert("why".to_owned(), why.to_owned());
+        let event = Event {
+            time_ms: self.clock().now_ms(),
+            instance: self.instance().to_owned(),
+            phase: Phase::Intent,
+            operation: Some(id.clone()),
+            person,
+            address: String::new(),
+            request_id: String::new(),
+            action: action.to_owned(),
+            resource,
+            decision: None,
+            rules: Vec::new(),
+            outcome: None,
+            aws_request_ids: Vec::new(),
+            details,
+        };
+        let active = Active::new(self, &id);
+        let key = new.idempotency_key.clone();
+        // The key is new, so nothing was done under it before.
+        self.write_intent(new, &event, &key).await?;
+        Ok(Box::new(Running {
+            service: self.clone(),
+            id,
+            term,
+            event,
+            action,
+            resource: row.name.clone(),
+            reasons: Vec::new(),
+            _active: active,
+            _turn: Some(turn),
+        }))
+    }
+
     /// The answer of the same request, where it was done before under the same key: for what can't be decided any more once
     /// it is done. Nothing that the person was not told then.
     pub(super) async fn done_before(
@@ -150,7 +217,7 @@ impl Service {
         request: &impl Serialize,
     ) -> Result<Option<Done>, Refusal> {
         let Some(key) = key else { return Ok(None) };
-        let hash = digest(ask.action.as_str(), &ask.folded(), &json(request));
+        let hash = digest(ask.action_name(), &ask.folded(), &json(request));
         let mut name = key.as_str().to_owned();
         let mut tries = 0_u32;
         while let Some(seen) = self.store().operation_by_key(&caller.identity.id(), &name).await? {
@@ -212,6 +279,7 @@ impl Service {
             user: None,
             deleted_user: None,
             unaccounted: Vec::new(),
+            rotation: None,
         };
         // Where even that can't be written, the reconciler finds an intent that nothing came of.
         if let Err(error) = self.store().finish(finish).await {
@@ -240,6 +308,11 @@ fn answer_seen(seen: &Operation, new: &NewOperation) -> Result<Option<Done>, Ref
         });
     }
     replayed(seen)
+}
+
+/// The person of what the service does on its own account.
+fn service_itself() -> Person {
+    Person { id: String::new(), name: "iam-sorryd".to_owned(), groups: Vec::new(), method: None }
 }
 
 /// The answer of what was done; none where it failed or was taken back.
@@ -359,6 +432,7 @@ impl Running {
             user: changes.user,
             deleted_user: changes.deleted_user,
             unaccounted: changes.unaccounted,
+            rotation: changes.rotation,
         };
         finish_surely(&self.service, finish).await.map_err(|error| {
             tracing::error!(%error, operation = self.id, "the outcome can't be written");
@@ -428,7 +502,7 @@ pub(super) fn dry_run(ask: &Ask, allowed: &Allowed, mut notes: Vec<String>) -> D
     notes.insert(0, "A dry run: nothing was changed.".to_owned());
     Done {
         operation: String::new(),
-        action: ask.action.as_str().to_owned(),
+        action: ask.action_name().to_owned(),
         resource: allowed.row.as_ref().map_or_else(|| ask.resource.to_string(), |row| row.name.clone()),
         changed: false,
         notes,
@@ -436,17 +510,20 @@ pub(super) fn dry_run(ask: &Ask, allowed: &Allowed, mut notes: Vec<String>) -> D
     }
 }
 
-/// For a replay whose secret was shown then.
-pub(super) fn already_done(done: &Done, what: &str) -> Refusal {
+/// For a replay whose secret was shown then. `next` is what the person can do now.
+pub(super) fn already_done(done: &Done, what: &str, next: &str) -> Refusal {
     Refusal::new(
         ProblemCode::AlreadyDone,
         format!(
             "This was done before under the same Idempotency-Key (operation {}), and {what} was shown then; it is kept \
-             nowhere.\nAsk again with a new key.",
+             nowhere.\n{next}",
             done.operation
         ),
     )
 }
+
+/// After [`already_done`], where another request is as good as this one.
+pub(super) const ASK_AGAIN: &str = "Ask again with a new key.";
 
 fn busy(resource: &str) -> Refusal {
     Refusal {
@@ -478,6 +555,9 @@ fn details_of(plan: &Plan) -> Vec<(String, String)> {
         Plan::AttachPolicy { arn, .. } | Plan::DetachPolicy { arn, .. } => vec![detail("policy", arn)],
         Plan::RotateKey { old, .. } => vec![detail("old-access-key-id", old)],
         Plan::DeleteKey { key, .. } => vec![detail("access-key-id", key)],
+        Plan::RetireKey { old, new, .. } | Plan::RestoreKey { old, new, .. } => {
+            vec![detail("old-access-key-id", old), detail("access-key-id", new)]
+        }
         _ => Vec::new(),
     }
 }

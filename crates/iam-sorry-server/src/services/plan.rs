@@ -54,6 +54,18 @@ pub(super) enum Plan {
         user: String,
         key: String,
     },
+    /// The old key of a rotation goes: the new one was confirmed, or its time is over.
+    RetireKey {
+        user: String,
+        old: String,
+        new: String,
+    },
+    /// A rotation is taken back: the old key active again, the new one deleted.
+    RestoreKey {
+        user: String,
+        old: String,
+        new: String,
+    },
     UserSession {
         user: String,
         since: i64,
@@ -69,7 +81,7 @@ pub(super) enum Plan {
 pub(super) enum Note {
     /// The access key that was made.
     Key { id: String },
-    /// Rotation: the old key was deactivated.
+    /// Rotation: the old key, which is active, is about to be deactivated.
     OldKeyInactive,
     /// The operation has failed, and what it made is being taken back.
     TakingBack,

@@ -41,7 +41,9 @@
 //! |                   | note key                     | the key                     | deleted by its id: undone (nobody has the secret) |
 //! | rotate-key        | intent                       | the old key, perhaps a new one | as create-access-key                        |
 //! |                   | note key                     | both keys                   | the new one deleted: undone                    |
-//! |                   | note old-key-inactive        | both, or the new one        | the old one active again, the new one deleted: undone |
+//! |                   | note old-key-inactive        | both keys                   | the old one active again, the new one deleted: undone |
+//! | confirm-, retire-key | any step                  | the old key, or nothing     | finished, unless the old key is in use by now  |
+//! | restore-key       | any step                     | one key, or both            | finished                                       |
 //! | delete-access-key | any step                     | the key, or nothing         | finished                                       |
 //! | issue, a user     | intent, note key             | nothing, or a key           | as create-access-key                           |
 //! | issue, a role     | intent                       | nothing that can be deleted | undone: the secret of a session reached nobody |
@@ -284,6 +286,7 @@ impl Service {
             user: changes.user,
             deleted_user: changes.deleted_user,
             unaccounted: changes.unaccounted,
+            rotation: changes.rotation,
         };
         finish_surely(self, finish).await?;
         if found {
@@ -324,6 +327,8 @@ impl Case<'_> {
             Plan::RotateKey { user, old, old_was_active, since, before } => {
                 self.rotated(&user_name(user)?, old, *old_was_active, *since, before).await
             }
+            Plan::RetireKey { user, old, .. } => self.ended(&user_name(user)?, old, true).await,
+            Plan::RestoreKey { user, old, .. } => self.ended(&user_name(user)?, old, false).await,
             Plan::DeleteKey { user, key } => self.deleted_key(&user_name(user)?, key).await,
             Plan::RoleSession { .. } => Ok(Settled::Undone(
                 "a session may have been made, whose secret reached nobody".into(),
@@ -444,8 +449,12 @@ impl Case<'_> {
             keys => keys?,
         };
         let mut gone = Vec::new();
+        let deactivated = self.notes.contains(&Note::OldKeyInactive);
+        if deactivated && self.fresh {
+            return Err(Later::TooFresh); // the request may still be under way
+        }
         match keys.iter().find(|key| key.id == old) {
-            Some(key) if old_was_active && !key.active => {
+            Some(key) if (old_was_active || deactivated) && !key.active => {
                 steps::set_key_active(aws, credentials, name, old, true).await?;
             }
             Some(_) => {}
@@ -453,6 +462,33 @@ impl Case<'_> {
         }
         let made = self.take_back_key(name, since, before).await?;
         Ok(undone_keys(made, gone))
+    }
+
+    /// A rotation that was being confirmed, retired by time, or taken back.
+    async fn ended(&self, name: &UserName, old: &str, retire: bool) -> Result<Settled, Later> {
+        if self.fresh {
+            return Err(Later::TooFresh); // a request may still be under way
+        }
+        let rotations = self.service.store().rotations_of(name.as_str()).await?;
+        let Some(rotation) = rotations.into_iter().find(|found| found.new.old_key == old) else {
+            return Ok(Settled::Done(vec!["the rotation was over already".into()], Changes::default()));
+        };
+        let ended = match retire {
+            true => self.service.retire_old_key(self.way, name, &rotation).await,
+            false => self.service.restore_old_key(self.way, name, &rotation).await,
+        };
+        match ended {
+            Ok((notes, changes)) => Ok(Settled::Done(notes, changes)),
+            // Keys die with their user.
+            Err(AwsError::NoSuchUser { .. }) => {
+                let changes = Changes { deleted_user: Some(name.as_str().to_owned()), ..Changes::default() };
+                Ok(Settled::Done(vec!["the user is gone".into()], changes))
+            }
+            Err(error) if is_final(&error) => {
+                Ok(Settled::Undone("AWS refused it".into(), Changes::default()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Deletes the key that this operation made, where that is known; what it may have made is deactivated at most.

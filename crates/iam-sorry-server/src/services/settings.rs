@@ -11,6 +11,9 @@ pub struct ActionSettings {
     /// A permanent key that AWS saw within so many minutes is in use: rotation leaves it active, and deleting it wants
     /// `force`. 0 to 10,080 (a week).
     pub key_in_use_minutes: u32,
+    /// How long the old key of a rotation is kept, inactive, where nobody confirms that the new secret has arrived, hours;
+    /// it is deleted then. 1 to 8,760 (a year).
+    pub retired_key_hours: u32,
     /// How long a new access key may take until AWS accepts it, seconds. 5 to 300.
     pub new_key_seconds: u32,
     /// How long the reconciler waits before it looks what became of a request whose answer nobody heard: until IAM shows
@@ -28,6 +31,7 @@ impl Default for ActionSettings {
     fn default() -> Self {
         Self {
             key_in_use_minutes: 60,
+            retired_key_hours: 72,
             new_key_seconds: 60,
             settle_seconds: 10,
             reconcile_every: RECONCILE_EVERY,
@@ -46,8 +50,14 @@ impl ActionSettings {
             Err(format!("[actions] {name} = {value} is out of range: {least} to {most}"))
         };
         fits("key_in_use_minutes", self.key_in_use_minutes, 0, 10_080)?;
+        fits("retired_key_hours", self.retired_key_hours, 1, 8_760)?;
         fits("new_key_seconds", self.new_key_seconds, 5, 300)?;
         fits("settle_seconds", self.settle_seconds, 1, 60)
+    }
+
+    /// How long the old key of a rotation is kept, milliseconds.
+    pub(super) fn retired_key_ms(&self) -> i64 {
+        i64::from(self.retired_key_hours) * 3_600_000
     }
 
     pub(super) fn settle(&self) -> Duration {
@@ -75,6 +85,7 @@ mod tests {
         assert!(text("settle_seconds = 0").contains("1 to 60"));
         assert!(text("new_key_seconds = 1").contains("5 to 300"));
         assert!(text("key_in_use_minutes = 99999").contains("0 to 10080"));
+        assert!(text("retired_key_hours = 0").contains("1 to 8760"));
         assert!(toml::from_str::<ActionSettings>("settle = 1").is_err());
     }
 }

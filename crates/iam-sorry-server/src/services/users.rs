@@ -118,6 +118,7 @@ impl Service {
     /// user will be theirs, and managed, when it is.
     async fn allow_first_policy(&self, caller: &Caller, name: &UserName, arn: &str) -> Result<(), Refusal> {
         let ask = Ask {
+            recorded_as: None,
             policy_arn: Some(arn.to_owned()),
             ..Ask::about(Action::AttachPolicy, Resource::User(name.clone()))
         };
@@ -325,11 +326,17 @@ impl Service {
     pub(super) async fn keys(&self, way: &Way, name: &UserName) -> Result<Vec<api::KeyInfo>, Refusal> {
         let listed = lookup::keys_of(&way.aws, &way.credentials, name).await.map_err(|e| refused(&e))?;
         let facts = lookup::key_facts(&way.aws, &way.credentials, &listed).await;
+        let rotations = self.store().rotations_of(name.as_str()).await?;
+        let old = |id: &str| rotations.iter().find(|found| found.new.old_key == id);
+        let new = |id: &str| rotations.iter().find(|found| found.new.new_key == id);
         Ok(facts
             .into_iter()
             .map(|key| api::KeyInfo {
+                replaced_by: old(&key.id).map(|found| found.new.new_key.clone()),
+                deleted_after: old(&key.id).and_then(|found| found.new.delete_after_ms).map(rfc3339),
+                replaces: new(&key.id).map(|found| found.new.old_key.clone()),
                 access_key_id: key.id,
-                status: if key.active { "Active" } else { "Inactive" }.to_owned(),
+                status: super::keys::status(key.active),
                 created_at: key.created.map(|at| at.to_string()),
                 last_used_at: match key.last_used {
                     LastUsed::At(at, _) => Some(at.to_string()),

@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 use super::answers::{self, Answer};
 use super::forms::Sent;
 use super::places;
-use super::views::{Choice, ChoiceGroup, CredentialsPage, GrantRow, IssuedPage, Moment, Note, Section};
+use super::views::{
+    Choice, ChoiceGroup, ConfirmForm, CredentialsPage, GrantRow, IssuedPage, Moment, Note, Section,
+};
 use super::visit::{SignedIn, Visit};
 use super::{moments, now_ms};
 use crate::services::{Given, Refusal};
@@ -80,7 +82,7 @@ pub(super) async fn issue(signed: SignedIn, sent: Sent) -> Answer {
 
 /// The page of a new permanent key, which is shown in the same way.
 pub(super) fn key_page(visit: &Visit, name: &str, key: NewKey) -> Answer {
-    let NewKey { done, access_key_id, secret_access_key } = key;
+    let NewKey { done, access_key_id, secret_access_key, old_key } = key;
     let secret = secret_access_key.expose_secret();
     answers::page(&IssuedPage {
         frame: visit.frame(format!("New access key of {name}"), Section::Users)?,
@@ -95,6 +97,11 @@ pub(super) fn key_page(visit: &Visit, name: &str, key: NewKey) -> Answer {
         expires: None,
         left: String::new(),
         operation: done.operation,
+        confirm: old_key.filter(|old| old.status == "Inactive").map(|old| ConfirmForm {
+            action: format!("{}/keys/{}/confirm", places::user(name), places::encode(&access_key_id)),
+            until: old.deleted_after.as_deref().map(Moment::parse),
+            old_key: old.access_key_id,
+        }),
         access_key_id,
         back: places::user(name),
     })
@@ -122,6 +129,7 @@ fn issued_page(visit: &Visit, resource: String, issued: IssuedCredentials) -> Re
         left: moments::left(Some(&issued.expiration), now_ms()),
         operation: issued.done.operation.clone(),
         access_key_id: id.clone(),
+        confirm: None,
         back: places::HOME.to_owned(),
         resource,
     })

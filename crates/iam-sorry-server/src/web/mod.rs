@@ -57,6 +57,8 @@ fn routes(site: Site) -> Router {
         .route("/namespace/users/{name}/delete", get(users::confirm_delete).post(users::delete))
         .route("/namespace/users/{name}/keys", post(users::create_key))
         .route("/namespace/users/{name}/keys/{id}/rotate", post(users::rotate_key))
+        .route("/namespace/users/{name}/keys/{id}/confirm", post(users::confirm_key))
+        .route("/namespace/users/{name}/keys/{id}/restore", post(users::restore_key))
         .route(
             "/namespace/users/{name}/keys/{id}/delete",
             get(users::confirm_delete_key).post(users::delete_key),

@@ -138,6 +138,7 @@ fn pages(x: Option<&str>) -> Vec<(&'static str, String)> {
                 access_key_id: or("ASIAQWERTYUIOPASDFGH"),
                 secret_access_key: Zeroizing::new(or("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")),
                 session_token: Some(Zeroizing::new(or("IQoJb3JpZ2luX2VjEOn//////////wEaDGV1LWNlbnRyYWwtMSJHMEUCIQDmuLdZmNPJnPTqXG8pwGUF4YzhQk4SXkqxaTvGkz5hQwIgZ9"))),
+                confirm: None,
                 back: "/credentials".into(),
             }
             .render(),
@@ -170,7 +171,7 @@ fn pages(x: Option<&str>) -> Vec<(&'static str, String)> {
                 boundary: Some(or("arn:aws:iam::123456789012:policy/department-boundary")),
                 policies: policies.clone(),
                 attachable: policies.clone(),
-                keys: vec![KeyRow { id: or("AKIAQWERTYUIOPASDFGX"), status: or("Active"), tone: "good", created: Some(moment("2026-11-20T08:01:00Z")), last_used: None }],
+                keys: vec![KeyRow { id: or("AKIAQWERTYUIOPASDFGX"), status: or("Active"), tone: "good", created: Some(moment("2026-11-20T08:01:00Z")), last_used: None, replaces: None, replaced: false, deleted_after: None }],
             }
             .render(),
         ),

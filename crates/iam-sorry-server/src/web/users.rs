@@ -133,6 +133,32 @@ pub(super) async fn rotate_key(
     }
 }
 
+/// `POST /namespace/users/{name}/keys/{id}/confirm`: the new key has arrived, so the old one goes.
+pub(super) async fn confirm_key(
+    signed: SignedIn,
+    Path((name, id)): Path<(String, String)>,
+    sent: Sent,
+) -> Answer {
+    let place = places::user(&name);
+    let key = sent.key(&format!("{place}/keys/{id}/confirm"))?;
+    let done = signed.visit.service().confirm_key(&signed.caller, Some(&key), &name, &id, REAL).await?;
+    let note = Note::of(done, false, format!("The new key {id} is confirmed."));
+    Ok(answers::go_saying(&signed.visit, &place, &note))
+}
+
+/// `POST /namespace/users/{name}/keys/{id}/restore`: the old key of a rotation is active again.
+pub(super) async fn restore_key(
+    signed: SignedIn,
+    Path((name, id)): Path<(String, String)>,
+    sent: Sent,
+) -> Answer {
+    let place = places::user(&name);
+    let key = sent.key(&format!("{place}/keys/{id}/restore"))?;
+    let done = signed.visit.service().restore_key(&signed.caller, Some(&key), &name, &id, REAL).await?;
+    let note = Note::of(done, false, format!("The rotation of {id} was taken back."));
+    Ok(answers::go_saying(&signed.visit, &place, &note))
+}
+
 /// `GET /namespace/users/{name}/keys/{id}/delete`: shows what goes, by a dry run. A key that is in use wants a second
 /// yes.
 pub(super) async fn confirm_delete_key(
@@ -255,6 +281,9 @@ impl From<KeyInfo> for KeyRow {
             status: key.status,
             created: key.created_at.as_deref().map(Moment::parse),
             last_used: key.last_used_at.as_deref().map(Moment::parse),
+            replaced: key.replaced_by.is_some(),
+            deleted_after: key.deleted_after.as_deref().map(Moment::parse),
+            replaces: key.replaces,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, PolicyChange};
 use iam_sorry_core::audit::{Outcome, Phase};
-use iam_sorry_server::services::Service;
+use iam_sorry_server::services::{Given, Service};
 use serde_json::json;
 use testkit::Fault;
 
@@ -24,6 +24,8 @@ enum Doing {
     Detach,
     NewKey,
     Rotate,
+    Confirm,
+    Restore,
     DeleteKey,
     Session,
     Role,
@@ -41,7 +43,11 @@ impl Doing {
             Self::Detach => &["GetUser", "DetachUserPolicy"],
             Self::NewKey => &["GetUser", "CreateAccessKey"],
             Self::DeleteKey => &["GetUser", "ListAccessKeys", "DeleteAccessKey"],
-            Self::Rotate => &["CreateAccessKey", "GetCallerIdentity", "UpdateAccessKey", "DeleteAccessKey"],
+            Self::Rotate => &["CreateAccessKey", "GetCallerIdentity", "UpdateAccessKey"],
+            Self::Confirm => &["GetUser", "ListAccessKeys", "GetAccessKeyLastUsed", "DeleteAccessKey"],
+            Self::Restore => {
+                &["ListAccessKeys", "UpdateAccessKey", "GetAccessKeyLastUsed", "DeleteAccessKey"]
+            }
             Self::Session => {
                 &["GetUser", "CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"]
             }
@@ -65,7 +71,17 @@ impl Doing {
                 let request = CreateUser { name: "dirk-a".into(), policies, dry_run: false };
                 running.run(running.service.create_user(&dirk(), None, request)).unwrap();
                 // A key of the same minute that must survive whatever happens.
-                running.new_key(scene, "dirk-a").unwrap().access_key_id
+                let key = running.new_key(scene, "dirk-a").unwrap().access_key_id;
+                if !matches!(self, Self::Confirm | Self::Restore) {
+                    return key;
+                }
+                let (caller, none) = (dirk(), Options::default());
+                let rotated =
+                    running.run(running.service.rotate_key(&caller, None, "dirk-a", &key, none)).unwrap();
+                match (self, rotated) {
+                    (Self::Confirm, Given::New(new)) => new.access_key_id,
+                    _ => key,
+                }
             }
         }
     }
@@ -97,6 +113,8 @@ impl Doing {
                 service.delete_access_key(&caller, None, "dirk-a", &key, options).await.map(drop)
             }
             Self::NewKey => service.create_access_key(&caller, None, "dirk-a", none).await.map(drop),
+            Self::Confirm => service.confirm_key(&caller, None, "dirk-a", &key, none).await.map(drop),
+            Self::Restore => service.restore_key(&caller, None, "dirk-a", &key, none).await.map(drop),
             Self::Rotate => service.rotate_key(&caller, None, "dirk-a", &key, none).await.map(drop),
             Self::Session => {
                 service.issue_credentials(&caller, None, issue(Some("dirk-a"), None)).await.map(drop)
@@ -173,8 +191,7 @@ fn dies_at(doing: Doing, request: &'static str, done: bool) {
         Doing::DeleteKey => assert!(keys.is_empty(), "{what}: {keys:?}"),
         Doing::Adopt => assert!(scene.user("dirk-a")["Tags"].to_string().contains("iam-sorry"), "{what}"),
         Doing::NewKey | Doing::Session => assert_eq!(keys, [key], "{what}"),
-        Doing::Rotate if request == "DeleteAccessKey" && done => assert!(keys.is_empty(), "{what}: {keys:?}"),
-        Doing::Rotate => {
+        Doing::Confirm | Doing::Rotate | Doing::Restore => {
             assert_eq!(keys, std::slice::from_ref(&key), "{what}");
             let listed = next.run(next.service.list_keys(&dirk(), "dirk-a")).unwrap();
             assert_eq!(listed[0].status, "Active", "{what}");
@@ -227,6 +244,16 @@ fn while_rotating_a_key() {
 }
 
 #[test]
+fn while_confirming_a_key() {
+    at_every_step(Doing::Confirm);
+}
+
+#[test]
+fn while_restoring_a_key() {
+    at_every_step(Doing::Restore);
+}
+
+#[test]
 fn while_issuing_a_users_session() {
     at_every_step(Doing::Session);
 }
@@ -265,6 +292,8 @@ fn what_was_left_open_at_a_user_who_was_removed_meanwhile_comes_to_an_end() {
         (Doing::Session, "DeleteAccessKey"),
         (Doing::Rotate, "CreateAccessKey"),
         (Doing::Rotate, "UpdateAccessKey"),
+        (Doing::Confirm, "DeleteAccessKey"),
+        (Doing::Restore, "UpdateAccessKey"),
         (Doing::DeleteKey, "DeleteAccessKey"),
         (Doing::Delete, "DetachUserPolicy"),
     ];

@@ -36,7 +36,12 @@ fn work(department: &Department, instance: &Instance, lane: usize, stop: &Atomic
             let key = made["access_key_id"].as_str().unwrap();
             let rotated = ask("POST", format!("/users/{name}/keys/{key}/rotate"), json!(null));
             if let Some((200 | 201, rotated)) = rotated {
-                let key = rotated["access_key_id"].as_str().unwrap();
+                let new = rotated["access_key_id"].as_str().unwrap();
+                match round.is_multiple_of(2) {
+                    true => ask("POST", format!("/users/{name}/keys/{new}/confirm"), json!(null)),
+                    false => ask("POST", format!("/users/{name}/keys/{key}/restore"), json!(null)),
+                };
+                ask("DELETE", format!("/users/{name}/keys/{new}"), json!(null));
                 ask("DELETE", format!("/users/{name}/keys/{key}"), json!(null));
             }
         }

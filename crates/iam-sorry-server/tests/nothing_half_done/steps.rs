@@ -9,11 +9,13 @@ use testkit::{Fault, Hook};
 use crate::department::{Database, Department};
 
 /// What is asked of the service, and the request to AWS at which it dies.
-const CASES: [(&str, &[&str]); 5] = [
+const CASES: [(&str, &[&str]); 7] = [
     ("create", &["CreateUser", "AttachUserPolicy"]),
     ("delete", &["DeleteAccessKey", "DeleteUser"]),
     ("key", &["CreateAccessKey"]),
-    ("rotate", &["CreateAccessKey", "GetCallerIdentity", "UpdateAccessKey", "DeleteAccessKey"]),
+    ("rotate", &["CreateAccessKey", "GetCallerIdentity", "UpdateAccessKey"]),
+    ("confirm", &["DeleteAccessKey"]),
+    ("restore", &["UpdateAccessKey", "DeleteAccessKey"]),
     ("session", &["GetUser", "CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"]),
 ];
 
@@ -27,6 +29,12 @@ fn killed_at(what: &str, request: &str, done: bool) {
         instance.done("POST", "/users", &json!({"name": "dirk-a"}));
         let made = instance.done("POST", "/users/dirk-a/keys", &json!(null));
         key = made["access_key_id"].as_str().unwrap().to_owned();
+    }
+    if matches!(what, "confirm" | "restore") {
+        let rotated = instance.done("POST", &format!("/users/dirk-a/keys/{key}/rotate"), &json!(null));
+        if what == "confirm" {
+            key = rotated["access_key_id"].as_str().unwrap().to_owned();
+        }
     }
     let (asked, ask) = mpsc::channel();
     let (dead, death) = mpsc::channel::<()>();
@@ -50,7 +58,9 @@ fn killed_at(what: &str, request: &str, done: bool) {
             }
             "delete" => instance.ask("DELETE", "/users/dirk-a", &json!(null)),
             "key" => instance.ask("POST", "/users/dirk-a/keys", &json!(null)),
-            "rotate" => instance.ask("POST", &format!("/users/dirk-a/keys/{key}/rotate"), &json!(null)),
+            "rotate" | "confirm" | "restore" => {
+                instance.ask("POST", &format!("/users/dirk-a/keys/{key}/{what}"), &json!(null))
+            }
             _ => instance.ask("POST", "/credentials", &json!({"user": "dirk-a", "duration_seconds": 900})),
         });
         ask.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("{label}: AWS was not asked"));
@@ -68,9 +78,10 @@ fn killed_at(what: &str, request: &str, done: bool) {
     keys.retain(|key| !suspects.contains(key));
     match what {
         "key" | "session" => assert!(keys.len() == 1 && keys.contains(&key), "{label}: {keys:?}"),
-        "rotate" if !(request == "DeleteAccessKey" && done) => {
+        "rotate" | "confirm" | "restore" => {
             let listed = instance.done("GET", "/users/dirk-a/keys", &json!(null));
-            assert!(listed.to_string().contains("\"Active\"") && keys.contains(&key), "{label}: {listed}");
+            let active = listed.to_string().contains("\"Active\"");
+            assert!(active && keys.len() == 1 && keys.contains(&key), "{label}: {listed}");
         }
         _ => {}
     }

@@ -187,8 +187,11 @@ fn keys(rig: &Rig, person: &Person<'_>, user: &str) {
     let second = shown(person);
     assert_ne!(first.key, second.key);
     assert!(rig.account.whoami(&second).unwrap().contains(user));
+    assert_eq!(rig.account.keys(user).len(), 2, "the old key waits until the new one is confirmed");
     person.look("rotated");
-    person.click("Done");
+    browser.find("[aria-labelledby='old-key'] button").follow();
+    assert!(person.note().contains(&format!("the old key {} was deleted", first.key)), "{}", person.note());
+    assert_eq!(rig.account.keys(user), std::slice::from_ref(&second.key));
     browser.find(&format!("[aria-label='Delete key {}']", second.key)).follow();
     person.look("delete-key");
     assert!(browser.text().contains(&second.key));

@@ -14,3 +14,17 @@ CREATE TABLE unaccounted_keys (
     deactivated @INT NOT NULL
 ) @STRICT;
 CREATE INDEX unaccounted_keys_by_resource ON unaccounted_keys (folded);
+-- Rotations whose new key nobody has confirmed yet.
+CREATE TABLE rotations (
+    old_key TEXT NOT NULL PRIMARY KEY,
+    new_key TEXT NOT NULL,
+    folded TEXT NOT NULL, -- the user
+    old_was_active @INT NOT NULL,
+    operation TEXT NOT NULL REFERENCES operations (id),
+    person TEXT NOT NULL,
+    since @INT NOT NULL, -- seconds since 1970 by AWS's clock: the new key was proved, the old one deactivated
+    delete_after_ms @INT -- none: the old key is not deleted by time
+) @STRICT;
+CREATE INDEX rotations_by_new_key ON rotations (new_key);
+CREATE INDEX rotations_by_user ON rotations (folded);
+CREATE INDEX rotations_by_time ON rotations (delete_after_ms) WHERE delete_after_ms IS NOT NULL;

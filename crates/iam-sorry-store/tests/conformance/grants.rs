@@ -1,6 +1,6 @@
 //! Users and grants.
 
-use iam_sorry_store::{Finish, ManagedUser, Store};
+use iam_sorry_store::{Finish, ManagedUser, NewRotation, RotationChange, Store};
 
 use crate::on_both;
 use crate::rig::{Rig, finish, grant, operation, page};
@@ -10,6 +10,7 @@ on_both! {
     a_user_that_is_gone_takes_its_grants_along,
     deleted_keys_mark_their_grants,
     grants_are_listed_newest_first,
+    a_rotation_waits_for_its_confirmation,
 }
 
 fn user(name: &str, namespace: &str) -> ManagedUser {
@@ -118,4 +119,53 @@ async fn grants_are_listed_newest_first(rig: &Rig) {
         assert_eq!(parts, all);
     }
     assert!(store.list_grants(Some("corp/nobody"), page(None, 5)).await.unwrap().items.is_empty());
+}
+
+fn rotation(user: &str, old: &str, new: &str, delete_after_ms: Option<i64>) -> RotationChange {
+    RotationChange::Begun(NewRotation {
+        user: user.into(),
+        old_key: old.into(),
+        new_key: new.into(),
+        old_was_active: true,
+        since: 7,
+        delete_after_ms,
+    })
+}
+
+/// The old keys of a user's rotations, with the time at which they go.
+async fn waiting(store: &Store, user: &str) -> Vec<(String, Option<i64>)> {
+    let found = store.rotations_of(user).await.unwrap();
+    found.into_iter().map(|found| (found.new.old_key, found.new.delete_after_ms)).collect()
+}
+
+async fn a_rotation_waits_for_its_confirmation(rig: &Rig) {
+    let store = rig.open("one");
+    let id =
+        done(&store, "Dirk-A", |end| end.rotation = Some(rotation("Dirk-A", "OLD", "NEW", Some(50)))).await;
+    done(&store, "dirk-b", |end| end.rotation = Some(rotation("dirk-b", "B1", "B2", Some(40)))).await;
+    done(&store, "dirk-c", |end| end.rotation = Some(rotation("dirk-c", "C1", "C2", None))).await;
+    let found = store.rotations_of("DIRK-a").await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].operation.as_str(), found[0].person.as_str()), (id.as_str(), "corp/uuid-alice"));
+    assert_eq!((found[0].new.user.as_str(), found[0].new.since), ("dirk-a", 7));
+    let due = async |now| {
+        let due = store.due_rotations(now, 10).await.unwrap();
+        due.into_iter().map(|found| found.new.old_key).collect::<Vec<_>>()
+    };
+    assert!(due(39).await.is_empty());
+    assert_eq!(due(40).await, ["B1"]);
+    assert_eq!(due(50).await, ["B1", "OLD"]);
+    // The new key is gone: the old one may be all that the user has.
+    done(&store, "dirk-b", |end| end.deleted_keys = vec!["B2".into()]).await;
+    assert_eq!(waiting(&store, "dirk-b").await, [("B1".to_owned(), None)]);
+    // Rotated once more, and the old key is gone; the rotation is over; the user is gone.
+    done(&store, "dirk-b", |end| end.rotation = Some(rotation("dirk-b", "B1", "B3", Some(60)))).await;
+    assert_eq!(waiting(&store, "dirk-b").await, [("B1".to_owned(), Some(60))]);
+    done(&store, "dirk-b", |end| end.deleted_keys = vec!["B1".into()]).await;
+    assert!(waiting(&store, "dirk-b").await.is_empty());
+    let over = RotationChange::Ended { old_key: "OLD".into() };
+    done(&store, "dirk-a", |end| end.rotation = Some(over)).await;
+    assert!(waiting(&store, "dirk-a").await.is_empty());
+    done(&store, "dirk-c", |end| end.deleted_user = Some("dirk-c".into())).await;
+    assert!(waiting(&store, "dirk-c").await.is_empty());
 }

@@ -125,6 +125,7 @@ pub fn finish(operation: &NewOperation) -> Finish {
         user: None,
         deleted_user: None,
         unaccounted: Vec::new(),
+        rotation: None,
     }
 }
 

@@ -239,7 +239,13 @@ pub enum Keys {
         #[command(flatten)]
         to: Destination,
     },
-    /// A new key in the place of an old one
+    /// A new key in the place of an old one, which becomes inactive and is deleted later
+    #[command(after_help = "\
+With --as the new key is stored, then confirmed, and the old one is deleted.
+Without, you are asked whether you have stored it; where there is nobody to ask,
+nothing is confirmed unless --yes is given, and 'keys confirm' does it later.
+An old key that is not confirmed away is deleted when its time is over ('keys
+list' shows it); until then 'keys restore' takes the rotation back.")]
     Rotate {
         /// The IAM user.
         name: String,
@@ -247,6 +253,29 @@ pub enum Keys {
         access_key_id: Option<String>,
         #[command(flatten)]
         to: Destination,
+    },
+    /// Say that the new key of a rotation is stored: the old one is deleted
+    Confirm {
+        /// The IAM user.
+        name: String,
+        /// The new key's ID (AKIA...).
+        access_key_id: String,
+        /// Decide and check, but change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take a rotation back: the old key is active again, the new one is deleted
+    #[command(after_help = "\
+For a rotation that was not confirmed: its new secret was lost, or the old key is
+still needed somewhere. A new key that is in use already stays.")]
+    Restore {
+        /// The IAM user.
+        name: String,
+        /// The old key's ID (AKIA...).
+        access_key_id: String,
+        /// Decide and check, but change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Delete an access key (asks first)
     Delete {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use iam_sorry_aws::journal::{Intent, Journal, Pending, Purpose, Record, State};
+use iam_sorry_aws::journal::{Intent, Journal, Pending, Record, State};
 use iam_sorry_aws::recover::{Outcome, Stored, recover};
 use iam_sorry_aws::{AwsError, Cancel, Patience};
 
@@ -100,14 +100,11 @@ fn finish_as(
                 .hint("Finish it now: iam-sorry doctor")
         })?,
     };
-    let ids = match intent.purpose {
-        Purpose::Once => Some(Vec::new()),
-        Purpose::Keep | Purpose::Rotate { .. } => target_ids(app, intent, effort)?,
-    };
-    let holds = |_: &Record, key_id: &str| match &ids {
-        None => Stored::Unknown,
-        Some(ids) if ids.iter().any(|id| id == key_id) => Stored::Yes,
-        Some(_) => Stored::No,
+    // Looked at once the entry is held: a key that was stored in the meantime must not be taken for a lost one.
+    let holds = |_: &Record, key_id: &str| match target_ids(app, intent, effort) {
+        Err(_) | Ok(None) => Stored::Unknown,
+        Ok(Some(ids)) if ids.iter().any(|id| id == key_id) => Stored::Yes,
+        Ok(Some(_)) => Stored::No,
     };
     let (aws, patience) = (aws::connect(app, Some(&profile))?, Patience::default());
     aws::block_on(|cancel: Cancel| async move {

@@ -264,6 +264,7 @@ async fn rotate(
     let (new, old) = (rotation.key().clone(), job.key.id.clone());
     app.out.progress(format!("Access key {} works; storing it", new.id));
     let rotation = store(app, job, rotation, &issuer, &new).await?;
+    rotation.still_there(&issuer).await?;
     app.out.progress(format!("Deactivating and deleting the old access key {old}"));
     let old_left = rotation.stored(&issuer).await.err();
     Ok(Done { user: user.to_string(), new: new.id, old, old_left })
@@ -277,7 +278,10 @@ async fn store(
     issuer: &Issuer<'_>,
     new: &AccessKey,
 ) -> Result<Rotation> {
-    let written = job.values(app, new).and_then(|values| job.store(app, &values));
+    let written = job.values(app, new).and_then(|values| {
+        rotation.still_ours()?; // sealing may have waited for a person
+        job.store(app, &values)
+    });
     match (job.is_stored(app, new), written) {
         (Some(true), _) => Ok(rotation),
         (Some(false), Err(failure)) => Err(failure.unless_undone(rotation.discard(issuer).await)),

@@ -7,5 +7,6 @@ mod dishonest;
 mod fake;
 mod people;
 mod rig;
+mod rotation;
 mod sign_in;
 mod trail;

@@ -158,7 +158,8 @@ pub async fn create_key(
     Ok(new_key(app.service.create_access_key(&caller, key.as_ref(), &name, options).await?))
 }
 
-/// Puts a new key in the place of an old one, which is deleted unless somebody still uses it.
+/// Puts a new key in the place of an old one, which becomes inactive unless somebody still uses it. The old key is deleted
+/// once the new one is confirmed, or at the time that the answer names.
 #[utoipa::path(post, path = "/api/v1/users/{name}/keys/{id}/rotate", operation_id = "rotateKey", tag = "keys",
     params(KeyPath, Options, IdempotencyHeader),
     responses((status = 200, description = "The new key, or what would be done", body = NewKeyAnswer)),
@@ -172,6 +173,38 @@ pub async fn rotate_key(
     NoBody: NoBody,
 ) -> Result<Response, ApiError> {
     Ok(new_key(app.service.rotate_key(&caller, key.as_ref(), &name, &id, options).await?))
+}
+
+/// Confirms that the secret of a rotation's new key has arrived, so that the old key is deleted, unless somebody uses it.
+/// `id` is the new key. Needs the right to rotate the user's keys.
+#[utoipa::path(post, path = "/api/v1/users/{name}/keys/{id}/confirm", operation_id = "confirmKey", tag = "keys",
+    params(KeyPath, Options, IdempotencyHeader),
+    responses((status = 200, description = "Done, or what would be", body = Done)), security(("session" = [])))]
+pub async fn confirm_key(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Names(name, id): Names,
+    Query(options): Query<Options>,
+    NoBody: NoBody,
+) -> Result<Answer<Done>, ApiError> {
+    Ok(Answer(app.service.confirm_key(&caller, key.as_ref(), &name, &id, options).await?))
+}
+
+/// Takes a rotation back that nobody has confirmed: the old key is active again, the new one is deleted, unless somebody
+/// uses it. `id` is the old key. Needs the right to rotate the user's keys.
+#[utoipa::path(post, path = "/api/v1/users/{name}/keys/{id}/restore", operation_id = "restoreKey", tag = "keys",
+    params(KeyPath, Options, IdempotencyHeader),
+    responses((status = 200, description = "Done, or what would be", body = Done)), security(("session" = [])))]
+pub async fn restore_key(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Names(name, id): Names,
+    Query(options): Query<Options>,
+    NoBody: NoBody,
+) -> Result<Answer<Done>, ApiError> {
+    Ok(Answer(app.service.restore_key(&caller, key.as_ref(), &name, &id, options).await?))
 }
 
 /// Deletes an access key that nobody uses any more, or, with `force`, any.

@@ -47,6 +47,8 @@ fn table() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/users/{name}/keys", get(actions::keys).post(actions::create_key)),
         ("/users/{name}/keys/{id}", delete(actions::delete_key)),
         ("/users/{name}/keys/{id}/rotate", post(actions::rotate_key)),
+        ("/users/{name}/keys/{id}/confirm", post(actions::confirm_key)),
+        ("/users/{name}/keys/{id}/restore", post(actions::restore_key)),
         ("/policies", get(actions::policies)),
         ("/roles", get(actions::roles)),
         ("/credentials", get(credentials::grants).post(credentials::issue)),

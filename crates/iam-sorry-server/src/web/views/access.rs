@@ -115,8 +115,21 @@ pub struct IssuedPage {
     pub secret_access_key: Zeroizing<String>,
     /// The token of a session.
     pub session_token: Option<Zeroizing<String>>,
+    /// After a rotation: the old key, which goes once the new one is confirmed.
+    pub confirm: Option<ConfirmForm>,
     /// Where to go on.
     pub back: String,
+}
+
+/// The form that confirms a new key.
+#[derive(Clone, Debug)]
+pub struct ConfirmForm {
+    /// Where it is sent.
+    pub action: String,
+    /// The old key.
+    pub old_key: String,
+    /// When the old key goes without it.
+    pub until: Option<Moment>,
 }
 
 /// `/rules`.

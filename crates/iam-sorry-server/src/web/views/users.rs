@@ -81,6 +81,12 @@ pub struct KeyRow {
     pub created: Option<Moment>,
     /// When AWS last saw it.
     pub last_used: Option<Moment>,
+    /// The new key of a rotation that nobody has confirmed: the old one.
+    pub replaces: Option<String>,
+    /// Whether it is the old key of such a rotation.
+    pub replaced: bool,
+    /// When the old key goes.
+    pub deleted_after: Option<Moment>,
 }
 
 /// Before something goes for good.

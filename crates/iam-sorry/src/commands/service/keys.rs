@@ -1,7 +1,9 @@
 //! `keys`: permanent access keys, whose secrets are shown once: on stdout as JSON, or into a profile and nowhere else.
 
+use std::io::IsTerminal as _;
+
 use http::Method;
-use iam_sorry_core::api::{DeleteKey, Done, KeyInfo, NewKey, Options, ProblemCode};
+use iam_sorry_core::api::{DeleteKey, Done, KeyInfo, NewKey, OldKey, Options, ProblemCode};
 use iam_sorry_core::names::UserName;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -12,7 +14,7 @@ use super::{ask, show};
 use crate::app::App;
 use crate::args::{Destination, Keys};
 use crate::commands::encrypt::{seal_under, store, unchanged};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
 use crate::profile::{EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, SECRET, TOKEN};
 use crate::service::{ServiceError, encoded, new_key, query};
 use crate::terminal;
@@ -24,20 +26,35 @@ pub fn run(app: &App, action: Keys) -> Result<()> {
             if json { show::json(app, &keys) } else { table(app, &keys) }
         }
         Keys::Create { name, to } => {
+            somewhere(&to)?;
             let place = Place::prepare(app, &to, None)?;
             let path = format!("{}/keys", address(&name));
             let key = made(app, &name, &path)?;
-            deliver(app, &name, key, place.as_ref(), None)
+            deliver(app, &name, key, place.as_ref())
         }
         Keys::Rotate { name, access_key_id, to } => {
             let old = match access_key_id {
                 Some(id) => id,
                 None => the_only_key(app, &name)?,
             };
+            somewhere(&to)?;
             let place = Place::prepare(app, &to, Some(&old))?;
             let path = format!("{}/keys/{}/rotate", address(&name), encoded(&old));
             let key = made(app, &name, &path)?;
-            deliver(app, &name, key, place.as_ref(), Some(&old))
+            deliver(app, &name, key, place.as_ref())
+        }
+        Keys::Confirm { name, access_key_id, dry_run } => {
+            let done = end_rotation(app, &name, &access_key_id, "confirm", dry_run)?;
+            show::done(app, &format!("The new key {access_key_id} of '{name}' is confirmed"), &done, dry_run)
+        }
+        Keys::Restore { name, access_key_id, dry_run } => {
+            let done = end_rotation(app, &name, &access_key_id, "restore", dry_run)?;
+            show::done(
+                app,
+                &format!("The rotation of {access_key_id} of '{name}' is taken back"),
+                &done,
+                dry_run,
+            )
         }
         Keys::Delete { name, access_key_id, force, dry_run } => {
             delete(app, &name, &access_key_id, force, dry_run)
@@ -57,9 +74,43 @@ pub fn table(app: &App, keys: &[KeyInfo]) -> Result<()> {
             key.status.clone(),
             made.unwrap_or_default(),
             used.unwrap_or("not known".into()),
+            rotation_of(key),
         ]
     };
-    show::table(app, &["KEY", "STATUS", "CREATED", "LAST USED"], keys.iter().map(row).collect())
+    let mut rows: Vec<Vec<String>> = keys.iter().map(row).collect();
+    let mut header = vec!["KEY", "STATUS", "CREATED", "LAST USED", "ROTATION"];
+    // Hardly ever does one wait for its confirmation.
+    if rows.iter().all(|row| row[4].is_empty()) {
+        header.truncate(4);
+        rows.iter_mut().for_each(|row| row.truncate(4));
+    }
+    show::table(app, &header, rows)
+}
+
+/// What a rotation that nobody has confirmed means for the key.
+fn rotation_of(key: &KeyInfo) -> String {
+    match (&key.replaces, &key.replaced_by, &key.deleted_after) {
+        (Some(old), _, _) => format!("takes the place of {old}, not confirmed"),
+        (_, Some(_), Some(at)) => format!("deleted after {at}"),
+        (_, Some(new), None) => format!("replaced by {new}, not confirmed"),
+        _ => String::new(),
+    }
+}
+
+/// Where standard output leads nowhere, a secret would be lost before anybody saw it. (A closed one is opened as /dev/null
+/// before `main`.)
+fn somewhere(to: &Destination) -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    if to.profile.is_some() {
+        return Ok(());
+    }
+    let stdout = rustix::fs::fstat(std::io::stdout()).map(|found| (found.st_dev, found.st_ino)).ok();
+    let nowhere = std::fs::metadata("/dev/null").map(|found| (found.dev(), found.ino())).ok();
+    if stdout.is_some() && stdout != nowhere {
+        return Ok(());
+    }
+    Err(Failure::usage("The secret would be lost: standard output is closed, or /dev/null")
+        .hint("Put the new key into a profile: --as PROFILE"))
 }
 
 fn the_only_key(app: &App, name: &str) -> Result<String> {
@@ -68,6 +119,14 @@ fn the_only_key(app: &App, name: &str) -> Result<String> {
         [] => Err(Failure::profile(format!("IAM user '{name}' has no access key to rotate"))
             .hint(format!("Make one: iam-sorry keys create {name}"))),
         several => {
+            if let Some((old, new)) =
+                several.iter().find_map(|key| Some((&key.access_key_id, key.replaced_by.as_ref()?)))
+            {
+                return Err(Failure::usage(format!(
+                    "IAM user '{name}' has a rotation that is not confirmed: {new} takes the place of {old}"
+                ))
+                .hint(both_ways(name, old, new)));
+            }
             let ids: Vec<&str> = several.iter().map(|key| key.access_key_id.as_str()).collect();
             Err(Failure::usage(format!(
                 "IAM user '{name}' has {} access keys: {}",
@@ -89,49 +148,128 @@ fn lost(failure: Failure, name: &str) -> Failure {
     failure.hint(format!("See whether a key was made: iam-sorry keys list {name}"))
 }
 
-fn deliver(app: &App, name: &str, key: NewKey, place: Option<&Place>, old: Option<&str>) -> Result<()> {
-    let notes = |out: &crate::output::Output| {
-        key.done.notes.iter().for_each(|note| out.progress(format!("  {}", crate::output::printable(note))));
-    };
-    let Some(place) = place else {
-        let secret = key.secret_access_key.expose_secret();
-        let mut text = Zeroizing::new(String::with_capacity(512 + secret.len() * 2));
-        let public = |value: &str| serde_json::to_string(value).unwrap_or_default();
-        text.push_str(&format!(
-            "{{\n  \"UserName\": {},\n  \"AccessKeyId\": {},\n  \"SecretAccessKey\": ",
-            public(name),
-            public(&key.access_key_id)
-        ));
-        text.push_str(&Zeroizing::new(public(secret)));
-        text.push_str("\n}\n");
-        app.out.raw(&text)?;
-        notes(&app.out);
-        return Ok(());
-    };
+/// Onto the screen or into the profile; then a rotation is confirmed.
+fn deliver(app: &App, name: &str, key: NewKey, place: Option<&Place>) -> Result<()> {
     let id = key.access_key_id.clone();
+    let old = key.old_key.clone();
+    let Some(place) = place else {
+        if let Err(failure) = print(app, name, &key) {
+            return Err(taken_back(app, name, &id, old.as_ref(), failure));
+        }
+        notes(app, &key.done);
+        return match old {
+            Some(old) if old.deleted_after.is_some() => ask_whether_stored(app, name, &id, &old),
+            _ => Ok(()),
+        };
+    };
     if let Err(failure) = place.write(app, name, &id, &key.secret_access_key) {
-        return Err(taken_back(app, name, &id, failure));
+        return Err(taken_back(app, name, &id, old.as_ref(), failure));
     }
     app.out.done(format!("New access key {id} of IAM user '{name}'"))?;
     let sealed = if place.seals() { ", sealed" } else { "" };
     app.out.done(format!("Profile '{}' holds it{sealed}", place.profile_name))?;
-    notes(&app.out);
-    match old {
-        Some(old) => app.out.done(format!("It takes the place of {old}")),
-        None => Ok(()),
+    let Some(old) = old else {
+        notes(app, &key.done);
+        return Ok(());
+    };
+    app.out.done(format!("It takes the place of {}", old.access_key_id))?;
+    confirm(app, name, &id, &old)
+}
+
+fn notes(app: &App, done: &Done) {
+    done.notes.iter().for_each(|note| app.out.progress(format!("  {}", crate::output::printable(note))));
+}
+
+fn print(app: &App, name: &str, key: &NewKey) -> Result<()> {
+    let secret = key.secret_access_key.expose_secret();
+    let mut text = Zeroizing::new(String::with_capacity(512 + secret.len() * 2));
+    let public = |value: &str| serde_json::to_string(value).unwrap_or_default();
+    text.push_str(&format!(
+        "{{\n  \"UserName\": {},\n  \"AccessKeyId\": {},\n  \"SecretAccessKey\": ",
+        public(name),
+        public(&key.access_key_id)
+    ));
+    text.push_str(&Zeroizing::new(public(secret)));
+    text.push_str("\n}\n");
+    app.out.raw(&text)
+}
+
+/// What was printed has arrived once somebody says so: a reader behind a pipe may fail after it took the text.
+fn ask_whether_stored(app: &App, name: &str, new: &str, old: &OldKey) -> Result<()> {
+    app.out.progress(both_ways(name, &old.access_key_id, new));
+    let may_ask = app.global.yes || std::io::stdin().is_terminal();
+    let question =
+        format!("Have you stored the new key, so that the old one, {}, can be deleted?", old.access_key_id);
+    if may_ask && terminal::confirm(app, &question)? {
+        return confirm(app, name, new, old);
+    }
+    Ok(())
+}
+
+/// The new key is stored. Where the service can't be told now, the old one goes when its time is over.
+fn confirm(app: &App, name: &str, new: &str, old: &OldKey) -> Result<()> {
+    match end_rotation(app, name, new, "confirm", false) {
+        Ok(done) => {
+            notes(app, &done);
+            Ok(())
+        }
+        Err(failure) if failure.kind == Kind::Interrupted => {
+            Err(failure.hint(both_ways(name, &old.access_key_id, new)))
+        }
+        Err(failure) => {
+            let until = old.deleted_after.as_deref().map(|at| format!(" until {at}")).unwrap_or_default();
+            app.out.warn(format!(
+                "The old key {} is still there{until}, since the new one could not be confirmed: {failure}\nConfirm it: \
+                 iam-sorry keys confirm {name} {new}",
+                old.access_key_id
+            ));
+            Ok(())
+        }
     }
 }
 
-/// A key that could not be stored is of no use to anybody.
-fn taken_back(app: &App, name: &str, id: &str, failure: Failure) -> Failure {
-    let path = format!("{}/keys/{}", address(name), encoded(id));
-    let deleted: Result<Done> =
-        ask(app, async |client| client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await);
-    match deleted {
-        Ok(_) => failure.hint(format!("The new key {id} was deleted again")),
-        Err(_) => failure.hint(format!(
-            "The new key {id} exists, and its secret is lost. Delete it: iam-sorry keys delete {name} {id}"
-        )),
+fn end_rotation(app: &App, name: &str, id: &str, how: &str, dry_run: bool) -> Result<Done> {
+    let fields = query(&[("dry_run", dry_run.then_some("true"))]);
+    let path = format!("{}/keys/{}/{how}{fields}", address(name), encoded(id));
+    ask(app, async |client| client.change(Method::POST, &path, None::<&Options>, &new_key()).await)
+}
+
+fn both_ways(name: &str, old: &str, new: &str) -> String {
+    format!(
+        "Once the new key is stored, delete the old one: iam-sorry keys confirm {name} {new}\nIf it was lost, take the \
+         rotation back: iam-sorry keys restore {name} {old}"
+    )
+}
+
+/// A key that could not be stored is of no use to anybody; the old one works again, where it took the place of one.
+fn taken_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, failure: Failure) -> Failure {
+    let (deleted, hint) = match old {
+        Some(old) => (
+            end_rotation(app, name, &old.access_key_id, "restore", false),
+            format!("iam-sorry keys restore {name} {}", old.access_key_id),
+        ),
+        None => {
+            let path = format!("{}/keys/{}", address(name), encoded(id));
+            let delete = ask(app, async |client| {
+                client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await
+            });
+            (delete, format!("iam-sorry keys delete {name} {id}"))
+        }
+    };
+    let text = match (deleted, old) {
+        (Ok(_), None) => format!("The new key {id} was deleted again"),
+        (Ok(_), Some(old)) => {
+            format!(
+                "The new key {id} was deleted again, and the old one, {}, is as it was",
+                old.access_key_id
+            )
+        }
+        (Err(_), _) => format!("The new key {id} exists, and its secret is lost. Take it back: {hint}"),
+    };
+    match failure.kind {
+        // Else it would end quietly, and in success: the key is what was asked for.
+        Kind::BrokenPipe => Failure::other("Nobody read the new key from standard output").hint(text),
+        _ => failure.hint(text),
     }
 }
 
