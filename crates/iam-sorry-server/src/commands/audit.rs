@@ -236,6 +236,7 @@ fn reading(arguments: &Export, clock: &Clock) -> Event {
         resource: "all".to_owned(),
         decision: None,
         rules: Vec::new(),
+        rules_digest: None,
         outcome: Some(Outcome::Success),
         aws_request_ids: Vec::new(),
         details,

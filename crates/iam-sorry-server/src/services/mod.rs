@@ -8,6 +8,7 @@ mod audit_out;
 mod aws;
 pub mod checkpoints;
 mod clock;
+mod counted;
 mod credentials;
 mod decide;
 mod export;
@@ -28,8 +29,10 @@ mod settings;
 mod sign_in;
 mod sign_in_texts;
 pub mod sinks;
+mod states;
 mod tags;
 mod trail;
+mod typed_names;
 mod unaccounted;
 mod users;
 
@@ -53,6 +56,7 @@ pub use refusal::Refusal;
 pub use sessions::form_secret;
 pub use settings::ActionSettings;
 pub use sign_in::{NewSession, SessionSettings, SignIn};
+pub use states::{Digests, StartFacts};
 pub use trail::{ActionCount, AuditExport};
 pub use users::WOULD_GO;
 
@@ -115,6 +119,8 @@ struct Inner {
     audit_turns: queue::Queues,
     settling: reconcile::Settling,
     audit: audit_out::AuditOut,
+    counted: counted::Counted,
+    recording_keys: tokio::sync::Mutex<()>,
     group_names: group_names::GroupNames,
     neighbours: neighbours::Neighbours,
 }
@@ -130,6 +136,8 @@ impl Service {
             audit_turns: queue::Queues::default(),
             settling: reconcile::Settling::default(),
             audit: audit_out::AuditOut::default(),
+            counted: counted::Counted::default(),
+            recording_keys: tokio::sync::Mutex::default(),
             group_names: group_names::GroupNames::default(),
             neighbours: neighbours::Neighbours::default(),
         };
@@ -166,6 +174,10 @@ impl Service {
 
     fn life(&self) -> &lifecycle::Life {
         &self.inner.life
+    }
+
+    fn counted(&self) -> &counted::Counted {
+        &self.inner.counted
     }
 
     fn group_names(&self) -> &group_names::GroupNames {

@@ -8,6 +8,7 @@ mod hanging;
 mod hostile;
 mod ldap;
 mod passwords;
+mod recorded;
 mod rig;
 mod sessions;
 mod setup;
