@@ -9,6 +9,7 @@ pub mod api;
 pub mod audit;
 pub mod aws_files;
 pub mod credentials;
+pub mod digest;
 pub mod dn;
 pub mod ed25519;
 pub mod group;

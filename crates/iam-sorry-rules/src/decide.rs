@@ -9,6 +9,7 @@ use iam_sorry_core::names::UserName;
 
 use crate::cedar::{self, Untranslatable, Vocabulary, uid};
 use crate::decision::{Decision, Explanation, Reason, ReasonKind};
+use crate::digest::RulesDigest;
 use crate::groups::{NamedGroups, ambiguous_group};
 use crate::guardrails::{self, ProtectedSet, guardrail};
 use crate::load::{self, RuleProblem};
@@ -35,6 +36,7 @@ pub struct RuleSet {
     pub(crate) named: NamedGroups,
     pub(crate) protected: ProtectedSet,
     warnings: Vec<RuleProblem>,
+    digest: RulesDigest,
     authorizer: Authorizer,
 }
 
@@ -45,6 +47,8 @@ pub(crate) struct Rule {
     pub(crate) file: String,
     pub(crate) reason: String,
     pub(crate) effect: Effect,
+    /// Its text, as it stands in the file.
+    pub(crate) source: String,
     /// Whole numbers that it mentions: where its answer can change with the duration.
     pub(crate) numbers: Vec<i64>,
     /// It adds, subtracts or multiplies, so that its answer can change elsewhere too.
@@ -98,6 +102,7 @@ impl RuleSet {
             namespaces.insert(name, place);
         }
         Ok(Self {
+            digest: RulesDigest::new(&loaded.rules, &settings),
             named: NamedGroups::new(&loaded.rules, &settings, words),
             protected: ProtectedSet::new(&settings),
             settings,
@@ -114,6 +119,11 @@ impl RuleSet {
     /// The namespaces and guardrails.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What decisions of this set name.
+    pub fn digest(&self) -> &RulesDigest {
+        &self.digest
     }
 
     /// How many rules there are.

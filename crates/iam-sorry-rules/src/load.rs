@@ -237,5 +237,6 @@ fn describe(one: &Placed<'_>, names: &mut HashSet<String>, problems: &mut Vec<Ru
         problem(format!("@reason must be at most {LONGEST_REASON} printable characters"), "");
     }
     let (effect, file) = (policy.effect(), short.to_owned());
-    Rule { name, file, reason, effect, numbers: Vec::new(), calculates: false, groups: Vec::new() }
+    let source = policy.to_cedar().unwrap_or_default();
+    Rule { name, file, reason, effect, source, numbers: Vec::new(), calculates: false, groups: Vec::new() }
 }

@@ -127,6 +127,40 @@ fn rules_that_everybody_may_change_are_refused() {
     assert!(problems[0].to_string().contains("chmod o-w"), "{}", problems[0]);
 }
 
+/// No audit, no action: what can't be recorded does not come into force, and is tried again by itself.
+#[test]
+fn a_change_that_cannot_be_recorded_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "a.cedar", &permit("showUser"));
+    let live = open(folder.path());
+    let before = live.status().digest;
+    let (works, recorded) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (can, done, old) = (works.clone(), recorded.clone(), before.clone());
+    live.record_changes(Box::new(move |in_force, next| {
+        assert_eq!((in_force.digest().whole().as_ref(), next.len()), (old.as_str(), 2));
+        if !can.load(Ordering::Relaxed) {
+            return Err("the disk is full".into());
+        }
+        done.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }));
+    put(folder.path(), "b.cedar", &permit("deleteUser"));
+    assert_eq!(live.reload(), Reload::Unrecorded("the disk is full".into()));
+    let status = live.status();
+    assert_eq!((&status.digest, status.rules), (&before, 1));
+    assert!(status.problem.is_some_and(|problem| problem.contains("can't be recorded: the disk is full")));
+    assert!(!decide(&live.current(), Action::DeleteUser).allowed);
+    // The files stand still; the looks go on all the same.
+    assert_eq!(live.look(), Reload::Unchanged);
+    assert!(matches!(live.look(), Reload::Unrecorded(_)));
+    works.store(true, Ordering::Relaxed);
+    assert_eq!(live.look(), Reload::Unchanged);
+    assert!(matches!(live.look(), Reload::Loaded { rules: 2, .. }));
+    assert!(decide(&live.current(), Action::DeleteUser).allowed);
+    assert_eq!((live.status().problem, recorded.load(Ordering::Relaxed)), (None, 1));
+    assert_eq!((live.look(), live.look()), (Reload::Unchanged, Reload::Unchanged));
+}
+
 /// Two sets that each allow exactly one of two actions: no decision may ever see both, or neither.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn decisions_see_one_set_or_the_other() {

@@ -166,6 +166,7 @@ fn event(number: u64, phase: Phase) -> Event {
         resource: format!("lab-{}", number % 1_000),
         decision: None,
         rules: vec!["labs-manage-their-own".into()],
+        rules_digest: None,
         outcome: None,
         aws_request_ids: vec!["6d1c9d5a-1111-4222-8333-123456789012".into()],
         details: BTreeMap::from([("duration".into(), "3600".into())]),

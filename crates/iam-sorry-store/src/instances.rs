@@ -109,7 +109,7 @@ impl Store {
             tx.later("DELETE FROM instances WHERE id = ?1", params![&me])?;
             // Those that were killed leave a row behind; a day later nobody asks for it any more.
             tx.later(
-                "DELETE FROM instances WHERE beat_ms < @NOW - 86400000
+                "DELETE FROM instances WHERE beat_ms < @NOW - 86400000 AND running = 0
                  AND id NOT IN (SELECT instance FROM operations WHERE state = 0)",
                 &[],
             )?;

@@ -25,6 +25,7 @@ mod schema;
 mod sessions;
 mod settings;
 mod ssh_keys;
+mod states;
 mod thread;
 mod types;
 mod unaccounted;
@@ -44,6 +45,7 @@ pub use challenges::ChallengeCaps;
 pub use iam_sorry_core::audit::{Checkpoint, Record};
 pub use schema::MigrateReport;
 pub use settings::{Engine, InvalidSettings, Settings, StoreSection};
+pub use states::{LostInstance, RecordedState, Running};
 pub use types::*;
 
 /// The store of one instance. Clones share its threads.

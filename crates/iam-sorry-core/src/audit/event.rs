@@ -126,6 +126,10 @@ pub struct Event {
     pub decision: Option<Decision>,
     /// The rules that decided, by their names.
     pub rules: Vec<String>,
+    /// The digest of the rules, namespaces and guardrails that the decision was made with, 64 hexadecimal digits. None
+    /// where nothing was decided, and in records made before there was one.
+    #[serde(default)]
+    pub rules_digest: Option<String>,
     /// How it ended; none in an intent.
     pub outcome: Option<Outcome>,
     /// AWS's request ids.

@@ -21,7 +21,7 @@ struct Class {
 impl Class {
     fn of(action: &str) -> Self {
         let (class, activity, name) = match action {
-            "sign-in" => (3002, 1, "Logon"),
+            "sign-in" | "sign-in-refused" => (3002, 1, "Logon"),
             "sign-out" | "end-session" | "end-sessions" => (3002, 2, "Logoff"),
             "create-user" => (3001, 1, "Create"),
             "delete-user" => (3001, 6, "Delete"),
@@ -72,6 +72,10 @@ pub fn to_ocsf(record: &Record) -> Result<Value, InvalidRecord> {
         fields.insert("src_endpoint".into(), json!({ "name": event.instance }));
     }
     status(fields, &event);
+    // A record of many: `count` of the base event.
+    if let Some(count) = event.details.get("count").and_then(|count| count.parse::<u64>().ok()) {
+        fields.insert("count".into(), json!(count));
+    }
     match class.class {
         3002 => authentication(fields, &event),
         3001 => account_change(fields, &event),
@@ -107,7 +111,12 @@ fn actor(event: &Event) -> Value {
     let mut actor = json!({ "user": user(event) });
     if let (Some(decision), Value::Object(fields)) = (event.decision, &mut actor) {
         let decision = decision.as_str();
-        let by = |rule: &String| json!({ "decision": decision, "policy": { "name": rule } });
+        let by = |rule: &String| match &event.rules_digest {
+            Some(digest) => {
+                json!({ "decision": decision, "policy": { "name": rule, "version": digest } })
+            }
+            None => json!({ "decision": decision, "policy": { "name": rule } }),
+        };
         let mut decided: Vec<Value> = event.rules.iter().map(by).collect();
         if decided.is_empty() {
             decided.push(json!({ "decision": decision }));
@@ -169,6 +178,7 @@ fn unmapped(event: &Event) -> Value {
         "instance": event.instance,
         "aws_request_ids": event.aws_request_ids,
         "rules": event.rules,
+        "rules_digest": event.rules_digest,
         "details": event.details,
     })
 }

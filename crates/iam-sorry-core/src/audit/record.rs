@@ -218,6 +218,7 @@ fn canonical_line(seq: u64, previous: &Hash, event: &Event) -> String {
         .string("request_id", &event.request_id)
         .string("resource", &event.resource)
         .strings("rules", &event.rules)
+        .optional("rules_digest", event.rules_digest.as_deref())
         .integer("seq", seq)
         .integer("time_ms", event.time_ms)
         .integer("v", VERSION);

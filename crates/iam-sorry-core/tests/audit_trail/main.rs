@@ -8,7 +8,9 @@ mod tampering;
 use std::process::Command;
 
 use iam_sorry_core::api::AuditRecord;
-use iam_sorry_core::audit::{Break, CheckpointKey, CheckpointSigner, Expected, Record, new_key_pem, to_ocsf};
+use iam_sorry_core::audit::{
+    Break, CheckpointKey, CheckpointSigner, Event, Expected, Record, new_key_pem, to_ocsf,
+};
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
@@ -35,6 +37,30 @@ proptest! {
         }
         prop_assert!(!verifier.finish().is_sound());
     }
+}
+
+/// Records from before a field keep their bytes, and so their hashes: what is absent is not written.
+#[test]
+fn a_field_that_is_absent_leaves_no_byte() {
+    let old = concat!(
+        r#"{"action":"create-user","address":"10.0.0.7","aws_request_ids":["aws-1"],"decision":"allow","#,
+        r#""details":{"policy_arn":"arn:aws:iam::aws:policy/X"},"instance":"i-1","operation":"op-1","#,
+        r#""person":{"groups":["lab-dirk"],"id":"corp/7","method":"ssh-key","name":"alice"},"phase":"intent","#,
+        r#""previous":"0707070707070707070707070707070707070707070707070707070707070707","#,
+        r#""request_id":"req-1","resource":"dirk-1","rules":["lab-members"],"seq":1,"#,
+        r#""time_ms":1795374000001,"v":1}"#
+    );
+    let record = Record::parse(old).unwrap();
+    assert_eq!(record.event().unwrap().rules_digest, None);
+    assert_eq!(Record::seal(1, [7; 32], &event(1)), record);
+    let named = Event { rules_digest: Some("ab".repeat(32)), ..event(1) };
+    let named = Record::seal(1, [7; 32], &named);
+    assert!(
+        named
+            .line
+            .contains(&format!(r#""rules":["lab-members"],"rules_digest":"{}","seq""#, "ab".repeat(32)))
+    );
+    assert_eq!(to_ocsf(&named).unwrap()["unmapped"]["rules_digest"], "ab".repeat(32));
 }
 
 #[test]

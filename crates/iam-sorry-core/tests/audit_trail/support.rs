@@ -42,6 +42,7 @@ pub fn event(seq: u64) -> Event {
         resource: format!("dirk-{seq}"),
         decision: Some(Decision::Allow),
         rules: vec!["lab-members".into()],
+        rules_digest: None,
         outcome: (phase == Phase::Outcome).then_some(Outcome::Success),
         aws_request_ids: vec!["aws-1".into()],
         details: BTreeMap::from([("policy_arn".to_owned(), "arn:aws:iam::aws:policy/X".to_owned())]),
@@ -123,10 +124,11 @@ pub fn any_event() -> impl Strategy<Value = Event> {
         outcome,
         vec(text(), 0..3),
         btree_map(text(), text(), 0..4),
+        proptest::option::of("[0-9a-f]{64}"),
     );
     (first, second).prop_map(|(first, second)| {
         let (time_ms, instance, phase, operation, person, address, request_id) = first;
-        let (action, resource, decision, rules, outcome, aws_request_ids, details) = second;
+        let (action, resource, decision, rules, outcome, aws_request_ids, details, rules_digest) = second;
         Event {
             time_ms,
             instance,
@@ -139,6 +141,7 @@ pub fn any_event() -> impl Strategy<Value = Event> {
             resource,
             decision,
             rules,
+            rules_digest,
             outcome,
             aws_request_ids,
             details,

@@ -4,6 +4,7 @@
 
 mod cases;
 mod decisions;
+mod digest;
 mod documented;
 mod groups;
 mod guardrails;

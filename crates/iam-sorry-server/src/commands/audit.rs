@@ -255,6 +255,7 @@ pub fn local_event(
         resource: resource.to_owned(),
         decision: None,
         rules: Vec::new(),
+        rules_digest: None,
         outcome: Some(Outcome::Success),
         aws_request_ids: Vec::new(),
         details,

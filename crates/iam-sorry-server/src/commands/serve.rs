@@ -1,5 +1,6 @@
 //! `iam-sorryd serve`: puts the service together, runs it, and stops it without leaving anything half done.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_aws::{Aws, Settings as SdkSettings, lookup};
 use iam_sorry_core::audit::CheckpointSigner;
+use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::names::{CallerArn, Principal};
 use iam_sorry_store::{Engine, Store};
 use secrecy::{ExposeSecret, SecretString};
@@ -26,7 +28,7 @@ use crate::login::dev::DevLink;
 use crate::services::checkpoints::AuditSettings;
 use crate::services::continuity::Continuity;
 use crate::services::rules::{LOOK_EVERY, LiveRules, Reload};
-use crate::services::{AWS_TIME, Clock, Parts, Service, SignIn, signed_state};
+use crate::services::{AWS_TIME, Clock, Parts, Service, SignIn, StartFacts, signed_state};
 use crate::{http, web};
 
 /// How long the end of the audit trail may take to be signed, and then to reach the sinks.
@@ -87,6 +89,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     let aws = way_to_aws(&config.aws)?;
     let identity = ServiceIdentity::new(config.aws.identity.clone()).hiding(config.secret_variables());
     let caller = own_identity(&aws, &identity, &clock, &config.aws).await?;
+    let credentials = identity.current(clock.now()).await.map_err(Failure::new)?;
     let mut settings = config.rules_settings();
     settings.protect(&arn_of(&caller));
     let rules = LiveRules::open(config.rules.clone(), settings).map_err(found)?;
@@ -121,17 +124,26 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
         Err(_) if store.contradiction().is_some() => {}
         Err(error) => return Err(Failure::new(error)),
     }
-    let background = service.start().await.map_err(Failure::new)?;
+    // Readiness lists them.
     let neighbours = service.watch_neighbours();
-    let audit = service.start_audit(&config.audit, signer).map_err(Failure::found)?;
-    let watching = tokio::spawn(rules.clone().watch(LOOK_EVERY));
-
     let health = Arc::new(health(&service, &rules));
     let pages = web::pages(service.clone(), config.http.origin.clone());
     let http = Http::bind(&config.http, service.clone(), Some(pages), health, Metrics::new());
     let http = http.await.map_err(Failure::new)?;
     let address = http.address().map_err(|e| Failure::new(format!("no address to listen on: {e}")))?;
-    let reloading = tokio::spawn(reload_on_hangup(rules, http.certificates()));
+
+    // Bound, so that it can serve; nothing is done before the start is on record.
+    let facts = start_facts(&config, &caller, &credentials, signer.as_ref(), http.certificates().as_deref());
+    match service.record_start(facts).await {
+        // Nothing is written to it, and nothing is done.
+        Err(_) if store.contradiction().is_some() => {}
+        recorded => recorded.map_err(Failure::new)?,
+    }
+    let background = service.start().await.map_err(Failure::new)?;
+    let audit = service.start_audit(&config.audit, signer).map_err(Failure::found)?;
+    record_rule_changes(&rules, &service);
+    let watching = tokio::spawn(rules.clone().watch(LOOK_EVERY));
+    let reloading = tokio::spawn(reload_on_hangup(rules, http.certificates(), service.clone()));
     tracing::info!(%address, instance, caller = arn_of(&caller), "serving");
     notice(format_args!("iam-sorryd serves {} on {address}, as {}", config.http.origin, arn_of(&caller)));
     if let Some(link) = link {
@@ -145,19 +157,23 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
 
     let (say_stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(http.serve(stopping));
-    stop.await;
-    tracing::info!("stopping: what is under way is finished, nothing new starts");
+    let reason = stop.await;
+    tracing::info!(reason, "stopping: what is under way is finished, nothing new starts");
     let _ = say_stop.send(true);
     let patience = Duration::from_secs(config.http.stop_seconds.into());
     let left = service.stop(patience).await;
     let _ = serving.await;
+    watching.abort();
+    reloading.abort();
+    let recorded = service.record_stop(reason, left).await;
+    if let Err(error) = &recorded {
+        tracing::error!(%error, "the stop can't be recorded; the next start will say that this instance was lost");
+    }
     // Last of all, so that everything is signed and sent.
     audit.stop(AUDIT_STOP).await;
     drop((background, neighbours));
-    watching.abort();
-    reloading.abort();
     if left == 0
-        && store.contradiction().is_none()
+        && recorded.is_ok()
         && let Err(error) = store.leave().await
     {
         tracing::warn!(%error, "leaving: another instance notices when this one's time is over");
@@ -231,6 +247,44 @@ fn arn_of(caller: &CallerArn) -> String {
     }
 }
 
+/// What the trail is to know of this start: digests, fingerprints and names, no secret.
+fn start_facts(
+    config: &Config,
+    caller: &CallerArn,
+    credentials: &Credentials,
+    signer: Option<&CheckpointSigner>,
+    certificates: Option<&http::Certificates>,
+) -> StartFacts {
+    let mut keys = BTreeMap::from([("aws-identity".to_owned(), lasting_arn_of(caller))]);
+    let mut add = |name: &str, value: Option<String>| {
+        keys.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    // A temporary one is another one each time.
+    let permanent = credentials.session_token.is_none();
+    add("aws-access-key", permanent.then(|| credentials.access_key_id.clone()));
+    add("audit-key", signer.map(|signer| signer.public_key().id()));
+    add("certificate", certificates.map(http::Certificates::fingerprint));
+    StartFacts { configuration: config.digests.clone(), keys }
+}
+
+/// The identity without the name of its session, which is another one each time.
+fn lasting_arn_of(caller: &CallerArn) -> String {
+    match &caller.principal {
+        Principal::AssumedRole(role, _) => {
+            format!("arn:{}:sts::{}:assumed-role/{role}", caller.partition, caller.account)
+        }
+        _ => arn_of(caller),
+    }
+}
+
+/// No other rules are in force before the trail says so.
+fn record_rule_changes(rules: &LiveRules, service: &Service) {
+    let (service, runtime) = (service.clone(), tokio::runtime::Handle::current());
+    rules.record_changes(Box::new(move |before, now| {
+        runtime.block_on(service.record_rules(before, now)).map_err(|error| error.to_string())
+    }));
+}
+
 fn random_name() -> Result<String, Failure> {
     let mut bytes = [0; 8];
     rand::fill(&mut bytes).map_err(|_| Failure::new("the system gives no random numbers"))?;
@@ -274,9 +328,9 @@ fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
             // A bad file is the operator's to mend, and no reason to send people to another instance.
             async move {
                 let in_force = format!("{} in force", status.rules);
-                Ok(status
-                    .problem
-                    .map_or(in_force.clone(), |_| format!("{in_force}; the files hold mistakes")))
+                Ok(status.problem.map_or(in_force.clone(), |_| {
+                    format!("{in_force}; those in the files are not: see the log")
+                }))
             }
         });
     service.neighbours().into_iter().fold(health, |health, neighbour| {
@@ -289,31 +343,57 @@ fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
 }
 
 /// SIGHUP: rules and certificates are read again.
-async fn reload_on_hangup(rules: Arc<LiveRules>, certificates: Option<Arc<http::Certificates>>) {
+async fn reload_on_hangup(
+    rules: Arc<LiveRules>,
+    certificates: Option<Arc<http::Certificates>>,
+    service: Service,
+) {
     let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
     while hangups.recv().await.is_some() {
-        match rules.reload() {
-            Reload::Refused(problems) => tracing::error!(
+        let reloading = rules.clone();
+        // Reads files, and waits for the database.
+        match tokio::task::spawn_blocking(move || reloading.reload()).await {
+            Ok(Reload::Refused(problems)) => tracing::error!(
                 problems = problems.len(),
                 first = problems.first().map(ToString::to_string),
                 "the rules can't be used; those in force stay"
             ),
-            Reload::Loaded { rules, digest } => tracing::info!(rules, digest, "rules loaded"),
-            Reload::Unchanged => {}
+            Ok(Reload::Loaded { rules, digest }) => tracing::info!(rules, digest, "rules loaded"),
+            // The log has it, and the next look tries again.
+            Ok(Reload::Unrecorded(_) | Reload::Unchanged) => {}
+            Err(error) => tracing::error!(%error, "the rules can't be read"),
         }
-        if let Some(Err(error)) = certificates.as_ref().map(|certificates| certificates.reload()) {
-            tracing::error!(%error, "the certificate can't be used; the one in use stays");
+        if let Some(certificates) = &certificates {
+            reload_certificate(certificates, &service).await;
         }
     }
 }
 
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+async fn reload_certificate(certificates: &http::Certificates, service: &Service) {
+    let certificate = match certificates.read_again() {
+        Ok(certificate) => certificate,
+        Err(error) => {
+            tracing::error!(%error, "the certificate can't be used; the one in use stays");
+            return;
+        }
+    };
+    match service.record_key("certificate", &certificate.fingerprint()).await {
+        Ok(()) => certificates.use_new(certificate),
+        Err(error) => tracing::error!(
+            %error,
+            "the change of the certificate can't be recorded; the one in use stays. Send SIGHUP again"
+        ),
+    }
+}
+
+/// Which signal it was.
+fn stop_signal() -> Result<impl Future<Output = &'static str>, Failure> {
     let listen = |kind| signal(kind).map_err(|e| Failure::new(format!("signals can't be received: {e}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
         }
     })
 }

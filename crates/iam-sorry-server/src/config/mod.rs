@@ -18,7 +18,7 @@ use crate::http::{HttpSettings, LogSettings};
 use crate::login::LoginSettings;
 use crate::services::checkpoints::AuditSettings;
 use crate::services::rules::RuleFiles;
-use crate::services::{ActionSettings, SessionSettings};
+use crate::services::{ActionSettings, Digests, SessionSettings};
 use aws::{AwsSettings, IdentitySource};
 pub use identity::{IdentityError, ServiceIdentity, is_program};
 pub use secret_ref::{SecretRef, SecretRefError};
@@ -58,6 +58,9 @@ pub struct Config {
     /// What no rule can lift.
     #[serde(default)]
     pub guardrails: Guardrails,
+    /// What the trail knows the file by, whatever its spelling: the digest of each table, sorted and without comments.
+    #[serde(skip)]
+    pub digests: Digests,
 }
 
 /// What is wrong with the configuration: every problem that was found.
@@ -98,7 +101,13 @@ impl Config {
 
     fn parse(text: &str) -> Result<Self, String> {
         // toml's message quotes the line; no secret is in this file by design, but somebody may have put one there.
-        toml::from_str(text).map_err(|error| {
+        let config: Result<Self, toml::de::Error> = toml::from_str(text);
+        let config = config.and_then(|config| {
+            let table: toml::Table = toml::from_str(text)?;
+            let tables = table.into_iter().map(|(name, value)| (name, canonical(&value)));
+            Ok(Self { digests: Digests::of(tables), ..config })
+        });
+        config.map_err(|error| {
             let place = error.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
             format!("line {place}: {}", error.message())
         })
@@ -176,9 +185,45 @@ impl Config {
     }
 }
 
+/// The one spelling of a value: JSON with sorted keys.
+fn canonical(value: &toml::Value) -> String {
+    match value {
+        toml::Value::Table(table) => {
+            let sorted: std::collections::BTreeMap<&String, &toml::Value> = table.iter().collect();
+            let fields: Vec<String> =
+                sorted.iter().map(|(key, value)| format!("{key:?}:{}", canonical(value))).collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        toml::Value::Array(values) => {
+            format!("[{}]", values.iter().map(canonical).collect::<Vec<_>>().join(","))
+        }
+        toml::Value::String(text) => format!("{text:?}"),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => format!("{number:?}"),
+        toml::Value::Boolean(value) => value.to_string(),
+        toml::Value::Datetime(time) => time.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_spelling_of_the_file_does_not_count_and_its_values_do() {
+        let text = |name: &str, aws: &str| {
+            format!(
+                "name = \"{name}\"\nhttp = {{ origin = \"http://127.0.0.1:1\", listen = \"127.0.0.1:1\" }}\n\
+                 login = {{ ssh = {{}} }}\nrules = {{ files = [\"/x\"] }}\n{aws}"
+            )
+        };
+        let digests = |text: &str| Config::parse(text).unwrap().digests;
+        let inline = "aws = { region = \"x\", identity = \"environment\" }";
+        let table = "# the way to AWS\n[aws]\nidentity = \"environment\"\nregion = \"x\"\n";
+        assert_eq!(digests(&text("Lab", inline)), digests(&text("Lab", table)));
+        assert_ne!(digests(&text("Lab", inline)), digests(&text("Lap", inline)));
+        assert_ne!(digests(&text("Lab", inline)), digests(&text("Lab", &table.replace("\"x\"", "\"y\""))));
+    }
 
     #[test]
     fn every_variable_that_holds_a_secret_is_known() {

@@ -96,11 +96,15 @@ impl Boundary {
         let said = headers.get_all(FORWARDED_FOR);
         let address =
             address::client(peer, said.iter().map(|v| v.to_str().unwrap_or_default()), &self.trusted);
+        services::Origin { address, request_id: self.ids.next() }
+    }
+
+    /// The id that a trusted proxy gave the request: for the log line alone, so that its log can be put beside ours. It
+    /// names nothing here, since a client may choose it, and choose another's.
+    fn proxy_id<'a>(&self, peer: IpAddr, headers: &'a HeaderMap) -> Option<&'a str> {
         let from_proxy = self.trusted.iter().any(|range| range.contains(peer));
-        let given =
-            headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| from_proxy && is_id(id));
-        let request_id = given.map_or_else(|| self.ids.next(), str::to_owned);
-        services::Origin { address, request_id }
+        let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        given.filter(|id| from_proxy && is_id(id))
     }
 
     /// The `Host` must be the configured one: a page of somebody else's, whose name was made to point here (DNS
@@ -232,6 +236,7 @@ async fn pass(State(boundary): State<Arc<Boundary>>, mut request: Request, next:
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
     let origin = boundary.origin_of(peer, request.headers());
     let request_id = origin.request_id.clone();
+    let proxy_id = boundary.proxy_id(peer, request.headers()).map(str::to_owned);
     let is_page = is_page(request.uri().path());
     let context =
         Arc::new(RequestContext { origin, person: OnceLock::new(), boundary: Arc::clone(&boundary) });
@@ -246,7 +251,7 @@ async fn pass(State(boundary): State<Arc<Boundary>>, mut request: Request, next:
     let (status, took) = (response.status().as_u16(), begun.elapsed());
     boundary.metrics.answered(&method, route, status, took);
     let person = context.person.get().map_or("", String::as_str);
-    tracing::info!(target: "request", %method, route, status, ms = took.as_millis() as u64, person, request_id);
+    tracing::info!(target: "request", %method, route, status, ms = took.as_millis() as u64, person, request_id, proxy_id);
     response
 }
 

@@ -32,4 +32,4 @@ pub use openapi::openapi;
 pub use problem::{ApiError, DrawPage};
 pub use server::{Peer, Server, ServerError};
 pub use settings::{HttpSettings, HttpSettingsError, LimitSettings, Rate, TlsSettings};
-pub use tls::{Certificates, TlsError};
+pub use tls::{Certificates, NewCertificate, TlsError};

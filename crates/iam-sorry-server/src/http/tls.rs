@@ -21,6 +21,23 @@ pub struct Certificates {
     current: ArcSwap<CertifiedKey>,
 }
 
+/// A certificate with its key, read and not in use yet.
+#[derive(Debug)]
+pub struct NewCertificate(CertifiedKey);
+
+impl NewCertificate {
+    /// As [`Certificates::fingerprint`].
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.0)
+    }
+}
+
+fn fingerprint(key: &CertifiedKey) -> String {
+    let first = key.cert.first().map_or(&[][..], AsRef::as_ref);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, first);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Why certificate or key can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -61,13 +78,23 @@ impl Certificates {
         Ok(Arc::new(Self { settings: settings.clone(), provider, current }))
     }
 
-    /// Reads both files again. New connections get the new certificate; where it can't be used, they keep the old one.
+    /// Reads both files again, for [`Certificates::use_new`]: in between, the change is recorded. Until then, and where they
+    /// can't be used, connections get the old one.
     ///
     /// # Errors
     /// [`TlsError`], naming the file.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(read(&self.settings, &self.provider)?));
-        Ok(())
+    pub fn read_again(&self) -> Result<NewCertificate, TlsError> {
+        read(&self.settings, &self.provider).map(NewCertificate)
+    }
+
+    /// New connections get it.
+    pub fn use_new(&self, certificate: NewCertificate) {
+        self.current.store(Arc::new(certificate.0));
+    }
+
+    /// Of the certificate in use: `openssl x509 -outform DER | sha256sum`.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.current.load())
     }
 
     /// TLS 1.2 and 1.3, HTTP/1.1.

@@ -7,7 +7,7 @@ use iam_sorry_aws::managed::{self, Facts};
 use iam_sorry_aws::{AwsError, lookup};
 use iam_sorry_core::api::{self, Done, ProblemCode};
 use iam_sorry_core::names::UserName;
-use iam_sorry_rules::Action;
+use iam_sorry_rules::{Action, RuleSet};
 use iam_sorry_store::{ManagedUser, NewGrant};
 
 use super::aws::{Way, is_final, refused};
@@ -55,7 +55,7 @@ impl Service {
             ));
         }
         let name = user_name(&ask.resource.to_string())?;
-        let rules = self.rules();
+        let rules = &allowed.rules;
         let namespace = rules.namespace_of(&name).ok_or_else(|| {
             Refusal::new(ProblemCode::Guardrail, format!("{name} is in no namespace of this service."))
         })?;
@@ -67,7 +67,7 @@ impl Service {
             error => refused(&error),
         })?;
         let boundary = rules.settings().guardrails.boundary().map(str::to_owned);
-        self.fit_to_adopt(&way, &facts, boundary.as_deref()).await?;
+        self.fit_to_adopt(rules, &way, &facts, boundary.as_deref()).await?;
         if options.dry_run {
             return Ok(dry_run(&ask, &allowed, Vec::new()));
         }
@@ -114,8 +114,13 @@ impl Service {
     }
 
     /// Whether the user has no rights beyond what the service could have given it.
-    async fn fit_to_adopt(&self, way: &Way, facts: &Facts, boundary: Option<&str>) -> Result<(), Refusal> {
-        let rules = self.rules();
+    async fn fit_to_adopt(
+        &self,
+        rules: &RuleSet,
+        way: &Way,
+        facts: &Facts,
+        boundary: Option<&str>,
+    ) -> Result<(), Refusal> {
         let listed = &rules.settings().guardrails.policies;
         let (aws, credentials, name) = (&way.aws, &way.credentials, &facts.name);
         let mut problems = Vec::new();

@@ -42,6 +42,7 @@ impl Service {
         {
             return Ok(way);
         }
+        self.record_own_credentials(&credentials).await?;
         let way = Arc::new(Way { aws: parts.aws.keeping(&credentials), credentials });
         self.inner.way.0.store(Some(way.clone()));
         Ok(way)

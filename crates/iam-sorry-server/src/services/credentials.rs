@@ -79,7 +79,7 @@ impl Service {
             Start::Fresh(run) => run,
         };
         match &ask.resource {
-            Resource::Role(role) => self.of_role(&run, &way, caller, role, seconds, notes).await,
+            Resource::Role(role) => self.of_role(&run, &way, caller, &allowed, role, notes).await,
             _ => self.of_user(&run, &way, &allowed, seconds, notes).await,
         }
         .map(Given::New)
@@ -135,19 +135,20 @@ impl Service {
         run: &Running,
         way: &Way,
         caller: &Caller,
+        allowed: &Allowed,
         role: &str,
-        mut seconds: u32,
         mut notes: Vec<String>,
     ) -> Result<IssuedCredentials, Refusal> {
         if let Err(refusal) = run.may_act() {
             return Err(run.failed(refusal, Changes::default()).await);
         }
-        let rules = self.rules();
+        let mut seconds = allowed.seconds.unwrap_or(SHORTEST_SECONDS);
+        let guardrails = &allowed.rules.settings().guardrails;
         let person = session_name(&caller.identity);
         let mut request = RoleRequest {
             role_arn: role.to_owned(),
             session_name: person.clone(),
-            external_id: rules.settings().guardrails.role(role).and_then(|r| r.external_id.clone()),
+            external_id: guardrails.role(role).and_then(|r| r.external_id.clone()),
             seconds: Some(seconds),
             mfa: None,
             source_identity: Some(person),
@@ -228,11 +229,14 @@ impl Service {
         caller: &Caller,
         query: api::PageQuery,
     ) -> Result<Page<GrantInfo>, Refusal> {
-        if query.all {
-            self.allow(caller, &Ask::about(Action::ReadAudit, Resource::Audit)).await?;
-        }
+        let ask = Ask::about(Action::ReadAudit, Resource::Audit);
+        let allowed = if query.all { Some(self.allow(caller, &ask).await?) } else { None };
         let person = caller.identity.id();
-        let page = PageRequest { cursor: query.cursor, limit: super::trail::limit(query.limit)? };
+        let limit = super::trail::limit(query.limit)?;
+        if let Some(allowed) = allowed {
+            self.record_reading(caller, "read-grants", "all", &allowed, query.cursor.as_deref()).await?;
+        }
+        let page = PageRequest { cursor: query.cursor, limit };
         let found = self.store().list_grants((!query.all).then_some(person.as_str()), page).await?;
         let now = self.clock().now_ms();
         Ok(Page {

@@ -1,11 +1,12 @@
 //! Asking the rules, and writing down refusals.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use iam_sorry_core::api::{self, ProblemCode};
 use iam_sorry_core::audit::{self, Event, Outcome, Person, Phase};
 use iam_sorry_core::names::{InvalidName, UserName};
-use iam_sorry_rules::{Action, Decision, Question, Reason, ReasonKind, Resource};
+use iam_sorry_rules::{Action, Decision, Question, Reason, ReasonKind, Resource, RuleSet};
 use iam_sorry_store::ManagedUser;
 
 use super::{Caller, Refusal, Service};
@@ -62,6 +63,31 @@ pub(super) struct Allowed {
     pub row: Option<ManagedUser>,
     /// For credentials: for how long, seconds.
     pub seconds: Option<u32>,
+    /// The rule set that decided; what follows from the decision keeps to its guardrails and namespaces.
+    pub rules: Arc<RuleSet>,
+}
+
+/// What a rule set says of a question.
+pub(super) struct Judged {
+    pub decision: Decision,
+    /// For credentials: the longest duration that is allowed, of what was asked.
+    pub seconds: Option<u32>,
+    /// The set that was asked.
+    pub rules: Arc<RuleSet>,
+}
+
+impl Judged {
+    /// Puts the decision into a record, with the digest of the set that made it.
+    pub fn note_in(&self, event: &mut Event) {
+        note_decision(event, &self.decision, &self.rules);
+    }
+}
+
+fn note_decision(event: &mut Event, decision: &Decision, rules: &RuleSet) {
+    let allowed = if decision.allowed { audit::Decision::Allow } else { audit::Decision::Deny };
+    event.decision = Some(allowed);
+    event.rules = decision.rule_names();
+    event.rules_digest = Some(rules.digest().whole().to_string());
 }
 
 impl Allowed {
@@ -72,8 +98,7 @@ impl Allowed {
 
     /// Puts the decision into a record.
     pub fn note_in(&self, event: &mut Event) {
-        event.decision = Some(audit::Decision::Allow);
-        event.rules = self.decision.rule_names();
+        note_decision(event, &self.decision, &self.rules);
     }
 
     /// The user's row, and its name as AWS is asked for it.
@@ -129,31 +154,38 @@ impl Service {
         ask: &Ask,
         row: Option<ManagedUser>,
     ) -> Result<Allowed, Refusal> {
-        let (decision, seconds) = self.judge(caller, ask, row.as_ref());
-        if decision.allowed {
-            return Ok(Allowed { decision, row, seconds });
+        let judged = self.judge(caller, ask, row.as_ref());
+        if judged.decision.allowed {
+            let Judged { decision, seconds, rules } = judged;
+            return Ok(Allowed { decision, row, seconds, rules });
         }
-        let refusal = refusal_by(&decision, ask);
-        let mut event = self.event(caller, ask.action_name(), &ask.folded());
-        event.decision = Some(audit::Decision::Deny);
-        event.rules = decision.rule_names();
+        let refusal = refusal_by(&judged.decision, ask);
+        // A role and a policy are free text here, as long as a request's body: only so much of it goes into the trail.
+        let mut event = self.event(caller, ask.action_name(), &shortened(&ask.folded()));
+        judged.note_in(&mut event);
         event.outcome = Some(Outcome::Failure);
         if let Some(arn) = &ask.policy_arn {
-            event.details.insert("policy".into(), arn.clone());
+            event.details.insert("policy".into(), shortened(arn));
         }
-        self.store().record(vec![event]).await?;
+        self.record_bounded(event).await?;
         Err(refusal)
     }
 
-    /// The decision alone; nothing is written. For credentials also the longest duration that is allowed, of what was
-    /// asked.
-    pub(super) fn judge(
+    /// The decision alone; nothing is written.
+    pub(super) fn judge(&self, caller: &Caller, ask: &Ask, row: Option<&ManagedUser>) -> Judged {
+        self.judge_by(self.rules(), caller, ask, row)
+    }
+
+    /// The same by one rule set, for several questions that belong together.
+    pub(super) fn judge_by(
         &self,
+        rules: Arc<RuleSet>,
         caller: &Caller,
         ask: &Ask,
         row: Option<&ManagedUser>,
-    ) -> (Decision, Option<u32>) {
-        self.rules().decide_request(&self.question(caller, ask, row))
+    ) -> Judged {
+        let (decision, seconds) = rules.decide_request(&self.question(caller, ask, row));
+        Judged { decision, seconds, rules }
     }
 
     /// The first rules in force, and how many more there are.
@@ -206,10 +238,44 @@ impl Service {
             resource: resource.to_owned(),
             decision: None,
             rules: Vec::new(),
+            rules_digest: None,
             outcome: None,
             aws_request_ids: Vec::new(),
             details: BTreeMap::new(),
         }
+    }
+
+    /// Records that somebody reads what is others', before they do. `cursor`: where a page begins.
+    pub(super) async fn record_reading(
+        &self,
+        caller: &Caller,
+        action: &str,
+        resource: &str,
+        allowed: &Allowed,
+        cursor: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let mut event = self.event(caller, action, resource);
+        allowed.note_in(&mut event);
+        event.outcome = Some(Outcome::Success);
+        if let Some(cursor) = cursor {
+            event.details.insert("cursor".to_owned(), shortened(cursor));
+        }
+        self.store().record(vec![event]).await?;
+        Ok(())
+    }
+
+    /// The same of a user, where it is another person's; one's own are read without a record.
+    pub(super) async fn record_reading_user(
+        &self,
+        caller: &Caller,
+        action: &str,
+        allowed: &Allowed,
+    ) -> Result<(), Refusal> {
+        let row = allowed.managed()?;
+        if row.owner == caller.identity.id() {
+            return Ok(());
+        }
+        self.record_reading(caller, action, &row.name.to_ascii_lowercase(), allowed, None).await
     }
 
     /// `POST /explain`.
@@ -234,16 +300,28 @@ impl Service {
             Some(name) => self.store().user(name.as_str()).await?,
             None => None,
         };
-        let explanation = self.rules().explain(&self.question(caller, &ask, row.as_ref()));
-        let mut event = self.event(caller, "explain", &ask.folded());
+        let rules = self.rules();
+        let explanation = rules.explain(&self.question(caller, &ask, row.as_ref()));
+        let mut event = self.event(caller, "explain", &shortened(&ask.folded()));
         event.outcome = Some(Outcome::Success);
+        event.rules_digest = Some(rules.digest().whole().to_string());
         event.details.insert("asked".into(), action.as_str().to_owned());
-        self.store().record(vec![event]).await?;
+        self.record_bounded(event).await?;
         Ok(api::Explanation {
             allowed: explanation.decision.allowed,
             reasons: explanation.decision.texts(),
             longest_seconds: explanation.longest_seconds,
         })
+    }
+}
+
+/// As much of a text of the caller's own as a record holds.
+pub(super) fn shortened(text: &str) -> String {
+    const MOST: usize = 256;
+    if text.len() <= MOST {
+        text.to_owned()
+    } else {
+        format!("{}…", &text[..text.floor_char_boundary(MOST)])
     }
 }
 

@@ -23,6 +23,7 @@ impl Service {
     pub async fn list_keys(&self, caller: &Caller, name: &str) -> Result<Vec<KeyInfo>, Refusal> {
         let allowed = self.allow(caller, &Ask::user(Action::ShowUser, name)?).await?;
         let (row, name) = allowed.user()?;
+        self.record_reading_user(caller, "list-keys", &allowed).await?;
         let way = self.way().await?;
         self.ours(&way, row, &name).await?;
         self.keys(&way, &name).await

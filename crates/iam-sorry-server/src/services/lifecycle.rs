@@ -195,7 +195,7 @@ impl Service {
         }
         let (beating, reconciling, sweeping, looking) =
             (self.clone(), self.clone(), self.clone(), self.clone());
-        let retiring = self.clone();
+        let (retiring, counting) = (self.clone(), self.clone());
         Ok(Background(vec![
             tokio::spawn(async move {
                 let (mut pause, mut said) = (BEAT, false);
@@ -239,6 +239,17 @@ impl Service {
                 }
             }),
             tokio::spawn(async move { looking.watch_group_names().await }),
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(super::counted::LOOK).await;
+                    if let Err(error) = counting.record_counted(false).await {
+                        tracing::warn!(%error, "refused sign-ins that were counted can't be recorded");
+                    }
+                    if let Err(error) = counting.record_lost_instances().await {
+                        tracing::warn!(%error, "instances that ended without having stopped can't be recorded");
+                    }
+                }
+            }),
         ]))
     }
 

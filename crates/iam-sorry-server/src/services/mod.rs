@@ -9,6 +9,7 @@ mod aws;
 pub mod checkpoints;
 mod clock;
 pub mod continuity;
+mod counted;
 mod credentials;
 mod decide;
 mod export;
@@ -33,8 +34,10 @@ mod sign_in_texts;
 pub mod signed_state;
 pub mod sinks;
 mod ssh_keys;
+mod states;
 mod tags;
 mod trail;
+mod typed_names;
 mod unaccounted;
 mod users;
 
@@ -59,6 +62,7 @@ pub use sessions::form_secret;
 pub use settings::ActionSettings;
 pub use sign_in::{NewSession, SessionSettings, SignIn};
 pub use ssh_keys::{ByHand, PastedSignature};
+pub use states::{Digests, StartFacts};
 pub use trail::{ActionCount, AuditExport};
 pub use users::WOULD_GO;
 
@@ -122,6 +126,8 @@ struct Inner {
     settling: reconcile::Settling,
     retiring: retire::Retiring,
     audit: audit_out::AuditOut,
+    counted: counted::Counted,
+    recording_keys: tokio::sync::Mutex<()>,
     group_names: group_names::GroupNames,
     neighbours: neighbours::Neighbours,
 }
@@ -138,6 +144,8 @@ impl Service {
             settling: reconcile::Settling::default(),
             retiring: retire::Retiring::default(),
             audit: audit_out::AuditOut::default(),
+            counted: counted::Counted::default(),
+            recording_keys: tokio::sync::Mutex::default(),
             group_names: group_names::GroupNames::default(),
             neighbours: neighbours::Neighbours::default(),
         };
@@ -174,6 +182,10 @@ impl Service {
 
     fn life(&self) -> &lifecycle::Life {
         &self.inner.life
+    }
+
+    fn counted(&self) -> &counted::Counted {
+        &self.inner.counted
     }
 
     fn group_names(&self) -> &group_names::GroupNames {

@@ -186,6 +186,7 @@ impl Service {
             resource,
             decision: None,
             rules: Vec::new(),
+            rules_digest: None,
             outcome: None,
             aws_request_ids: Vec::new(),
             details,

@@ -110,12 +110,13 @@ impl Service {
 
     /// The roles that the caller may assume.
     pub(super) fn roles_of(&self, caller: &Caller) -> Vec<String> {
-        let rules = self.rules();
+        let set = self.rules();
+        let rules = set.clone();
         let roles = rules.settings().guardrails.roles.iter().map(|role| role.arn.clone());
         roles
             .filter(|arn| {
                 let ask = Ask::about(Action::AssumeRole, Resource::Role(arn.clone()));
-                self.judge(caller, &ask, None).0.allowed
+                self.judge_by(set.clone(), caller, &ask, None).decision.allowed
             })
             .collect()
     }

@@ -7,7 +7,7 @@
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -33,13 +33,15 @@ pub struct RuleFiles {
 pub enum Reload {
     /// Nothing changed.
     Unchanged,
-    /// Another set is in force: how many rules, and the digest of their files.
+    /// Another set is in force: how many rules, and its digest.
     Loaded {
         /// How many rules it has.
         rules: usize,
-        /// SHA-256 over names and contents, hex.
+        /// What decisions name ([`iam_sorry_rules::RulesDigest`]).
         digest: String,
     },
+    /// The change can't be recorded, so the set that was in force still is; the next look tries again.
+    Unrecorded(String),
     /// What the files hold now can't be used; the set that was in force still is.
     Refused(Vec<RuleProblem>),
 }
@@ -49,25 +51,37 @@ pub enum Reload {
 pub struct RulesStatus {
     /// How many rules are in force.
     pub rules: usize,
-    /// SHA-256 over names and contents of their files, hex.
+    /// What decisions name ([`iam_sorry_rules::RulesDigest`]).
     pub digest: String,
-    /// Where what the files hold now can't be used: the first mistake.
+    /// Where what the files hold now is not in force: the first mistake, or that the change can't be recorded.
     pub problem: Option<String>,
 }
 
 /// The rules in force. Share it in an [`Arc`].
-#[derive(Debug)]
 pub struct LiveRules {
     files: RuleFiles,
     settings: Settings,
     current: Arc<ArcSwap<RuleSet>>,
+    /// Records a change before it is in force.
+    recorder: OnceLock<Recorder>,
+    /// One reads at a time. Not the state's lock: recording may take seconds, and readiness must not wait for it.
+    reloading: Mutex<()>,
     state: Mutex<State>,
+}
+
+/// Records the change from one set to another, on the thread that asks.
+pub type Recorder = Box<dyn Fn(&RuleSet, &RuleSet) -> Result<(), String> + Send + Sync>;
+
+impl std::fmt::Debug for LiveRules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveRules").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
 struct State {
-    /// Of the set in force.
-    digest: String,
+    /// SHA-256 over names and contents of the files that the set in force was made of.
+    files: String,
     problem: Option<String>,
     /// What `stat` said when the files were read last, and at the last look.
     looked: Option<Vec<Look>>,
@@ -99,8 +113,15 @@ impl LiveRules {
             files,
             settings,
             current: Arc::new(ArcSwap::from_pointee(set)),
-            state: Mutex::new(State { digest, problem: None, looked, pending: None }),
+            recorder: OnceLock::new(),
+            reloading: Mutex::default(),
+            state: Mutex::new(State { files: digest, problem: None, looked, pending: None }),
         })
+    }
+
+    /// From now on no other set is in force before this has recorded the change. Once; a second recorder is not used.
+    pub fn record_changes(&self, recorder: Recorder) {
+        let _ = self.recorder.set(recorder);
     }
 
     /// The set in force; every decision takes it once and keeps to it.
@@ -115,46 +136,46 @@ impl LiveRules {
 
     /// How the rules stand.
     pub fn status(&self) -> RulesStatus {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load();
         RulesStatus {
-            rules: self.current.load().len(),
-            digest: state.digest.clone(),
-            problem: state.problem.clone(),
+            rules: current.len(),
+            digest: current.digest().whole().to_string(),
+            problem: self.state().problem.clone(),
         }
     }
 
-    /// Reads the files now (SIGHUP) and, where they changed and are good, puts them into force.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the files now (SIGHUP) and, where they changed and are good, records the change and puts them into force.
+    /// Blocks: not for the runtime's own threads.
     pub fn reload(&self) -> Reload {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.looked = look(&self.files).ok();
-        state.pending = None;
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_force = {
+            let mut state = self.state();
+            state.looked = look(&self.files).ok();
+            state.pending = None;
+            state.files.clone()
+        };
         let loaded = read(&self.files).and_then(|texts| {
-            let digest = digest_of(&texts);
-            if digest == state.digest {
+            let files = digest_of(&texts);
+            if files == in_force {
                 return Ok(None);
             }
-            RuleSet::load(&texts, self.settings.clone()).map(|set| Some((set, digest)))
+            RuleSet::load(&texts, self.settings.clone()).map(|set| Some((set, files)))
         });
         match loaded {
             Ok(None) => {
-                if state.problem.take().is_some() {
+                if self.state().problem.take().is_some() {
                     tracing::info!("the rule files are again what is in force");
                 }
                 Reload::Unchanged
             }
-            Ok(Some((set, digest))) => {
-                let rules = set.len();
-                for warning in set.warnings() {
-                    tracing::warn!(%warning, "a rule looks like a mistake");
-                }
-                self.current.store(Arc::new(set));
-                state.digest.clone_from(&digest);
-                state.problem = None;
-                tracing::info!(rules, digest, "other rules are in force");
-                Reload::Loaded { rules, digest }
-            }
+            Ok(Some((set, files))) => self.put_into_force(set, files),
             Err(problems) => {
                 let first = problems.first().map_or_else(String::new, ToString::to_string);
+                let mut state = self.state();
                 if state.problem.as_ref() != Some(&first) {
                     for problem in &problems {
                         tracing::error!(%problem, "the changed rules can't be used; the old ones stay in force");
@@ -166,11 +187,39 @@ impl LiveRules {
         }
     }
 
+    /// No audit, no action: what can't be recorded does not come into force.
+    fn put_into_force(&self, set: RuleSet, files: String) -> Reload {
+        let recorded = self.recorder.get().map_or(Ok(()), |record| record(&self.current.load(), &set));
+        if let Err(error) = recorded {
+            let problem = format!("the change can't be recorded: {error}");
+            let mut state = self.state();
+            if state.problem.as_ref() != Some(&problem) {
+                tracing::error!(
+                    error,
+                    "the change of the rules can't be recorded; the old ones stay in force"
+                );
+            }
+            state.problem = Some(problem);
+            state.looked = None;
+            return Reload::Unrecorded(error);
+        }
+        let (rules, digest) = (set.len(), set.digest().whole().to_string());
+        for warning in set.warnings() {
+            tracing::warn!(%warning, "a rule looks like a mistake");
+        }
+        self.current.store(Arc::new(set));
+        let mut state = self.state();
+        state.files = files;
+        state.problem = None;
+        tracing::info!(rules, digest, "other rules are in force");
+        Reload::Loaded { rules, digest }
+    }
+
     /// One look: reads the files where they have changed since they were read, and have not since the last look.
     pub fn look(&self) -> Reload {
         let now = look(&self.files).ok();
         {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state();
             if now.is_some() && now == state.looked {
                 state.pending = None;
                 return Reload::Unchanged;

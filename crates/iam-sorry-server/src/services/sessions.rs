@@ -163,13 +163,13 @@ impl Service {
             path: namespace.path(),
             owners: namespace.owners.clone(),
         });
-        let (audit, _) = self.judge(caller, &Ask::about(Action::ReadAudit, Resource::Audit), None);
+        let audit = self.judge(caller, &Ask::about(Action::ReadAudit, Resource::Audit), None);
         Ok(api::Me {
             identity: api::PersonInfo::from(&caller.identity),
             session: info(&caller.session, caller),
             namespaces: namespaces.collect(),
             roles: self.list_roles(caller).await?,
-            auditor: audit.allowed,
+            auditor: audit.decision.allowed,
         })
     }
 
@@ -194,10 +194,11 @@ impl Service {
         query: api::PageQuery,
     ) -> Result<Page<api::SessionInfo>, Refusal> {
         let person = caller.identity.id();
-        if query.all {
-            self.may_manage_sessions(caller).await?;
-        }
+        let allowed = if query.all { Some(self.may_manage_sessions(caller).await?) } else { None };
         let page = page(&query)?;
+        if let Some(allowed) = allowed {
+            self.record_reading(caller, "read-sessions", "all", &allowed, query.cursor.as_deref()).await?;
+        }
         let of = (!query.all).then_some(person.as_str());
         let found = self.store().list_sessions(of, page).await.map_err(known)?;
         let now = self.clock().now_ms();

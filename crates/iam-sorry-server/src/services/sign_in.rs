@@ -2,7 +2,7 @@
 //! and only then the token. An error anywhere gives no token (CVE-2026-46405): there is one place that makes one, and it is
 //! reached with a proved identity alone.
 //!
-//! Every refusal is recorded before it is answered, says the same whatever was wrong, and comes no sooner than a fixed time.
+//! Every refusal is recorded before it is answered (counted, where they come in a flood: `counted`), says the same whatever was wrong, and comes no sooner than a fixed time.
 //! Who hangs up in the middle is recorded all the same.
 
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ use super::clock::rfc3339;
 use super::people::{Ages, People};
 use super::sessions::{Recent, form_secret, hash};
 use super::sign_in_texts::{bad_request, not_checked, not_offered, public_key, refusal, too_often};
+use super::typed_names::TypedNames;
 use super::{Origin, Refusal, Service};
 use crate::login::ldap::CountedAs;
 use crate::login::limits::{Attempt, Limits, TooOften, same_network};
@@ -105,6 +106,7 @@ pub struct SignIn {
     ways: Ways,
     sessions: SessionSettings,
     limits: Limits,
+    typed: TypedNames,
     pub(super) recent: Recent,
     pub(super) people: People,
 }
@@ -122,7 +124,8 @@ pub struct NewSession {
 struct Trying<'a> {
     origin: &'a Origin,
     method: Method,
-    /// The name that was tried; empty where a key speaks.
+    /// Whom the directory knows by the name that was typed. Empty where nobody is: a password is typed into the name field
+    /// easily, so what is no known name is kept nowhere.
     name: String,
     details: BTreeMap<String, String>,
     started: Instant,
@@ -143,6 +146,7 @@ impl SignIn {
             ways,
             sessions,
             limits: Limits::new(limits),
+            typed: TypedNames::new(),
             recent: Recent::default(),
             people: People::default(),
         }
@@ -245,7 +249,7 @@ impl Service {
         if !ssh::is_nonce(&request.nonce) {
             return Err(bad_request("The nonce is not of its form: send it back as it came."));
         }
-        let mut trying = Trying::new(origin, Method::SshKey, String::new());
+        let mut trying = Trying::new(origin, Method::SshKey);
         trying.details.insert("key".to_owned(), key.key_id().to_string());
         let limits = &self.sign_in().limits;
         let attempt = limits.by_key(&key.key_id().to_string(), origin.address, self.clock().now_ms()).await;
@@ -277,7 +281,8 @@ impl Service {
 
     async fn by_password(&self, origin: &Origin, request: api::LdapLogin) -> Result<NewSession, Refusal> {
         let directory = self.sign_in().ways.directory.clone().ok_or_else(|| not_offered(Method::Ldap))?;
-        let trying = Trying::new(origin, Method::Ldap, shown(&request.username));
+        let mut trying = Trying::new(origin, Method::Ldap);
+        trying.details.extend(self.sign_in().typed.describe(&request.username));
         let limits = &self.sign_in().limits;
         let mut attempt =
             limits.by_password(origin.address, self.clock().now_ms()).await.map_err(too_often)?;
@@ -292,6 +297,9 @@ impl Service {
             Ok(candidate) => candidate,
             Err(error) => return self.conclude(trying, attempt, async { Err(error.into()) }).await,
         };
+        if let Some(name) = candidate.known_as() {
+            trying = Trying { name: name.to_owned(), details: BTreeMap::new(), ..trying };
+        }
         if let Some(wait) = self.too_often(&mut attempt, candidate.counted_as(), origin).await? {
             drop(attempt);
             self.refused(&trying, Why::TooOften).await?;
@@ -307,7 +315,7 @@ impl Service {
     /// sign-in-refused
     pub async fn sign_in_dev(&self, origin: &Origin, link: &SecretString) -> Result<NewSession, Refusal> {
         let dev = self.sign_in().ways.dev.clone().ok_or_else(|| not_offered(Method::DevLink))?;
-        let trying = Trying::new(origin, Method::DevLink, String::new());
+        let trying = Trying::new(origin, Method::DevLink);
         let attempt = self.sign_in().limits.by_link(origin.address, self.clock().now_ms()).await;
         let attempt = attempt.map_err(too_often)?;
         let proof = async { Ok(dev.redeem(link, origin.address, self.clock().now_ms())?.into()) };
@@ -415,18 +423,19 @@ impl Service {
                 let mut event = self.sign_in_event(&trying);
                 event.outcome = Some(Outcome::Failure);
                 event.details.insert("reason".to_owned(), "not-checked".to_owned());
-                self.store().record(vec![event]).await?;
+                self.record_refused_sign_in(event, trying.origin.address).await?;
                 Err(not_checked(&error))
             }
         }
     }
 
     async fn refused(&self, trying: &Trying<'_>, why: Why) -> Result<(), Refusal> {
-        tracing::info!(request = trying.origin.request_id, method = %trying.method, %why, "sign-in refused");
         let mut event = self.sign_in_event(trying);
         event.outcome = Some(Outcome::Failure);
         event.details.insert("reason".to_owned(), why.to_string());
-        self.store().record(vec![event]).await?;
+        if self.record_refused_sign_in(event, trying.origin.address).await? {
+            tracing::info!(request = trying.origin.request_id, method = %trying.method, %why, "sign-in refused");
+        }
         Ok(())
     }
 
@@ -485,6 +494,7 @@ impl Service {
             resource: String::new(),
             decision: None,
             rules: Vec::new(),
+            rules_digest: None,
             outcome: None,
             aws_request_ids: Vec::new(),
             details: trying.details.clone(),
@@ -493,8 +503,8 @@ impl Service {
 }
 
 impl<'a> Trying<'a> {
-    fn new(origin: &'a Origin, method: Method, name: String) -> Self {
-        Self { origin, method, name, details: BTreeMap::new(), started: Instant::now() }
+    fn new(origin: &'a Origin, method: Method) -> Self {
+        Self { origin, method, name: String::new(), details: BTreeMap::new(), started: Instant::now() }
     }
 }
 
@@ -538,11 +548,6 @@ impl From<StoreError> for Failed {
 
 pub(super) fn slow() -> LoginError {
     LoginError::Unavailable("no answer in time".to_owned())
-}
-
-/// The name that was tried, for the audit trail: what can be one, and not for ever.
-fn shown(typed: &str) -> String {
-    typed.trim().chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 pub(super) fn random() -> Result<Zeroizing<[u8; 32]>, Refusal> {

@@ -57,7 +57,7 @@ impl Service {
 
     /// Whether the person may register keys, for a face that offers it.
     pub fn may_register_ssh_keys(&self, caller: &Caller) -> bool {
-        self.takes_registered_keys() && self.judge(caller, &registering(), None).0.allowed
+        self.takes_registered_keys() && self.judge(caller, &registering(), None).decision.allowed
     }
 
     /// `POST /ssh-keys/challenge`.

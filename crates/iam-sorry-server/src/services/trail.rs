@@ -89,15 +89,18 @@ impl Service {
         let records = self.store().audit_range(seq, 1).await?;
         let record = records.first().filter(|record| record.seq == seq).ok_or_else(missing)?;
         let record = readable_record(record)?;
-        if record.event.person.id != caller.identity.id() {
-            let ask = Ask::about(Action::ReadAudit, Resource::Audit);
-            if !self.judge(caller, &ask, None).0.allowed {
-                return Err(missing());
-            }
-        }
         let mut event = self.event(caller, "read-audit", "record");
         event.outcome = Some(Outcome::Success);
         event.details.insert("record".to_owned(), seq.to_string());
+        if record.event.person.id == caller.identity.id() {
+            self.record_bounded(event).await?;
+            return Ok(record);
+        }
+        let judged = self.judge(caller, &Ask::about(Action::ReadAudit, Resource::Audit), None);
+        if !judged.decision.allowed {
+            return Err(missing());
+        }
+        judged.note_in(&mut event);
         self.store().record(vec![event]).await?;
         Ok(record)
     }
@@ -139,7 +142,11 @@ impl Service {
                 event.details.insert(name.to_owned(), value.chars().take(200).collect());
             }
         }
-        self.store().record(vec![event]).await?;
+        if query.all {
+            self.store().record(vec![event]).await?;
+        } else {
+            self.record_bounded(event).await?;
+        }
         Ok(filter)
     }
 

@@ -1,12 +1,11 @@
 //! Access keys that nobody accounts for: found by the reconciler after a lost answer, and not proved to be the service's own.
 //! They are looked at now and then, until somebody has decided.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use iam_sorry_aws::errors::LastUsed;
 use iam_sorry_aws::{AwsError, lookup};
-use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
+use iam_sorry_core::audit::{Event, Outcome};
 use iam_sorry_store::{StoreError, UnaccountedKey};
 
 use super::aws::Way;
@@ -72,25 +71,13 @@ impl Service {
 
     /// The record of its end.
     pub(super) fn accounted(&self, operation: &str, user: &str, key: &str, how: &str) -> Event {
-        Event {
-            time_ms: self.clock().now_ms(),
-            instance: self.instance().to_owned(),
-            phase: Phase::Event,
-            operation: Some(operation.to_owned()),
-            person: Person { id: String::new(), name: String::new(), groups: Vec::new(), method: None },
-            address: String::new(),
-            request_id: String::new(),
-            action: UNACCOUNTED_KEY.to_owned(),
-            resource: iam_sorry_rules::fold(user),
-            decision: None,
-            rules: Vec::new(),
-            outcome: Some(Outcome::Success),
-            aws_request_ids: Vec::new(),
-            details: BTreeMap::from([
-                ("access-key-id".to_owned(), key.to_owned()),
-                ("accounted-for".to_owned(), how.to_owned()),
-            ]),
-        }
+        let mut event = self.own_event(UNACCOUNTED_KEY);
+        event.operation = Some(operation.to_owned());
+        event.resource = iam_sorry_rules::fold(user);
+        event.outcome = Some(Outcome::Success);
+        event.details.insert("access-key-id".to_owned(), key.to_owned());
+        event.details.insert("accounted-for".to_owned(), how.to_owned());
+        event
     }
 }
 

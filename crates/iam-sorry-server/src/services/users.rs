@@ -3,6 +3,7 @@
 //! A user of the service's is known by three things that must agree: its row in the store, its ARN (path included), and
 //! its tags in IAM. One that was deleted, moved or made anew behind the service's back fits no longer and is not touched.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use iam_sorry_aws::errors::LastUsed;
@@ -10,8 +11,9 @@ use iam_sorry_aws::managed::{self, Facts, NewUser};
 use iam_sorry_aws::steps::NotMade;
 use iam_sorry_aws::{AwsError, lookup, removal};
 use iam_sorry_core::api::{self, Done, Page, ProblemCode};
+use iam_sorry_core::audit::Outcome;
 use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action, Resource};
+use iam_sorry_rules::{Action, Resource, RuleSet};
 use iam_sorry_store::{ManagedUser, PageRequest, Store};
 use tokio::time::Instant;
 
@@ -82,7 +84,7 @@ impl Service {
         for arn in &request.policies {
             self.allow_first_policy(caller, &name, arn).await?;
         }
-        let rules = self.rules();
+        let rules = &allowed.rules;
         let namespace = rules.namespace_of(&name).ok_or_else(|| {
             Refusal::new(ProblemCode::Guardrail, format!("{name} is in no namespace of this service."))
         })?;
@@ -164,6 +166,8 @@ impl Service {
         let (row, name) = allowed.user()?;
         let way = self.way().await?;
         if options.dry_run {
+            // It names the user's keys, devices and policies.
+            self.record_reading_user(caller, "show-user", &allowed).await?;
             return match self.standing(&way, row, &name).await? {
                 Standing::Ours(_) => {
                     self.groups_may_go(&way, &name).await?;
@@ -216,6 +220,7 @@ impl Service {
     pub async fn show_user(&self, caller: &Caller, name: &str) -> Result<api::UserDetails, Refusal> {
         let allowed = self.allow(caller, &Ask::user(Action::ShowUser, name)?).await?;
         let (row, name) = allowed.user()?;
+        self.record_reading_user(caller, "show-user", &allowed).await?;
         let way = self.way().await?;
         let facts = self.ours(&way, row, &name).await?;
         let policies = managed::attached(&way.aws, &way.credentials, &name).await.map_err(|e| refused(&e))?;
@@ -233,7 +238,27 @@ impl Service {
         caller: &Caller,
         query: api::PageQuery,
     ) -> Result<Page<api::UserInfo>, Refusal> {
-        let rules = self.rules();
+        let (all, rules) = (query.all, self.rules());
+        let page = self.page_of_users(caller, query, &rules).await?;
+        let me = caller.identity.id();
+        let others = page.items.iter().filter(|user| user.owner != me).count();
+        // In namespaces of their own people see what is theirs together.
+        if all && others > 0 {
+            let mut event = self.event(caller, "list-users", "all");
+            event.outcome = Some(Outcome::Success);
+            event.rules_digest = Some(rules.digest().whole().to_string());
+            event.details.insert("of-others".to_owned(), others.to_string());
+            self.store().record(vec![event]).await?;
+        }
+        Ok(page)
+    }
+
+    async fn page_of_users(
+        &self,
+        caller: &Caller,
+        query: api::PageQuery,
+        rules: &Arc<RuleSet>,
+    ) -> Result<Page<api::UserInfo>, Refusal> {
         let candidates = if query.all {
             rules.settings().namespaces.iter().collect()
         } else {
@@ -242,7 +267,7 @@ impl Service {
         let mut namespaces = Vec::new();
         for namespace in candidates {
             let ask = Ask::about(Action::ListUsers, Resource::Namespace(namespace.name.clone()));
-            if self.judge(caller, &ask, None).0.allowed {
+            if self.judge_by(rules.clone(), caller, &ask, None).decision.allowed {
                 namespaces.push(namespace.name.clone());
             }
         }
@@ -253,7 +278,7 @@ impl Service {
             let found = self.store().list_users(Some(&namespaces), page).await?;
             for row in found.items {
                 let ask = Ask::user(Action::ShowUser, &row.name)?;
-                if !self.judge(caller, &ask, Some(&row)).0.allowed {
+                if !self.judge_by(rules.clone(), caller, &ask, Some(&row)).decision.allowed {
                     continue;
                 }
                 // A cursor names the row before it, so it is never that of one who is left out.

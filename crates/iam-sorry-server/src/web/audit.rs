@@ -22,8 +22,9 @@ use crate::services::{ActionCount, Refusal, action_names};
 const DAYS: i64 = 30;
 
 /// What is recorded besides what rules decide about.
-const MORE_ACTIONS: [&str; 8] = [
+const MORE_ACTIONS: [&str; 22] = [
     "sign-in",
+    "sign-in-refused",
     "sign-out",
     "end-session",
     "register-ssh-key", // in records of before it became an action of the rules
@@ -31,6 +32,19 @@ const MORE_ACTIONS: [&str; 8] = [
     "end-sessions",
     "export-audit",
     "explain",
+    "read-grants",
+    "read-sessions",
+    "list-keys",
+    "requests-counted",
+    "rules-changed",
+    "configuration-changed",
+    "audit-key-changed",
+    "certificate-changed",
+    "aws-identity-changed",
+    "aws-access-key-changed",
+    "service-started",
+    "service-stopped",
+    "service-lost",
 ];
 
 /// The query of the list: all as text, since a form sends its empty fields too.
@@ -220,6 +234,7 @@ fn facts(record: &AuditRecord) -> Vec<FactGroup> {
         decided.push(plain("Decision", if decision == Decision::Allow { "allowed" } else { "denied" }));
         decided.push(plain("Decided by", &event.rules.join("; ")));
     }
+    decided.extend(event.rules_digest.as_deref().map(|digest| code("Rules in force", digest)));
     let mut traced = vec![plain(
         "Phase",
         match event.phase {

@@ -44,9 +44,10 @@ fn instance(aws: &MemoryAws, folder: &std::path::Path, settings: &StoreSettings,
         "namespace = [{{ name = \"dirk\", owners = [\"group:lab\"] }}]\n[guardrails]\npermissions_boundary = \"{boundary}\"\n"
     );
     let rules = RuleSet::load(&[("lab.cedar".into(), RULES.into())], toml::from_str(&rules).unwrap());
+    let rules = Arc::new(ArcSwap::from_pointee(rules.unwrap()));
     let service = Service::new(Parts {
         store: Store::open(settings, name).unwrap(),
-        rules: Arc::new(ArcSwap::from_pointee(rules.unwrap())),
+        rules: rules.clone(),
         aws: iam_sorry_aws::Aws::new(&way).unwrap(),
         identity: ServiceIdentity::new(IdentitySource::AccessKey {
             id: service.key,
@@ -62,7 +63,7 @@ fn instance(aws: &MemoryAws, folder: &std::path::Path, settings: &StoreSettings,
         instance: name.to_owned(),
         other_instances: matches!(settings.engine, iam_sorry_store::Engine::Postgres { .. }),
     });
-    Running::of(service)
+    Running::of(service, rules)
 }
 
 /// One person, who makes keys and sessions for a user of their own until the time is over.

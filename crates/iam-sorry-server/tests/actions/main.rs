@@ -14,6 +14,7 @@ mod killed;
 mod least_policy;
 mod load;
 mod reconciler;
+mod recorded;
 mod scene;
 mod secrets;
 mod users;

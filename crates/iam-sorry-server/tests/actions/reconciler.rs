@@ -244,6 +244,7 @@ fn a_decision_about_a_user_that_changed_meanwhile_is_not_acted_on() {
         user: Some(ManagedUser { owner: "corp/somebody".into(), ..row }),
         deleted_user: None,
         unaccounted: Vec::new(),
+        rotation: None,
     };
     running.run(async {
         store.begin(new, intent).await.unwrap();

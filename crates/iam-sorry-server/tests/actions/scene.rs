@@ -191,9 +191,10 @@ impl Scene {
         aws.operation_timeout = Some(AWS_TIME);
         aws.attempt_timeout = Duration::from_secs(4);
         let (clock, system) = (self.clock_ms.clone(), Clock::system());
+        let rules = Arc::new(ArcSwap::from_pointee(rules.unwrap()));
         let service = Service::new(Parts {
             store,
-            rules: Arc::new(ArcSwap::from_pointee(rules.unwrap())),
+            rules: rules.clone(),
             aws: iam_sorry_aws::Aws::new(&aws).unwrap(),
             identity: ServiceIdentity::new(IdentitySource::AccessKey {
                 id: self.identity.key.clone(),
@@ -205,7 +206,7 @@ impl Scene {
             instance,
             other_instances,
         });
-        Running::of(service)
+        Running::of(service, rules)
     }
 
     /// The service's clock from here on; AWS's stays.
@@ -290,17 +291,18 @@ impl Scene {
 /// A running instance.
 pub struct Running {
     pub service: Service,
+    rules: Arc<ArcSwap<RuleSet>>,
     runtime: Option<tokio::runtime::Runtime>,
     background: Option<iam_sorry_server::services::Background>,
 }
 
 impl Running {
     /// Starts it.
-    pub fn of(service: Service) -> Self {
+    pub fn of(service: Service, rules: Arc<ArcSwap<RuleSet>>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let background = runtime.block_on(service.start()).unwrap();
-        Self { service, runtime: Some(runtime), background: Some(background) }
+        Self { service, rules, runtime: Some(runtime), background: Some(background) }
     }
 
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
@@ -312,6 +314,11 @@ impl Running {
         work: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
         self.runtime.as_ref().unwrap().spawn(work)
+    }
+
+    /// Puts other rules into force.
+    pub fn replace_rules(&self, rules: Arc<RuleSet>) {
+        self.rules.store(rules);
     }
 
     /// Every task stops where it is, and nothing more is written.

@@ -14,6 +14,7 @@ mod endpoints;
 mod readiness;
 mod requests;
 mod rig;
+mod service_records;
 mod sinks_exact;
 mod tls;
 mod trail;

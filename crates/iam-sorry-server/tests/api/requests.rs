@@ -220,7 +220,7 @@ async fn dots_and_slashes_in_a_name_lead_nowhere() {
 }
 
 #[tokio::test]
-async fn forwarded_addresses_and_ids_are_believed_from_trusted_proxies_only() {
+async fn forwarded_addresses_are_believed_from_trusted_proxies_only_and_ids_from_nobody() {
     let forwarded = ["X-Forwarded-For: 198.51.100.7, 192.0.2.9", "X-Request-Id: from-outside-1"];
     let rig = Rig::start().await;
     let answer = send(rig.address, "GET /api/v1/who", &forwarded, b"").await;
@@ -232,7 +232,7 @@ async fn forwarded_addresses_and_ids_are_believed_from_trusted_proxies_only() {
     let rig = Rig::with(settings).await;
     let answer = send(rig.address, "GET /api/v1/who", &forwarded, b"").await;
     assert_eq!(answer.text(), "192.0.2.9", "the last one is what the proxy saw");
-    assert_eq!(answer.header("x-request-id"), Some("from-outside-1"));
+    assert_ne!(answer.header("x-request-id"), Some("from-outside-1"), "a client may have chosen it");
     let answer =
         send(rig.address, "GET /api/v1/who", &["X-Request-Id: <script>alert(1)</script>"], b"").await;
     assert!(!answer.header("x-request-id").unwrap().contains('<'));

@@ -93,13 +93,22 @@ async fn tls_1_2_and_1_3_are_spoken_and_a_new_certificate_needs_no_restart() {
     assert!(get(trusts_second()).await.is_err(), "not in use yet");
     std::fs::copy(&second, &files.certificate).unwrap();
     let certificates = rig.certificates.clone().unwrap();
-    let error = certificates.reload().unwrap_err().to_string();
+    let error = certificates.read_again().unwrap_err().to_string();
     assert!(error.contains("can't be used with the certificate"), "the key is still the old one: {error}");
     std::fs::copy(&second_key, &files.key).unwrap();
-    certificates.reload().unwrap();
+    let new = certificates.read_again().unwrap();
+    assert_ne!(new.fingerprint(), certificates.fingerprint());
+    certificates.use_new(new);
+    let shown = Command::new("openssl")
+        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+        .arg(&files.certificate)
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap().to_ascii_lowercase().replace(':', "");
+    assert!(shown.trim().ends_with(&certificates.fingerprint()), "{shown}");
     assert_eq!(get(trusts_second()).await.unwrap().status, 200);
     std::fs::write(&files.certificate, "no PEM").unwrap();
-    assert!(certificates.reload().is_err());
+    assert!(certificates.read_again().is_err());
     assert_eq!(get(trusts_second()).await.unwrap().status, 200, "the one in use stays");
 }
 

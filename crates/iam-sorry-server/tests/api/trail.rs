@@ -141,6 +141,7 @@ pub fn event(n: u64) -> Event {
         resource: String::new(),
         decision: None,
         rules: Vec::new(),
+        rules_digest: None,
         outcome: Some(Outcome::Success),
         aws_request_ids: Vec::new(),
         details: BTreeMap::new(),

@@ -302,6 +302,7 @@ fn sign_in(store: &Store, token: &str) {
         resource: String::new(),
         decision: None,
         rules: vec![],
+        rules_digest: None,
         outcome: Some(Outcome::Success),
         aws_request_ids: vec![],
         details: Default::default(),

@@ -8,6 +8,7 @@ mod hanging;
 mod hostile;
 mod ldap;
 mod passwords;
+mod recorded;
 mod registering;
 mod rig;
 mod sessions;

@@ -13,3 +13,13 @@ CREATE TABLE signed_states (
     since_ms @INT NOT NULL,
     PRIMARY KEY (key_id, place)
 ) @CLUSTERED;
+
+-- What was last recorded of rules, configuration and keys, so that a change shows also where it was made while nothing
+-- ran. `digests` is JSON: the digest of each part by its name.
+CREATE TABLE recorded_states (
+    name TEXT NOT NULL PRIMARY KEY, -- rules, configuration, keys
+    digests TEXT NOT NULL
+) @STRICT;
+
+-- 1 from the record that an instance started until the record that it stopped: what is left at 1 died.
+ALTER TABLE instances ADD COLUMN running @INT NOT NULL DEFAULT 0;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use iam_sorry_store::{Store, StoreError};
+use iam_sorry_core::audit::Phase;
+use iam_sorry_store::{RecordedState, Running, Store, StoreError};
 
 use crate::on_both;
-use crate::rig::{Rig, block_on, operation};
+use crate::rig::{Rig, block_on, event, operation};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -15,6 +16,8 @@ on_both! {
     one_that_leaves_is_taken_over_at_once,
     a_lease_is_held_by_one,
     an_old_lease_falls_to_the_next,
+    a_start_without_a_stop_is_found_once,
+    a_state_is_kept_with_its_record,
 }
 
 async fn an_instance_lives_from_its_opening(rig: &Rig) {
@@ -72,6 +75,45 @@ async fn an_old_lease_falls_to_the_next(rig: &Rig) {
     assert!(one.lease("reconciler", Duration::ZERO).await.unwrap());
     assert!(two.lease("reconciler", LONG).await.unwrap());
     assert!(!one.lease("reconciler", LONG).await.unwrap());
+}
+
+async fn a_start_without_a_stop_is_found_once(rig: &Rig) {
+    let record = |action: &str| vec![event(Phase::Event, "", action, "")];
+    for (name, stops) in [("tidy", true), ("killed", false)] {
+        let store = rig.open(name);
+        store.record_states(record("service-started"), Vec::new(), Running::Started).await.unwrap();
+        store.beat().await.unwrap();
+        if stops {
+            store.record_states(record("service-stopped"), Vec::new(), Running::Stopped).await.unwrap();
+        }
+        store.close().await;
+    }
+    rig.open("never started").close().await;
+    let next = rig.open("next");
+    next.record_states(record("service-started"), Vec::new(), Running::Started).await.unwrap();
+    assert_eq!(next.lost_instances(LONG).await.unwrap(), [], "it has beaten within the minute");
+    let lost = next.lost_instances(Duration::ZERO).await.unwrap();
+    assert_eq!(lost.iter().map(|lost| lost.id.as_str()).collect::<Vec<_>>(), ["killed"]);
+    assert!(lost[0].beat_ms > 1_700_000_000_000);
+    let before = next.head().await.unwrap().0;
+    let event = record("service-lost").remove(0);
+    assert!(next.record_lost("killed", event.clone()).await.unwrap());
+    assert!(!next.record_lost("killed", event).await.unwrap(), "another instance was faster");
+    assert_eq!(next.head().await.unwrap().0, before + 1);
+    assert_eq!(next.lost_instances(Duration::ZERO).await.unwrap(), []);
+}
+
+async fn a_state_is_kept_with_its_record(rig: &Rig) {
+    let store = rig.open("one");
+    assert_eq!(store.recorded_state("rules").await.unwrap(), None);
+    for (round, text) in [(1, "{}"), (2, "{\"whole\":\"ab\"}")] {
+        let state = RecordedState { name: "rules".into(), digests: text.into() };
+        let events = vec![event(Phase::Event, "", "rules-changed", "")];
+        store.record_states(events, vec![state], Running::Unchanged).await.unwrap();
+        assert_eq!(store.recorded_state("rules").await.unwrap().as_deref(), Some(text));
+        assert_eq!(store.head().await.unwrap().0, round);
+    }
+    assert_eq!(store.recorded_state("keys").await.unwrap(), None);
 }
 
 #[test]

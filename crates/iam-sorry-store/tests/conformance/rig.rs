@@ -85,6 +85,7 @@ pub fn event(phase: Phase, name: &str, action: &str, resource: &str) -> Event {
         resource: resource.into(),
         decision: None,
         rules: vec!["labs-may".into()],
+        rules_digest: None,
         outcome: None,
         aws_request_ids: Vec::new(),
         details: BTreeMap::new(),

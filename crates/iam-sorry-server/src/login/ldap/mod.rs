@@ -60,6 +60,8 @@ pub struct Candidate {
     /// The person's DN.
     found: Result<String, Why>,
     counted_as: CountedAs,
+    /// The name, folded.
+    name: String,
 }
 
 /// What failures are counted under. What somebody typed never shares a counter with a person of that DN or id.
@@ -75,6 +77,11 @@ impl Candidate {
     /// What failures are counted under.
     pub fn counted_as(&self) -> &CountedAs {
         &self.counted_as
+    }
+
+    /// The name, where it is a person's: for the audit trail. What is nobody's name may be a password.
+    pub fn known_as(&self) -> Option<&str> {
+        self.found.is_ok().then_some(self.name.as_str())
     }
 }
 
@@ -135,7 +142,8 @@ impl Directory {
             Ok(entry) => CountedAs::Person(self.id_of_person(entry)),
             Err(_) => CountedAs::Typed(fold_login(&typed.chars().take(256).collect::<String>())),
         };
-        Ok(Candidate { found: found.map(|entry| entry.dn), counted_as })
+        let name = name.map(|name| fold_login(name.as_str())).unwrap_or_default();
+        Ok(Candidate { found: found.map(|entry| entry.dn), counted_as, name })
     }
 
     fn is_called(&self, entry: &SearchEntry, name: &LoginName) -> bool {

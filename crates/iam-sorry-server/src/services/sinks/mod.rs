@@ -433,6 +433,7 @@ impl Feeder {
             resource: String::new(),
             decision: None,
             rules: Vec::new(),
+            rules_digest: None,
             outcome: Some(Outcome::Failure),
             aws_request_ids: Vec::new(),
             details,
