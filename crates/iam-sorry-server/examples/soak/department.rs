@@ -242,6 +242,7 @@ fn sign_in(store: &Store, client: usize) {
         resource: String::new(),
         decision: None,
         rules: vec![],
+        rules_digest: None,
         outcome: Some(Outcome::Success),
         aws_request_ids: vec![],
         details: std::collections::BTreeMap::new(),
