@@ -164,7 +164,7 @@ async fn keys_without_a_proof_are_read_back_and_give_way(rig: &Rig) {
     assert_eq!((kept.comment.as_str(), kept.registered_ms), ("alice@laptop", START_MS + 1_000));
     assert!(kept.public_key.starts_with("ssh-ed25519 AAAA"));
     assert_eq!((kept.identity.id().as_str(), kept.registered_by), (ALICE, None));
-    assert_eq!(store.ssh_keys_of(ALICE).await.unwrap(), [kept.clone()]);
+    assert_eq!(store.ssh_keys_of(ALICE).await.unwrap(), std::slice::from_ref(&kept));
 
     // Whoever shows that they hold it gets it; after that nobody else does.
     let proved = |name: &str| SshKey {
