@@ -36,7 +36,6 @@ const MIGRATIONS: [Migration; VERSION as usize] = [
             include_str!("migrations/0002_keys.sql"),
             include_str!("migrations/0002_trail.sql"),
             include_str!("migrations/0002_sign_in.sql"),
-            include_str!("migrations/0002_sessions.sql"),
         ),
         sqlite: "",
         postgres: "",
@@ -150,4 +149,23 @@ fn version(connection: &mut dyn Connection) -> Result<u32, StoreError> {
     }
     let found = count(connection.query("SELECT coalesce(max(version), 0) FROM schema_version", &[])?)?;
     u32::try_from(found).map_err(|_| StoreError::Corrupt(format!("schema version {found}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use iam_sorry_core::digest::sha256_hex;
+
+    use super::*;
+
+    /// What released programs have run is run as it was for ever. A change of the schema is a new migration, and a released
+    /// one gets its line here.
+    #[test]
+    fn released_migrations_are_never_edited() {
+        const RELEASED: [(&str, &str); 1] =
+            [("0001_first", "77135e3938788dc8f92120574231fa75287d1096bb750d63436689b573a2609e")];
+        for (migration, (name, digest)) in MIGRATIONS.iter().zip(RELEASED) {
+            let sql = [migration.both, migration.sqlite, migration.postgres].map(str::as_bytes);
+            assert_eq!((migration.name, sha256_hex(&sql).as_str()), (name, digest));
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! PostgreSQL with a data folder of its own, on a Unix socket in it; and a wire to it that can be cut.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::process::{Server, run, system_path};
+use crate::process::{Server, run, run_on, system_path};
 
 /// A running PostgreSQL. Ends on drop and with the test process.
 #[derive(Debug)]
@@ -98,9 +99,21 @@ impl Postgres {
 
     /// Runs SQL in a database; gives what psql prints, unadorned.
     pub fn sql(&self, database: &str, sql: &str) -> String {
+        run(self.psql(database).args(["-c", sql])).trim().to_owned()
+    }
+
+    /// Loads what pg_dump wrote as text into an empty database.
+    pub fn load(&self, database: &str, dump: &Path) {
+        // The user postgres need not be able to read the file.
+        let dump = File::open(dump).unwrap_or_else(|error| panic!("{}: {error}", dump.display()));
+        run_on(&mut self.psql(database), dump.into());
+    }
+
+    fn psql(&self, database: &str) -> Command {
         let mut psql = as_postgres(&self.dir, "psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h"]).arg(&self.dir);
-        run(psql.args(["-U", "iam_sorry", "-d", database, "-c", sql])).trim().to_owned()
+        psql.args(["-U", "iam_sorry", "-d", database]);
+        psql
     }
 
     /// kill -9: all connections break; nothing is accepted until [`Postgres::up`].

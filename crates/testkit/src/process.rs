@@ -186,7 +186,12 @@ pub(crate) fn system_path() -> &'static str {
 
 /// Runs a helper to its end, and panics with its words when it fails.
 pub(crate) fn run(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    run_on(command, Stdio::null())
+}
+
+/// The same for one that reads its standard input.
+pub(crate) fn run_on(command: &mut Command, input: Stdio) -> String {
+    let output = command.stdin(input).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed ({}):\n{text}{errors}", output.status);

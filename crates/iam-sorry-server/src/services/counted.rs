@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use iam_sorry_core::audit::{Event, Outcome, Person};
+use iam_sorry_core::audit::{Decision, Event, Outcome, Person};
 use iam_sorry_store::StoreError;
 
 use super::Service;
@@ -276,8 +276,12 @@ impl Repeats {
         self.span.add(event.time_ms);
         self.person = event.person.clone();
         self.address.clone_from(&event.address);
-        let decision = event.decision.map_or("", |decision| decision.as_str());
-        self.actions.add(format!("{} {decision}", event.action).trim_end(), 1);
+        // What was allowed and failed all the same is not to be read as done.
+        let what = match (event.decision, event.outcome) {
+            (Some(Decision::Allow), Some(Outcome::Failure)) => Outcome::Failure.as_str(),
+            (decision, _) => decision.map_or("", Decision::as_str),
+        };
+        self.actions.add(format!("{} {what}", event.action).trim_end(), 1);
         self.resources.add(&event.resource[..event.resource.floor_char_boundary(RESOURCE)], 1);
     }
 

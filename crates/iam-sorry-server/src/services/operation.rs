@@ -12,11 +12,10 @@
 //! | done, and the outcome can't be written    | open: the reconciler's    | audit-unavailable; a secret is not shown     |
 //! | done                                      | done, grants, users, audit | the answer                                  |
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use iam_sorry_core::api::{Done, ProblemCode};
-use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
+use iam_sorry_core::audit::{Event, Outcome, Phase};
 use iam_sorry_store::{
     Begun, Finish, ManagedUser, NewGrant, NewOperation, Operation, OperationState, RotationChange,
     StoreError, UnaccountedKey,
@@ -161,35 +160,21 @@ impl Service {
         let resource = row.name.to_ascii_lowercase();
         let turn = self.inner.queues.turn(&resource).await.ok_or_else(|| busy(&resource))?;
         let id = random_name()?;
-        let person = service_itself();
+        let mut event = self.own_event(action);
+        event.phase = Phase::Intent;
+        event.operation = Some(id.clone());
+        event.resource.clone_from(&resource);
+        event.details.extend(details_of(plan));
+        event.details.insert("why".to_owned(), why.to_owned());
         let new = NewOperation {
             id: id.clone(),
-            person: person.id.clone(),
+            person: event.person.id.clone(),
             idempotency_key: format!("~{id}"),
             action: action.to_owned(),
-            resource: resource.clone(),
             exclusive: true,
             request_hash: digest(action, &resource, ""),
-            plan: plan.to_json(),
-        };
-        let mut details: BTreeMap<String, String> = details_of(plan).into_iter().collect();
-        details.insert("why".to_owned(), why.to_owned());
-        let event = Event {
-            time_ms: self.clock().now_ms(),
-            instance: self.instance().to_owned(),
-            phase: Phase::Intent,
-            operation: Some(id.clone()),
-            person,
-            address: String::new(),
-            request_id: String::new(),
-            action: action.to_owned(),
             resource,
-            decision: None,
-            rules: Vec::new(),
-            rules_digest: None,
-            outcome: None,
-            aws_request_ids: Vec::new(),
-            details,
+            plan: plan.to_json(),
         };
         let active = Active::new(self, &id);
         let key = new.idempotency_key.clone();
@@ -309,11 +294,6 @@ fn answer_seen(seen: &Operation, new: &NewOperation) -> Result<Option<Done>, Ref
         });
     }
     replayed(seen)
-}
-
-/// The person of what the service does on its own account.
-fn service_itself() -> Person {
-    Person { id: String::new(), name: "iam-sorryd".to_owned(), groups: Vec::new(), method: None }
 }
 
 /// The answer of what was done; none where it failed or was taken back.

@@ -130,5 +130,22 @@ mod tests {
         assert_eq!(read.to_json(), plan);
         let note: Note = serde_json::from_str(r#"{"note":"key","id":"AKIANEW"}"#).unwrap();
         assert_eq!(note, Note::Key { id: "AKIANEW".into() });
+        // All that the first version wrote: what it left open is read, and means the same.
+        for plan in [
+            r#"{"plan":"create-user","user":"a","namespace":"lab","path":"/p/","boundary":null,"policies":["arn"]}"#,
+            r#"{"plan":"delete-user","user":"a"}"#,
+            r#"{"plan":"adopt-user","user":"a","id":"AIDA1","namespace":"lab","path":"/p/","boundary":"arn"}"#,
+            r#"{"plan":"attach-policy","user":"a","arn":"arn"}"#,
+            r#"{"plan":"detach-policy","user":"a","arn":"arn"}"#,
+            r#"{"plan":"create-key","user":"a","since":1}"#,
+            r#"{"plan":"delete-key","user":"a","key":"AKIAOLD"}"#,
+            r#"{"plan":"user-session","user":"a","since":1}"#,
+            r#"{"plan":"role-session","role":"arn"}"#,
+        ] {
+            assert_eq!(serde_json::from_str::<Plan>(plan).unwrap().to_json(), plan);
+        }
+        for note in [r#"{"note":"old-key-inactive"}"#, r#"{"note":"taking-back"}"#] {
+            assert_eq!(serde_json::from_str::<Note>(note).unwrap().to_json(), note);
+        }
     }
 }

@@ -177,7 +177,7 @@ impl Service {
         if let Err(why) = self.prove_possession(caller, &key, nonce, signature).await? {
             event.outcome = Some(Outcome::Failure);
             event.details.insert("reason".to_owned(), why.to_string());
-            self.store().record(vec![event]).await?;
+            self.record_bounded(event).await?;
             return Err(not_proved());
         }
         let comment = PublicKey::parse_line(line).map(|(_, comment)| comment).unwrap_or_default();

@@ -159,7 +159,7 @@ impl Service {
         Ok(())
     }
 
-    /// An event of the service's own: nobody asked for it.
+    /// An event of the service's own. It names no person, since any name for the service could be somebody's.
     pub(super) fn own_event(&self, action: &str) -> Event {
         Event {
             time_ms: self.clock().now_ms(),

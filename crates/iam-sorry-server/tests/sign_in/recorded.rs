@@ -1,6 +1,6 @@
 //! What the trail has of refused sign-ins: no text that may be a password, and no more than a disk bears.
 
-use iam_sorry_core::api::{LdapLogin, ProblemCode, SshLogin};
+use iam_sorry_core::api::{LdapLogin, ProblemCode, RegisterSshKey, SshLogin};
 use iam_sorry_core::audit::{Event, Outcome};
 use testkit::Slapd;
 
@@ -157,4 +157,35 @@ async fn an_hours_attack_writes_little_and_loses_nothing() {
     let minutes = events.iter().filter(|event| event.action == "sign-in-refused").count();
     assert!((50..=60).contains(&minutes), "{minutes}");
     assert!(events.len() < 100 + 600 + 60 + 20, "{} records", events.len());
+}
+
+/// A signed-in person who hands in registrations without end that their key has not signed.
+#[tokio::test]
+async fn a_flood_of_failed_registrations_is_counted_under_the_persons_name() {
+    let (_slapd, rig) = department();
+    let key = OpenSshKey::new("ed25519");
+    let alice = rig.with_password("alice").await;
+    let before = rig.trail().await.len();
+    for _ in 0..1_000 {
+        let unsigned =
+            RegisterSshKey { public_key: key.line.clone(), nonce: "A".repeat(43), signature: "A".repeat(86) };
+        let refusal = rig.service.register_ssh_key(&alice, unsigned).await.unwrap_err();
+        assert_eq!(refusal.code, ProblemCode::BadRequest);
+    }
+    // What she does succeed in is always there by itself.
+    rig.register(&alice, &key).await.unwrap();
+    rig.service.record_counted(true).await.unwrap();
+
+    let mut trail = rig.trail().await;
+    trail.truncate(trail.len() - before);
+    assert!((102..=112).contains(&trail.len()), "{} records", trail.len());
+    let (summaries, others): (Vec<_>, Vec<_>) =
+        trail.iter().partition(|event| event.action == "requests-counted");
+    let (good, refused): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|event| event.outcome == Some(Outcome::Success));
+    assert_eq!((good.len(), summaries.len()), (1, 1));
+    assert!(refused.iter().all(|event| event.details["reason"] == "no-such-challenge"));
+    let counted = (1_000 - refused.len()).to_string();
+    assert_eq!((summaries[0].person.name.as_str(), &summaries[0].details["count"]), ("alice", &counted));
+    assert_eq!(summaries[0].details["actions"], format!("register-key failure {counted}"));
 }

@@ -9,6 +9,7 @@ mod operations;
 mod rig;
 mod schema;
 mod sessions;
+mod upgrade;
 
 /// Makes each of the named async functions of a module two tests: `sqlite::NAME` and `postgres::NAME`.
 macro_rules! on_both {

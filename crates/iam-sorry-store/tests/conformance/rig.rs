@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use iam_sorry_core::audit::{Event, Outcome, Person, Phase, Record};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
 use iam_sorry_store::{
-    Finish, NewGrant, NewOperation, OperationState, PageRequest, Session, SessionKey, Settings, Store,
-    StoreError,
+    Engine, Finish, NewGrant, NewOperation, OperationState, PageRequest, Session, SessionKey, Settings,
+    Store, StoreError,
 };
 use testkit::Postgres;
 
@@ -24,18 +25,45 @@ pub struct Rig {
 
 impl Rig {
     pub fn sqlite() -> Rig {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = patient(Settings::sqlite(dir.path().join("store.db")));
-        Store::migrate(&settings).unwrap();
-        Rig { settings, database: None, _dir: Some(dir) }
+        Self::empty_sqlite().migrated()
     }
 
     pub fn postgres() -> Rig {
+        Self::empty_postgres().migrated()
+    }
+
+    /// Another one on the same engine, as a version-1 program left it: tests/fixtures.
+    pub fn of_version_1(&self) -> Rig {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        if self.is_postgres() {
+            let rig = Self::empty_postgres();
+            let database = rig.database.as_deref().unwrap();
+            Postgres::shared().load(database, &fixtures.join("version-1.postgres.sql"));
+            return rig;
+        }
+        let rig = Self::empty_sqlite();
+        let Engine::Sqlite { path } = &rig.settings.engine else { unreachable!() };
+        let dump = std::fs::read_to_string(fixtures.join("version-1.sqlite.sql")).unwrap();
+        rusqlite::Connection::open(path).unwrap().execute_batch(&dump).unwrap();
+        rig
+    }
+
+    fn empty_sqlite() -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = patient(Settings::sqlite(dir.path().join("store.db")));
+        Rig { settings, database: None, _dir: Some(dir) }
+    }
+
+    fn empty_postgres() -> Rig {
         let url = Postgres::shared().database();
         let database = url.rsplit('/').next().map(str::to_owned);
         let settings = patient(Settings::postgres(url.into(), None).unwrap());
-        Store::migrate(&settings).unwrap();
         Rig { settings, database, _dir: None }
+    }
+
+    fn migrated(self) -> Rig {
+        Store::migrate(&self.settings).unwrap();
+        self
     }
 
     pub fn open(&self, instance: &str) -> Store {

@@ -1,1 +1,0 @@
--- Rows that can be told from forged ones.
