@@ -62,7 +62,8 @@ impl Store {
 
     /// Goes on after a break, by the operator's decision, from the last record that is there; `event` says it in the trail
     /// and gets the place that is returned. Sessions end, since an older copy has some that had ended; sinks that are ahead
-    /// begin again at the event; checkpoints over records that are not there go.
+    /// begin again at the event; checkpoints over records that are not there go. Old keys of rotations are not deleted by time
+    /// any more, since nobody knows who has used which key since.
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::Corrupt`] where the last record itself was changed.
@@ -79,6 +80,8 @@ impl Store {
             tx.later("DELETE FROM instances WHERE id <> ?1", params![me])?;
             tx.later("UPDATE sinks SET seq = ?1 WHERE seq > ?1", params![last])?;
             tx.later("DELETE FROM checkpoints WHERE seq > ?1", params![last])?;
+            // All that waited when the copy was made would be due at once.
+            tx.later("UPDATE rotations SET delete_after_ms = NULL", &[])?;
             tx.append(&event)
         })
         .await

@@ -19,7 +19,7 @@ use super::serve::runtime;
 use super::{ConfigFile, Failure, notice, print};
 use crate::config::SecretRef;
 use crate::services::checkpoints::{AuditSettings, Checkpointer};
-use crate::services::continuity::Continuity;
+use crate::services::continuity::{Continuity, Files};
 use crate::services::{Clock, ExportLines};
 
 /// No line of an export is longer.
@@ -152,7 +152,7 @@ fn export(arguments: &Export) -> Result<(), Failure> {
         let clock = Clock::system();
         let store = Store::open_beside(&settings, "audit export").map_err(Failure::new)?;
         let key = signer.as_ref().map(CheckpointSigner::public_key);
-        Continuity::new(store.clone(), &config.audit, key).enforce().await.map_err(|error| {
+        Continuity::new(store.clone(), &config.audit, key).enforce(Files::All).await.map_err(|error| {
             Failure::new(format!("{error}\nThe trail is not read before somebody decides: iam-sorryd audit restored --reason TEXT"))
         })?;
         store.record(vec![reading(arguments, &clock)]).await.map_err(Failure::new)?;

@@ -12,8 +12,8 @@ use super::serve::{check_state, runtime};
 use super::{ConfigFile, Failure, notice, print};
 use crate::config::Config;
 use crate::services::checkpoints::Checkpointer;
-use crate::services::continuity::{Continuity, Contradiction};
-use crate::services::sinks;
+use crate::services::continuity::{Continuity, Contradiction, Files};
+use crate::services::sinks::{self, SinkSettings};
 use crate::services::{Clock, INSTANCE_SILENCE};
 
 /// How this command is called in the trail.
@@ -96,7 +96,7 @@ impl Continued<'_> {
     async fn by(self, reason: &str, found: Option<&str>) -> Result<String, Failure> {
         let key = self.signer.as_ref().map(CheckpointSigner::public_key);
         let continuity = Continuity::new(self.store.clone(), &self.config.audit, key);
-        let contradictions = continuity.check().await.map_err(Failure::new)?;
+        let contradictions = continuity.check(Files::All).await.map_err(Failure::new)?;
         let event = self.event(reason, found, &contradictions);
         let seq = self.store.continue_after_break(event).await.map_err(Failure::new)?;
         self.end_open_operations().await?;
@@ -174,29 +174,41 @@ impl Continued<'_> {
         Ok(())
     }
 
-    /// A file that has records that are not in this trail is kept under another name, and a new one begun with what that
-    /// file began with, as far as it is here.
+    /// Files that have records that are not in this trail are kept under other names, also those that the sink's file was
+    /// rotated to; a new one begins with what they began with, as far as it is here.
     async fn begin_sinks_anew(&self, seq: u64, contradictions: &[Contradiction]) -> Result<(), Failure> {
         for sink in &self.config.audit.sinks {
-            let contradicted =
-                contradictions.iter().any(|it| it.expected.is_some() && it.sink.as_ref() == Some(&sink.name));
-            let Some(file) = sink.file.as_ref().filter(|_| contradicted) else { continue };
-            let unreadable = |error: std::io::Error| {
-                Failure::new(format!("{} can't be set aside: {error}", file.path.display()))
-            };
-            let Some(end) = sinks::file_end(file).map_err(unreadable)? else { continue };
-            let kept = sinks::set_aside(file).map_err(unreadable)?;
-            let own = end.chain == self.store.chain_id();
-            let before = if own { end.first.min(seq).saturating_sub(1) } else { 0 };
+            let its = contradictions.iter().filter(|it| it.sink.as_ref() == Some(&sink.name));
+            let mut before = None;
+            for (path, end) in its.filter_map(|it| it.file.as_ref()) {
+                let kept = sinks::set_aside(path).map_err(|error| {
+                    Failure::new(format!("{} can't be set aside: {error}", path.display()))
+                })?;
+                let own = end.chain == self.store.chain_id();
+                let its = if own { end.first.min(seq).saturating_sub(1) } else { 0 };
+                before = Some(before.map_or(its, |before: u64| before.min(its)));
+                notice(format_args!(
+                    "The file {} of the sink {} has records that are not in this trail: it is kept as {}.",
+                    path.display(),
+                    sink.name,
+                    kept.display()
+                ));
+            }
+            // A rotated file that is compressed or elsewhere by now is none that the sink could go on from.
+            let Some(before) = before.map(|before| before.min(self.last_beside(sink))) else { continue };
             for name in [sink.name.clone(), sinks::checkpoints_of(&sink.name)] {
                 self.store.set_sink_position(&name, before).await.map_err(Failure::new)?;
             }
-            notice(format_args!(
-                "The file of the sink {} has records that are not in this trail: it is kept as {}, and a new one is begun.",
-                sink.name,
-                kept.display()
-            ));
         }
         Ok(())
+    }
+    /// The last record in the files of a sink that are still there.
+    fn last_beside(&self, sink: &SinkSettings) -> u64 {
+        let Some(file) = &sink.file else { return 0 };
+        let files = self.config.audit.sinks.iter().filter_map(|sink| sink.file.as_ref());
+        let others: Vec<_> = files.map(|it| it.path.clone()).filter(|path| *path != file.path).collect();
+        let rotated = sinks::rotated_ends(file, &others, self.store.chain_id());
+        let current = sinks::file_end(file).ok().flatten();
+        rotated.into_iter().map(|(_, end)| end).chain(current).map(|end| end.last.seq).max().unwrap_or(0)
     }
 }

@@ -26,7 +26,7 @@ use crate::http::{Health, Http, Metrics, start_logging};
 use crate::login::Ways;
 use crate::login::dev::DevLink;
 use crate::services::checkpoints::AuditSettings;
-use crate::services::continuity::Continuity;
+use crate::services::continuity::{Continuity, Files};
 use crate::services::rules::{LOOK_EVERY, LiveRules, Reload};
 use crate::services::{AWS_TIME, Clock, Parts, Service, SignIn, StartFacts, signed_state};
 use crate::{http, web};
@@ -118,7 +118,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     let signer = super::audit::signer(&config.audit).map_err(Failure::found)?;
     // Before anything is done: the reconciler must not settle what an older copy takes for open.
     let key = signer.as_ref().map(CheckpointSigner::public_key);
-    match Continuity::new(store.clone(), &config.audit, key).enforce().await {
+    match Continuity::new(store.clone(), &config.audit, key).enforce(Files::All).await {
         Ok(()) => {}
         // It answers all the same: /readyz says what is wrong, and people can read.
         Err(_) if store.contradiction().is_some() => {}

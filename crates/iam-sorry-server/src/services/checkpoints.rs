@@ -14,7 +14,7 @@ use iam_sorry_store::{Store, StoreError};
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::continuity::{Continuity, ContinuityError};
+use super::continuity::{Continuity, ContinuityError, Files};
 use super::sinks::SinkSettings;
 
 /// `[audit]`.
@@ -195,7 +195,7 @@ impl Checkpointer {
     /// [`CheckpointError`].
     pub async fn sign_now(&self) -> Result<Option<Checkpoint>, CheckpointError> {
         let ours = self.store.lease(LEASE, LEASE_TIME).await?;
-        if let Err(error) = self.continuity.enforce().await {
+        if let Err(error) = self.continuity.enforce(Files::Current).await {
             if let ContinuityError::State(error) = &error {
                 self.set_kept(None, Some(error.to_string()));
             }

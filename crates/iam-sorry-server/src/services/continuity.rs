@@ -4,6 +4,7 @@
 //! decides (`iam-sorryd audit restored`).
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use iam_sorry_core::audit::{ChainId, Checkpoint, CheckpointKey, Expected, Hash};
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 
 use super::checkpoints::AuditSettings;
 use super::signed_state::{Held, SignedState};
-use super::sinks::{self, SinkSettings};
+use super::sinks::{self, FileEnd, SinkSettings};
 
 /// What the log says besides the reason.
 pub(crate) const WAY_OUT: &str = "the database is not the one that it was: nothing is signed, sent or done. Stop the service, \
@@ -41,6 +42,8 @@ pub struct Contradiction {
     pub expected: Option<KnownState>,
     /// The sink that knows it.
     pub sink: Option<String>,
+    /// That sink's file, or one that it was rotated to, and what is in it.
+    pub file: Option<(PathBuf, FileEnd)>,
 }
 
 impl fmt::Display for Contradiction {
@@ -58,6 +61,15 @@ pub enum ContinuityError {
     /// The state file.
     #[error("audit.state_file: {0}")]
     State(#[from] std::io::Error),
+}
+
+/// Which files of a sink are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// The one that is written. While the service runs that suffices: the others don't grow.
+    Current,
+    /// Those that it was rotated to as well: for a start, when any of them may be the only one that knows.
+    All,
 }
 
 /// What is known of the trail outside its database.
@@ -81,11 +93,11 @@ impl Continuity {
     ///
     /// # Errors
     /// [`ContinuityError`]: nothing is known then.
-    pub async fn check(&self) -> Result<Vec<Contradiction>, ContinuityError> {
+    pub async fn check(&self, files: Files) -> Result<Vec<Contradiction>, ContinuityError> {
         let mut found = Vec::new();
         self.against_signed_state(&mut found).await?;
         self.against_own_checkpoint(&mut found).await?;
-        self.against_sinks(&mut found).await?;
+        self.against_sinks(files, &mut found).await?;
         Ok(found)
     }
 
@@ -93,8 +105,8 @@ impl Continuity {
     ///
     /// # Errors
     /// [`ContinuityError`]; [`StoreError::Contradicted`] where the store is, or was, halted.
-    pub async fn enforce(&self) -> Result<(), ContinuityError> {
-        if let Some(first) = self.check().await?.first() {
+    pub async fn enforce(&self, files: Files) -> Result<(), ContinuityError> {
+        if let Some(first) = self.check(files).await?.first() {
             self.store.halt(&first.text);
         }
         match self.store.contradiction() {
@@ -129,7 +141,7 @@ impl Continuity {
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             if self.store.contradiction().is_none()
-                && let Err(error) = self.enforce().await
+                && let Err(error) = self.enforce(Files::Current).await
                 && self.store.contradiction().is_none()
             {
                 tracing::warn!(%error, "the database can't be compared with what is known of it");
@@ -142,7 +154,7 @@ impl Continuity {
         let (key_id, place) = (signed.key_id(), signed.place());
         let held = tokio::task::spawn_blocking(move || signed.read()).await;
         let held = held.unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
-        let wrong = |text: String| Contradiction { text, expected: None, sink: None };
+        let wrong = |text: String| Contradiction { text, expected: None, sink: None, file: None };
         match held {
             Held::State(checkpoint) => {
                 let known =
@@ -166,22 +178,26 @@ impl Continuity {
             && !last.verify(key)
         {
             let text = format!("its checkpoint of record {} has a signature that does not fit", last.seq);
-            found.push(Contradiction { text, expected: None, sink: None });
+            found.push(Contradiction { text, expected: None, sink: None, file: None });
         }
         Ok(())
     }
 
-    async fn against_sinks(&self, found: &mut Vec<Contradiction>) -> Result<(), ContinuityError> {
+    async fn against_sinks(
+        &self,
+        files: Files,
+        found: &mut Vec<Contradiction>,
+    ) -> Result<(), ContinuityError> {
         for sink in &self.sinks {
-            if let Some(file) = sink.file.clone() {
-                let end = tokio::task::spawn_blocking(move || sinks::file_end(&file)).await;
-                // A file that can't be read is the sink's own trouble, which its task reports.
-                if let Some(end) = end.ok().and_then(Result::ok).flatten() {
-                    let known = KnownState { chain: end.chain, seq: end.last.seq, hash: end.last.hash };
-                    let source = format!("the last record of the sink {}", sink.name);
-                    let wrong = self.compare(&source, &known).await?;
-                    found.extend(wrong.map(|wrong| Contradiction { sink: Some(sink.name.clone()), ..wrong }));
-                }
+            for (path, end) in self.ends_of(sink, files).await {
+                let known = KnownState { chain: end.chain, seq: end.last.seq, hash: end.last.hash };
+                let source = format!("the last record of the sink {}", sink.name);
+                let wrong = self.compare(&source, &known).await?;
+                found.extend(wrong.map(|wrong| Contradiction {
+                    sink: Some(sink.name.clone()),
+                    file: Some((path, end)),
+                    ..wrong
+                }));
             }
             // First the position, then the end: both grow meanwhile.
             let position = self.store.sink_position(&sink.name).await?.unwrap_or(0);
@@ -194,10 +210,32 @@ impl Continuity {
                     ),
                     expected: None,
                     sink: Some(sink.name.clone()),
+                    file: None,
                 });
             }
         }
         Ok(())
+    }
+
+    /// What each of a sink's files ends with. One that can't be read is the sink's own trouble, which its task reports.
+    async fn ends_of(&self, sink: &SinkSettings, files: Files) -> Vec<(PathBuf, FileEnd)> {
+        let Some(file) = sink.file.clone() else { return Vec::new() };
+        let others = self.sinks.iter().filter_map(|it| it.file.as_ref().map(|it| it.path.clone()));
+        let others: Vec<_> = others.filter(|path| *path != file.path).collect();
+        let chain = self.store.chain_id();
+        let ends = tokio::task::spawn_blocking(move || {
+            let mut ends: Vec<_> = sinks::file_end(&file)
+                .ok()
+                .flatten()
+                .map(|end| (file.path.clone(), end))
+                .into_iter()
+                .collect();
+            if files == Files::All {
+                ends.extend(sinks::rotated_ends(&file, &others, chain));
+            }
+            ends
+        });
+        ends.await.unwrap_or_default()
     }
 
     async fn compare(&self, source: &str, known: &KnownState) -> Result<Option<Contradiction>, StoreError> {
@@ -206,6 +244,7 @@ impl Continuity {
                 text: format!("the database contradicts {source}: {text}"),
                 expected: Some(*known),
                 sink: None,
+                file: None,
             })
         };
         let (seq, ours) = (known.seq, self.store.chain_id());

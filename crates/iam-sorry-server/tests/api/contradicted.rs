@@ -190,19 +190,83 @@ fn each_witness_alone_is_enough() {
         let (department, ada) = department(SQLITE);
         assert_eq!(department.service.stop().0, 0);
         let old = ["store.db", "audit.key.signed", "audit.jsonl"];
+        // By these names none is a file that the sink was rotated to.
         for name in old {
-            copy(&department, name, &format!("{name}.old"));
+            copy(&department, name, &format!("old.{name}"));
         }
         department.service.run();
         create(&department, &ada, "dirk-b");
         assert_eq!(department.service.stop().0, 0);
         for name in old.into_iter().filter(|name| *name != kept) {
+            copy(&department, &format!("old.{name}"), name);
+            fs::remove_file(department.path(&format!("old.{name}"))).unwrap();
+        }
+        department.service.launch();
+        stands_still(&department, &ada, "older copy");
+        goes_on(&department);
+    }
+}
+
+/// What the sink was rotated to knows the abandoned future as well, and may be the only one that does: between a rotation
+/// and the next record, there is no other file.
+#[test]
+fn a_rotated_file_with_what_the_copy_does_not_have() {
+    for only_rotated in [true, false] {
+        let (department, ada) = department(SQLITE);
+        assert_eq!(department.service.stop().0, 0);
+        // In the trail that goes on as well, so it stays.
+        fs::rename(department.path("audit.jsonl"), department.path("audit.jsonl.2")).unwrap();
+        for name in ["store.db", "audit.key.signed"] {
+            copy(&department, name, &format!("{name}.old"));
+        }
+        department.service.run();
+        create(&department, &ada, "dirk-b");
+        if only_rotated {
+            assert_eq!(department.service.stop().0, 0);
+            fs::rename(department.path("audit.jsonl"), department.path("audit.jsonl.1")).unwrap();
+        } else {
+            fs::rename(department.path("audit.jsonl"), department.path("audit.jsonl.1")).unwrap();
+            create(&department, &ada, "dirk-c");
+            assert_eq!(department.service.stop().0, 0);
+        }
+        for name in ["store.db", "audit.key.signed"] {
             copy(&department, &format!("{name}.old"), name);
             fs::remove_file(department.path(&format!("{name}.old"))).unwrap();
         }
         department.service.launch();
         stands_still(&department, &ada, "older copy");
-        goes_on(&department);
+        let (status, log) = department.service.stop();
+        assert_eq!(status, 0, "{log}");
+        let restored = command(&department, &["audit", "restored", "--reason", "the disk was lost"]);
+        assert!(restored.status.success(), "{}", said(&restored));
+        department.service.run();
+        let ada = department.sign_in("ada");
+        create(&department, &ada, "dirk-later");
+        let ready = department.service.get("/readyz").unwrap();
+        assert_eq!(ready.status, 200, "{}", ready.body);
+        assert_eq!(department.service.stop().0, 0);
+        let export = verified(&department);
+        assert!(export.contains("the disk was lost"), "{export}");
+        let read = |name: &str| fs::read_to_string(department.path(name)).unwrap();
+        assert!(!read("export.jsonl").contains("audit-sink-tampered"), "nobody did that");
+        // What is left of the sink is the trail, each record once.
+        let left = [read("audit.jsonl.2"), read("audit.jsonl")].concat();
+        let records = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| line.starts_with("{\"hash\":")).map(str::to_owned).collect()
+        };
+        let mut exported = records(&read("export.jsonl"));
+        exported.pop(); // that of the export
+        assert_eq!(records(&left), exported);
+        department.service.write("left.jsonl", &left);
+        let sink = department.service.command(&["audit", "verify", "left.jsonl", "--key", "audit.key.pub"]);
+        assert!(sink.status.success() && said(&sink).contains("the disk was lost"), "{}", said(&sink));
+        let kept: Vec<_> = fs::read_dir(department.service.dir())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains(".damaged-"))
+            .collect();
+        assert!(kept.iter().any(|name| name.starts_with("audit.jsonl.1.damaged-")), "{kept:?}");
+        assert!(kept.iter().any(|name| read(name).contains("dirk-b")), "{kept:?}");
     }
 }
 

@@ -1,9 +1,10 @@
 //! Users and grants.
 
+use iam_sorry_core::audit::Phase;
 use iam_sorry_store::{Finish, ManagedUser, NewRotation, RotationChange, Store};
 
 use crate::on_both;
-use crate::rig::{Rig, finish, grant, operation, page};
+use crate::rig::{Rig, event, finish, grant, operation, page};
 
 on_both! {
     users_are_listed_by_namespace,
@@ -11,6 +12,7 @@ on_both! {
     deleted_keys_mark_their_grants,
     grants_are_listed_newest_first,
     a_rotation_waits_for_its_confirmation,
+    after_a_break_no_old_key_goes_by_time,
 }
 
 fn user(name: &str, namespace: &str) -> ManagedUser {
@@ -168,4 +170,13 @@ async fn a_rotation_waits_for_its_confirmation(rig: &Rig) {
     assert!(waiting(&store, "dirk-a").await.is_empty());
     done(&store, "dirk-c", |end| end.deleted_user = Some("dirk-c".into())).await;
     assert!(waiting(&store, "dirk-c").await.is_empty());
+}
+
+/// What the copy says of time is from before, and who waits for which key since then is not in it.
+async fn after_a_break_no_old_key_goes_by_time(rig: &Rig) {
+    let store = rig.open("one");
+    done(&store, "dirk-a", |end| end.rotation = Some(rotation("dirk-a", "OLD", "NEW", Some(50)))).await;
+    store.continue_after_break(event(Phase::Event, "root", "audit-restored", "")).await.unwrap();
+    assert!(store.due_rotations(i64::MAX, 10).await.unwrap().is_empty());
+    assert_eq!(waiting(&store, "dirk-a").await, [("OLD".to_owned(), None)], "a person still ends it");
 }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use iam_sorry_core::audit::{ChainId, Expected, Record};
 
 use super::FileSettings;
-use super::file::DAMAGED;
+use super::file::{DAMAGED, rotated};
 use crate::files;
 
 /// How much is read from either end of the file: mostly the first suffices, and no line is longer than the second.
@@ -31,7 +31,17 @@ pub struct FileEnd {
 /// # Errors
 /// The system's.
 pub fn file_end(settings: &FileSettings) -> io::Result<Option<FileEnd>> {
-    let mut file = match files::open_to_read(&settings.path) {
+    end_of(&settings.path)
+}
+
+/// The same of the files of this trail that the sink's was rotated to, the latest first; what can't be read is left out.
+pub fn rotated_ends(settings: &FileSettings, others: &[PathBuf], chain: ChainId) -> Vec<(PathBuf, FileEnd)> {
+    let ends = rotated(&settings.path, others, chain).into_iter();
+    ends.filter_map(|path| end_of(&path).ok().flatten().map(|end| (path, end))).collect()
+}
+
+fn end_of(path: &Path) -> io::Result<Option<FileEnd>> {
+    let mut file = match files::open_to_read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -70,15 +80,15 @@ fn has_header(path: &Path) -> io::Result<bool> {
     Ok(begin.lines().next().and_then(chain_of_header).is_some())
 }
 
-/// Keeps the file under another name, so that the sink begins a new one.
+/// Keeps a file of a sink under another name, by which it is none of the sink's any more.
 ///
 /// # Errors
 /// The system's.
-pub fn set_aside(settings: &FileSettings) -> io::Result<PathBuf> {
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let mut aside = settings.path.clone().into_os_string();
+    let mut aside = path.to_owned().into_os_string();
     aside.push(format!("{DAMAGED}{now}"));
-    files::set_aside(&settings.path, Path::new(&aside))?;
+    files::set_aside(path, Path::new(&aside))?;
     Ok(aside.into())
 }
 

@@ -421,7 +421,7 @@ impl Backwards<'_> {
 /// The files of this trail that the sink's was renamed to, the latest first, as far as they are beside it and can be read:
 /// logrotate makes `audit.jsonl.1`, `audit.jsonl-20261122` or `audit-20261122.jsonl`. A damaged one was written again, and is
 /// none of them; nor is another sink's, which may have more records.
-fn rotated(path: &Path, others: &[PathBuf], chain: ChainId) -> Vec<PathBuf> {
+pub(super) fn rotated(path: &Path, others: &[PathBuf], chain: ChainId) -> Vec<PathBuf> {
     let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let (name, stem, extension) = (text(path.file_name()), text(path.file_stem()), text(path.extension()));
     let beside = std::fs::read_dir(path.parent().unwrap_or(Path::new("/")));

@@ -25,7 +25,7 @@ use iam_sorry_store::{Store, StoreError};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
-pub use end::{FileEnd, file_end, set_aside, was_written};
+pub use end::{FileEnd, file_end, rotated_ends, set_aside, was_written};
 pub use settings::{FileSettings, HttpSinkSettings, SinkSettings, SyslogSettings};
 pub use watch::{SinkState, Watch};
 
