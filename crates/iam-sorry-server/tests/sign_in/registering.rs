@@ -360,3 +360,46 @@ async fn a_weak_key_is_not_registered() {
     let refusal = rig.service.registration_by_hand(&alice, neutral).await.unwrap_err();
     assert!(refusal.detail.contains("weak Ed25519 key"), "{}", refusal.detail);
 }
+
+/// Whoever is signed in may ask for registrations that are good for ten minutes, and so outlive every sign-in under way at the
+/// same address: a login node, a proxy.
+#[tokio::test]
+async fn registrations_push_out_no_sign_in_from_the_same_address() {
+    let (_slapd, rig) = department();
+    let key = OpenSshKey::new("ed25519");
+    let (alice, bob) = (rig.with_password("alice").await, rig.with_password("bob").await);
+    rig.register(&bob, &key).await.unwrap();
+    for _ in 0..260 {
+        rig.service.registration_by_hand(&alice, &key.line).await.unwrap();
+    }
+    let challenge = rig.challenge(&key.line, HERE).await.unwrap();
+    let registering = rig.registration_challenge(&bob, &key).await.unwrap();
+    for _ in 0..2 {
+        rig.service.registration_by_hand(&alice, &key.line).await.unwrap();
+    }
+    let signature = key.sign(&challenge, ORIGIN, login::NAMESPACE);
+    assert_eq!(name(rig.answer(&challenge, &key.line, &signature, HERE).await), "bob");
+    // Nor another person's registration.
+    let signature = key.sign_registration(&registering, ORIGIN, login::REGISTER_NAMESPACE);
+    let refusal = rig.hand_in(&bob, &key, &registering, &signature).await.unwrap_err();
+    assert_eq!(refusal.code, ProblemCode::Conflict, "it is his already: {refusal}");
+}
+
+/// A signed-in person who hands in wrong signatures in a loop fills no disk.
+#[tokio::test]
+async fn refused_registrations_are_counted_where_they_come_in_a_flood() {
+    let (_slapd, rig) = department();
+    let key = OpenSshKey::new("ed25519");
+    let alice = rig.with_password("alice").await;
+    let challenge = rig.registration_challenge(&alice, &key).await.unwrap();
+    for _ in 0..300 {
+        rig.hand_in(&alice, &key, &challenge, &[7; 64]).await.unwrap_err();
+    }
+    rig.service.record_counted(true).await.unwrap();
+    let trail = rig.trail().await;
+    let refused = trail.iter().filter(|event| event.action == "register-key").count();
+    assert!((50..=110).contains(&refused), "{refused}");
+    let counted = trail.iter().find(|event| event.action == "requests-counted").unwrap();
+    assert_eq!(counted.details["count"], (300 - refused).to_string());
+    assert!(counted.details["actions"].starts_with("register-key "), "{counted:?}");
+}
