@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::address::{self, AddressRange};
-use super::limits::Limits;
+use super::limits::{Limits, SignInBy};
 use super::metrics::Metrics;
 use super::problem::{self, ApiError, DrawPage};
 use super::server::Peer;
@@ -127,8 +127,10 @@ impl Boundary {
 
     fn check_limits(&self, request: &Request, address: IpAddr) -> Result<(), ApiError> {
         self.limits.address(address)?;
-        if request.method() == Method::POST && is_sign_in(request.uri().path()) {
-            self.limits.sign_in(address)?;
+        if request.method() == Method::POST
+            && let Some(by) = signs_in_by(request.uri().path())
+        {
+            self.limits.sign_in(by, address)?;
         }
         Ok(())
     }
@@ -364,8 +366,12 @@ fn is_page(path: &str) -> bool {
     !(is_probe(path) || path == "/metrics" || path == "/api" || path.starts_with("/api/"))
 }
 
-fn is_sign_in(path: &str) -> bool {
-    path == "/sign-in" || path.starts_with("/sign-in/") || path.starts_with("/api/v1/login/")
+fn signs_in_by(path: &str) -> Option<SignInBy> {
+    if path == "/api/v1/login/ssh" || path.starts_with("/api/v1/login/ssh/") {
+        return Some(SignInBy::SshKey);
+    }
+    let others = path == "/sign-in" || path.starts_with("/sign-in/") || path.starts_with("/api/v1/login/");
+    others.then_some(SignInBy::Password)
 }
 
 /// Host names know no case; the scheme's own port may be written or not (RFC 9110, section 4.2.3).

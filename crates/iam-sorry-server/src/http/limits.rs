@@ -17,7 +17,16 @@ use crate::services::Refusal;
 pub struct Limits {
     person: Counter<String>,
     address: Counter<IpAddr>,
-    sign_in: Counter<IpAddr>,
+    sign_in: Counter<(SignInBy, IpAddr)>,
+}
+
+/// The ways to sign in, which are counted apart: a flood of passwords keeps no SSH key out, nor the reverse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SignInBy {
+    /// The directory's password, or the link of `serve --dev`.
+    Password,
+    /// An SSH key: challenges and answers.
+    SshKey,
 }
 
 impl Limits {
@@ -50,8 +59,8 @@ impl Limits {
     ///
     /// # Errors
     /// A [`Refusal`] with the seconds to wait.
-    pub fn sign_in(&self, address: IpAddr) -> Result<(), Refusal> {
-        self.sign_in.count(&limit_key(address), "sign-ins from this address")
+    pub fn sign_in(&self, by: SignInBy, address: IpAddr) -> Result<(), Refusal> {
+        self.sign_in.count(&(by, limit_key(address)), "sign-ins from this address")
     }
 }
 
@@ -113,9 +122,11 @@ mod tests {
         limits.person("corp/bob").unwrap();
 
         let (one, same, other) = ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1");
-        limits.sign_in(one.parse().unwrap()).unwrap();
-        assert!(limits.sign_in(same.parse().unwrap()).is_err(), "one host has a whole /64");
-        limits.sign_in(other.parse().unwrap()).unwrap();
+        let sign_in = |by, from: &str| limits.sign_in(by, from.parse().unwrap());
+        sign_in(SignInBy::Password, one).unwrap();
+        assert!(sign_in(SignInBy::Password, same).is_err(), "one host has a whole /64");
+        sign_in(SignInBy::SshKey, same).unwrap();
+        sign_in(SignInBy::Password, other).unwrap();
         limits.address(one.parse().unwrap()).unwrap();
     }
 }

@@ -119,7 +119,7 @@ pub enum HttpSettingsError {
     SamePlace(SocketAddr),
     /// Anybody could say whom a request came from.
     #[error(
-        "http.trusted_proxies has a range so wide that anybody is in it and could claim any address: addresses in rules, limits          and the audit trail would mean nothing.\nName the addresses of your proxies, such as \"10.1.2.3\"."
+        "http.trusted_proxies has a range so wide that anybody is in it and could claim any address: addresses in rules, limits and the audit trail would mean nothing.\nName the addresses of your proxies, such as \"10.1.2.3\"."
     )]
     TrustsEverybody,
     /// TLS here, but people are told http.

@@ -199,6 +199,9 @@ impl Service {
     ) -> Result<Done, Refusal> {
         self.ours(way, row, name).await?;
         let active = self.key_of(way, name, id).await?;
+        if let Some(rotation) = self.rotation(name, id, end.other()).await? {
+            return Err(Refusal::new(ProblemCode::Conflict, end.names_the_other(name, &rotation)));
+        }
         if end == End::Restore && !active {
             return Err(Refusal::new(
                 ProblemCode::Conflict,
@@ -396,6 +399,28 @@ impl End {
         match self {
             Self::Confirm => Plan::RetireKey { user, old, new },
             Self::Restore => Plan::RestoreKey { user, old, new },
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Confirm => Self::Restore,
+            Self::Restore => Self::Confirm,
+        }
+    }
+
+    /// What to say to somebody who names the wrong one of the two keys.
+    fn names_the_other(self, name: &UserName, rotation: &Rotation) -> String {
+        let (old, new) = (&rotation.new.old_key, &rotation.new.new_key);
+        match self {
+            Self::Confirm => format!(
+                "{old} is the old key of a rotation, and what is confirmed is the new one.\nConfirm it: iam-sorry keys confirm {name} \
+                 {new}"
+            ),
+            Self::Restore => format!(
+                "{new} is the new key of a rotation, and what is restored is the old one.\nTake the rotation back: iam-sorry keys \
+                 restore {name} {old}"
+            ),
         }
     }
 

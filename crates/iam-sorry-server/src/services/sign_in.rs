@@ -30,12 +30,14 @@ use super::sign_in_texts::{bad_request, not_checked, not_offered, public_key, re
 use super::typed_names::TypedNames;
 use super::{Origin, Refusal, Service};
 use crate::login::ldap::CountedAs;
-use crate::login::limits::{Attempt, Limits, TooOften, same_network};
+use crate::login::limits::{Attempt, Limits, TooOften, network_address, same_network};
 use crate::login::ssh_file;
 use crate::login::{LimitSettings, LoginError, SettingsError, Ways, Why, ldap, ssh};
 
 /// What every token begins with, so that those who look for leaked ones can tell.
 pub(super) const TOKEN_PREFIX: &str = "iss_";
+
+const NONCE: &[u8] = b"iam-sorry nonce v1\0";
 
 /// A way that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -213,22 +215,32 @@ impl Service {
             time: challenge.time.clone(),
             expires_at: rfc3339(challenge.expires_ms),
         };
-        self.keep_challenge(origin, challenge, now).await?;
+        let network = network_address(origin.address).to_string();
+        self.keep_challenge(challenge, &network, now, ChallengeCaps::default()).await?;
         Ok(answer)
     }
 
+    /// `of`: whose challenges it is counted with, and may push out. The store gets no nonce, only what recognises one: a copy
+    /// of the database answers no challenge, and what was typed as a name can't be found by trying names out.
     pub(super) async fn keep_challenge(
         &self,
-        origin: &Origin,
         challenge: Challenge,
+        of: &str,
         now: i64,
+        caps: ChallengeCaps,
     ) -> Result<(), Refusal> {
-        let address = origin.address.to_canonical().to_string();
-        let kept = self.store().put_challenge(challenge, &address, now, ChallengeCaps::default()).await;
+        let stored = Challenge { nonce: stored_nonce(&challenge.nonce), ..challenge };
+        let kept = self.store().put_challenge(stored, of, now, caps).await;
         kept.map_err(|error| match error {
             StoreError::TooMany(_) => too_often(TooOften(5)),
             other => other.into(),
         })
+    }
+
+    /// The challenge of this nonce, which can't be answered again.
+    pub(super) async fn take_challenge(&self, nonce: &str) -> Result<Option<Challenge>, StoreError> {
+        let taken = self.store().take_challenge(&stored_nonce(nonce)).await?;
+        Ok(taken.map(|challenge| Challenge { nonce: nonce.to_owned(), ..challenge }))
     }
 
     /// `POST /login/ssh`.
@@ -255,7 +267,7 @@ impl Service {
         let attempt = limits.by_key(&key.key_id().to_string(), origin.address, self.clock().now_ms()).await;
         let attempt = attempt.map_err(too_often)?;
         let proof = async {
-            let challenge = self.store().take_challenge(&request.nonce).await?;
+            let challenge = self.take_challenge(&request.nonce).await?;
             let challenge = challenge.ok_or(LoginError::Refused(Why::Challenge))?;
             let now = self.clock().now_ms();
             let name = request.name.as_deref();
@@ -555,6 +567,10 @@ pub(super) fn random() -> Result<Zeroizing<[u8; 32]>, Refusal> {
     rand::fill(&mut *bytes)
         .map_err(|_| Refusal::new(ProblemCode::Internal, "The system gives no random numbers."))?;
     Ok(bytes)
+}
+
+fn stored_nonce(nonce: &str) -> String {
+    URL_SAFE_NO_PAD.encode(sha256(&[NONCE, nonce.as_bytes()]))
 }
 
 /// SHA-256, for what only has to be recognised.

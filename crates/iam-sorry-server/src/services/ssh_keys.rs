@@ -8,7 +8,7 @@ use iam_sorry_core::identity::KeyOrigin;
 use iam_sorry_core::ssh::login::REGISTER_NAMESPACE;
 use iam_sorry_core::ssh::{KeyId, PublicKey, Signature, sshsig};
 use iam_sorry_rules::{Action, Resource};
-use iam_sorry_store::{Challenge, SshKey};
+use iam_sorry_store::{Challenge, ChallengeCaps, SshKey};
 
 use super::clock::rfc3339;
 use super::decide::{Allowed, Ask};
@@ -18,6 +18,9 @@ use super::sign_in_texts::{bad_request, public_key};
 use super::{Caller, Refusal, Service};
 use crate::login::Why;
 use crate::login::ssh::{self, Registrant};
+
+/// How many registrations of one person may be under way.
+const REGISTRATIONS_EACH: u32 = 16;
 
 /// A registration that a person signs by hand, with `ssh-keygen -Y sign`, and pastes.
 #[derive(Clone, Debug)]
@@ -110,7 +113,9 @@ impl Service {
         let person = caller.identity.id();
         let registrant = registrant(caller, &person);
         let challenge = ssh::registration_challenge(&key.key_id(), &registrant, &*random()?, now, lasts_ms);
-        self.keep_challenge(&caller.origin, challenge.clone(), now).await?;
+        // With the person's own: a registration by hand outlives all sign-ins that are under way at the same address.
+        let caps = ChallengeCaps { per_address: REGISTRATIONS_EACH, ..ChallengeCaps::default() };
+        self.keep_challenge(challenge.clone(), &format!("person {person}"), now, caps).await?;
         Ok(challenge)
     }
 
@@ -208,7 +213,7 @@ impl Service {
         nonce: &str,
         signature: &Signature,
     ) -> Result<Result<(), Why>, Refusal> {
-        let Some(challenge) = self.store().take_challenge(nonce).await? else {
+        let Some(challenge) = self.take_challenge(nonce).await? else {
             return Ok(Err(Why::Challenge));
         };
         let (person, now) = (caller.identity.id(), self.clock().now_ms());

@@ -299,6 +299,23 @@ fn restoring_keeps_a_new_key_that_is_in_use() {
     scene.assert_accounted_for(&running);
 }
 
+/// Whoever names the wrong one of the two keys is not told that all is well.
+#[test]
+fn naming_the_other_key_of_a_rotation_ends_nothing_and_says_which_one_to_name() {
+    let (scene, running) = scene();
+    let (old, new) = rotated(&scene, &running);
+    for (refused, way_out) in [
+        (restore(&running, &new), format!("iam-sorry keys restore dirk-a {old}")),
+        (confirm(&running, &old), format!("iam-sorry keys confirm dirk-a {new}")),
+    ] {
+        let refusal = refused.unwrap_err();
+        assert_eq!(refusal.code, ProblemCode::Conflict, "{refusal}");
+        assert!(refusal.detail.contains(&way_out), "{refusal}");
+    }
+    assert_eq!(waiting(&running), [old]);
+    assert_eq!(scene.account.keys("dirk-a").len(), 2);
+}
+
 #[test]
 fn a_rotation_is_ended_by_nobody_else() {
     let (scene, running) = scene();

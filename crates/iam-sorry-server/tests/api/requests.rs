@@ -258,6 +258,27 @@ async fn too_many_requests_are_told_when_to_come_back_and_sign_ins_sooner() {
     assert!(refused >= 15, "{refused}");
 }
 
+/// Wrong passwords from a login node keep nobody out who signs in there by SSH key, nor the reverse.
+#[tokio::test]
+async fn sign_ins_by_password_and_by_key_are_counted_apart() {
+    for (flooded, others) in [
+        ("/api/v1/login/ldap", ["/api/v1/login/ssh/challenge", "/api/v1/login/ssh"]),
+        ("/api/v1/login/ssh", ["/api/v1/login/ldap", "/sign-in"]),
+    ] {
+        let mut settings = settings().await;
+        settings.limits.sign_in_per_address = Rate::new(1, 3);
+        let rig = Rig::with(settings).await;
+        let status = async |path: &str| send(rig.address, &format!("POST {path}"), &[], b"").await.status;
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while status(flooded).await != 429 {
+            assert!(std::time::Instant::now() < deadline, "{flooded} is not limited");
+        }
+        for path in others {
+            assert_ne!(status(path).await, 429, "{path} after {flooded}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_connection_serves_many_requests_and_many_connections_at_once() {
     let rig = Rig::start().await;

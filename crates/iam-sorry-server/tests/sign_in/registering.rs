@@ -360,3 +360,86 @@ async fn a_weak_key_is_not_registered() {
     let refusal = rig.service.registration_by_hand(&alice, neutral).await.unwrap_err();
     assert!(refusal.detail.contains("weak Ed25519 key"), "{}", refusal.detail);
 }
+
+/// Whoever is signed in may ask for registrations that are good for ten minutes, and so outlive every sign-in under way at the
+/// same address: a login node, a proxy.
+#[tokio::test]
+async fn registrations_push_out_no_sign_in_from_the_same_address() {
+    let (_slapd, rig) = department();
+    let key = OpenSshKey::new("ed25519");
+    let (alice, bob) = (rig.with_password("alice").await, rig.with_password("bob").await);
+    rig.register(&bob, &key).await.unwrap();
+    for _ in 0..260 {
+        rig.service.registration_by_hand(&alice, &key.line).await.unwrap();
+    }
+    let challenge = rig.challenge(&key.line, HERE).await.unwrap();
+    let registering = rig.registration_challenge(&bob, &key).await.unwrap();
+    for _ in 0..2 {
+        rig.service.registration_by_hand(&alice, &key.line).await.unwrap();
+    }
+    let signature = key.sign(&challenge, ORIGIN, login::NAMESPACE);
+    assert_eq!(name(rig.answer(&challenge, &key.line, &signature, HERE).await), "bob");
+    // Nor another person's registration.
+    let signature = key.sign_registration(&registering, ORIGIN, login::REGISTER_NAMESPACE);
+    let refusal = rig.hand_in(&bob, &key, &registering, &signature).await.unwrap_err();
+    assert_eq!(refusal.code, ProblemCode::Conflict, "it is his already: {refusal}");
+}
+
+/// A signed-in person who hands in wrong signatures in a loop fills no disk.
+#[tokio::test]
+async fn refused_registrations_are_counted_where_they_come_in_a_flood() {
+    let (_slapd, rig) = department();
+    let key = OpenSshKey::new("ed25519");
+    let alice = rig.with_password("alice").await;
+    let challenge = rig.registration_challenge(&alice, &key).await.unwrap();
+    for _ in 0..300 {
+        rig.hand_in(&alice, &key, &challenge, &[7; 64]).await.unwrap_err();
+    }
+    rig.service.record_counted(true).await.unwrap();
+    let trail = rig.trail().await;
+    let refused = trail.iter().filter(|event| event.action == "register-key").count();
+    assert!((50..=110).contains(&refused), "{refused}");
+    let counted = trail.iter().find(|event| event.action == "requests-counted").unwrap();
+    assert_eq!(counted.details["count"], (300 - refused).to_string());
+    assert!(counted.details["actions"].starts_with("register-key "), "{counted:?}");
+}
+
+/// An entry of a person elsewhere below `users_base`, whose login name and SSH key are what its author wants.
+fn entry_elsewhere(slapd: &Slapd, uids: &[&str], key: &OpenSshKey) {
+    let base = slapd.people_base();
+    let names: String = uids.iter().map(|uid| format!("uid: {uid}\n")).collect();
+    slapd.modify(&format!(
+        "dn: ou=guests,{base}\nchangetype: add\nobjectClass: organizationalUnit\nou: guests\n\n\
+         dn: cn=guest,ou=guests,{base}\nchangetype: add\nobjectClass: inetOrgPerson\nobjectClass: ldapPublicKey\n\
+         cn: guest\nsn: guest\n{names}sshPublicKey: {}\n",
+        key.line
+    ));
+}
+
+/// A password is refused where two entries have the name; so is a key, or rules and namespaces that name the person would
+/// take its holder for them.
+#[tokio::test]
+async fn a_second_entry_of_a_login_name_signs_in_as_nobody() {
+    let (slapd, rig) = department();
+    let (alices, guests, registered) =
+        (OpenSshKey::new("ed25519"), OpenSshKey::new("ed25519"), OpenSshKey::new("ed25519"));
+    slapd.set_ssh_keys("alice", &[&alices.line]);
+    let alice = rig.with_password("alice").await;
+    rig.register(&alice, &registered).await.unwrap();
+    entry_elsewhere(&slapd, &["Alice"], &guests);
+    assert_eq!(rig.by_key(&guests).await.unwrap_err().code, ProblemCode::SignInRefused);
+    assert_eq!(rig.trail().await[0].details["reason"], "several-people");
+    assert_eq!(rig.by_key_as(&guests, "alice").await.unwrap_err().code, ProblemCode::SignInRefused);
+    // A key that she registered says who she is, whatever others are called.
+    assert_eq!(name(rig.by_key(&registered).await), "alice");
+}
+
+/// An entry that can't be read as a person's is nobody's claim: it may not keep the key's owner out.
+#[tokio::test]
+async fn a_copy_of_a_key_in_an_entry_without_one_name_keeps_nobody_out() {
+    let (slapd, rig) = department();
+    let alices = OpenSshKey::new("ed25519");
+    slapd.set_ssh_keys("alice", &[&alices.line]);
+    entry_elsewhere(&slapd, &["guest", "visitor"], &alices);
+    assert_eq!(name(rig.by_key(&alices).await), "alice");
+}

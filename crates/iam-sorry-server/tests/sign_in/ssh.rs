@@ -303,3 +303,40 @@ async fn a_service_without_keys_says_so() {
     assert_eq!(refusal.code, ProblemCode::NotFound);
     assert_eq!(rig.service.service_info().unwrap().methods, [Method::Ldap]);
 }
+
+/// What is typed as a name may be a password. The digest over it can be tried out by whoever has the nonce; a copy of the
+/// database has not.
+#[tokio::test]
+async fn a_copy_of_the_database_does_not_tell_what_was_typed_as_a_name() {
+    let key = OpenSshKey::new("ed25519");
+    let rig = with_people(&[("ada", &key)]);
+    let challenge = rig.challenge_as(&key.line, Some("hunter2"), HERE).await.unwrap();
+    let database = rusqlite::Connection::open(rig.folder.path().join("store.db")).unwrap();
+    let row: Vec<String> = database
+        .query_row("SELECT nonce, fingerprint, request, time, address FROM challenges", [], |row| {
+            (0..5).map(|column| row.get(column)).collect()
+        })
+        .unwrap();
+    assert!(row.iter().all(|value| !value.contains(&challenge.nonce)), "{row:?}");
+    // It is answered all the same, once, and only by who got it.
+    let named = rig.challenge_as(&key.line, Some("ada"), HERE).await.unwrap();
+    let signature = key.sign(&named, ORIGIN, login::NAMESPACE);
+    let stored = iam_sorry_core::api::SshChallenge { nonce: row[0].clone(), ..challenge };
+    assert!(rig.answer_as(&stored, &key.line, Some("hunter2"), &signature, HERE).await.is_err());
+    assert!(rig.answer_as(&named, &key.line, Some("ada"), &signature, HERE).await.is_ok());
+    assert!(rig.answer_as(&named, &key.line, Some("ada"), &signature, HERE).await.is_err());
+}
+
+/// One host has a whole /64 of IPv6: it has no more room for challenges than one that has a single address.
+#[tokio::test]
+async fn a_flood_from_one_network_leaves_room_for_others() {
+    let key = OpenSshKey::new("ed25519");
+    let rig = with_people(&[("ada", &key)]);
+    for number in 0..400 {
+        rig.challenge(&key.line, &format!("2001:db8::{number:x}")).await.unwrap();
+    }
+    let database = rusqlite::Connection::open(rig.folder.path().join("store.db")).unwrap();
+    let open: i64 = database.query_row("SELECT count(*) FROM challenges", [], |row| row.get(0)).unwrap();
+    assert_eq!(open, 256);
+    assert!(rig.by_key(&key).await.is_ok());
+}

@@ -56,6 +56,11 @@ impl Directory {
             // Gone, or no longer among those who may sign in: not a bearer.
             let account = match self.account(&dn, now).await {
                 Err(LoginError::Refused(Why::UnknownPerson)) => continue,
+                // Nobody signs in by an entry that can't be read as a person's, so it claims nothing.
+                Err(LoginError::Broken(problem)) => {
+                    tracing::warn!(problem, "an entry with an SSH key is nobody's");
+                    continue;
+                }
                 other => other?,
             };
             if has_key(&account, key) && accounts.iter().all(|other| other.subject != account.subject) {

@@ -215,7 +215,19 @@ impl Directory {
     /// # Errors
     /// [`LoginError`], where the account may not sign in.
     pub async fn person_of_holder(&self, holder: KeyHolder) -> Result<Identity, LoginError> {
-        self.person_of(holder.0, Method::SshKey).await
+        let name = holder.0.raw_name.clone();
+        let (person, alone) =
+            tokio::join!(self.person_of(holder.0, Method::SshKey), self.has_one_person(&name));
+        let person = person?;
+        alone?;
+        Ok(person)
+    }
+
+    /// Rules and namespaces name people by their login names. Who may make an entry somewhere below the base could give it
+    /// anybody's, so one that several entries have is nobody's, as at a sign-in by password.
+    async fn has_one_person(&self, name: &str) -> Result<(), LoginError> {
+        let filter = self.user_filter(self.settings.name_attribute(), &in_filter(name));
+        self.one(&filter, vec!["1.1".to_owned()]).await?.map(drop).map_err(LoginError::Refused)
     }
 
     async fn account_of_name(&self, typed: &str, now: Timestamp) -> Result<Option<Account>, LoginError> {
