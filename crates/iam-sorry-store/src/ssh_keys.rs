@@ -3,7 +3,7 @@
 use iam_sorry_core::audit::Event;
 use iam_sorry_core::identity::KeyOrigin;
 
-use crate::engine::{DbError, Row, params};
+use crate::engine::{Connection, DbError, Row, params};
 use crate::readers::Lane;
 use crate::sessions::{from_json, json};
 use crate::{SshKey, Store, StoreError};
@@ -102,13 +102,17 @@ impl Store {
     /// [`StoreError`].
     pub async fn ssh_key(&self, fingerprint: &str) -> Result<Option<SshKey>, StoreError> {
         let fingerprint = fingerprint.to_owned();
-        self.read_as(Lane::Sessions, move |connection| {
-            let rows =
-                connection.query(&format!("{SELECT} WHERE fingerprint = ?1"), params![&fingerprint])?;
-            Ok(rows.into_iter().next().map(key).transpose()?)
-        })
-        .await
+        self.read_as(Lane::Sessions, move |connection| Ok(by_fingerprint(connection, &fingerprint)?)).await
     }
+}
+
+/// The registered key of this fingerprint.
+pub(crate) fn by_fingerprint(
+    connection: &mut dyn Connection,
+    fingerprint: &str,
+) -> Result<Option<SshKey>, DbError> {
+    let rows = connection.query(&format!("{SELECT} WHERE fingerprint = ?1"), params![fingerprint])?;
+    rows.into_iter().next().map(key).transpose()
 }
 
 /// Reads what [`KeyOrigin::as_str`] wrote.

@@ -74,9 +74,15 @@ impl Holder {
 
 impl Service {
     /// The one person whom this key signs in; with a name, the one of that name.
-    pub(super) async fn person_of_key(&self, key: &PublicKey, name: Option<&str>) -> Result<Proved, Failed> {
+    /// `registered`: what is registered of it.
+    pub(super) async fn person_of_key(
+        &self,
+        key: &PublicKey,
+        name: Option<&str>,
+        registered: Option<SshKey>,
+    ) -> Result<Proved, Failed> {
         let name = name.map(fold);
-        let (mut holders, unproved) = self.holders(key, name.as_deref()).await?;
+        let (mut holders, unproved) = self.holders(key, name.as_deref(), registered).await?;
         if let Some(name) = &name {
             holders.retain(|holder| holder.is_called(name));
         }
@@ -102,16 +108,14 @@ impl Service {
     }
 
     /// Everybody whom a source names, each once; and whether the key is registered without ever having signed for it.
-    async fn holders(&self, key: &PublicKey, name: Option<&str>) -> Result<(Vec<Holder>, bool), Failed> {
+    async fn holders(
+        &self,
+        key: &PublicKey,
+        name: Option<&str>,
+        registered: Option<SshKey>,
+    ) -> Result<(Vec<Holder>, bool), Failed> {
         let keys = self.ssh_keys()?;
-        let fingerprint = key.key_id().to_string();
-        let registered = async {
-            match keys.from_registered() {
-                true => self.store().ssh_key(&fingerprint).await,
-                false => Ok(None),
-            }
-        };
-        let (in_directory, registered) = tokio::join!(self.holders_in_directory(key, name), registered);
+        let in_directory = self.holders_in_directory(key, name).await;
         let mut holders = Vec::new();
         match keys.person_of_key(key) {
             Ok(identity) => holders.push(Holder::File(identity)),
@@ -120,7 +124,7 @@ impl Service {
         }
         holders.extend(in_directory?);
         let mut unproved = false;
-        if let Some(key) = registered? {
+        if let Some(key) = registered.filter(|_| keys.from_registered()) {
             match key.registered_by {
                 None => unproved = true,
                 // What the department says of its own person's key goes before what they say.

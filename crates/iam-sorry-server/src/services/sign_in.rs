@@ -267,13 +267,15 @@ impl Service {
         let attempt = limits.by_key(&key.key_id().to_string(), origin.address, self.clock().now_ms()).await;
         let attempt = attempt.map_err(too_often)?;
         let proof = async {
-            let challenge = self.take_challenge(&request.nonce).await?;
-            let challenge = challenge.ok_or(LoginError::Refused(Why::Challenge))?;
+            let nonce = stored_nonce(&request.nonce);
+            let taken = self.store().take_login_challenge(&nonce, &key.key_id().to_string()).await?;
+            let (challenge, registered) = taken.ok_or(LoginError::Refused(Why::Challenge))?;
+            let challenge = Challenge { nonce: request.nonce.clone(), ..challenge };
             let now = self.clock().now_ms();
             let name = request.name.as_deref();
             ssh::check(&challenge, &self.sign_in().origin, &key, &signature, (origin.address, name), now)
                 .map_err(LoginError::Refused)?;
-            self.person_of_key(&key, name).await
+            self.person_of_key(&key, name, registered).await
         };
         self.conclude(trying, attempt, proof).await
     }
