@@ -54,7 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// What is left of a database that is not there. Names no path: it goes into the trail.
-fn signs_of_another(config: &Config, settings: &Settings) -> Vec<String> {
+pub fn signs_of_another(config: &Config, settings: &Settings) -> Vec<String> {
     let mut signs = Vec::new();
     if config.audit.state_path().is_some_and(|path| path.exists()) {
         signs.push("the state file has its last signed state".to_owned());

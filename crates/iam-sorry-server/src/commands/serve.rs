@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use super::migrate::signs_of_another;
 use super::{ConfigFile, Failure, notice};
 use crate::config::aws::AwsSettings;
 use crate::config::{Config, ServiceIdentity, dev};
@@ -65,10 +66,24 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// The database of `--dev`, and the secret of its link.
 fn one_time_link(config: &mut Config) -> Result<SecretString, Failure> {
     let store = config.store_settings().map_err(Failure::found)?;
+    if !Store::exists(&store).map_err(Failure::new)? {
+        let signs = signs_of_another(config, &store);
+        if !signs.is_empty() {
+            let why = format!("There is no database, but there was one: {}.", signs.join("; "));
+            return Err(other_development_database(&why));
+        }
+    }
     Store::migrate(&store).map_err(Failure::new)?;
     let mut secret = Zeroizing::new([0; 32]);
     rand::fill(secret.as_mut()).map_err(|_| Failure::new("the system gives no random numbers"))?;
     Ok(URL_SAFE_NO_PAD.encode(secret.as_ref()).into())
+}
+
+/// `audit restored` wants a configuration file, and here is none.
+fn other_development_database(why: &str) -> Failure {
+    Failure::new(format!(
+        "{why}\nPut the right one back, or begin anew: iam-sorryd serve --dev --state FOLDER"
+    ))
 }
 
 /// The threads that everything runs on.
@@ -120,6 +135,11 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     let key = signer.as_ref().map(CheckpointSigner::public_key);
     match Continuity::new(store.clone(), &config.audit, key).enforce(Files::All).await {
         Ok(()) => {}
+        Err(error) if link.is_some() => {
+            let why =
+                store.contradiction().map(|why| format!("This is not the database that it was: {why}."));
+            return Err(why.map_or_else(|| Failure::new(error), |why| other_development_database(&why)));
+        }
         // It answers all the same: /readyz says what is wrong, and people can read.
         Err(_) if store.contradiction().is_some() => {}
         Err(error) => return Err(Failure::new(error)),
@@ -166,7 +186,10 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     watching.abort();
     reloading.abort();
     let recorded = service.record_stop(reason, left).await;
-    if let Err(error) = &recorded {
+    // Of one that was contradicted at its start, there is no start to be recorded either, and the log has said why.
+    if let Err(error) = &recorded
+        && store.contradiction().is_none()
+    {
         tracing::error!(%error, "the stop can't be recorded; the next start will say that this instance was lost");
     }
     // Last of all, so that everything is signed and sent.

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::json;
-use testkit::Postgres;
+use testkit::{Ministack, Postgres, Service};
 
 use super::department::Department;
 
@@ -501,4 +501,53 @@ fn a_state_file_that_cannot_be_written_is_said_before_the_start() {
         assert_eq!(refused.status.code(), Some(3), "{}", said(&refused));
         assert!(said(&refused).contains("audit.state_file"), "{}", said(&refused));
     }
+}
+
+/// `serve --dev` has no configuration that `audit restored` could be given, so it says what to do itself.
+#[test]
+fn a_development_database_that_is_gone_or_an_older_copy() {
+    let account = Ministack::shared().account();
+    let key = account.user_allowed("the-developer", &["iam:*", "sts:*"]);
+    let service = Service::new(Path::new(env!("CARGO_BIN_EXE_iam-sorryd")));
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", key.key.as_str()),
+        ("AWS_SECRET_ACCESS_KEY", &key.secret),
+        ("AWS_ENDPOINT_URL", account.endpoint()),
+        ("AWS_REGION", "us-east-1"),
+    ] {
+        service.set_env(name, value);
+    }
+    let (state, address) = (service.dir().join("dev"), service.address());
+    let state_text = state.display().to_string();
+    let words = ["serve", "--dev", "--listen", &address, "--state", &state_text];
+    let (store, away) = (state.join("store.db"), state.join("store.away"));
+    for _ in 0..2 {
+        service.launch_with(&words);
+        let ready = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            service.get("/readyz").is_ok_and(|ready| ready.status == 200)
+        });
+        assert!(ready, "{}", service.log());
+        assert_eq!(service.stop().0, 0);
+        if !away.exists() {
+            fs::copy(&store, &away).unwrap();
+        }
+    }
+    let refused = |what: &str| {
+        service.launch_with(&words);
+        let ended = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            !service.running()
+        });
+        assert!(ended, "it does not serve: {}", service.log());
+        let (status, text) = service.wait();
+        assert!(status == 1 && text.contains(what), "{status}: {text}");
+        assert!(text.contains("iam-sorryd serve --dev --state FOLDER"), "{text}");
+        assert!(!text.contains("audit restored"), "{text}");
+    };
+    fs::remove_file(&store).unwrap();
+    refused("There is no database");
+    assert!(!store.exists(), "nothing is made that would be in the way of the right one");
+    fs::rename(&away, &store).unwrap();
+    refused("older copy");
 }
