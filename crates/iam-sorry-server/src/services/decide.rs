@@ -9,6 +9,7 @@ use iam_sorry_core::names::{InvalidName, UserName};
 use iam_sorry_rules::{Action, Decision, Question, Reason, ReasonKind, Resource, RuleSet};
 use iam_sorry_store::ManagedUser;
 
+use super::key_holders::quoted;
 use super::{Caller, Refusal, Service};
 
 /// What somebody wants to do.
@@ -44,6 +45,14 @@ impl Ask {
             Resource::Sessions => "sessions".to_owned(),
             Resource::OwnKeys => "ssh-keys".to_owned(),
             other => other.to_string().to_ascii_lowercase(),
+        }
+    }
+
+    /// What `iam-sorry explain` takes for the resource, as it can be typed.
+    fn typed(&self) -> String {
+        match &self.resource {
+            Resource::Audit | Resource::Sessions | Resource::OwnKeys => self.folded(),
+            other => quoted(&other.to_string()),
         }
     }
 
@@ -333,7 +342,38 @@ fn refusal_by(decision: &Decision, ask: &Ask) -> Refusal {
     };
     let detail = format!(
         "{who}: {} on {}.\nSee what decided: iam-sorry explain {} {}",
-        ask.action, ask.resource, ask.action, ask.resource
+        ask.action,
+        ask.resource,
+        ask.action,
+        ask.typed()
     );
     Refusal { reasons: decision.texts(), ..Refusal::new(code, detail) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "See what decided: iam-sorry explain read-audit the audit trail" could not be typed.
+    #[test]
+    fn what_a_refusal_says_to_type_asks_about_the_same() {
+        for action in Action::ALL {
+            for text in ["lab-x", "arn:aws:iam::123456789012:role/a", "x y; reboot"] {
+                let Ok(resource) = Resource::parse(action, text) else { continue };
+                let ask = Ask::about(action, resource.clone());
+                let refusal = refusal_by(&Decision { allowed: false, reasons: Vec::new() }, &ask);
+                let (_, typed) = refusal.detail.split_once("iam-sorry explain ").unwrap();
+                let (name, word) = typed.split_once(' ').unwrap();
+                assert_eq!(name.parse::<Action>().unwrap(), action);
+                let word = match word.strip_prefix('\'').and_then(|word| word.strip_suffix('\'')) {
+                    Some(inside) => inside,
+                    None => {
+                        assert!(!word.contains([' ', ';']), "{typed}");
+                        word
+                    }
+                };
+                assert_eq!(Resource::parse(action, word).unwrap(), resource);
+            }
+        }
+    }
 }
