@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
@@ -36,7 +37,7 @@ static ALICE: LazyLock<Identity> = LazyLock::new(|| Identity {
     issuer: "corp".into(),
     subject: "1".into(),
     name: "alice".into(),
-    groups: vec!["lab-dirk".into()],
+    groups: vec![Group::named("corp", "lab-dirk")].into(),
     method: Method::SshKey,
 });
 
