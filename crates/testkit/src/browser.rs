@@ -46,15 +46,8 @@ impl Browser {
 
     /// Any size in CSS pixels. Certificates are not checked: a rig's CA is nobody's.
     pub fn start(width: u32, height: u32) -> Browser {
-        let dir = crate::short_temp_dir().keep();
-        let profile = dir.join("profile");
-        let program = Path::new("/usr/bin/chromedriver");
-        assert!(program.exists(), "chromedriver is missing.\nRun scripts/deps.");
-        let server = Server::start(program, &["--port=0"], &[], dir);
-        let port = server.wait_for("port in its log", |log| {
-            let rest = log.split_once("started successfully on port ")?.1;
-            Some(rest.split_once('.')?.0.to_owned())
-        });
+        let (server, port) = driver();
+        let profile = server.dir().join("profile");
         let mut browser =
             Browser { address: format!("127.0.0.1:{port}"), session: String::new(), _server: server };
         let arguments = [
@@ -252,6 +245,25 @@ impl Browser {
             Err(format!("{}: {}", value["error"], value["message"]))
         }
     }
+}
+
+/// A chromedriver, and its port. It takes a free one for IPv6 and then wants the same for IPv4, where somebody else may have
+/// it by now: then another one is started.
+fn driver() -> (Server, String) {
+    let program = Path::new("/usr/bin/chromedriver");
+    assert!(program.exists(), "chromedriver is missing.\nRun scripts/deps.");
+    let started = (0..5).find_map(|_| {
+        let server = Server::start(program, &["--port=0"], &[], crate::short_temp_dir().keep());
+        let port = server.wait_for("port in its log", |log| {
+            if log.contains("port not available") {
+                return Some(None);
+            }
+            let rest = log.split_once("started successfully on port ")?.1;
+            Some(Some(rest.split_once('.')?.0.to_owned()))
+        });
+        Some((server, port?))
+    });
+    started.expect("chromedriver finds a port")
 }
 
 impl Drop for Browser {
