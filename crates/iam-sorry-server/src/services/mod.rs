@@ -29,6 +29,7 @@ mod retire;
 pub mod rules;
 mod sessions;
 mod settings;
+mod settling;
 mod sign_in;
 mod sign_in_texts;
 pub mod signed_state;
@@ -123,7 +124,7 @@ struct Inner {
     queues: queue::Queues,
     /// By person: one query of the audit trail at a time.
     audit_turns: queue::Queues,
-    settling: reconcile::Settling,
+    settling: settling::Settling,
     retiring: retire::Retiring,
     audit: audit_out::AuditOut,
     counted: counted::Counted,
@@ -141,7 +142,7 @@ impl Service {
             life: lifecycle::Life::new(),
             queues: queue::Queues::default(),
             audit_turns: queue::Queues::default(),
-            settling: reconcile::Settling::default(),
+            settling: settling::Settling::default(),
             retiring: retire::Retiring::default(),
             audit: audit_out::AuditOut::default(),
             counted: counted::Counted::default(),

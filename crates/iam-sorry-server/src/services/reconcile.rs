@@ -48,9 +48,6 @@
 //! | issue, a user     | intent, note key             | nothing, or a key           | as create-access-key                           |
 //! | issue, a role     | intent                       | nothing that can be deleted | undone: the secret of a session reached nobody |
 
-use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use iam_sorry_aws::errors::LastUsed;
@@ -59,13 +56,13 @@ use iam_sorry_core::api::Done;
 use iam_sorry_core::audit::Outcome;
 use iam_sorry_core::names::UserName;
 use iam_sorry_store::{Finish, Operation, OperationState, UnaccountedKey};
-use tokio::time::Instant;
 
 use super::aws::{Way, is_final};
 use super::decide::user_name;
 use super::lifecycle::TAKEOVER;
 use super::operation::{Changes, finish_surely, outcome, undoing};
 use super::plan::{Note, Plan, json};
+use super::settling::MadeKey;
 use super::tags::is_of;
 use super::unaccounted::UNACCOUNTED_KEY;
 use super::users::{Standing, complete_user, take_back_user};
@@ -80,34 +77,6 @@ const ALLOWANCE: i64 = 2;
 /// How long the reconciler's turn lasts without being prolonged. Less than [`TAKEOVER`], so that nobody waits for the turn of
 /// an instance that is dead.
 const LEASE: Duration = Duration::from_secs(15);
-
-/// The longest pause between two attempts at the same operation.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// What this instance has tried to settle, and what it knows of it besides.
-#[derive(Default)]
-pub(super) struct Settling {
-    attempts: Mutex<HashMap<String, Attempt>>,
-    /// Keys that workers made and could not write down, by their operations.
-    keys: Mutex<HashMap<String, MadeKey>>,
-    /// How many keys nobody accounts for, as it was known last.
-    pub unaccounted: AtomicUsize,
-}
-
-#[derive(Clone, Copy)]
-struct Attempt {
-    first_seen: Instant,
-    not_before: Instant,
-    pause: Duration,
-}
-
-#[derive(Clone)]
-struct MadeKey {
-    user: UserName,
-    id: String,
-    /// The trail says that it is being taken back.
-    recorded: bool,
-}
 
 /// What became of an operation.
 enum Settled {
@@ -616,62 +585,4 @@ fn suspects_text(suspects: &[UnaccountedKey]) -> String {
     let user = suspects.first().map_or("NAME", |key| key.resource.as_str());
     text.push_str(&format!("if nobody misses it, delete it: iam-sorry keys delete {user} ACCESS_KEY_ID"));
     text
-}
-
-impl Settling {
-    /// The attempt that is due now, if one is.
-    fn turn(&self, id: &str) -> Option<Attempt> {
-        let mut all = self.all();
-        let now = Instant::now();
-        let first = Attempt { first_seen: now, not_before: now, pause: Duration::from_secs(1) };
-        let attempt = *all.entry(id.to_owned()).or_insert(first);
-        (attempt.not_before <= now).then_some(attempt)
-    }
-
-    fn again(&self, id: &str, after: Duration) {
-        if let Some(attempt) = self.all().get_mut(id) {
-            attempt.not_before = Instant::now() + after;
-        }
-    }
-
-    fn later(&self, id: &str) {
-        if let Some(attempt) = self.all().get_mut(id) {
-            attempt.not_before = Instant::now() + attempt.pause;
-            attempt.pause = (attempt.pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    fn forget(&self, id: &str) {
-        self.all().remove(id);
-        self.keys().remove(id);
-    }
-
-    fn forget_all_but(&self, open: &[Operation]) {
-        self.all().retain(|id, _| open.iter().any(|operation| operation.new.id == *id));
-    }
-
-    /// A worker made a key and can't write its id down: for the next claim, should this process live so long.
-    pub fn hand_over(&self, operation: &str, user: &UserName, id: &str) {
-        self.remember_key(operation, MadeKey { user: user.clone(), id: id.to_owned(), recorded: false });
-    }
-
-    fn remember_key(&self, operation: &str, key: MadeKey) {
-        self.keys().insert(operation.to_owned(), key);
-    }
-
-    fn remembered_key(&self, operation: &str) -> Option<MadeKey> {
-        self.keys().get(operation).cloned()
-    }
-
-    fn remembered_keys(&self) -> Vec<(String, MadeKey)> {
-        self.keys().iter().map(|(operation, key)| (operation.clone(), key.clone())).collect()
-    }
-
-    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<String, MadeKey>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, Attempt>> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
