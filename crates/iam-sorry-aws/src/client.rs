@@ -19,9 +19,9 @@ use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::timestamp::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::asked::Asked;
 use crate::clock::{Listen, ServerClock};
 use crate::errors::AwsError;
+use crate::request_context::RequestContext;
 use crate::transport::{EndpointKind, Transport, endpoint_kind, proxy_config, tls_context};
 
 /// How AWS is reached. [`Settings::new`] gives the defaults; change fields from there.
@@ -255,13 +255,18 @@ impl Aws {
     }
 
     /// Context for the errors of one request.
-    pub(crate) fn asked<'a>(&'a self, action: &'static str, key_id: &'a str, subject: &'a str) -> Asked<'a> {
+    pub(crate) fn context<'a>(
+        &'a self,
+        action: &'static str,
+        key_id: &'a str,
+        subject: &'a str,
+    ) -> RequestContext<'a> {
         let service = if action.starts_with("sts:") {
             &self.settings.endpoint_sts
         } else {
             &self.settings.endpoint_iam
         };
-        Asked { action, configured: service.as_deref(), key_id, clock: &self.clock, subject }
+        RequestContext { action, configured: service.as_deref(), key_id, clock: &self.clock, subject }
     }
 
     fn retry(&self) -> RetryConfig {

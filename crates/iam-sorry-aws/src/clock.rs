@@ -136,7 +136,7 @@ impl Intercept for Listen {
         let headers = context.response().headers();
         if let Some(id) = headers.get("x-amzn-requestid") {
             // Outside of `keeping_request_ids` nobody asks for them.
-            let _ = REQUEST_IDS.try_with(|ids| ids.borrow_mut().push(crate::asked::clean(id)));
+            let _ = REQUEST_IDS.try_with(|ids| ids.borrow_mut().push(crate::request_context::clean(id)));
         }
         if headers.get("age").is_none()
             && let Some(date) = headers.get("date")

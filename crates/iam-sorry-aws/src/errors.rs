@@ -1,6 +1,6 @@
 //! What can go wrong when AWS is asked, as a person reads it: first what happened, then what to do next.
 //!
-//! No text holds a secret. [`crate::asked`] turns the SDK's errors into these.
+//! No text holds a secret. [`crate::request_context`] turns the SDK's errors into these.
 
 use std::fmt;
 use std::path::PathBuf;

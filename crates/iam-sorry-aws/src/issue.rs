@@ -119,15 +119,15 @@ pub(crate) async fn session_token(
     mfa: Option<&Mfa>,
 ) -> Result<Credentials, AwsError> {
     let serial = mfa.map_or("", |m| m.serial.as_str());
-    let asked = aws.asked("sts:GetSessionToken", &key.id, serial);
+    let context = aws.context("sts:GetSessionToken", &key.id, serial);
     let seconds = i32::try_from(duration.seconds()).unwrap_or(i32::MAX);
     let mut request = aws.sts(&key.clone().into()).get_session_token().duration_seconds(seconds);
     if let Some(mfa) = mfa {
         request = request.serial_number(&mfa.serial).token_code(mfa.code.expose_secret());
     }
-    let answer = request.send().await.map_err(|e| asked.failed(e))?;
+    let answer = request.send().await.map_err(|e| context.failed(e))?;
     let credentials = answer.credentials.and_then(temporary);
-    credentials.ok_or_else(|| asked.bad_answer("no credentials"))
+    credentials.ok_or_else(|| context.bad_answer("no credentials"))
 }
 
 /// STS's credentials as ours; `None` where a part is missing.
@@ -202,7 +202,7 @@ pub async fn assume_role(
     role: &RoleRequest,
 ) -> Result<Session, AwsError> {
     let serial = role.mfa.as_ref().map_or("", |m| m.serial.as_str());
-    let asked = aws.asked("sts:AssumeRole", &credentials.access_key_id, serial);
+    let context = aws.context("sts:AssumeRole", &credentials.access_key_id, serial);
     let mut tags = Vec::with_capacity(role.tags.len());
     for (key, value) in &role.tags {
         let tag = aws_sdk_sts::types::Tag::builder().key(key).value(value).build();
@@ -221,12 +221,12 @@ pub async fn assume_role(
         .set_token_code(role.mfa.as_ref().map(|m| m.code.expose_secret().to_owned()))
         .set_source_identity(role.source_identity.clone())
         .set_tags((!tags.is_empty()).then_some(tags));
-    let answer = request.send().await.map_err(|e| asked.failed(e))?;
+    let answer = request.send().await.map_err(|e| context.failed(e))?;
     let arn = answer.assumed_role_user().map(|user| user.arn().to_owned());
-    let arn = arn.ok_or_else(|| asked.bad_answer("no role"))?;
-    let caller = CallerArn::parse(&arn).map_err(|e| asked.bad_answer(e.0))?;
+    let arn = arn.ok_or_else(|| context.bad_answer("no role"))?;
+    let caller = CallerArn::parse(&arn).map_err(|e| context.bad_answer(e.0))?;
     let credentials =
-        answer.credentials.and_then(temporary).ok_or_else(|| asked.bad_answer("no credentials"))?;
+        answer.credentials.and_then(temporary).ok_or_else(|| context.bad_answer("no credentials"))?;
     Ok(Session { credentials, caller })
 }
 

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use crate::client::Aws;
 use crate::errors::AwsError;
 use crate::journal::{Intent, Journal, OpenEntry, Purpose, now_ms};
+use crate::key_quota::ensure_key_quota;
 use crate::lookup::{ListedKey, User, key_facts, keys_of, user_exists};
-use crate::once::{NotMade, create_access_key};
+use crate::non_idempotent::{NotMade, create_access_key};
 use crate::record::{Fact, MACHINE, process_start};
 use crate::recover::{Found, search};
-use crate::room::room_for_a_key;
-use crate::wait::{Backoff, Cancel, Patience};
+use crate::wait::{Backoff, Cancel, Timeouts};
 
 /// How often CreateAccessKey is tried where others keep taking the room that we saw.
 const LIMIT_TRIES: usize = 5;
@@ -38,7 +38,7 @@ pub struct Issuer<'a> {
     /// The user's wish to stop.
     pub cancel: &'a Cancel,
     /// How long to wait for what.
-    pub patience: &'a Patience,
+    pub patience: &'a Timeouts,
 }
 
 impl fmt::Debug for Issuer<'_> {
@@ -177,7 +177,7 @@ pub(crate) async fn make_key(
 ) -> Result<(User, KeptKey), AwsError> {
     let Issuer { aws, manager, .. } = *issuer;
     let user = issuer.cancel.unless(user_exists(aws, manager, user)).await?;
-    let mut before = issuer.cancel.unless(room_for_a_key(issuer, &user.name)).await?;
+    let mut before = issuer.cancel.unless(ensure_key_quota(issuer, &user.name)).await?;
     if let Purpose::Rotate { old } = &purpose
         && !before.iter().any(|key| key.id == *old)
     {
@@ -187,7 +187,7 @@ pub(crate) async fn make_key(
         match make_once(issuer, &user, &purpose, before).await {
             // Another key came in between our look and our request; if it is one of ours, it goes again.
             Err(AwsError::Refused { code, .. }) if code.starts_with("LimitExceeded") => {
-                before = issuer.cancel.unless(room_for_a_key(issuer, &user.name)).await?;
+                before = issuer.cancel.unless(ensure_key_quota(issuer, &user.name)).await?;
             }
             made => return Ok((user, made?)),
         }
@@ -417,12 +417,12 @@ pub(crate) async fn delete_key(
     user: &UserName,
     key_id: &str,
 ) -> Result<(), AwsError> {
-    let asked = aws.asked("iam:DeleteAccessKey", &manager.access_key_id, user.as_str());
+    let context = aws.context("iam:DeleteAccessKey", &manager.access_key_id, user.as_str());
     let answer =
         aws.iam(manager).delete_access_key().user_name(user.as_str()).access_key_id(key_id).send().await;
     let error = match answer {
         Ok(_) => return Ok(()),
-        Err(error) => asked.failed(error),
+        Err(error) => context.failed(error),
     };
     match &error {
         AwsError::Refused { code, .. } if code.starts_with("NoSuchEntity") => {

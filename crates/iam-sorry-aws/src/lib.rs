@@ -6,24 +6,24 @@
 //! a callback, and what went wrong is an [`errors::AwsError`] whose text is what a person reads. The caller starts the
 //! tokio runtime; one thread is enough.
 
-mod asked;
 pub mod client;
 mod clock;
 pub mod errors;
 pub mod issue;
 pub mod journal;
 mod key;
+mod key_quota;
 pub mod lookup;
 pub mod managed;
-mod once;
+mod non_idempotent;
 pub mod policy;
+pub mod primitives;
 mod record;
 pub mod recover;
 pub mod removal;
-mod room;
+mod request_context;
 pub mod rotate;
 pub mod service_policy;
-pub mod steps;
 mod transport;
 pub mod users;
 mod wait;
@@ -31,4 +31,4 @@ mod wait;
 pub use client::{Aws, Settings};
 pub use clock::{Allowed, keeping_request_ids, only_while, take_request_ids};
 pub use errors::AwsError;
-pub use wait::{Cancel, Patience};
+pub use wait::{Cancel, Timeouts};

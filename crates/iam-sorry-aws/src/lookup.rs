@@ -33,16 +33,16 @@ pub async fn user_of_key(
     manager: &Credentials,
     access_key_id: &str,
 ) -> Result<UserName, AwsError> {
-    let asked = aws.asked("iam:GetAccessKeyLastUsed", &manager.access_key_id, access_key_id);
+    let context = aws.context("iam:GetAccessKeyLastUsed", &manager.access_key_id, access_key_id);
     let answer = aws.iam(manager).get_access_key_last_used().access_key_id(access_key_id).send().await;
-    let answer = answer.map_err(|e| match asked.failed(e) {
+    let answer = answer.map_err(|e| match context.failed(e) {
         AwsError::Refused { action, code, .. } if code.starts_with("NoSuchEntity") => {
             AwsError::InvalidKey { action, key_id: access_key_id.to_owned(), code }
         }
         other => other,
     })?;
-    let name = answer.user_name().ok_or_else(|| asked.bad_answer("no user name"))?;
-    UserName::parse(name).map_err(|e| asked.bad_answer(e.0))
+    let name = answer.user_name().ok_or_else(|| context.bad_answer("no user name"))?;
+    UserName::parse(name).map_err(|e| context.bad_answer(e.0))
 }
 
 /// The user of that name, as IAM spells it.
@@ -50,19 +50,19 @@ pub async fn user_of_key(
 /// # Errors
 /// [`AwsError::NoSuchUser`]; otherwise as any request.
 pub async fn user_exists(aws: &Aws, manager: &Credentials, name: &UserName) -> Result<User, AwsError> {
-    let asked = aws.asked("iam:GetUser", &manager.access_key_id, name.as_str());
+    let context = aws.context("iam:GetUser", &manager.access_key_id, name.as_str());
     let answer =
-        aws.iam(manager).get_user().user_name(name.as_str()).send().await.map_err(|e| asked.failed(e))?;
-    let user = answer.user().ok_or_else(|| asked.bad_answer("no user"))?;
+        aws.iam(manager).get_user().user_name(name.as_str()).send().await.map_err(|e| context.failed(e))?;
+    let user = answer.user().ok_or_else(|| context.bad_answer("no user"))?;
     let found = User {
-        name: UserName::parse(user.user_name()).map_err(|e| asked.bad_answer(e.0))?,
+        name: UserName::parse(user.user_name()).map_err(|e| context.bad_answer(e.0))?,
         path: user.path().to_owned(),
-        arn: CallerArn::parse(user.arn()).map_err(|e| asked.bad_answer(e.0))?,
+        arn: CallerArn::parse(user.arn()).map_err(|e| context.bad_answer(e.0))?,
         arn_text: user.arn().to_owned(),
         id: user.user_id().to_owned(),
     };
     if found.name != *name || found.arn.user() != Some(name) {
-        return Err(asked.bad_answer(format!("it is about user '{}'", found.name)));
+        return Err(context.bad_answer(format!("it is about user '{}'", found.name)));
     }
     Ok(found)
 }
@@ -72,10 +72,10 @@ pub async fn user_exists(aws: &Aws, manager: &Credentials, name: &UserName) -> R
 /// # Errors
 /// As any request.
 pub async fn caller(aws: &Aws, credentials: &Credentials) -> Result<CallerArn, AwsError> {
-    let asked = aws.asked("sts:GetCallerIdentity", &credentials.access_key_id, "");
-    let answer = aws.sts(credentials).get_caller_identity().send().await.map_err(|e| asked.failed(e))?;
-    let arn = answer.arn().ok_or_else(|| asked.bad_answer("no ARN"))?;
-    CallerArn::parse(arn).map_err(|e| asked.bad_answer(e.0))
+    let context = aws.context("sts:GetCallerIdentity", &credentials.access_key_id, "");
+    let answer = aws.sts(credentials).get_caller_identity().send().await.map_err(|e| context.failed(e))?;
+    let arn = answer.arn().ok_or_else(|| context.bad_answer("no ARN"))?;
+    CallerArn::parse(arn).map_err(|e| context.bad_answer(e.0))
 }
 
 /// The caller in words, for messages.
@@ -107,9 +107,9 @@ pub struct ListedKey {
 /// # Errors
 /// As any request.
 pub async fn keys_of(aws: &Aws, manager: &Credentials, user: &UserName) -> Result<Vec<ListedKey>, AwsError> {
-    let asked = aws.asked("iam:ListAccessKeys", &manager.access_key_id, user.as_str());
+    let context = aws.context("iam:ListAccessKeys", &manager.access_key_id, user.as_str());
     let answer = aws.iam(manager).list_access_keys().user_name(user.as_str()).send().await;
-    let answer = answer.map_err(|e| match asked.failed(e) {
+    let answer = answer.map_err(|e| match context.failed(e) {
         AwsError::Refused { code, .. } if code.starts_with("NoSuchEntity") => {
             AwsError::NoSuchUser { user: user.to_string() }
         }
@@ -130,14 +130,14 @@ pub async fn keys_of(aws: &Aws, manager: &Credentials, user: &UserName) -> Resul
 /// # Errors
 /// As any request.
 pub async fn last_used(aws: &Aws, manager: &Credentials, access_key_id: &str) -> Result<LastUsed, AwsError> {
-    let asked = aws.asked("iam:GetAccessKeyLastUsed", &manager.access_key_id, access_key_id);
+    let context = aws.context("iam:GetAccessKeyLastUsed", &manager.access_key_id, access_key_id);
     let answer = aws.iam(manager).get_access_key_last_used().access_key_id(access_key_id).send().await;
-    let answer = answer.map_err(|e| asked.failed(e))?;
+    let answer = answer.map_err(|e| context.failed(e))?;
     // No LastUsedDate means never used (IAM API reference, AccessKeyLastUsed).
     let used = answer.access_key_last_used();
     Ok(used
         .and_then(|u| Some((Timestamp::from_unix(u.last_used_date()?.secs())?, u.service_name().to_owned())))
-        .map_or(LastUsed::Never, |(at, service)| LastUsed::At(at, crate::asked::clean(&service))))
+        .map_or(LastUsed::Never, |(at, service)| LastUsed::At(at, crate::request_context::clean(&service))))
 }
 
 /// Facts about keys for a person to decide by; what we are not allowed to know is left unknown.

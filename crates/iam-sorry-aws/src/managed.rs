@@ -10,7 +10,7 @@ use iam_sorry_core::timestamp::Timestamp;
 
 use crate::client::Aws;
 use crate::errors::AwsError;
-use crate::once::NotMade;
+use crate::non_idempotent::NotMade;
 
 /// A user as iam:GetUser tells it, with what it is known by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct NewUser {
 /// # Errors
 /// [`NotMade`]; a user of that name that exists already is [`NotMade::Certainly`] with `EntityAlreadyExists`.
 pub async fn create(aws: &Aws, service: &Credentials, user: &NewUser) -> Result<Facts, NotMade> {
-    let asked = aws.asked("iam:CreateUser", &service.access_key_id, user.name.as_str());
+    let context = aws.context("iam:CreateUser", &service.access_key_id, user.name.as_str());
     let once = aws_sdk_iam::config::Builder::new().retry_config(RetryConfig::disabled());
     let request = aws
         .iam(service)
@@ -60,12 +60,12 @@ pub async fn create(aws: &Aws, service: &Credentials, user: &NewUser) -> Result<
         .set_tags(Some(sdk_tags(&user.tags).map_err(NotMade::Certainly)?));
     let answer = match request.customize().config_override(once).send().await {
         Ok(answer) => answer,
-        Err(error) => return Err(NotMade::from_only_try(&asked, error)),
+        Err(error) => return Err(NotMade::from_only_try(&context, error)),
     };
     let made = answer
         .user()
-        .ok_or_else(|| asked.bad_answer("no user"))
-        .and_then(|user| from_sdk(user).ok_or_else(|| asked.bad_answer("a user whose name can't be read")));
+        .ok_or_else(|| context.bad_answer("no user"))
+        .and_then(|user| from_sdk(user).ok_or_else(|| context.bad_answer("a user whose name can't be read")));
     made.map_err(NotMade::Perhaps)
 }
 
@@ -74,12 +74,12 @@ pub async fn create(aws: &Aws, service: &Credentials, user: &NewUser) -> Result<
 /// # Errors
 /// [`AwsError::NoSuchUser`]; otherwise as any request.
 pub async fn facts(aws: &Aws, service: &Credentials, name: &UserName) -> Result<Facts, AwsError> {
-    let asked = aws.asked("iam:GetUser", &service.access_key_id, name.as_str());
+    let context = aws.context("iam:GetUser", &service.access_key_id, name.as_str());
     let answer = aws.iam(service).get_user().user_name(name.as_str()).send().await;
-    let answer = answer.map_err(|e| asked.failed(e))?;
-    let found = answer.user().and_then(from_sdk).ok_or_else(|| asked.bad_answer("no user"))?;
+    let answer = answer.map_err(|e| context.failed(e))?;
+    let found = answer.user().and_then(from_sdk).ok_or_else(|| context.bad_answer("no user"))?;
     if found.name != *name {
-        return Err(asked.bad_answer(format!("it is about user '{}'", found.name)));
+        return Err(context.bad_answer(format!("it is about user '{}'", found.name)));
     }
     Ok(found)
 }
@@ -110,9 +110,9 @@ pub async fn tag(
     name: &UserName,
     tags: &[(String, String)],
 ) -> Result<(), AwsError> {
-    let asked = aws.asked("iam:TagUser", &service.access_key_id, name.as_str());
+    let context = aws.context("iam:TagUser", &service.access_key_id, name.as_str());
     let request = aws.iam(service).tag_user().user_name(name.as_str()).set_tags(Some(sdk_tags(tags)?));
-    request.send().await.map(drop).map_err(|e| asked.failed(e))
+    request.send().await.map(drop).map_err(|e| context.failed(e))
 }
 
 /// iam:UpdateUser with a new path: how an adopted user comes under the service's policy.
@@ -120,9 +120,9 @@ pub async fn tag(
 /// # Errors
 /// As any request.
 pub async fn move_to(aws: &Aws, service: &Credentials, name: &UserName, path: &str) -> Result<(), AwsError> {
-    let asked = aws.asked("iam:UpdateUser", &service.access_key_id, name.as_str());
+    let context = aws.context("iam:UpdateUser", &service.access_key_id, name.as_str());
     let request = aws.iam(service).update_user().user_name(name.as_str()).new_path(path);
-    request.send().await.map(drop).map_err(|e| asked.failed(e))
+    request.send().await.map(drop).map_err(|e| context.failed(e))
 }
 
 /// iam:PutUserPermissionsBoundary. There is no way to take one away in this crate.
@@ -135,9 +135,9 @@ pub async fn put_boundary(
     name: &UserName,
     boundary: &str,
 ) -> Result<(), AwsError> {
-    let asked = aws.asked("iam:PutUserPermissionsBoundary", &service.access_key_id, name.as_str());
+    let context = aws.context("iam:PutUserPermissionsBoundary", &service.access_key_id, name.as_str());
     let request = aws.iam(service).put_user_permissions_boundary().user_name(name.as_str());
-    request.permissions_boundary(boundary).send().await.map(drop).map_err(|e| asked.failed(e))
+    request.permissions_boundary(boundary).send().await.map(drop).map_err(|e| context.failed(e))
 }
 
 /// iam:AttachUserPolicy; attaching what is attached changes nothing.
@@ -145,9 +145,9 @@ pub async fn put_boundary(
 /// # Errors
 /// As any request.
 pub async fn attach(aws: &Aws, service: &Credentials, name: &UserName, arn: &str) -> Result<(), AwsError> {
-    let asked = aws.asked("iam:AttachUserPolicy", &service.access_key_id, name.as_str());
+    let context = aws.context("iam:AttachUserPolicy", &service.access_key_id, name.as_str());
     let request = aws.iam(service).attach_user_policy().user_name(name.as_str()).policy_arn(arn);
-    request.send().await.map(drop).map_err(|e| asked.failed(e))
+    request.send().await.map(drop).map_err(|e| context.failed(e))
 }
 
 /// iam:DetachUserPolicy. `false`: it was not attached, or there is no such user.
@@ -155,9 +155,9 @@ pub async fn attach(aws: &Aws, service: &Credentials, name: &UserName, arn: &str
 /// # Errors
 /// As any request.
 pub async fn detach(aws: &Aws, service: &Credentials, name: &UserName, arn: &str) -> Result<bool, AwsError> {
-    let asked = aws.asked("iam:DetachUserPolicy", &service.access_key_id, name.as_str());
+    let context = aws.context("iam:DetachUserPolicy", &service.access_key_id, name.as_str());
     let request = aws.iam(service).detach_user_policy().user_name(name.as_str()).policy_arn(arn);
-    crate::removal::unless_gone(request.send().await.map_err(|e| asked.failed(e)))
+    crate::removal::unless_gone(request.send().await.map_err(|e| context.failed(e)))
 }
 
 /// ARNs of the attached managed policies (iam:ListAttachedUserPolicies).
@@ -165,9 +165,9 @@ pub async fn detach(aws: &Aws, service: &Credentials, name: &UserName, arn: &str
 /// # Errors
 /// As any request.
 pub async fn attached(aws: &Aws, service: &Credentials, name: &UserName) -> Result<Vec<String>, AwsError> {
-    let asked = aws.asked("iam:ListAttachedUserPolicies", &service.access_key_id, name.as_str());
+    let context = aws.context("iam:ListAttachedUserPolicies", &service.access_key_id, name.as_str());
     let pages = aws.iam(service).list_attached_user_policies().user_name(name.as_str()).into_paginator();
-    let all: Vec<_> = pages.items().send().collect::<Result<_, _>>().await.map_err(|e| asked.failed(e))?;
+    let all: Vec<_> = pages.items().send().collect::<Result<_, _>>().await.map_err(|e| context.failed(e))?;
     Ok(all.into_iter().filter_map(|policy| policy.policy_arn).collect())
 }
 
@@ -176,9 +176,9 @@ pub async fn attached(aws: &Aws, service: &Credentials, name: &UserName) -> Resu
 /// # Errors
 /// As any request.
 pub async fn inline(aws: &Aws, service: &Credentials, name: &UserName) -> Result<Vec<String>, AwsError> {
-    let asked = aws.asked("iam:ListUserPolicies", &service.access_key_id, name.as_str());
+    let context = aws.context("iam:ListUserPolicies", &service.access_key_id, name.as_str());
     let pages = aws.iam(service).list_user_policies().user_name(name.as_str()).into_paginator();
-    pages.items().send().collect::<Result<_, _>>().await.map_err(|e| asked.failed(e))
+    pages.items().send().collect::<Result<_, _>>().await.map_err(|e| context.failed(e))
 }
 
 /// The ARNs of the groups that the user is in (iam:ListGroupsForUser).
@@ -186,9 +186,9 @@ pub async fn inline(aws: &Aws, service: &Credentials, name: &UserName) -> Result
 /// # Errors
 /// As any request.
 pub async fn group_arns(aws: &Aws, service: &Credentials, name: &UserName) -> Result<Vec<String>, AwsError> {
-    let asked = aws.asked("iam:ListGroupsForUser", &service.access_key_id, name.as_str());
+    let context = aws.context("iam:ListGroupsForUser", &service.access_key_id, name.as_str());
     let pages = aws.iam(service).list_groups_for_user().user_name(name.as_str()).into_paginator();
-    let all: Vec<_> = pages.items().send().collect::<Result<_, _>>().await.map_err(|e| asked.failed(e))?;
+    let all: Vec<_> = pages.items().send().collect::<Result<_, _>>().await.map_err(|e| context.failed(e))?;
     Ok(all.into_iter().map(|group| group.arn).collect())
 }
 

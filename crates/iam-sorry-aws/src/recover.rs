@@ -13,7 +13,7 @@ use crate::journal::{Journal, Pending, State, now_ms};
 use crate::key::delete_key;
 use crate::lookup::{caller, keys_of, last_used};
 use crate::record::{Fact, Purpose, Record};
-use crate::wait::Patience;
+use crate::wait::Timeouts;
 
 /// How long another run may take between asking for a key and writing down its ID; more is an entry that hangs.
 const MAKING: Duration = Duration::from_secs(30);
@@ -84,7 +84,7 @@ pub async fn recover(
     entry: &Pending,
     aws: &Aws,
     manager: &Credentials,
-    patience: &Patience,
+    patience: &Timeouts,
     stored: &dyn Fn(&Record, &str) -> Stored,
 ) -> Result<Outcome, AwsError> {
     if entry.state != State::Dead {

@@ -49,9 +49,9 @@ pub async fn delete_completely(
             }
             Err(error) => return Err(error),
         }
-        let asked = aws.asked("iam:DeleteUser", &service.access_key_id, user.as_str());
+        let context = aws.context("iam:DeleteUser", &service.access_key_id, user.as_str());
         let answer = aws.iam(service).delete_user().user_name(user.as_str()).send().await;
-        match answer.map_err(|e| asked.failed(e)) {
+        match answer.map_err(|e| context.failed(e)) {
             Err(AwsError::Refused { code, .. })
                 if round < ROUNDS && (code == "DeleteConflict" || code == "ConcurrentModification") =>
             {
@@ -110,8 +110,8 @@ macro_rules! delete {
         if $work.only_look {
             $removed.lines.push($line);
         } else {
-            let asked = $work.aws.asked($action, &$work.service.access_key_id, $work.user.as_str());
-            let answer = $request.user_name($work.user.as_str()).send().await.map_err(|e| asked.failed(e));
+            let context = $work.aws.context($action, &$work.service.access_key_id, $work.user.as_str());
+            let answer = $request.user_name($work.user.as_str()).send().await.map_err(|e| context.failed(e));
             if unless_gone(answer)? {
                 $removed.lines.push($line);
             }
@@ -122,10 +122,10 @@ macro_rules! delete {
 /// One list, all pages.
 macro_rules! list {
     ($work:expr, $action:literal, $request:expr) => {{
-        let asked = $work.aws.asked($action, &$work.service.access_key_id, $work.user.as_str());
+        let context = $work.aws.context($action, &$work.service.access_key_id, $work.user.as_str());
         let pages = $request.user_name($work.user.as_str()).into_paginator().items().send();
         let all: Result<Vec<_>, _> = pages.collect::<Result<Vec<_>, _>>().await;
-        if_offered(&asked, all)?
+        if_offered(&context, all)?
     }};
 }
 
@@ -170,9 +170,9 @@ impl Work<'_> {
             // Only virtual devices are things of their own, with an ARN; they would be left behind nameless.
             if serial.contains(":mfa/") && !self.only_look {
                 let action = "iam:DeleteVirtualMFADevice";
-                let asked = self.aws.asked(action, &self.service.access_key_id, self.user.as_str());
+                let context = self.aws.context(action, &self.service.access_key_id, self.user.as_str());
                 let answer = iam.delete_virtual_mfa_device().serial_number(&serial).send().await;
-                unless_gone(answer.map_err(|e| asked.failed(e)))?;
+                unless_gone(answer.map_err(|e| context.failed(e)))?;
             }
         }
         Ok(())
@@ -210,12 +210,12 @@ impl Work<'_> {
     /// The SDK has no paginator for this list.
     async fn service_specific(&self, iam: &aws_sdk_iam::Client) -> Result<Vec<String>, AwsError> {
         let action = "iam:ListServiceSpecificCredentials";
-        let asked = self.aws.asked(action, &self.service.access_key_id, self.user.as_str());
+        let context = self.aws.context(action, &self.service.access_key_id, self.user.as_str());
         let (mut ids, mut marker) = (Vec::new(), None);
         loop {
             let request = iam.list_service_specific_credentials().user_name(self.user.as_str());
             let answer = request.set_marker(marker.take()).send().await;
-            let Some(page) = if_offered(&asked, answer.map(|page| vec![page]))?.pop() else {
+            let Some(page) = if_offered(&context, answer.map(|page| vec![page]))?.pop() else {
                 return Ok(ids);
             };
             let found = page.service_specific_credentials();
@@ -231,7 +231,7 @@ impl Work<'_> {
 /// An endpoint that does not offer the kind at all (emulators; service-specific credentials outside the `aws` partition)
 /// answers `InvalidAction`: then there are none. Nothing else passes for "none", least of all a refusal.
 fn if_offered<T, E>(
-    asked: &crate::asked::Asked<'_>,
+    context: &crate::request_context::RequestContext<'_>,
     answer: Result<Vec<T>, SdkError<E, HttpResponse>>,
 ) -> Result<Vec<T>, AwsError>
 where
@@ -239,7 +239,7 @@ where
 {
     match answer {
         Ok(all) => Ok(all),
-        Err(error) => match asked.failed(error) {
+        Err(error) => match context.failed(error) {
             AwsError::Refused { code, .. } if code == "InvalidAction" => Ok(Vec::new()),
             error => Err(error),
         },

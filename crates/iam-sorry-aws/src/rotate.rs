@@ -126,9 +126,9 @@ pub(crate) async fn retire(
     user: &UserName,
     key_id: &str,
 ) -> Result<(), AwsError> {
-    let asked = aws.asked("iam:UpdateAccessKey", &signer.access_key_id, user.as_str());
+    let context = aws.context("iam:UpdateAccessKey", &signer.access_key_id, user.as_str());
     let request = aws.iam(signer).update_access_key().user_name(user.as_str()).access_key_id(key_id);
-    match request.status(StatusType::Inactive).send().await.map_err(|e| asked.failed(e)) {
+    match request.status(StatusType::Inactive).send().await.map_err(|e| context.failed(e)) {
         Ok(_) => {}
         Err(AwsError::Refused { code, .. }) if code.starts_with("NoSuchEntity") => {}
         Err(error) => return Err(error),

@@ -1,5 +1,5 @@
 //! The least IAM policy for the identity of a department service: the actions that [`crate::managed`],
-//! [`crate::removal`], [`crate::steps`] and AssumeRole ask for, held to the paths of the service's own users.
+//! [`crate::removal`], [`crate::primitives`] and AssumeRole ask for, held to the paths of the service's own users.
 //!
 //! What no policy language can say is said by the service itself: that only users with its tags are touched.
 

@@ -25,8 +25,8 @@ pub async fn create_user(
     name: &UserName,
     cancel: &Cancel,
 ) -> Result<User, AwsError> {
-    let asked = aws.asked("iam:CreateUser", &admin.access_key_id, name.as_str());
-    aws.iam(admin).create_user().user_name(name.as_str()).send().await.map_err(|e| asked.failed(e))?;
+    let context = aws.context("iam:CreateUser", &admin.access_key_id, name.as_str());
+    aws.iam(admin).create_user().user_name(name.as_str()).send().await.map_err(|e| context.failed(e))?;
     match until_known(cancel, || user_exists(aws, admin, name)).await {
         Ok(user) => Ok(user),
         Err(error) => {
@@ -52,9 +52,9 @@ pub async fn put_policy(
     cancel: &Cancel,
 ) -> Result<(), AwsError> {
     until_known(cancel, || async {
-        let asked = aws.asked("iam:PutUserPolicy", &admin.access_key_id, user.as_str());
+        let context = aws.context("iam:PutUserPolicy", &admin.access_key_id, user.as_str());
         let request = aws.iam(admin).put_user_policy().user_name(user.as_str()).policy_name(policy_name);
-        request.policy_document(document).send().await.map(drop).map_err(|e| asked.failed(e))
+        request.policy_document(document).send().await.map(drop).map_err(|e| context.failed(e))
     })
     .await
 }
@@ -71,13 +71,13 @@ pub async fn delete_user(
     policy_name: Option<&str>,
 ) -> Result<(), AwsError> {
     if let Some(policy_name) = policy_name {
-        let asked = aws.asked("iam:DeleteUserPolicy", &admin.access_key_id, user.as_str());
+        let context = aws.context("iam:DeleteUserPolicy", &admin.access_key_id, user.as_str());
         let request = aws.iam(admin).delete_user_policy().user_name(user.as_str()).policy_name(policy_name);
-        gone(request.send().await.map(drop).map_err(|e| asked.failed(e)))?;
+        gone(request.send().await.map(drop).map_err(|e| context.failed(e)))?;
     }
-    let asked = aws.asked("iam:DeleteUser", &admin.access_key_id, user.as_str());
+    let context = aws.context("iam:DeleteUser", &admin.access_key_id, user.as_str());
     let request = aws.iam(admin).delete_user().user_name(user.as_str());
-    gone(request.send().await.map(drop).map_err(|e| asked.failed(e)))
+    gone(request.send().await.map(drop).map_err(|e| context.failed(e)))
 }
 
 /// What is not there need not be deleted.

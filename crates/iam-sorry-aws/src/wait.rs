@@ -60,7 +60,7 @@ impl Cancel {
 
 /// How long to wait for what AWS needs time for.
 #[derive(Clone, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a new access key to become valid (60 s).
     pub new_key: Duration,
     /// For DeleteAccessKey to succeed, over all tries (45 s).
@@ -70,7 +70,7 @@ pub struct Patience {
     pub settle: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             new_key: Duration::from_secs(60),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, Guardrails, NamespaceSettings, Question, Resource, RuleSet, Settings};
+use iam_sorry_rules::{Action, AuthzInput, Guardrails, NamespaceSettings, Resource, RuleSet, Settings};
 
 const DECISIONS: usize = 20_000;
 
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         method: Method::SshKey,
     };
     let resource = Resource::parse(Action::IssueCredentials, &format!("lab-{lab}-alice"))?;
-    let question = Question {
+    let input = AuthzInput {
         identity: &identity,
         action: Action::IssueCredentials,
         resource: &resource,
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut times = Vec::with_capacity(DECISIONS);
     for _ in 0..DECISIONS {
         let begun = Instant::now();
-        let (decision, _) = rules.decide_request(&question);
+        let (decision, _) = rules.evaluate(&input);
         times.push(begun.elapsed());
         if !decision.allowed {
             return Err(decision.texts().join("\n").into());

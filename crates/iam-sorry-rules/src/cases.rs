@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use crate::decide::RuleSet;
 use crate::decision::Explanation;
+use crate::input::{Action, AuthzInput, Resource};
 use crate::names::fold;
-use crate::question::{Action, Question, Resource};
 
 /// A file of cases that can't be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -183,7 +183,7 @@ impl Case {
             groups: self.groups(),
             method: self.method,
         };
-        let explanation = rules.explain(&Question {
+        let explanation = rules.explain(&AuthzInput {
             identity: &identity,
             action,
             resource: &resource,

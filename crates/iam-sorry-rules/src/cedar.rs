@@ -11,8 +11,8 @@ use cedar_policy::{
 };
 use iam_sorry_core::identity::Identity;
 
+use crate::input::{Action, AuthzInput};
 use crate::names::fold;
-use crate::question::{Action, Question};
 
 /// The entity types of the schema, and its actions with the groups that they are in: parsed once.
 #[derive(Debug)]
@@ -167,27 +167,27 @@ pub(crate) fn entities(all: Vec<Entity>) -> Result<Entities, Untranslatable> {
 }
 
 /// The context of a question; `seconds` is the duration that is being tried.
-pub(crate) fn context(question: &Question<'_>, seconds: u32) -> Result<Context, Untranslatable> {
-    let now = question.now.unix();
+pub(crate) fn context(input: &AuthzInput<'_>, seconds: u32) -> Result<Context, Untranslatable> {
+    let now = input.now.unix();
     let hour = now.rem_euclid(86_400) / 3600;
     // 1970-01-01 was a Thursday, 4 in ISO 8601.
     let weekday = (now.div_euclid(86_400) + 3).rem_euclid(7) + 1;
-    let age = i64::try_from(question.sign_in_age_seconds).unwrap_or(i64::MAX);
+    let age = i64::try_from(input.sign_in_age_seconds).unwrap_or(i64::MAX);
     let mut pairs = vec![
-        ("method".to_owned(), Value::new_string(question.identity.method.as_str().to_owned())),
+        ("method".to_owned(), Value::new_string(input.identity.method.as_str().to_owned())),
         ("signInAge".to_owned(), Value::new_long(age)),
-        ("address".to_owned(), Value::new_ip(canonical(question.address).to_string())),
+        ("address".to_owned(), Value::new_ip(canonical(input.address).to_string())),
         ("hour".to_owned(), Value::new_long(hour)),
         ("weekday".to_owned(), Value::new_long(weekday)),
     ];
-    if let Some(origin) = question.key_registered_by {
+    if let Some(origin) = input.key_registered_by {
         pairs.push(("keyRegisteredBy".to_owned(), Value::new_string(origin.as_str().to_owned())));
     }
-    if question.action.has_policy() {
-        let arn = question.policy_arn.unwrap_or_default();
+    if input.action.has_policy() {
+        let arn = input.policy_arn.unwrap_or_default();
         pairs.push(("policyArn".to_owned(), Value::new_string(arn.to_owned())));
     }
-    if question.action.has_duration() {
+    if input.action.has_duration() {
         pairs.push(("duration".to_owned(), Value::new_long(i64::from(seconds))));
     }
     Context::from_pairs(pairs).map_err(|e| Untranslatable(e.to_string()))

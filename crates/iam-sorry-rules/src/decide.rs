@@ -12,9 +12,9 @@ use crate::decision::{Decision, Explanation, Reason, ReasonKind};
 use crate::digest::RulesDigest;
 use crate::groups::{NamedGroups, ambiguous_group};
 use crate::guardrails::{self, ProtectedSet, guardrail};
+use crate::input::{Action, AuthzInput, Resource, SHORTEST_SECONDS};
 use crate::load::{self, RuleProblem};
 use crate::names::{fold, fold_namespace, fold_user};
-use crate::question::{Action, Question, Resource, SHORTEST_SECONDS};
 use crate::settings::{NamespaceSettings, Owner, Settings};
 use crate::slices::Slices;
 
@@ -189,62 +189,61 @@ impl RuleSet {
     }
 
     /// Decides. Without a duration, credentials are asked for the shortest: whether they are allowed at all.
-    pub fn decide(&self, question: &Question<'_>) -> Decision {
-        let refusals = guardrails::before(self, question);
+    pub fn decide(&self, input: &AuthzInput<'_>) -> Decision {
+        let refusals = guardrails::before(self, input);
         if !refusals.is_empty() {
             return Decision { allowed: false, reasons: refusals };
         }
-        let seconds = question.duration_seconds.unwrap_or(SHORTEST_SECONDS);
-        let most = self.most_seconds(question.action, question.resource);
-        let asked = self.prepare(question).and_then(|p| self.ask(&p, question, seconds.min(most)));
+        let seconds = input.duration_seconds.unwrap_or(SHORTEST_SECONDS);
+        let most = self.most_seconds(input.action, input.resource);
+        let asked = self.prepare(input).and_then(|p| self.ask(&p, input, seconds.min(most)));
         match asked {
-            Ok(decision) => with_guardrails_after(question, seconds, most, decision),
+            Ok(decision) => with_guardrails_after(input, seconds, most, decision),
             Err(problem) => refused_untranslatable(&problem),
         }
     }
 
     /// Decides as a request is decided, durations being cut rather than refused, and says more about it.
-    pub fn explain(&self, question: &Question<'_>) -> Explanation {
-        let considered = self.prepare(question).map_or(0, |p| {
+    pub fn explain(&self, input: &AuthzInput<'_>) -> Explanation {
+        let considered = self.prepare(input).map_or(0, |p| {
             let slices = p.slices.iter();
             slices.map(|slice| slice.num_of_policies()).sum()
         });
         let considered = (considered, self.rules.len());
-        let (decision, longest_seconds) = self.decide_request(question);
+        let (decision, longest_seconds) = self.evaluate(input);
         Explanation { decision, longest_seconds, considered }
     }
 
     /// Decides as a request is decided: durations are cut rather than refused, and where there is none, it is the longest
     /// that is allowed. The seconds are those of credentials that may be issued. A refusal of credentials says why not even
     /// the shortest are allowed.
-    pub fn decide_request(&self, question: &Question<'_>) -> (Decision, Option<u32>) {
-        if !question.action.has_duration() {
-            return (self.decide(question), None);
+    pub fn evaluate(&self, input: &AuthzInput<'_>) -> (Decision, Option<u32>) {
+        if !input.action.has_duration() {
+            return (self.decide(input), None);
         }
-        let asked = question.duration_seconds.unwrap_or(u32::MAX);
-        match self.longest(question, asked, SHORTEST_SECONDS) {
+        let asked = input.duration_seconds.unwrap_or(u32::MAX);
+        match self.max_duration(input, asked, SHORTEST_SECONDS) {
             Some((seconds, decision)) => (decision, Some(seconds)),
             None => {
                 let duration_seconds = Some(asked.min(SHORTEST_SECONDS));
-                (self.decide(&Question { duration_seconds, ..*question }), None)
+                (self.decide(&AuthzInput { duration_seconds, ..*input }), None)
             }
         }
     }
 
     /// Puts a question into Cedar's terms.
-    pub(crate) fn prepare<'a>(&'a self, question: &Question<'a>) -> Result<Prepared<'a>, Untranslatable> {
+    pub(crate) fn prepare<'a>(&'a self, input: &AuthzInput<'a>) -> Result<Prepared<'a>, Untranslatable> {
         let words = self.words;
-        let action =
-            words.action(question.action).ok_or_else(|| Untranslatable("unknown action".to_owned()))?;
+        let action = words.action(input.action).ok_or_else(|| Untranslatable("unknown action".to_owned()))?;
         let mut all = vec![action.clone()];
-        let resource = match question.resource {
+        let resource = match input.resource {
             Resource::User(name) => {
                 let namespace = self.namespace_of(name).map(|n| n.name.to_ascii_lowercase());
                 let (Ok(folded), Some(namespace)) = (fold_user(name), namespace) else {
                     return Err(Untranslatable(format!("{name} is in no namespace")));
                 };
                 all.push(cedar::namespace(words, &namespace)?);
-                cedar::user(words, &folded, &namespace, question.owner)?
+                cedar::user(words, &folded, &namespace, input.owner)?
             }
             Resource::Namespace(name) => cedar::namespace(words, &name.to_ascii_lowercase())?,
             Resource::Role(arn) => cedar::role(words, arn)?,
@@ -254,7 +253,7 @@ impl RuleSet {
         };
         let (action, resource_uid) = (action.uid(), resource.uid());
         all.push(resource);
-        let (mut people, ambiguous) = self.people(question.identity)?;
+        let (mut people, ambiguous) = self.people(input.identity)?;
         let last = people.pop().ok_or_else(|| Untranslatable("nobody".to_owned()))?;
         let principal = last.uid();
         let mut meanings = Vec::with_capacity(people.len() + 1);
@@ -269,7 +268,7 @@ impl RuleSet {
             let above = |uid| entities.clone().flat_map(move |e| e.ancestors(uid)).flatten();
             let principals: Vec<&EntityUid> = above(&principal).chain([&principal]).collect();
             let resources: Vec<&EntityUid> = above(&resource_uid).chain([&resource_uid]).collect();
-            self.slices.that_can_apply(question.action, &principals, &resources)
+            self.slices.that_can_apply(input.action, &principals, &resources)
         };
         Ok(Prepared { principal, action, resource: resource_uid, meanings, slices, ambiguous })
     }
@@ -313,13 +312,13 @@ impl RuleSet {
     pub(crate) fn ask(
         &self,
         prepared: &Prepared<'_>,
-        question: &Question<'_>,
+        input: &AuthzInput<'_>,
         seconds: u32,
     ) -> Result<Decision, Untranslatable> {
-        let context = cedar::context(question, seconds)?;
+        let context = cedar::context(input, seconds)?;
         let mut decisions = Vec::with_capacity(prepared.meanings.len());
         for entities in &prepared.meanings {
-            decisions.push(self.decided(question, &self.evaluate(prepared, context.clone(), entities)?));
+            decisions.push(self.decided(input, &self.ask_cedar(prepared, context.clone(), entities)?));
         }
         let refused = decisions.iter().position(|decision| !decision.allowed);
         let depends = refused.is_some() && decisions.iter().any(|decision| decision.allowed);
@@ -330,7 +329,7 @@ impl RuleSet {
         Ok(decision)
     }
 
-    fn decided(&self, question: &Question<'_>, outcome: &Outcome) -> Decision {
+    fn decided(&self, input: &AuthzInput<'_>, outcome: &Outcome) -> Decision {
         let told = |kind, ids: &[usize]| -> Vec<Reason> {
             ids.iter().filter_map(|id| self.rules.get(*id)).map(|rule| rule.reason(kind)).collect()
         };
@@ -344,12 +343,12 @@ impl RuleSet {
             return Decision { allowed: false, reasons };
         }
         if outcome.permits.is_empty() {
-            return Decision { allowed: false, reasons: vec![no_rule(question)] };
+            return Decision { allowed: false, reasons: vec![no_rule(input)] };
         }
         Decision { allowed: true, reasons: told(ReasonKind::Permit, &outcome.permits) }
     }
 
-    fn evaluate(
+    fn ask_cedar(
         &self,
         prepared: &Prepared<'_>,
         context: Context,
@@ -419,7 +418,7 @@ impl Rule {
 
 /// The guardrails that come after the rules have allowed it.
 pub(crate) fn with_guardrails_after(
-    question: &Question<'_>,
+    input: &AuthzInput<'_>,
     seconds: u32,
     most: u32,
     decision: Decision,
@@ -427,7 +426,7 @@ pub(crate) fn with_guardrails_after(
     if !decision.allowed {
         return decision;
     }
-    let reasons = guardrails::after(question, seconds, most);
+    let reasons = guardrails::after(input, seconds, most);
     if reasons.is_empty() { decision } else { Decision { allowed: false, reasons } }
 }
 
@@ -435,14 +434,14 @@ fn refused_untranslatable(problem: &Untranslatable) -> Decision {
     Decision { allowed: false, reasons: vec![guardrail("request", problem.0.clone())] }
 }
 
-fn no_rule(question: &Question<'_>) -> Reason {
+fn no_rule(input: &AuthzInput<'_>) -> Reason {
     Reason {
         kind: ReasonKind::NoRule,
         rule: String::new(),
         file: String::new(),
         text: format!(
             "no rule allows {} on {}: a rule must permit it (deny is the default)",
-            question.action, question.resource
+            input.action, input.resource
         ),
     }
 }

@@ -6,8 +6,8 @@ use iam_sorry_core::names::UserName;
 
 use crate::decide::RuleSet;
 use crate::decision::{Reason, ReasonKind};
+use crate::input::{Action, AuthzInput, Resource, SHORTEST_SECONDS};
 use crate::names::{fold, fold_user};
-use crate::question::{Action, Question, Resource, SHORTEST_SECONDS};
 use crate::settings::{Protected, Settings, role_parts};
 
 /// The protected users and roles, for look-ups.
@@ -31,46 +31,43 @@ impl ProtectedSet {
 }
 
 /// Those that depend on the configuration and the question alone.
-pub(crate) fn before(rules: &RuleSet, question: &Question<'_>) -> Vec<Reason> {
+pub(crate) fn before(rules: &RuleSet, input: &AuthzInput<'_>) -> Vec<Reason> {
     let mut refusals = Vec::new();
-    if !fits(question.action, question.resource) {
-        refusals.push(guardrail(
-            "request",
-            format!("{} can't be done to {}", question.action, question.resource),
-        ));
+    if !fits(input.action, input.resource) {
+        refusals.push(guardrail("request", format!("{} can't be done to {}", input.action, input.resource)));
         return refusals;
     }
-    match question.resource {
-        Resource::User(name) => user(rules, question, name, &mut refusals),
+    match input.resource {
+        Resource::User(name) => user(rules, input, name, &mut refusals),
         Resource::Role(arn) => role(rules, arn, &mut refusals),
         Resource::Namespace(name) if rules.namespace(name).is_none() => {
             refusals.push(guardrail("namespace", format!("there is no namespace {name:?}")));
         }
         Resource::Namespace(_) | Resource::Audit | Resource::Sessions | Resource::OwnKeys => {}
     }
-    if question.action.has_policy() {
-        policy(rules, question.policy_arn, &mut refusals);
+    if input.action.has_policy() {
+        policy(rules, input.policy_arn, &mut refusals);
     }
     refusals
 }
 
 /// Those that are asked only where the rules allow the action: what depends on what exists, so that nobody else learns of
 /// it, and the duration, which the rules may refuse for a better reason.
-pub(crate) fn after(question: &Question<'_>, seconds: u32, most: u32) -> Vec<Reason> {
+pub(crate) fn after(input: &AuthzInput<'_>, seconds: u32, most: u32) -> Vec<Reason> {
     let mut refusals = Vec::new();
-    if let Resource::User(name) = question.resource
-        && question.action.needs_managed_user()
-        && !question.managed
+    if let Resource::User(name) = input.resource
+        && input.action.needs_managed_user()
+        && !input.managed
     {
         refusals.push(guardrail(
             "managed-users",
             format!("{name} was neither made nor adopted by this service, which touches no other users"),
         ));
     }
-    if question.action.has_duration() && seconds > most {
+    if input.action.has_duration() && seconds > most {
         refusals.push(guardrail("duration", format!("at most {most} seconds, not {seconds}")));
     }
-    if question.action.has_duration() && seconds < SHORTEST_SECONDS {
+    if input.action.has_duration() && seconds < SHORTEST_SECONDS {
         let text = format!("AWS gives no credentials for less than {SHORTEST_SECONDS} seconds");
         refusals.push(guardrail("duration", text));
     }
@@ -88,7 +85,7 @@ fn fits(action: Action, resource: &Resource) -> bool {
     }
 }
 
-fn user(rules: &RuleSet, question: &Question<'_>, name: &UserName, refusals: &mut Vec<Reason>) {
+fn user(rules: &RuleSet, input: &AuthzInput<'_>, name: &UserName, refusals: &mut Vec<Reason>) {
     let folded = match fold_user(name) {
         Ok(folded) => folded,
         Err(problem) => {
@@ -104,11 +101,11 @@ fn user(rules: &RuleSet, question: &Question<'_>, name: &UserName, refusals: &mu
     }
     // Nobody changes the rights of the IAM user that is called as they are: somebody else who may, has to. To detach a
     // policy that denies something raises them too.
-    let raises = matches!(question.action, Action::AttachPolicy | Action::DetachPolicy | Action::AdoptUser);
-    if raises && fold(&question.identity.name) == folded {
+    let raises = matches!(input.action, Action::AttachPolicy | Action::DetachPolicy | Action::AdoptUser);
+    if raises && fold(&input.identity.name) == folded {
         refusals.push(guardrail(
             "own-rights",
-            format!("nobody raises their own rights; ask a colleague who may {} on {name}", question.action),
+            format!("nobody raises their own rights; ask a colleague who may {} on {name}", input.action),
         ));
     }
 }

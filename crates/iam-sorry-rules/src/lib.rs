@@ -12,12 +12,12 @@ mod decision;
 mod digest;
 mod groups;
 mod guardrails;
+mod input;
 mod limits;
 mod literals;
 mod load;
-mod longest;
+mod max_duration;
 mod names;
-mod question;
 mod settings;
 mod slices;
 
@@ -26,9 +26,9 @@ pub use decide::RuleSet;
 pub use decision::{Decision, Explanation, Reason, ReasonKind};
 pub use digest::RulesDigest;
 pub use groups::NamedGroup;
+pub use input::{Action, AuthzInput, Resource, SHORTEST_SECONDS};
 pub use load::RuleProblem;
 pub use names::{fold, fold_group, fold_user};
-pub use question::{Action, Question, Resource, SHORTEST_SECONDS};
 pub use settings::{Guardrails, NamespaceSettings, RoleSettings, Settings};
 
 /// The schema that every rule is validated against, in Cedar's own notation.

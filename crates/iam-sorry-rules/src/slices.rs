@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use cedar_policy::{ActionConstraint, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint};
 
 use crate::cedar::Vocabulary;
-use crate::question::Action;
+use crate::input::Action;
 
 /// A rule's place: action, principal and resource; none means any.
 type Place = (Option<Action>, Option<u32>, Option<u32>);

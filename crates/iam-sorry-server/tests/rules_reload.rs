@@ -10,8 +10,8 @@ use std::time::Duration;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, Decision, Question, Resource, RuleSet, Settings};
-use iam_sorry_server::services::rules::{LiveRules, Reload, RuleFiles};
+use iam_sorry_rules::{Action, AuthzInput, Decision, Resource, RuleSet, Settings};
+use iam_sorry_server::authz::rules::{LiveRules, Reload, RuleFiles};
 
 fn settings() -> Settings {
     toml::from_str("[[namespace]]\nname = \"dirk\"\n[guardrails]\npermissions_boundary = \"none\"\n").unwrap()
@@ -36,7 +36,7 @@ fn decide(rules: &RuleSet, action: Action) -> Decision {
         groups: Default::default(),
         method: Method::SshKey,
     };
-    rules.decide(&Question {
+    rules.decide(&AuthzInput {
         identity: &identity,
         action,
         resource: &Resource::User(UserName::parse("dirk-1").unwrap()),

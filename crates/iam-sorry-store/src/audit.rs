@@ -8,7 +8,7 @@ use iam_sorry_core::audit::{Checkpoint, Event, Hash, Record};
 use crate::chain::{Head, indexed, number, record};
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
-use crate::lookups::{self, DAY_MS, Lookup};
+use crate::postings::{self, DAY_MS, Lookup};
 use crate::query::Query;
 use crate::readers::Lane;
 use crate::{AuditCount, AuditFilter, PageOf, PageRequest, Store, StoreError};
@@ -65,12 +65,12 @@ impl Store {
                 Ok::<_, DbError>(())
             };
             let Lookup { matches, rest, order: (time, seq) } =
-                lookups::look_up(connection, &filter, COLUMNS, after)?;
+                postings::look_up(connection, &filter, COLUMNS, after)?;
             let order = format!("{time} DESC, {seq} DESC");
             rest.run(connection, &order, window.rows())?.into_iter().try_for_each(&mut add)?;
             if let Some(mut matches) = matches {
                 let places = matches.next(connection, window.rows() as usize)?;
-                lookups::at(connection, &places, COLUMNS, "", add)?;
+                postings::at(connection, &places, COLUMNS, "", add)?;
             }
             records.sort_by_key(|(time, record)| Reverse((*time, record.seq)));
             let page = window.page(records, |(time, record)| Cursor::new(*time, record.seq.to_string()));
@@ -121,7 +121,7 @@ impl Store {
                 Ok::<_, DbError>(())
             };
             if whole_days && filter.name.is_none() && filter.resource.is_none() {
-                let mut query = Query::new(&lookups::days());
+                let mut query = Query::new(&postings::days());
                 for (column, value) in [("person", &filter.person), ("action", &filter.action)] {
                     if let Some(value) = value {
                         query.and_equal(column, indexed(value));
@@ -131,14 +131,15 @@ impl Store {
                 query.grouped(connection, "day, action", COUNTS)?.into_iter().try_for_each(&mut add)?;
             } else {
                 let columns = format!("a.time_ms / {DAY_MS} AS day, a.action, count(*)");
-                let Lookup { matches, mut rest, .. } = lookups::look_up(connection, &filter, &columns, None)?;
+                let Lookup { matches, mut rest, .. } =
+                    postings::look_up(connection, &filter, &columns, None)?;
                 rest.and("a.phase <> 0");
                 rest.grouped(connection, "day, a.action", COUNTS)?.into_iter().try_for_each(&mut add)?;
                 if let Some(mut matches) = matches {
                     loop {
                         let places = matches.next(connection, COUNTED)?;
                         let more = "AND a.phase <> 0 GROUP BY day, a.action";
-                        lookups::at(connection, &places, &columns, more, &mut add)?;
+                        postings::at(connection, &places, &columns, more, &mut add)?;
                         if places.len() < COUNTED {
                             break;
                         }
@@ -157,7 +158,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn add_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), StoreError> {
         self.write(move |tx| {
-            tx.later(
+            tx.deferred(
                 "INSERT INTO checkpoints (seq, line) VALUES (?1, ?2) ON CONFLICT (seq) DO NOTHING",
                 params![number(checkpoint.seq), &checkpoint.export_line()],
             )?;
@@ -220,7 +221,7 @@ impl Store {
     pub async fn set_sink_positions(&self, positions: Vec<(String, u64)>) -> Result<(), StoreError> {
         self.write(move |tx| {
             for (name, seq) in &positions {
-                tx.later(
+                tx.deferred(
                     "INSERT INTO sinks (name, seq) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq",
                     params![name, number(*seq)],
                 )?;

@@ -4,7 +4,7 @@ use iam_sorry_core::audit::{ChainId, Event, Hash, Phase, Record};
 
 use crate::StoreError;
 use crate::engine::{Connection, DbError, Row, params};
-use crate::lookups;
+use crate::postings;
 use crate::writer::{Fault, Tx};
 
 /// How much of a text goes into an indexed column: PostgreSQL takes no index entry over 2,704 bytes, and a name that was
@@ -37,11 +37,11 @@ impl Head {
 
     /// Writes it, and files the records since `before` where they fill a block.
     pub(crate) fn write(&self, connection: &mut dyn Connection, before: u64) -> Result<(), DbError> {
-        connection.later(
+        connection.deferred(
             "UPDATE audit_head SET seq = ?1, hash = ?2 WHERE one = 1",
             params![number(self.seq), &self.hash],
         )?;
-        lookups::file(connection, before, self.seq)
+        postings::file(connection, before, self.seq)
     }
 
     /// Writes the first head of a new chain.
@@ -121,7 +121,7 @@ impl Tx<'_> {
             Phase::Outcome => 1,
             Phase::Event => 2,
         };
-        self.later(
+        self.deferred(
             "INSERT INTO audit (seq, hash, time_ms, phase, person, name, action, resource, line)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![

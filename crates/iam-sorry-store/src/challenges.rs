@@ -34,12 +34,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let address = address.to_owned();
         self.write(move |tx| {
-            tx.later("DELETE FROM challenges WHERE expires_ms <= ?1", params![now_ms])?;
+            tx.deferred("DELETE FROM challenges WHERE expires_ms <= ?1", params![now_ms])?;
             let mut open = count(tx)?;
             // While all addresses together have fewer, none has too many.
             if open >= i64::from(caps.per_address) {
                 // Keep the newest (per_address - 1) and add one.
-                tx.later(
+                tx.deferred(
                     "DELETE FROM challenges WHERE nonce IN (SELECT nonce FROM challenges WHERE address = ?1
                          ORDER BY expires_ms DESC, nonce LIMIT 1000000 OFFSET ?2)",
                     params![&address, i64::from(caps.per_address.saturating_sub(1))],
@@ -49,7 +49,7 @@ impl Store {
             if open >= i64::from(caps.total) {
                 return Err(StoreError::TooMany("Too many sign-ins are under way.".into()).into());
             }
-            tx.later(
+            tx.deferred(
                 "INSERT INTO challenges (nonce, fingerprint, request, time, expires_ms, address)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 params![

@@ -72,16 +72,16 @@ impl Store {
         self.write(move |tx| {
             *tx.head = Head::of_last_record(tx.connection)?;
             let last = number(tx.head.seq);
-            tx.later("DELETE FROM sessions", &[])?;
-            tx.later("DELETE FROM challenges", &[])?;
+            tx.deferred("DELETE FROM sessions", &[])?;
+            tx.deferred("DELETE FROM challenges", &[])?;
             // No other instance runs, and one that was halted could not give back what it held.
-            tx.later("DELETE FROM leases", &[])?;
+            tx.deferred("DELETE FROM leases", &[])?;
             let me = tx.instance;
-            tx.later("DELETE FROM instances WHERE id <> ?1", params![me])?;
-            tx.later("UPDATE sinks SET seq = ?1 WHERE seq > ?1", params![last])?;
-            tx.later("DELETE FROM checkpoints WHERE seq > ?1", params![last])?;
+            tx.deferred("DELETE FROM instances WHERE id <> ?1", params![me])?;
+            tx.deferred("UPDATE sinks SET seq = ?1 WHERE seq > ?1", params![last])?;
+            tx.deferred("DELETE FROM checkpoints WHERE seq > ?1", params![last])?;
             // All that waited when the copy was made would be due at once.
-            tx.later("UPDATE rotations SET delete_after_ms = NULL", &[])?;
+            tx.deferred("UPDATE rotations SET delete_after_ms = NULL", &[])?;
             tx.append(&event)
         })
         .await
@@ -122,7 +122,7 @@ impl Store {
     pub async fn note_state_kept(&self, key_id: &str, place: &str) -> Result<(), StoreError> {
         let (key_id, place) = (key_id.to_owned(), place.to_owned());
         self.write(move |tx| {
-            tx.later(
+            tx.deferred(
                 "INSERT INTO signed_states (key_id, place, since_ms) VALUES (?1, ?2, @NOW)
                  ON CONFLICT (key_id, place) DO NOTHING",
                 params![&key_id, &place],

@@ -10,7 +10,7 @@ use crate::{Finish, Grant, ManagedUser, NewGrant, PageOf, PageRequest, Store, St
 /// The part of [`Finish`] that is about grants and users. `person` is who the operation is for.
 pub(crate) fn apply(tx: &mut Tx<'_>, person: &str, finish: &Finish) -> Result<(), DbError> {
     for (n, grant) in (0_i64..).zip(&finish.grants) {
-        tx.later(
+        tx.deferred(
             "INSERT INTO grants (operation, n, person, kind, resource, folded, access_key_id, issued_ms, expires_ms, deleted)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0)",
             params![
@@ -27,11 +27,11 @@ pub(crate) fn apply(tx: &mut Tx<'_>, person: &str, finish: &Finish) -> Result<()
         )?;
     }
     for key in &finish.deleted_keys {
-        tx.later("UPDATE grants SET deleted = 1 WHERE access_key_id = ?1", params![key])?;
+        tx.deferred("UPDATE grants SET deleted = 1 WHERE access_key_id = ?1", params![key])?;
         rotations::deleted(tx, key)?;
     }
     if let Some(user) = &finish.user {
-        tx.later(
+        tx.deferred(
             "INSERT INTO users (folded, name, arn, namespace, owner, created_ms, adopted)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (folded) DO UPDATE SET name = excluded.name, arn = excluded.arn, namespace = excluded.namespace,
@@ -49,10 +49,10 @@ pub(crate) fn apply(tx: &mut Tx<'_>, person: &str, finish: &Finish) -> Result<()
     }
     if let Some(name) = &finish.deleted_user {
         let folded = fold(name);
-        tx.later("DELETE FROM users WHERE folded = ?1", params![&folded])?;
+        tx.deferred("DELETE FROM users WHERE folded = ?1", params![&folded])?;
         // A session of a deleted user is worth nothing; a role of that name is something else.
-        tx.later("UPDATE grants SET deleted = 1 WHERE folded = ?1 AND kind <> 'role'", params![&folded])?;
-        tx.later("DELETE FROM rotations WHERE folded = ?1", params![&folded])?;
+        tx.deferred("UPDATE grants SET deleted = 1 WHERE folded = ?1 AND kind <> 'role'", params![&folded])?;
+        tx.deferred("DELETE FROM rotations WHERE folded = ?1", params![&folded])?;
     }
     match &finish.rotation {
         Some(change) => rotations::change(tx, &finish.operation, person, change),

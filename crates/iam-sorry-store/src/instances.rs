@@ -30,7 +30,7 @@ impl Store {
         let me = self.inner.instance.clone();
         self.write(move |tx| {
             let silent = tx.first("SELECT @NOW - beat_ms FROM instances WHERE id = ?1", params![&me])?;
-            tx.later(BEAT, params![&me])?;
+            tx.deferred(BEAT, params![&me])?;
             // No row: it was swept out, after a day.
             let silent = silent.map_or(Ok(i64::MAX), |row| row.int(0))?;
             Ok(Duration::from_millis(silent.max(0).unsigned_abs()))
@@ -49,13 +49,13 @@ impl Store {
         self.write(move |tx| {
             let sql = "INSERT INTO room (instance, ballast) VALUES (?1, ?2)
                  ON CONFLICT (instance) DO UPDATE SET ballast = excluded.ballast";
-            tx.later(sql, params![&me, ballast.as_slice()])?;
+            tx.deferred(sql, params![&me, ballast.as_slice()])?;
             Ok(())
         })
         .await?;
         // That of an instance that was killed in between goes too.
         self.write(|tx| {
-            tx.later("DELETE FROM room", &[])?;
+            tx.deferred("DELETE FROM room", &[])?;
             Ok(())
         })
         .await?;
@@ -105,10 +105,10 @@ impl Store {
     pub async fn leave(&self) -> Result<(), StoreError> {
         let me = self.inner.instance.clone();
         self.write(move |tx| {
-            tx.later("DELETE FROM leases WHERE holder = ?1", params![&me])?;
-            tx.later("DELETE FROM instances WHERE id = ?1", params![&me])?;
+            tx.deferred("DELETE FROM leases WHERE holder = ?1", params![&me])?;
+            tx.deferred("DELETE FROM instances WHERE id = ?1", params![&me])?;
             // Those that were killed leave a row behind; a day later nobody asks for it any more.
-            tx.later(
+            tx.deferred(
                 "DELETE FROM instances WHERE beat_ms < @NOW - 86400000 AND running = 0
                  AND id NOT IN (SELECT instance FROM operations WHERE state = 0)",
                 &[],
@@ -143,7 +143,7 @@ impl Store {
     pub async fn release(&self, name: &str) -> Result<(), StoreError> {
         let (me, name) = (self.inner.instance.clone(), name.to_owned());
         self.write(move |tx| {
-            tx.later("DELETE FROM leases WHERE name = ?1 AND holder = ?2", params![&name, &me])?;
+            tx.deferred("DELETE FROM leases WHERE name = ?1 AND holder = ?2", params![&name, &me])?;
             Ok(())
         })
         .await

@@ -138,7 +138,7 @@ impl Store {
 
 fn add_note(tx: &mut Tx<'_>, id: &str, epoch: i64, note: &str) -> Result<(), Fault> {
     own(tx, id, epoch)?;
-    tx.later(
+    tx.deferred(
         "INSERT INTO notes (operation, n, note)
          SELECT ?1, count(*), ?2 FROM notes WHERE operation = ?1",
         params![id, note],
@@ -170,7 +170,7 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
     }
     let seq = tx.append(intent)?;
     let instance = tx.instance;
-    tx.later(
+    tx.deferred(
         "INSERT INTO operations (id, person, idempotency_key, action, resource, exclusive, request_hash, plan, state,
              instance, begun_ms, intent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11)",
         params![
@@ -206,7 +206,7 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
         return Err(StoreError::Corrupt(format!("operation {id} can't be finished as open")).into());
     }
     let outcome = tx.append(&finish.event)?;
-    tx.later(
+    tx.deferred(
         "UPDATE operations SET state = ?1, result = ?2, outcome = ?3 WHERE id = ?4",
         params![finish.state as i64, &finish.result, number(outcome), id],
     )?;

@@ -9,9 +9,9 @@ const SELECT: &str = "SELECT folded, old_key, new_key, old_was_active, since, de
 
 /// A key is gone.
 pub(crate) fn deleted(tx: &mut Tx<'_>, key: &str) -> Result<(), DbError> {
-    tx.later("DELETE FROM rotations WHERE old_key = ?1", params![key])?;
+    tx.deferred("DELETE FROM rotations WHERE old_key = ?1", params![key])?;
     // The old key may be the only one that the user has left, so time does not delete it any more.
-    tx.later("UPDATE rotations SET delete_after_ms = NULL WHERE new_key = ?1", params![key])
+    tx.deferred("UPDATE rotations SET delete_after_ms = NULL WHERE new_key = ?1", params![key])
 }
 
 pub(crate) fn change(
@@ -21,7 +21,7 @@ pub(crate) fn change(
     change: &RotationChange,
 ) -> Result<(), DbError> {
     match change {
-        RotationChange::Begun(new) => tx.later(
+        RotationChange::Begun(new) => tx.deferred(
             "INSERT INTO rotations (old_key, new_key, folded, old_was_active, operation, person, since, delete_after_ms)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT (old_key) DO UPDATE SET new_key = excluded.new_key, folded = excluded.folded,
@@ -39,7 +39,7 @@ pub(crate) fn change(
             ],
         ),
         RotationChange::Ended { old_key } => {
-            tx.later("DELETE FROM rotations WHERE old_key = ?1", params![old_key])
+            tx.deferred("DELETE FROM rotations WHERE old_key = ?1", params![old_key])
         }
     }
 }

@@ -27,7 +27,7 @@ impl Store {
         let method = json(&session.method)?;
         let person = session.identity.id();
         self.write(move |tx| {
-            tx.later(
+            tx.deferred(
                 "INSERT INTO sessions (id, token_hash, form_hash, person, identity, method, signed_in_ms, last_used_ms,
                      expires_ms, address, key_fingerprint, key_registered_by)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
@@ -85,7 +85,7 @@ impl Store {
     pub async fn touch_session(&self, id: &str, now_ms: i64) -> Result<(), StoreError> {
         let id = id.to_owned();
         self.write(move |tx| {
-            tx.later(
+            tx.deferred(
                 "UPDATE sessions SET last_used_ms = ?1 WHERE id = ?2 AND last_used_ms < ?1",
                 params![now_ms, &id],
             )?;
@@ -194,7 +194,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn delete_expired(&self, now_ms: i64, idle_since_ms: i64) -> Result<u64, StoreError> {
         self.write(move |tx| {
-            tx.later(
+            tx.deferred(
                 "DELETE FROM challenges WHERE nonce IN
                      (SELECT nonce FROM challenges WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)",
                 params![now_ms, SWEEP],

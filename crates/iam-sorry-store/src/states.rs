@@ -70,7 +70,7 @@ impl Store {
                 tx.append(event)?;
             }
             for state in &states {
-                tx.later(
+                tx.deferred(
                     "INSERT INTO recorded_states (name, digests) VALUES (?1, ?2)
                      ON CONFLICT (name) DO UPDATE SET digests = excluded.digests",
                     params![&state.name, &state.digests],
@@ -82,7 +82,7 @@ impl Store {
                 Running::Stopped => 0,
             };
             // The row is there in any case but one: somebody took it out by hand.
-            tx.later(
+            tx.deferred(
                 "INSERT INTO instances (id, started_ms, beat_ms, running) VALUES (?1, @NOW, @NOW, ?2)
                  ON CONFLICT (id) DO UPDATE SET running = excluded.running",
                 params![&me, number(running)],

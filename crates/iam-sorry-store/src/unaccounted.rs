@@ -11,7 +11,7 @@ const MOST: i64 = 1_000;
 /// The part of [`Finish`] that is about them.
 pub(crate) fn apply(tx: &mut Tx<'_>, finish: &Finish) -> Result<(), DbError> {
     for key in &finish.unaccounted {
-        tx.later(
+        tx.deferred(
             "INSERT INTO unaccounted_keys (access_key_id, resource, folded, operation, found_ms, deactivated)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (access_key_id) DO NOTHING",
             params![
@@ -28,13 +28,13 @@ pub(crate) fn apply(tx: &mut Tx<'_>, finish: &Finish) -> Result<(), DbError> {
         forget(tx, key)?;
     }
     if let Some(user) = &finish.deleted_user {
-        tx.later("DELETE FROM unaccounted_keys WHERE folded = ?1", params![&fold(user)])?;
+        tx.deferred("DELETE FROM unaccounted_keys WHERE folded = ?1", params![&fold(user)])?;
     }
     Ok(())
 }
 
 fn forget(tx: &mut Tx<'_>, access_key_id: &str) -> Result<(), DbError> {
-    tx.later("DELETE FROM unaccounted_keys WHERE access_key_id = ?1", params![access_key_id])
+    tx.deferred("DELETE FROM unaccounted_keys WHERE access_key_id = ?1", params![access_key_id])
 }
 
 impl Store {

@@ -77,8 +77,8 @@ impl Tx<'_> {
     }
 
     /// Runs a statement whose count nobody needs; see [`Connection::later`].
-    pub(crate) fn later(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
-        self.connection.later(sql, params)
+    pub(crate) fn deferred(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
+        self.connection.deferred(sql, params)
     }
 
     /// The first row, where there is one.

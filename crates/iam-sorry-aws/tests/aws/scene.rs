@@ -8,7 +8,7 @@ use std::time::Duration;
 use iam_sorry_aws::issue::{Issued, Issuer, Progress, issue_for_user};
 use iam_sorry_aws::journal::{Journal, Pending};
 use iam_sorry_aws::recover::{Outcome, Stored, recover};
-use iam_sorry_aws::{Aws, AwsError, Cancel, Patience, Settings};
+use iam_sorry_aws::{Aws, AwsError, Cancel, Settings, Timeouts};
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{SessionDuration, UserName};
 use secrecy::{ExposeSecret, SecretString};
@@ -25,7 +25,7 @@ pub struct Scene {
     pub manager: Credentials,
     pub journal: Journal,
     pub cancel: Cancel,
-    pub patience: Patience,
+    pub patience: Timeouts,
     progress: Box<dyn Fn(&Progress) + Send + Sync>,
     heard: Arc<Mutex<Vec<Progress>>>,
     _folder: tempfile::TempDir,
@@ -56,7 +56,7 @@ impl Scene {
             journal: Journal::new(folder.path().join("journal")),
             cancel: Cancel::new(),
             // Where a test waits for the end of one of these, it makes that short: the order of events is what is tested.
-            patience: Patience { settle: Duration::from_secs(2), ..Patience::default() },
+            patience: Timeouts { settle: Duration::from_secs(2), ..Timeouts::default() },
             account,
             proxy,
             manager,

@@ -7,8 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use iam_sorry_aws::managed::{self, NewUser};
+use iam_sorry_aws::primitives::NotMade;
 use iam_sorry_aws::removal::delete_completely;
-use iam_sorry_aws::steps::NotMade;
 use iam_sorry_aws::{Aws, AwsError, Settings, keeping_request_ids, take_request_ids};
 use iam_sorry_core::credentials::Credentials;
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! Groups, namespaces, owners, context; who is told what.
 
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, Question, ReasonKind, RuleSet};
+use iam_sorry_rules::{Action, AuthzInput, ReasonKind, RuleSet};
 
-use crate::scene::{READ_ONLY, ROLE, decide, person, question, rules, settings, user};
+use crate::scene::{READ_ONLY, ROLE, decide, input, person, rules, settings, user};
 
 const OWNERS: &str = r#"
     @id("owners-manage-their-namespace")
@@ -75,7 +75,7 @@ fn deny_wins_and_says_why() {
     let resource = user("dirk-1");
     let ask = |time: &str| {
         let now = Timestamp::parse(time).unwrap();
-        rules.decide(&Question { now, ..question(&dana, Action::CreateUser, &resource) })
+        rules.decide(&AuthzInput { now, ..input(&dana, Action::CreateUser, &resource) })
     };
     assert!(ask("2026-11-23T12:00:00Z").allowed);
     assert!(ask("2026-11-27T17:59:59Z").allowed);
@@ -99,16 +99,16 @@ fn context_is_what_the_request_says() {
     );
     let dana = person("dana", &[]);
     let resource = user("dirk-1");
-    let base = question(&dana, Action::ShowUser, &resource);
+    let base = input(&dana, Action::ShowUser, &resource);
     assert!(rules.decide(&base).allowed);
     // An IPv4 address that comes in over an IPv6 socket is the same address.
-    assert!(rules.decide(&Question { address: "::ffff:10.0.0.1".parse().unwrap(), ..base }).allowed);
-    assert!(!rules.decide(&Question { address: "192.0.2.1".parse().unwrap(), ..base }).allowed);
-    assert!(!rules.decide(&Question { address: "2001:db8::1".parse().unwrap(), ..base }).allowed);
-    assert!(!rules.decide(&Question { sign_in_age_seconds: u64::MAX, ..base }).allowed);
+    assert!(rules.decide(&AuthzInput { address: "::ffff:10.0.0.1".parse().unwrap(), ..base }).allowed);
+    assert!(!rules.decide(&AuthzInput { address: "192.0.2.1".parse().unwrap(), ..base }).allowed);
+    assert!(!rules.decide(&AuthzInput { address: "2001:db8::1".parse().unwrap(), ..base }).allowed);
+    assert!(!rules.decide(&AuthzInput { sign_in_age_seconds: u64::MAX, ..base }).allowed);
     let mut by_password = dana.clone();
     by_password.method = iam_sorry_core::identity::Method::Ldap;
-    assert!(!rules.decide(&Question { identity: &by_password, ..base }).allowed);
+    assert!(!rules.decide(&AuthzInput { identity: &by_password, ..base }).allowed);
 }
 
 #[test]
@@ -119,12 +119,12 @@ fn the_maker_of_a_user() {
     );
     let dana = person("dana", &[]);
     let resource = user("dirk-1");
-    let base = question(&dana, Action::DeleteUser, &resource);
-    assert!(rules.decide(&Question { owner: Some("corp/4"), ..base }).allowed);
-    assert!(!rules.decide(&Question { owner: Some("corp/5"), ..base }).allowed);
+    let base = input(&dana, Action::DeleteUser, &resource);
+    assert!(rules.decide(&AuthzInput { owner: Some("corp/4"), ..base }).allowed);
+    assert!(!rules.decide(&AuthzInput { owner: Some("corp/5"), ..base }).allowed);
     assert!(!rules.decide(&base).allowed);
     assert_eq!(
-        rules.decide(&Question { owner: Some("corp/4"), ..base }).texts(),
+        rules.decide(&AuthzInput { owner: Some("corp/4"), ..base }).texts(),
         ["the rule at lab.cedar:1 allows it"]
     );
 }
@@ -152,7 +152,7 @@ fn explanations_are_for_people() {
     let dana = person("dana", &["lab-dirk"]);
     let resource = user("dirk-1");
     let asked =
-        Question { duration_seconds: Some(36_000), ..question(&dana, Action::IssueCredentials, &resource) };
+        AuthzInput { duration_seconds: Some(36_000), ..input(&dana, Action::IssueCredentials, &resource) };
     let told = rules.explain(&asked);
     assert_eq!(
         told.to_string(),
@@ -160,7 +160,7 @@ fn explanations_are_for_people() {
          \"one-hour\" (lab.cedar) forbids it\n  for at most 1 h\n  2 of 2 rules could apply to this person, action and \
          resource"
     );
-    let told = rules.explain(&question(&person("eve", &[]), Action::AttachPolicy, &resource));
+    let told = rules.explain(&input(&person("eve", &[]), Action::AttachPolicy, &resource));
     assert_eq!(
         told.to_string(),
         "refused\n  no rule allows attach-policy on dirk-1: a rule must permit it (deny is the default)\n  1 of 2 rules \
@@ -193,7 +193,7 @@ fn few_of_many_rules_are_evaluated() {
     for (action, allowed, evaluated) in
         [(Action::ShowUser, true, 2), (Action::CreateUser, true, 1), (Action::RotateKey, false, 2)]
     {
-        let told = rules.explain(&question(&dana, action, &resource));
+        let told = rules.explain(&input(&dana, action, &resource));
         assert_eq!((told.decision.allowed, told.considered), (allowed, (evaluated, 300)), "{action}");
     }
 }
@@ -206,10 +206,10 @@ fn files_are_named_without_their_folders() {
     let file = "/etc/iam-sorryd/rules/lab.cedar".to_owned();
     let rules = RuleSet::load(&[(file.clone(), text.to_owned())], settings()).unwrap();
     let (dana, resource) = (person("dana", &[]), user("dirk-1"));
-    let allowed = rules.decide(&question(&dana, Action::ShowUser, &resource));
+    let allowed = rules.decide(&input(&dana, Action::ShowUser, &resource));
     assert_eq!(allowed.texts(), ["the rule at lab.cedar:1 allows it"]);
     assert_eq!(allowed.rule_names(), ["lab.cedar:1"]);
-    let refused = rules.decide(&question(&dana, Action::DeleteUser, &resource));
+    let refused = rules.decide(&input(&dana, Action::DeleteUser, &resource));
     assert_eq!(refused.texts(), ["rule \"team/never\" (lab.cedar) forbids it"]);
     let listed: Vec<_> = rules.in_force().map(|rule| (rule.rule, rule.file)).collect();
     let named = |name: &str| (name.to_owned(), "lab.cedar".to_owned());

@@ -4,7 +4,7 @@ use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::Identity;
 use iam_sorry_rules::{Action, Decision, NamedGroup, ReasonKind, RuleSet, Settings, run_cases};
 
-use crate::scene::{decide, person, question, user};
+use crate::scene::{decide, input, person, user};
 
 const TRUE_DN: &str = "cn=suspended,ou=groups,dc=example,dc=org";
 const FALSE_DN: &str = "cn=suspended,ou=self-service,ou=groups,dc=example,dc=org";
@@ -131,8 +131,8 @@ fn durations_are_cut_by_what_an_ambiguous_name_forbids() {
     let rules = rules(&text, "person:bob");
     let guest = member(vec![group("guests", "cn=guests,dc=a", "1", false)]);
     let resource = user("dirk-x");
-    let asked = question(&guest, Action::IssueCredentials, &resource);
-    assert_eq!(rules.longest(&asked, 3600, 900).map(|(seconds, _)| seconds), Some(1800));
+    let asked = input(&guest, Action::IssueCredentials, &resource);
+    assert_eq!(rules.max_duration(&asked, 3600, 900).map(|(seconds, _)| seconds), Some(1800));
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! What no rule lifts: every test here has a rule that permits everything.
 
 use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action, Question, ReasonKind, Resource, RuleSet};
+use iam_sorry_rules::{Action, AuthzInput, ReasonKind, Resource, RuleSet};
 
-use crate::scene::{READ_ONLY, ROLE, S3, SERVICE_ROLE, decide, person, question, rules, user};
+use crate::scene::{READ_ONLY, ROLE, S3, SERVICE_ROLE, decide, input, person, rules, user};
 
 fn everything() -> RuleSet {
     rules("permit (principal, action, resource);")
 }
 
-fn refused_by(question: &Question<'_>) -> Option<String> {
-    let decision = everything().decide(question);
+fn refused_by(input: &AuthzInput<'_>) -> Option<String> {
+    let decision = everything().decide(input);
     if decision.allowed {
         return None;
     }
@@ -27,20 +27,20 @@ fn only_names_in_a_namespace_and_only_safe_ones() {
         ["dirk+x", "dirk-,x", "dirk-=x", "dirk-", "dirk..x", "dirk-..-x", "dirk-x.", ".dirk", "dirk-@"]
     {
         assert_eq!(
-            refused_by(&question(&root, Action::CreateUser, &user(name))).as_deref(),
+            refused_by(&input(&root, Action::CreateUser, &user(name))).as_deref(),
             Some("names"),
             "{name}"
         );
     }
     for name in ["dirks", "dir", "xdirk", "x-dirk", "classes", "admin", "dirk_x", "dirk.x", "dirk@x"] {
         assert_eq!(
-            refused_by(&question(&root, Action::CreateUser, &user(name))).as_deref(),
+            refused_by(&input(&root, Action::CreateUser, &user(name))).as_deref(),
             Some("namespace"),
             "{name}"
         );
     }
     for name in ["dirk", "DIRK-x", "dirk-a.b_c@d", "class-1"] {
-        assert_eq!(refused_by(&question(&root, Action::CreateUser, &user(name))), None, "{name}");
+        assert_eq!(refused_by(&input(&root, Action::CreateUser, &user(name))), None, "{name}");
     }
     for bad in ["dirk-*", "dirk-?", "dirk/../x", "dirk x", "dirk-ü"] {
         assert!(UserName::parse(bad).is_err());
@@ -52,22 +52,22 @@ fn only_users_of_the_service_are_touched() {
     let root = person("root", &[]);
     let resource = user("dirk-1");
     for action in Action::ALL.into_iter().filter(|a| a.needs_managed_user()) {
-        let asked = Question { managed: false, ..question(&root, action, &resource) };
+        let asked = AuthzInput { managed: false, ..input(&root, action, &resource) };
         assert_eq!(refused_by(&asked).as_deref(), Some("managed-users"), "{action}");
-        let longest = everything().longest(&asked, 3600, 900);
+        let longest = everything().max_duration(&asked, 3600, 900);
         assert_eq!(longest, None, "{action}");
     }
     for action in [Action::CreateUser, Action::AdoptUser] {
         assert_eq!(
-            refused_by(&Question { managed: false, ..question(&root, action, &resource) }),
+            refused_by(&AuthzInput { managed: false, ..input(&root, action, &resource) }),
             None,
             "{action}"
         );
     }
     // Somebody whom no rule allows anything gets one answer, whether the user exists or not.
     let none = rules("");
-    let asked = question(&root, Action::ShowUser, &resource);
-    assert_eq!(none.decide(&asked), none.decide(&Question { managed: false, ..asked }));
+    let asked = input(&root, Action::ShowUser, &resource);
+    assert_eq!(none.decide(&asked), none.decide(&AuthzInput { managed: false, ..asked }));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn only_listed_policies_are_attached_and_detached() {
             (Some("arn:aws:iam::aws:policy/*"), true),
             (Some("arn:aws:iam::123456789012:policy/boundary"), true),
         ] {
-            let asked = Question { policy_arn: arn, ..question(&root, action, &resource) };
+            let asked = AuthzInput { policy_arn: arn, ..input(&root, action, &resource) };
             assert_eq!(refused_by(&asked).as_deref(), refused.then_some("policies"), "{action} {arn:?}");
         }
     }
@@ -103,7 +103,7 @@ fn only_listed_roles_and_never_the_services_own() {
         (SERVICE_ROLE, Some("protected")),
     ] {
         let asked = Resource::Role(arn.to_owned());
-        assert_eq!(refused_by(&question(&root, Action::AssumeRole, &asked)).as_deref(), refused, "{arn}");
+        assert_eq!(refused_by(&input(&root, Action::AssumeRole, &asked)).as_deref(), refused, "{arn}");
     }
 }
 
@@ -130,11 +130,11 @@ fn nobody_raises_their_own_rights() {
         (Action::IssueCredentials, false),
     ] {
         for name in ["dirk-own", "DIRK-OWN"] {
-            let refusal = refused_by(&question(&dirk, action, &user(name)));
+            let refusal = refused_by(&input(&dirk, action, &user(name)));
             assert_eq!(refusal.as_deref(), refused.then_some("own-rights"), "{action}");
         }
     }
-    assert_eq!(refused_by(&question(&dirk, Action::AttachPolicy, &user("dirk-other"))), None);
+    assert_eq!(refused_by(&input(&dirk, Action::AttachPolicy, &user("dirk-other"))), None);
 }
 
 #[test]
@@ -144,22 +144,22 @@ fn durations_have_a_maximum() {
     for (action, resource, most) in
         [(Action::IssueCredentials, &user, 43_200), (Action::AssumeRole, &role, 7200)]
     {
-        let ask = |seconds| Question { duration_seconds: Some(seconds), ..question(&root, action, resource) };
+        let ask = |seconds| AuthzInput { duration_seconds: Some(seconds), ..input(&root, action, resource) };
         assert_eq!(refused_by(&ask(most)), None);
         assert_eq!(refused_by(&ask(most + 1)).as_deref(), Some("duration"));
         assert_eq!(refused_by(&ask(899)).as_deref(), Some("duration"));
-        let (seconds, decision) = everything().longest(&ask(1), 999_999, 900).unwrap();
+        let (seconds, decision) = everything().max_duration(&ask(1), 999_999, 900).unwrap();
         assert_eq!(seconds, most);
         assert!(decision.texts()[1].contains("guardrail duration"), "{:?}", decision.texts());
-        assert_eq!(everything().longest(&ask(1), 899, 900), None);
+        assert_eq!(everything().max_duration(&ask(1), 899, 900), None);
         // As long as there is, which is no cut.
-        let (decision, seconds) = everything().decide_request(&Question { duration_seconds: None, ..ask(1) });
+        let (decision, seconds) = everything().evaluate(&AuthzInput { duration_seconds: None, ..ask(1) });
         assert_eq!((decision.reasons.len(), seconds), (1, Some(most)));
         // Where no rule allows it, that is what is said, not that it is too long.
         let none = rules("");
         assert_eq!(none.decide(&ask(999_999)).reasons[0].kind, ReasonKind::NoRule);
-        assert_eq!(none.decide_request(&ask(999_999)).0.reasons[0].kind, ReasonKind::NoRule);
-        assert!(everything().decide_request(&ask(60)).0.by_guardrail());
+        assert_eq!(none.evaluate(&ask(999_999)).0.reasons[0].kind, ReasonKind::NoRule);
+        assert!(everything().evaluate(&ask(60)).0.by_guardrail());
     }
 }
 
@@ -173,10 +173,10 @@ fn actions_fit_their_resources() {
         (Action::ListUsers, user("dirk")),
         (Action::ShowUser, Resource::Namespace("dirk".to_owned())),
     ] {
-        assert_eq!(refused_by(&question(&root, action, &resource)).as_deref(), Some("request"), "{action}");
+        assert_eq!(refused_by(&input(&root, action, &resource)).as_deref(), Some("request"), "{action}");
     }
     let nowhere = Resource::Namespace("dirk-*".to_owned());
-    assert_eq!(refused_by(&question(&root, Action::ListUsers, &nowhere)).as_deref(), Some("namespace"));
+    assert_eq!(refused_by(&input(&root, Action::ListUsers, &nowhere)).as_deref(), Some("namespace"));
 }
 
 /// GHSA-xp3c: a specific deny must hold for the list too. The list is made of the users that showing allows.
@@ -212,16 +212,13 @@ fn durations_are_cut_for_rules_that_calculate_too() {
         let rules = rules(&format!(
             "permit (principal, action, resource) when {{ context has duration && {condition} }};"
         ));
-        let asked = Question {
-            duration_seconds: Some(asked),
-            ..question(&dana, Action::IssueCredentials, &resource)
-        };
-        assert_eq!(rules.decide_request(&asked).1, expected, "{condition}");
+        let asked =
+            AuthzInput { duration_seconds: Some(asked), ..input(&dana, Action::IssueCredentials, &resource) };
+        assert_eq!(rules.evaluate(&asked).1, expected, "{condition}");
     }
     let rules = rules(
         "permit (principal, action, resource) when { context has duration && context.duration <= context.signInAge };",
     );
-    let asked =
-        Question { sign_in_age_seconds: 5000, ..question(&dana, Action::IssueCredentials, &resource) };
-    assert_eq!(rules.longest(&asked, 36_000, 900).unwrap().0, 5000);
+    let asked = AuthzInput { sign_in_age_seconds: 5000, ..input(&dana, Action::IssueCredentials, &resource) };
+    assert_eq!(rules.max_duration(&asked, 36_000, 900).unwrap().0, 5000);
 }

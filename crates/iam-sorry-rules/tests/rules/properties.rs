@@ -9,10 +9,10 @@ use cedar_policy::{
 };
 use iam_sorry_core::identity::Identity;
 use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action, Question, Resource, RuleSet, SHORTEST_SECONDS, fold_user};
+use iam_sorry_rules::{Action, AuthzInput, Resource, RuleSet, SHORTEST_SECONDS, fold_user};
 use proptest::prelude::*;
 
-use crate::scene::{READ_ONLY, ROLE, S3, load, person, question, rules, settings};
+use crate::scene::{READ_ONLY, ROLE, S3, input, load, person, rules, settings};
 
 const NAMES: [&str; 8] =
     ["dirk", "Dirk-1", "dirk-2", "dirk-vault", "DIRK-VAULT-1", "class", "class-1", "dirk-a-b"];
@@ -108,12 +108,12 @@ proptest! {
         let rules = rules(&texts.join("\n"));
         for (who, action, resource, policy_arn, seconds, age, owned) in &asks {
             let owner = owned.then_some("corp/3");
-            let asked = Question {
+            let asked = AuthzInput {
                 policy_arn: policy_arn.filter(|_| action.has_policy()),
                 duration_seconds: action.has_duration().then_some(*seconds),
                 sign_in_age_seconds: *age,
                 owner,
-                ..question(who, *action, resource)
+                ..input(who, *action, resource)
             };
             let ours = rules.decide(&asked);
             // A guardrail asks nobody: it is not what is compared here.
@@ -131,13 +131,13 @@ proptest! {
         let before = rules(&texts.join("\n"));
         let after = rules(&format!("{}\n{more}", texts.join("\n")));
         for (who, action, resource, policy_arn, seconds, age, _) in &asks {
-            let asked = Question {
+            let asked = AuthzInput {
                 policy_arn: policy_arn.filter(|_| action.has_policy()),
                 sign_in_age_seconds: *age,
                 duration_seconds: action.has_duration().then_some(*seconds),
-                ..question(who, *action, resource)
+                ..input(who, *action, resource)
             };
-            let (before, after) = (before.decide_request(&asked), after.decide_request(&asked));
+            let (before, after) = (before.evaluate(&asked), after.evaluate(&asked));
             prop_assert!(before.0.allowed || !after.0.allowed, "{more}: {asked:?}");
             prop_assert!(after.1 <= before.1, "{more} made it longer: {asked:?}");
         }
@@ -163,9 +163,9 @@ proptest! {
             .collect();
         let rules = rules(&texts.join("\n"));
         let (who, resource) = (person("ann", &[]), crate::scene::user("dirk-1"));
-        let base = question(&who, Action::IssueCredentials, &resource);
-        let allowed = |seconds: u32| rules.decide(&Question { duration_seconds: Some(seconds), ..base }).allowed;
-        let given = rules.longest(&base, asked, SHORTEST_SECONDS).map(|(seconds, decision)| {
+        let base = input(&who, Action::IssueCredentials, &resource);
+        let allowed = |seconds: u32| rules.decide(&AuthzInput { duration_seconds: Some(seconds), ..base }).allowed;
+        let given = rules.max_duration(&base, asked, SHORTEST_SECONDS).map(|(seconds, decision)| {
             assert!(decision.allowed);
             seconds
         });
@@ -195,7 +195,7 @@ proptest! {
             return Ok(());
         };
         let resource = Resource::User(parsed.clone());
-        let allowed = rules.decide(&question(&erin, Action::CreateUser, &resource)).allowed;
+        let allowed = rules.decide(&input(&erin, Action::CreateUser, &resource)).allowed;
         prop_assert_eq!(allowed, inside_dirk(&name), "{}", name);
         if allowed {
             let folded = fold_user(&parsed).unwrap();
@@ -209,7 +209,7 @@ proptest! {
         for other_case in [name.to_lowercase(), name.to_uppercase()] {
             if let Ok(other) = UserName::parse(&other_case) {
                 let resource = Resource::User(other);
-                prop_assert_eq!(rules.decide(&question(&erin, Action::CreateUser, &resource)).allowed, allowed);
+                prop_assert_eq!(rules.decide(&input(&erin, Action::CreateUser, &resource)).allowed, allowed);
             }
         }
     }
@@ -268,7 +268,7 @@ impl Folded for str {
 }
 
 /// Cedar alone, on everything at once, with entities that the schema has checked.
-fn by_cedar(whole: &PolicySet, asked: &Question<'_>) -> bool {
+fn by_cedar(whole: &PolicySet, asked: &AuthzInput<'_>) -> bool {
     static SCHEMA: LazyLock<Schema> = LazyLock::new(|| iam_sorry_rules::SCHEMA.parse().unwrap());
     let uid = |kind: &str, id: &str| -> EntityUid { format!("IamSorry::{kind}::{id:?}").parse().unwrap() };
     let text = |s: &str| Value::new_string(s.to_owned());

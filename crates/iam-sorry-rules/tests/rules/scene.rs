@@ -6,7 +6,7 @@ use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
 use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, Decision, Question, Resource, RuleSet, Settings};
+use iam_sorry_rules::{Action, AuthzInput, Decision, Resource, RuleSet, Settings};
 
 pub const READ_ONLY: &str = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 pub const S3: &str = "arn:aws:iam::aws:policy/AmazonS3FullAccess";
@@ -67,8 +67,8 @@ pub fn user(name: &str) -> Resource {
 }
 
 /// A managed user, an hour's credentials, a weekday noon, an address of the department.
-pub fn question<'a>(identity: &'a Identity, action: Action, resource: &'a Resource) -> Question<'a> {
-    Question {
+pub fn input<'a>(identity: &'a Identity, action: Action, resource: &'a Resource) -> AuthzInput<'a> {
+    AuthzInput {
         identity,
         action,
         resource,
@@ -86,5 +86,5 @@ pub fn question<'a>(identity: &'a Identity, action: Action, resource: &'a Resour
 
 pub fn decide(rules: &RuleSet, identity: &Identity, action: Action, name: &str) -> Decision {
     let resource = Resource::parse(action, name).unwrap();
-    rules.decide(&question(identity, action, &resource))
+    rules.decide(&input(identity, action, &resource))
 }

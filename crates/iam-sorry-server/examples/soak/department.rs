@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
-use iam_sorry_server::services::Clock;
+use iam_sorry_server::clock::Clock;
 use iam_sorry_store::{Session, Settings as StoreSettings, Store};
 use testkit::{Chaos, MemoryAws, Postgres, Service, service_program};
 

@@ -130,11 +130,11 @@ impl Client<'_> {
         let name = format!("dirk-{}-{slot}-{}", self.number, self.generation);
         let told = if adopt {
             self.department.aws.hand_made_user(&name);
-            self.ask("adopt user", "POST", &format!("/users/{name}/adopt"), &Value::Null)
+            self.authz_request("adopt user", "POST", &format!("/users/{name}/adopt"), &Value::Null)
         } else {
             let policies =
                 if self.dice.below(2) == 0 { vec![self.department.policy.clone()] } else { vec![] };
-            self.ask("create user", "POST", "/users", &json!({"name": name, "policies": policies}))
+            self.authz_request("create user", "POST", "/users", &json!({"name": name, "policies": policies}))
         };
         if matches!(told, Told::Done(_)) {
             self.users[slot] = Some(name);
@@ -145,7 +145,7 @@ impl Client<'_> {
     }
 
     fn new_key(&mut self, user: &str) {
-        match self.ask("create key", "POST", &format!("/users/{user}/keys"), &Value::Null) {
+        match self.authz_request("create key", "POST", &format!("/users/{user}/keys"), &Value::Null) {
             Told::Done(key) => self.hold(user, &key),
             Told::No(code) if code == "conflict" => self.make_room(user),
             _ => {}
@@ -154,7 +154,8 @@ impl Client<'_> {
 
     /// As a person does who reads that there is no room: what nobody holds is deleted, or else the oldest.
     fn make_room(&mut self, user: &str) {
-        let Told::Done(listed) = self.ask("list keys", "GET", &format!("/users/{user}/keys"), &Value::Null)
+        let Told::Done(listed) =
+            self.authz_request("list keys", "GET", &format!("/users/{user}/keys"), &Value::Null)
         else {
             return;
         };
@@ -171,7 +172,12 @@ impl Client<'_> {
         let Some(old) = self.any_held(user) else { return };
         // From here on the old one may be inactive or gone.
         self.let_go(&old);
-        let told = self.ask("rotate key", "POST", &format!("/users/{user}/keys/{old}/rotate"), &Value::Null);
+        let told = self.authz_request(
+            "rotate key",
+            "POST",
+            &format!("/users/{user}/keys/{old}/rotate"),
+            &Value::Null,
+        );
         match told {
             Told::Done(key) => self.hold(user, &key),
             Told::No(code) if code == "conflict" => self.make_room(user),
@@ -187,11 +193,16 @@ impl Client<'_> {
 
     fn delete_key(&mut self, user: &str, key: &str) {
         self.let_go(key);
-        self.ask("delete key", "DELETE", &format!("/users/{user}/keys/{key}?force=true"), &Value::Null);
+        self.authz_request(
+            "delete key",
+            "DELETE",
+            &format!("/users/{user}/keys/{key}?force=true"),
+            &Value::Null,
+        );
     }
 
     fn session(&mut self, body: Value, what: &'static str) {
-        let told = self.ask(what, "POST", "/credentials", &body);
+        let told = self.authz_request(what, "POST", "/credentials", &body);
         if let (Told::No(code), Some(user)) = (told, body["user"].as_str())
             && code == "conflict"
         {
@@ -203,21 +214,21 @@ impl Client<'_> {
         let policy = self.department.policy.clone();
         if attach {
             let path = format!("/users/{user}/policies");
-            self.ask("attach policy", "POST", &path, &json!({"policy_arn": policy}));
+            self.authz_request("attach policy", "POST", &path, &json!({"policy_arn": policy}));
         } else {
             let path = format!("/users/{user}/policies?policy_arn={}", policy.replace('/', "%2F"));
-            self.ask("detach policy", "DELETE", &path, &Value::Null);
+            self.authz_request("detach policy", "DELETE", &path, &Value::Null);
         }
     }
 
     fn dry_run(&mut self, user: &str) {
-        self.ask("dry run", "POST", &format!("/users/{user}/keys?dry_run=true"), &Value::Null);
-        self.ask("dry run", "DELETE", &format!("/users/{user}?dry_run=true"), &Value::Null);
+        self.authz_request("dry run", "POST", &format!("/users/{user}/keys?dry_run=true"), &Value::Null);
+        self.authz_request("dry run", "DELETE", &format!("/users/{user}?dry_run=true"), &Value::Null);
     }
 
     fn look(&mut self, user: &str) {
-        self.ask("show user", "GET", &format!("/users/{user}"), &Value::Null);
-        self.ask("list users", "GET", "/users?limit=5", &Value::Null);
+        self.authz_request("show user", "GET", &format!("/users/{user}"), &Value::Null);
+        self.authz_request("list users", "GET", "/users?limit=5", &Value::Null);
     }
 
     fn delete_user(&mut self, slot: usize, user: &str) {
@@ -227,7 +238,7 @@ impl Client<'_> {
         };
         keys.iter().for_each(|key| self.let_go(key));
         self.users[slot] = None;
-        self.ask("delete user", "DELETE", &format!("/users/{user}"), &Value::Null);
+        self.authz_request("delete user", "DELETE", &format!("/users/{user}"), &Value::Null);
     }
 
     /// Asks and goes away. Whatever comes of it, nobody holds it.
@@ -274,7 +285,7 @@ impl Client<'_> {
     }
 
     /// Asks until there is a clear answer, with the same Idempotency-Key, for a while.
-    fn ask(&mut self, what: &'static str, method: &str, path: &str, body: &Value) -> Told {
+    fn authz_request(&mut self, what: &'static str, method: &str, path: &str, body: &Value) -> Told {
         let serial = self.book.serial.fetch_add(1, Ordering::Relaxed);
         let bearer = format!("Authorization: Bearer {}", token(self.number));
         let key = format!("Idempotency-Key: soak-{serial:012}");

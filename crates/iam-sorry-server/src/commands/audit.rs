@@ -17,10 +17,11 @@ use zeroize::Zeroizing;
 
 use super::serve::runtime;
 use super::{ConfigFile, Failure, notice, print};
-use crate::config::SecretRef;
-use crate::services::checkpoints::{AuditSettings, Checkpointer};
-use crate::services::continuity::{Continuity, Files};
-use crate::services::{Clock, ExportLines};
+use crate::audit::checkpoints::{AuditSettings, Checkpointer};
+use crate::audit::continuity::{Continuity, Files};
+use crate::audit::export::ExportLines;
+use crate::clock::Clock;
+use crate::secret_ref::SecretRef;
 
 /// No line of an export is longer.
 const LONGEST_LINE: u64 = 1024 * 1024;

@@ -8,13 +8,15 @@ use secrecy::ExposeSecret;
 
 use super::serve::{check_state, own_identity, runtime, way_to_aws};
 use super::{ConfigFile, Failure, notice, print};
-use crate::config::aws::IdentitySource;
-use crate::config::{Config, ServiceIdentity, is_program};
+use crate::accounts::identity::{ServiceIdentity, is_program};
+use crate::accounts::settings::IdentitySource;
+use crate::audit::sinks;
+use crate::authz::rules::LiveRules;
+use crate::clock::Clock;
+use crate::config::Config;
 use crate::http::Certificates;
-use crate::login::Ways;
-use crate::services::group_names::ambiguous_names;
-use crate::services::rules::LiveRules;
-use crate::services::{Clock, sinks};
+use crate::login::LoginMethods;
+use crate::sessions::group_names::ambiguous_names;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
@@ -76,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         found.gather(sinks::check(sink));
     }
     folders(&config, &mut found);
-    let ways = found.gather(Ways::new(&config.login));
+    let methods = found.gather(LoginMethods::new(&config.login));
     let store = found.gather(config.store_settings());
     let aws = found.gather(way_to_aws(&config.aws).map_err(|failure| failure.to_string()));
     runtime()?.block_on(async {
@@ -88,12 +90,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let caller = own_identity(&aws, &identity, &Clock::system(), &config.aws).await;
             found.gather(caller.map_err(|failure| format!("aws: {failure}")));
         }
-        if let Some(directory) = ways.as_ref().and_then(|ways| ways.directory.as_ref()) {
+        if let Some(directory) = methods.as_ref().and_then(|methods| methods.directory.as_ref()) {
             let tried = directory.try_out().await;
             if found.gather(tried.map_err(|error| format!("login.ldap: {error}"))).is_some()
-                && let (Some(rules), Some(ways)) = (&rules, &ways)
+                && let (Some(rules), Some(methods)) = (&rules, &methods)
             {
-                let ambiguous = ambiguous_names(&rules.handle().load(), ways).await;
+                let ambiguous = ambiguous_names(&rules.handle().load(), methods).await;
                 let ambiguous = found.gather(ambiguous.map_err(|error| format!("login.ldap: {error}")));
                 found.notes.extend(ambiguous.into_iter().flatten().map(|name| name.to_string()));
             }
@@ -180,8 +182,8 @@ async fn database(settings: &iam_sorry_store::Settings, found: &mut Findings) {
 }
 
 fn summary(config: &Config, rules: usize, signed: bool) -> String {
-    let ways = Ways::new(&config.login).map(|ways| ways.methods()).unwrap_or_default();
-    let ways: Vec<&str> = ways.into_iter().map(iam_sorry_core::identity::Method::as_str).collect();
+    let methods = LoginMethods::new(&config.login).map(|methods| methods.methods()).unwrap_or_default();
+    let methods: Vec<&str> = methods.into_iter().map(iam_sorry_core::identity::Method::as_str).collect();
     let transport = if config.http.tls.is_some() { "TLS" } else { "plain, behind a proxy on this machine" };
     let audit = match (signed, config.audit.sinks.len()) {
         (false, _) => {
@@ -200,7 +202,7 @@ fn summary(config: &Config, rules: usize, signed: bool) -> String {
         config.http.listen,
         if config.store.sqlite_path().is_some() { "SQLite" } else { "PostgreSQL" },
         config.aws.region,
-        ways.join(", "),
+        methods.join(", "),
         names.join(", "),
     )
 }

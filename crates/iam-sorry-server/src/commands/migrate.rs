@@ -4,8 +4,8 @@ use iam_sorry_store::{Engine, Settings, Store};
 
 use super::restored::continue_trail;
 use super::{ConfigFile, Failure, print};
+use crate::audit::sinks;
 use crate::config::Config;
-use crate::services::sinks;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]

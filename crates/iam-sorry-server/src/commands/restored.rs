@@ -10,11 +10,12 @@ use iam_sorry_store::{Engine, Finish, OperationState, Store};
 use super::audit::{local_event, signer};
 use super::serve::{check_state, runtime};
 use super::{ConfigFile, Failure, notice, print};
+use crate::audit::checkpoints::Checkpointer;
+use crate::audit::continuity::{Continuity, Contradiction, Files};
+use crate::audit::sinks::{self, SinkSettings};
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::services::checkpoints::Checkpointer;
-use crate::services::continuity::{Continuity, Contradiction, Files};
-use crate::services::sinks::{self, SinkSettings};
-use crate::services::{Clock, INSTANCE_SILENCE};
+use crate::operations::life::TAKEOVER;
 
 /// How this command is called in the trail.
 const COMMAND: &str = "audit restored";
@@ -69,12 +70,12 @@ pub fn continue_trail(config: &Config, reason: &str, found: Option<&str>) -> Res
 async fn nobody_else(store: &Store) -> Result<(), Failure> {
     let began = Instant::now();
     let others = loop {
-        let alive = store.instances_alive(INSTANCE_SILENCE).await.map_err(Failure::new)?;
+        let alive = store.instances_alive(TAKEOVER).await.map_err(Failure::new)?;
         let others = alive.iter().filter(|name| *name != store.instance()).count();
         if others == 0 {
             return Ok(());
         }
-        if began.elapsed() > INSTANCE_SILENCE + Duration::from_secs(2) {
+        if began.elapsed() > TAKEOVER + Duration::from_secs(2) {
             break others;
         }
         tokio::time::sleep(Duration::from_millis(250)).await;

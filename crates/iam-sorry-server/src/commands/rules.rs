@@ -10,12 +10,12 @@ use clap::Subcommand;
 use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_rules::{
-    Action, CaseResult, Question, Resource, RuleProblem, RuleSet, fold, group_of, run_cases,
+    Action, AuthzInput, CaseResult, Resource, RuleProblem, RuleSet, fold, group_of, run_cases,
 };
 
 use super::{ConfigFile, Failure, notice, print};
-use crate::services::Clock;
-use crate::services::rules::{RuleFiles, read};
+use crate::authz::rules::{RuleFiles, read};
+use crate::clock::Clock;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
@@ -156,7 +156,7 @@ fn explain_one(explain: &Explain) -> Result<(), Failure> {
         groups: explain.groups.iter().map(|group| group_of(&explain.issuer, group)).collect(),
         method: explain.method,
     };
-    let told = rules.explain(&Question {
+    let told = rules.explain(&AuthzInput {
         identity: &identity,
         action,
         resource: &resource,

@@ -21,15 +21,21 @@ use zeroize::Zeroizing;
 
 use super::migrate::signs_of_another;
 use super::{ConfigFile, Failure, notice};
-use crate::config::aws::AwsSettings;
-use crate::config::{Config, ServiceIdentity, dev};
+use crate::accounts::identity::ServiceIdentity;
+use crate::accounts::settings::AwsSettings;
+use crate::audit::checkpoints::AuditSettings;
+use crate::audit::continuity::{Continuity, Files};
+use crate::audit::signed_state;
+use crate::audit::states::StartFacts;
+use crate::authz::rules::{LOOK_EVERY, LiveRules, Reload};
+use crate::clock::Clock;
+use crate::config::{Config, dev};
 use crate::http::{Health, Http, Metrics, start_logging};
-use crate::login::Ways;
+use crate::login::LoginMethods;
 use crate::login::dev::DevLink;
-use crate::services::checkpoints::AuditSettings;
-use crate::services::continuity::{Continuity, Files};
-use crate::services::rules::{LOOK_EVERY, LiveRules, Reload};
-use crate::services::{AWS_TIME, Clock, Parts, Service, SignIn, StartFacts, signed_state};
+use crate::operations::life::AWS_TIME;
+use crate::service::{Parts, Service};
+use crate::sessions::sign_in::SignIn;
 use crate::{http, web};
 
 /// How long the end of the audit trail may take to be signed, and then to reach the sinks.
@@ -110,10 +116,10 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     let rules = LiveRules::open(config.rules.clone(), settings).map_err(found)?;
     let rules = Arc::new(rules);
 
-    let mut ways = Ways::new(&config.login).map_err(Failure::found)?;
-    ways.dev = link.as_ref().map(|link| Arc::new(DevLink::new(link, clock.now_ms())));
+    let mut methods = LoginMethods::new(&config.login).map_err(Failure::found)?;
+    methods.dev = link.as_ref().map(|link| Arc::new(DevLink::new(link, clock.now_ms())));
     let origin = config.http.origin.clone();
-    let sign_in = SignIn::new(&config.name, origin, ways, config.sessions, config.login.limits.clone());
+    let sign_in = SignIn::new(&config.name, origin, methods, config.sessions, config.login.limits.clone());
 
     check_state(&config.audit)?;
     let store_settings = config.store_settings().map_err(Failure::found)?;

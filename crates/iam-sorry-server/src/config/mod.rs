@@ -1,11 +1,8 @@
 //! The one configuration file (TOML), read and checked once at start. Every concern has a settings struct of its own
 //! next to its code; here they become one file. Secrets are never in it: a [`SecretRef`] says where they are.
 
-pub mod aws;
 mod dangers;
 pub mod dev;
-pub mod identity;
-mod secret_ref;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -14,14 +11,15 @@ use iam_sorry_rules::{Guardrails, NamespaceSettings};
 use iam_sorry_store::{Settings as StoreSettings, StoreSection};
 use serde::Deserialize;
 
+use crate::accounts::settings::{AwsSettings, IdentitySource};
+use crate::actions::settings::ActionSettings;
+use crate::audit::checkpoints::AuditSettings;
+use crate::audit::states::Digests;
+use crate::authz::rules::RuleFiles;
 use crate::http::{HttpSettings, LogSettings};
 use crate::login::LoginSettings;
-use crate::services::checkpoints::AuditSettings;
-use crate::services::rules::RuleFiles;
-use crate::services::{ActionSettings, Digests, SessionSettings};
-use aws::{AwsSettings, IdentitySource};
-pub use identity::{IdentityError, ServiceIdentity, is_program};
-pub use secret_ref::{SecretRef, SecretRefError};
+use crate::secret_ref::SecretRef;
+use crate::sessions::sign_in::SessionSettings;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]

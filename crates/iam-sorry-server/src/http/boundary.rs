@@ -26,7 +26,8 @@ use super::metrics::Metrics;
 use super::problem::{self, ApiError, DrawPage};
 use super::server::Peer;
 use super::settings::HttpSettings;
-use crate::services::{self, Caller, Refusal};
+use crate::caller::{Caller, RequestSource};
+use crate::error::ServiceError;
 
 /// No request of ours is half as large.
 pub const BODY_BYTES: usize = 64 * 1024;
@@ -51,7 +52,7 @@ pub struct Boundary {
 /// What is known about a request besides what it asks; in its extensions, for API and pages.
 pub struct RequestContext {
     /// Where it came from, and its id.
-    pub origin: services::Origin,
+    pub source: RequestSource,
     person: OnceLock<String>,
     boundary: Arc<Boundary>,
 }
@@ -92,11 +93,11 @@ impl Boundary {
     }
 
     /// Where it came from: what a trusted proxy says is believed, nobody else.
-    fn origin_of(&self, peer: IpAddr, headers: &HeaderMap) -> services::Origin {
+    fn source_of(&self, peer: IpAddr, headers: &HeaderMap) -> RequestSource {
         let said = headers.get_all(FORWARDED_FOR);
         let address =
             address::client(peer, said.iter().map(|v| v.to_str().unwrap_or_default()), &self.trusted);
-        services::Origin { address, request_id: self.ids.next() }
+        RequestSource { address, request_id: self.ids.next() }
     }
 
     /// The id that a trusted proxy gave the request: for the log line alone, so that its log can be put beside ours. It
@@ -153,7 +154,7 @@ impl Boundary {
     /// Runs the handler in a task of its own: a client that goes away does not stop an action half-way.
     async fn run(self: &Arc<Self>, request: Request, next: Next, request_id: &str) -> Response {
         let reads_only = matches!(*request.method(), Method::GET | Method::HEAD);
-        let counted = Running::count(self);
+        let counted = OpenOperation::count(self);
         let span = tracing::info_span!("request", id = request_id);
         let task = async move {
             let _counted = counted;
@@ -223,8 +224,8 @@ impl RequestContext {
     /// To be called when it is known who asks: counts the request for them, and their id goes into the log line.
     ///
     /// # Errors
-    /// The [`Refusal`] of somebody who asks too much.
-    pub fn signed_in(&self, caller: &Caller) -> Result<(), Refusal> {
+    /// The [`ServiceError`] of somebody who asks too much.
+    pub fn signed_in(&self, caller: &Caller) -> Result<(), ServiceError> {
         let id = self.person.get_or_init(|| caller.identity.id());
         self.boundary.limits.person(id)
     }
@@ -236,12 +237,12 @@ async fn pass(State(boundary): State<Arc<Boundary>>, mut request: Request, next:
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.as_deref().unwrap_or("(none)");
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
-    let origin = boundary.origin_of(peer, request.headers());
-    let request_id = origin.request_id.clone();
+    let source = boundary.source_of(peer, request.headers());
+    let request_id = source.request_id.clone();
     let proxy_id = boundary.proxy_id(peer, request.headers()).map(str::to_owned);
     let is_page = is_page(request.uri().path());
     let context =
-        Arc::new(RequestContext { origin, person: OnceLock::new(), boundary: Arc::clone(&boundary) });
+        Arc::new(RequestContext { source, person: OnceLock::new(), boundary: Arc::clone(&boundary) });
     request.extensions_mut().insert(Arc::clone(&context));
 
     let response = match admit(&boundary, request, &context).await {
@@ -261,7 +262,7 @@ async fn admit(boundary: &Boundary, request: Request, context: &RequestContext) 
     // A load balancer asks by address, often, and learns nothing but yes or no.
     if !is_probe(request.uri().path()) {
         boundary.check_host(request.uri(), request.headers())?;
-        boundary.check_limits(&request, context.origin.address)?;
+        boundary.check_limits(&request, context.source.address)?;
     }
     boundary.with_body(request).await
 }
@@ -316,9 +317,9 @@ impl Drop for Task {
 }
 
 /// Counts a handler for as long as it runs.
-struct Running(Arc<Boundary>);
+struct OpenOperation(Arc<Boundary>);
 
-impl Running {
+impl OpenOperation {
     fn count(boundary: &Arc<Boundary>) -> Self {
         boundary.running.send_modify(|running| *running += 1);
         boundary.metrics.under_way().inc();
@@ -326,7 +327,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for OpenOperation {
     fn drop(&mut self) {
         self.0.running.send_modify(|running| *running -= 1);
         self.0.metrics.under_way().dec();

@@ -16,7 +16,8 @@ use serde_json::error::Category;
 use super::api::App;
 use super::boundary::RequestContext;
 use super::problem::ApiError;
-use crate::services::{Caller, IdempotencyKey};
+use crate::caller::Caller;
+use crate::operations::idempotency::IdempotencyKey;
 
 /// A body of JSON: one object, whose fields are known, each there once.
 pub struct Json<T>(pub T);
@@ -131,7 +132,7 @@ impl FromRequestParts<App> for SignedIn {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let context = context(parts)?;
         let token = bearer(&parts.headers)?;
-        let caller = app.service.caller_by_token(context.origin.clone(), token).await?;
+        let caller = app.service.caller_by_token(context.source.clone(), token).await?;
         context.signed_in(&caller)?;
         Ok(Self(caller))
     }

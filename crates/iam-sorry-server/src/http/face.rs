@@ -16,7 +16,7 @@ use super::problem::DrawPage;
 use super::server::{Server, ServerError};
 use super::settings::HttpSettings;
 use super::tls::Certificates;
-use crate::services::Service;
+use crate::service::Service;
 
 /// Bound and ready to serve.
 pub struct Http {

@@ -10,7 +10,7 @@ use iam_sorry_core::api::ProblemCode;
 
 use super::address::limit_key;
 use super::settings::{LimitSettings, Rate};
-use crate::services::Refusal;
+use crate::error::ServiceError;
 
 /// The limits and their counts.
 #[derive(Debug)]
@@ -42,24 +42,24 @@ impl Limits {
     /// Counts a request of a signed-in person (`issuer/subject`).
     ///
     /// # Errors
-    /// A [`Refusal`] with the seconds to wait.
-    pub fn person(&self, id: &str) -> Result<(), Refusal> {
+    /// A [`ServiceError`] with the seconds to wait.
+    pub fn person(&self, id: &str) -> Result<(), ServiceError> {
         self.person.count(&id.to_owned(), "you, over all of your sessions")
     }
 
     /// Counts a request from an address.
     ///
     /// # Errors
-    /// A [`Refusal`] with the seconds to wait.
-    pub fn address(&self, address: IpAddr) -> Result<(), Refusal> {
+    /// A [`ServiceError`] with the seconds to wait.
+    pub fn address(&self, address: IpAddr) -> Result<(), ServiceError> {
         self.address.count(&limit_key(address), "this address")
     }
 
     /// Counts an attempt to sign in.
     ///
     /// # Errors
-    /// A [`Refusal`] with the seconds to wait.
-    pub fn sign_in(&self, by: SignInBy, address: IpAddr) -> Result<(), Refusal> {
+    /// A [`ServiceError`] with the seconds to wait.
+    pub fn sign_in(&self, by: SignInBy, address: IpAddr) -> Result<(), ServiceError> {
         self.sign_in.count(&(by, limit_key(address)), "sign-ins from this address")
     }
 }
@@ -82,7 +82,7 @@ impl<K: Hash + Eq + Clone> Counter<K> {
         }
     }
 
-    fn count(&self, key: &K, whom: &str) -> Result<(), Refusal> {
+    fn count(&self, key: &K, whom: &str) -> Result<(), ServiceError> {
         // A flood from ever new addresses must not stay in memory.
         if self.since_tidied.fetch_add(1, Ordering::Relaxed) % 10_000 == 9_999 {
             self.limiter.retain_recent();
@@ -91,7 +91,7 @@ impl<K: Hash + Eq + Clone> Counter<K> {
         let Err(not_yet) = self.limiter.check_key(key) else { return Ok(()) };
         let wait = not_yet.wait_time_from(self.clock.now()).as_millis().div_ceil(1_000).clamp(1, 3_600);
         let wait = u32::try_from(wait).unwrap_or(3_600);
-        let mut refusal = Refusal::new(
+        let mut refusal = ServiceError::new(
             ProblemCode::TooManyRequests,
             format!(
                 "There were too many requests for {whom}.\nGo on in {wait} s; the header Retry-After says so too."

@@ -8,24 +8,24 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use iam_sorry_core::api::{Problem, ProblemCode};
 
-use crate::services::Refusal;
+use crate::error::ServiceError;
 
 /// What a handler returns when it can't. It has no body yet: [`render`] writes that at the boundary, where the request's
 /// id is known.
 #[derive(Debug)]
-pub struct ApiError(Refusal);
+pub struct ApiError(ServiceError);
 
 /// Draws a problem as a page.
 pub type DrawPage = Arc<dyn Fn(&Problem) -> Response + Send + Sync>;
 
 /// The refusal inside a response, for the boundary.
 #[derive(Clone)]
-struct Refused(Arc<Refusal>);
+struct Refused(Arc<ServiceError>);
 
 impl ApiError {
     /// A problem of this face's own.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self(Refusal::new(code, detail))
+        Self(ServiceError::new(code, detail))
     }
 
     /// The request is not of its form.
@@ -34,8 +34,8 @@ impl ApiError {
     }
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
+impl From<ServiceError> for ApiError {
+    fn from(refusal: ServiceError) -> Self {
         Self(refusal)
     }
 }
@@ -108,7 +108,7 @@ fn status(code: ProblemCode) -> StatusCode {
 }
 
 /// An error that neither a handler nor a page made: plain text or nothing at all.
-fn of_the_framework(response: &Response) -> Option<Refusal> {
+fn of_the_framework(response: &Response) -> Option<ServiceError> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return None;
@@ -125,5 +125,5 @@ fn of_the_framework(response: &Response) -> Option<Refusal> {
         400..=499 => (ProblemCode::BadRequest, "The request is not of its form."),
         _ => (ProblemCode::Internal, "The service made a mistake; its log has it under the request's id."),
     };
-    Some(Refusal::new(code, detail))
+    Some(ServiceError::new(code, detail))
 }

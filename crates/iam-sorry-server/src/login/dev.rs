@@ -9,7 +9,7 @@ use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{LoginError, Why};
+use super::{LoginError, RejectReason};
 
 /// How long it may be used.
 const LASTS_MS: i64 = 10 * 60 * 1000;
@@ -31,14 +31,14 @@ impl DevLink {
     /// Uses the link up. A wrong secret doesn't: else anybody on the machine could take it away.
     ///
     /// # Errors
-    /// [`Why::Link`]
+    /// [`RejectReason::Link`]
     pub fn redeem(
         &self,
         secret: &SecretString,
         address: IpAddr,
         now_ms: i64,
     ) -> Result<Identity, LoginError> {
-        let refused = LoginError::Refused(Why::Link);
+        let refused = LoginError::Refused(RejectReason::Link);
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let good = waiting.as_ref().is_some_and(|waiting| {
             now_ms < waiting.expires_ms && verify_slices_are_equal(&waiting.hash, &hash(secret)).is_ok()

@@ -1,8 +1,8 @@
 //! The ways to sign in. Each proves who somebody is and gives an [`Identity`], or a [`LoginError`]; nothing else. What
-//! follows is the same for all and is in `services/sign_in`: limits, audit record, session, the texts that people read.
+//! follows is the same for all and is in `sessions/sign_in`: limits, audit record, session, the texts that people read.
 //! So a new way can't forget any of it, and none of them can hand out a token.
 //!
-//! What comes next fits in so, each with a module here, a [`Method`] in the core and a door in `services/sign_in`:
+//! What comes next fits in so, each with a module here, a [`Method`] in the core and a door in `sessions/sign_in`:
 //!
 //! | way         | how it becomes an `Identity`                                                                       |
 //! |-------------|----------------------------------------------------------------------------------------------------|
@@ -64,7 +64,7 @@ impl LoginSettings {
 
 /// The ways to sign in, ready.
 #[derive(Clone, Default)]
-pub struct Ways {
+pub struct LoginMethods {
     /// By SSH key.
     pub ssh: Option<Arc<ssh::SshKeys>>,
     /// The directory: passwords, and whose keys are whose.
@@ -73,7 +73,7 @@ pub struct Ways {
     pub dev: Option<Arc<dev::DevLink>>,
 }
 
-impl Ways {
+impl LoginMethods {
     /// Makes them from checked settings; the directory is not asked yet.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl SettingsError {
 pub enum LoginError {
     /// They are not who they say, or may not sign in. The person learns that much and no more.
     #[error("{0}")]
-    Refused(Why),
+    Refused(RejectReason),
     /// Whom to ask could not be asked: nobody knows. For the log.
     #[error("the directory can't be asked: {0}")]
     Unavailable(String),
@@ -127,7 +127,7 @@ pub enum LoginError {
 /// What was wrong: for the audit trail, never for the person, who could be somebody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Why {
+pub enum RejectReason {
     /// No such person.
     #[error("unknown-person")]
     UnknownPerson,

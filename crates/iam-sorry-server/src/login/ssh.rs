@@ -21,7 +21,7 @@ use iam_sorry_store::Challenge;
 use serde::Deserialize;
 
 use super::ssh_file::KeyFile;
-use super::{LoginError, SettingsError, Why};
+use super::{LoginError, RejectReason, SettingsError};
 
 /// How long a challenge may be answered.
 pub const LASTS_MS: i64 = 60_000;
@@ -94,11 +94,11 @@ impl SshKeys {
     /// Whose key it is by the file.
     ///
     /// # Errors
-    /// [`LoginError`]; [`Why::UnknownKey`] also without a file.
+    /// [`LoginError`]; [`RejectReason::UnknownKey`] also without a file.
     pub fn person_of_key(&self, key: &PublicKey) -> Result<Identity, LoginError> {
         match &self.file {
             Some(file) => file.person_of_key(key),
-            None => Err(LoginError::Refused(Why::UnknownKey)),
+            None => Err(LoginError::Refused(RejectReason::UnknownKey)),
         }
     }
 
@@ -117,7 +117,7 @@ impl SshKeys {
     pub fn person(&self, subject: &str) -> Result<Identity, LoginError> {
         match &self.file {
             Some(file) => file.person(subject),
-            None => Err(LoginError::Refused(Why::UnknownPerson)),
+            None => Err(LoginError::Refused(RejectReason::UnknownPerson)),
         }
     }
 }
@@ -177,7 +177,7 @@ fn made(
 /// Checks the answer to a challenge that was taken out of the store, and so can't be answered again.
 ///
 /// # Errors
-/// [`Why::Challenge`] where it is too old or another's, [`Why::Signature`] where the signature is not the key's over this
+/// [`RejectReason::Challenge`] where it is too old or another's, [`RejectReason::Signature`] where the signature is not the key's over this
 /// challenge and `origin`.
 pub fn check(
     challenge: &Challenge,
@@ -186,12 +186,12 @@ pub fn check(
     signature: &Signature,
     (address, name): (IpAddr, Option<&str>),
     now_ms: i64,
-) -> Result<(), Why> {
+) -> Result<(), RejectReason> {
     let id = key.key_id();
     let request = login_request(&id, address, name, &challenge.nonce);
     check_challenge(challenge, &id, &request, now_ms, LASTS_MS)?;
     let message = login_message(origin, &challenge.nonce, &challenge.request, &challenge.time);
-    let message = message.map_err(|_| Why::Challenge)?;
+    let message = message.map_err(|_| RejectReason::Challenge)?;
     check_signature(key, &to_be_signed(&message), signature)
 }
 
@@ -206,11 +206,11 @@ pub fn check_registration(
     signature: &Signature,
     registrant: &Registrant<'_>,
     now_ms: i64,
-) -> Result<(), Why> {
+) -> Result<(), RejectReason> {
     let id = key.key_id();
     let request = registration_request(&id, registrant, &challenge.nonce);
     check_challenge(challenge, &id, &request, now_ms, BY_HAND_LASTS_MS)?;
-    let message = registration_text(challenge, origin, registrant).ok_or(Why::Challenge)?;
+    let message = registration_text(challenge, origin, registrant).ok_or(RejectReason::Challenge)?;
     check_signature(key, &registration_to_be_signed(&message), signature)
 }
 
@@ -230,15 +230,15 @@ fn check_challenge(
     request: &str,
     now_ms: i64,
     lasts_ms: i64,
-) -> Result<(), Why> {
+) -> Result<(), RejectReason> {
     let fits = challenge.fingerprint == key.to_string() && challenge.request == request;
     // Also one from the future: a clock that was set back gives no challenge a longer life.
     let left = challenge.expires_ms - now_ms;
-    if fits && left > 0 && left <= lasts_ms { Ok(()) } else { Err(Why::Challenge) }
+    if fits && left > 0 && left <= lasts_ms { Ok(()) } else { Err(RejectReason::Challenge) }
 }
 
-fn check_signature(key: &PublicKey, signed: &[u8], signature: &Signature) -> Result<(), Why> {
-    if key.verify(signed, signature) { Ok(()) } else { Err(Why::Signature) }
+fn check_signature(key: &PublicKey, signed: &[u8], signature: &Signature) -> Result<(), RejectReason> {
+    if key.verify(signed, signature) { Ok(()) } else { Err(RejectReason::Signature) }
 }
 
 /// The signature of a request: 64 bytes, base64url without padding.

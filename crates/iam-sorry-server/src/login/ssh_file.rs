@@ -20,7 +20,7 @@ use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::ssh::{KeyId, PublicKey};
 use serde::Deserialize;
 
-use super::{LoginError, Why};
+use super::{LoginError, RejectReason};
 
 /// The issuer of whom the file names.
 pub const ISSUER: &str = "file";
@@ -80,20 +80,21 @@ impl KeyFile {
     /// Whose key it is.
     ///
     /// # Errors
-    /// [`Why::UnknownKey`]; [`LoginError::Broken`] where the file can't be read.
+    /// [`RejectReason::UnknownKey`]; [`LoginError::Broken`] where the file can't be read.
     pub fn person_of_key(&self, key: &PublicKey) -> Result<Identity, LoginError> {
         let people = self.people().map_err(LoginError::Broken)?;
-        let subject = people.by_key.get(&key.key_id()).ok_or(LoginError::Refused(Why::UnknownKey))?;
-        people.by_subject.get(subject).cloned().ok_or(LoginError::Refused(Why::UnknownKey))
+        let subject =
+            people.by_key.get(&key.key_id()).ok_or(LoginError::Refused(RejectReason::UnknownKey))?;
+        people.by_subject.get(subject).cloned().ok_or(LoginError::Refused(RejectReason::UnknownKey))
     }
 
     /// The person of a subject, as the file has them now.
     ///
     /// # Errors
-    /// [`Why::UnknownPerson`]; [`LoginError::Broken`] where the file can't be read.
+    /// [`RejectReason::UnknownPerson`]; [`LoginError::Broken`] where the file can't be read.
     pub fn person(&self, subject: &str) -> Result<Identity, LoginError> {
         let people = self.people().map_err(LoginError::Broken)?;
-        people.by_subject.get(subject).cloned().ok_or(LoginError::Refused(Why::UnknownPerson))
+        people.by_subject.get(subject).cloned().ok_or(LoginError::Refused(RejectReason::UnknownPerson))
     }
 
     /// The names of all groups.
@@ -210,11 +211,11 @@ mod tests {
         assert_eq!((ada.id().as_str(), ada.name.as_str()), ("file/ada", "ada"));
         assert_eq!(ada.groups.labels(), ["hpc", "physics"]);
         assert_eq!(file.person_of_key(&key(3)).unwrap().id(), "file/4711");
-        assert_eq!(file.person_of_key(&key(4)), Err(LoginError::Refused(Why::UnknownKey)));
+        assert_eq!(file.person_of_key(&key(4)), Err(LoginError::Refused(RejectReason::UnknownKey)));
 
         // Taken out: refused at once. Broken or open to others: nobody gets in.
         std::fs::write(&path, text.replace(&line(2), &line(5))).unwrap();
-        assert_eq!(file.person_of_key(&key(2)), Err(LoginError::Refused(Why::UnknownKey)));
+        assert_eq!(file.person_of_key(&key(2)), Err(LoginError::Refused(RejectReason::UnknownKey)));
         std::fs::write(&path, "[[people]").unwrap();
         assert!(matches!(file.person_of_key(&key(1)), Err(LoginError::Broken(_))));
         std::fs::write(&path, &text).unwrap();

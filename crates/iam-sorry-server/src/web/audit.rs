@@ -8,15 +8,17 @@ use iam_sorry_core::audit::{Decision, Event, Outcome, Phase};
 use serde::Deserialize;
 use time::{Date, Duration};
 
-use super::answers::{self, Answer};
 use super::chart::{Chart, Count};
-use super::moments::{self, day};
+use super::context::SignedIn;
+use super::responses::{self, Answer};
+use super::time_format::{self, day};
 use super::views::{
     AuditPage, Choice, Fact, FactGroup, FilterForm, Link, Moment, RecordPage, RecordRow, Section,
 };
-use super::visit::SignedIn;
-use super::{now_ms, places};
-use crate::services::{ActionCount, Refusal, action_names};
+use super::{now_ms, urls};
+use crate::audit::trail::ActionCount;
+use crate::authz::authorize::action_names;
+use crate::error::ServiceError;
 
 /// How many days the chart shows when nothing is asked.
 const DAYS: i64 = 30;
@@ -61,15 +63,15 @@ pub(super) struct FilterQuery {
 
 impl FilterQuery {
     /// As the service is asked. `to` is a day that is still included.
-    fn asked(&self, auditor: bool) -> Result<AuditQuery, Refusal> {
+    fn asked(&self, auditor: bool) -> Result<AuditQuery, ServiceError> {
         let filled = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         let date = |text: &str| match text.trim() {
             "" => Ok(None),
-            text => day(text)
-                .map(Some)
-                .ok_or_else(|| Refusal::new(ProblemCode::BadRequest, "A day is written like 2026-11-22.")),
+            text => day(text).map(Some).ok_or_else(|| {
+                ServiceError::new(ProblemCode::BadRequest, "A day is written like 2026-11-22.")
+            }),
         };
-        let after = |day: Date| day.next_day().map(moments::start_of);
+        let after = |day: Date| day.next_day().map(time_format::start_of);
         Ok(AuditQuery {
             cursor: filled(&self.cursor),
             limit: Some(50),
@@ -77,7 +79,7 @@ impl FilterQuery {
             person: filled(&self.person).filter(|_| auditor),
             action: filled(&self.action),
             resource: filled(&self.resource),
-            from: date(&self.from)?.map(moments::start_of),
+            from: date(&self.from)?.map(time_format::start_of),
             to: date(&self.to)?.and_then(after),
         })
     }
@@ -93,14 +95,14 @@ impl FilterQuery {
             ("to", &self.to),
         ];
         for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
-            place.push_str(&format!("{name}={}&", places::encode(value)));
+            place.push_str(&format!("{name}={}&", urls::encode(value)));
         }
-        place + "cursor=" + &places::encode(cursor)
+        place + "cursor=" + &urls::encode(cursor)
     }
 
     /// The days that the chart covers.
     fn days(&self) -> Option<(Date, Date)> {
-        let last = day(self.to.trim()).or_else(|| moments::day_of(now_ms()))?;
+        let last = day(self.to.trim()).or_else(|| time_format::day_of(now_ms()))?;
         let first = day(self.from.trim()).or_else(|| last.checked_sub(Duration::days(DAYS - 1)))?;
         (first <= last).then_some((first, last))
     }
@@ -108,14 +110,14 @@ impl FilterQuery {
 
 /// `GET /audit`.
 pub(super) async fn show(signed: SignedIn, Query(filter): Query<FilterQuery>) -> Answer {
-    let (service, caller) = (signed.visit.service(), &signed.caller);
+    let (service, caller) = (signed.context.service(), &signed.caller);
     let auditor = service.me(caller).await?.auditor;
     let query = filter.asked(auditor)?;
     let mut too_broad = false;
     let chart = match filter.days() {
         Some((first, last)) if query.cursor.is_none() => {
             let mut counted = query.clone();
-            counted.from = Some(moments::start_of(first));
+            counted.from = Some(time_format::start_of(first));
             let counts = match service.count_audit(caller, &counted).await {
                 // The list is cheaper than the chart: its newest records are enough.
                 Err(refusal) if refusal.code == ProblemCode::QueryTooBroad => {
@@ -125,7 +127,7 @@ pub(super) async fn show(signed: SignedIn, Query(filter): Query<FilterQuery>) ->
                 counts => counts?,
             };
             let count = |counted: ActionCount| {
-                let day = moments::day_of(counted.day_ms)?;
+                let day = time_format::day_of(counted.day_ms)?;
                 Some(Count { day, action: counted.action, count: counted.count })
             };
             Chart::draw(&counts.into_iter().filter_map(count).collect::<Vec<_>>(), first, last)
@@ -134,8 +136,8 @@ pub(super) async fn show(signed: SignedIn, Query(filter): Query<FilterQuery>) ->
     };
     let page = service.read_audit(caller, query).await?;
     let records = page.items.iter().map(RecordRow::from).collect();
-    answers::page(&AuditPage {
-        frame: signed.visit.frame("Audit", Section::Audit)?,
+    responses::page(&AuditPage {
+        frame: signed.context.frame("Audit", Section::Audit)?,
         auditor,
         actions: actions(&filter.action),
         chart,
@@ -153,18 +155,18 @@ pub(super) async fn show(signed: SignedIn, Query(filter): Query<FilterQuery>) ->
 
 /// `GET /audit/{seq}`.
 pub(super) async fn record(signed: SignedIn, Path(seq): Path<u64>) -> Answer {
-    let record = signed.visit.service().audit_record(&signed.caller, seq).await?;
+    let record = signed.context.service().audit_record(&signed.caller, seq).await?;
     let row = RecordRow::from(&record);
     let event = &record.event;
     let mut related = Vec::new();
     if !event.resource.is_empty() {
         related.push(Link {
-            href: format!("/audit?resource={}", places::encode(&event.resource)),
+            href: format!("/audit?resource={}", urls::encode(&event.resource)),
             label: format!("All of {}", event.resource),
         });
     }
-    answers::page(&RecordPage {
-        frame: signed.visit.frame(format!("Record {seq}"), Section::Audit)?,
+    responses::page(&RecordPage {
+        frame: signed.context.frame(format!("Record {seq}"), Section::Audit)?,
         seq,
         action: event.action.clone(),
         time: row.time,
@@ -295,7 +297,7 @@ mod tests {
             filter.older("x/y"),
             "/audit?person=%20dirk%20&resource=a%26b%3Dc&from=2026-11-01&cursor=x%2Fy"
         );
-        assert_eq!(places::local(&filter.older("x")), filter.older("x"));
+        assert_eq!(urls::local(&filter.older("x")), filter.older("x"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum Cookie {
     /// A random value that the sign-in form is bound to (login CSRF).
     Before,
     /// What was done by the form before the page that is shown next.
-    Note,
+    Flash,
 }
 
 /// How this service names its cookies.
@@ -42,7 +42,7 @@ impl Cookies {
         let suffix = match cookie {
             Cookie::Session => "",
             Cookie::Before => "-before",
-            Cookie::Note => "-note",
+            Cookie::Flash => "-note",
         };
         format!("{}{suffix}", self.prefix)
     }
@@ -99,7 +99,7 @@ mod tests {
         let set = cookies("https://aws.example.edu").set(Cookie::Session, "iss_x", None).unwrap();
         assert_eq!(set, "__Host-iam-sorry=iss_x; Path=/; HttpOnly; SameSite=Lax; Secure");
         assert!(set.is_sensitive());
-        let gone = cookies("http://127.0.0.1:8080").clear(Cookie::Note).unwrap();
+        let gone = cookies("http://127.0.0.1:8080").clear(Cookie::Flash).unwrap();
         assert_eq!(gone, "iam-sorry-8080-note=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
     }
 

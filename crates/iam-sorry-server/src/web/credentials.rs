@@ -8,15 +8,16 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::answers::{self, Answer};
+use super::context::{PageContext, SignedIn};
 use super::forms::Sent;
-use super::places;
+use super::responses::{self, Answer};
+use super::urls;
 use super::views::{
-    Choice, ChoiceGroup, ConfirmForm, CredentialsPage, GrantRow, IssuedPage, Moment, Note, Section,
+    Choice, ChoiceGroup, ConfirmForm, CredentialsPage, Flash, GrantRow, IssuedPage, Moment, Section,
 };
-use super::visit::{SignedIn, Visit};
-use super::{moments, now_ms};
-use crate::services::{Given, Refusal};
+use super::{now_ms, time_format};
+use crate::actions::output::Output;
+use crate::error::ServiceError;
 
 /// As many users as a list of choices can hold; who has more asks for one by its page.
 const CHOICES: u32 = 500;
@@ -31,7 +32,7 @@ pub(super) struct CredentialsQuery {
 
 /// `GET /credentials`.
 pub(super) async fn show(signed: SignedIn, Query(query): Query<CredentialsQuery>) -> Answer {
-    let (service, caller) = (signed.visit.service(), &signed.caller);
+    let (service, caller) = (signed.context.service(), &signed.caller);
     let me = service.me(caller).await?;
     let users = PageQuery { limit: Some(CHOICES), ..PageQuery::default() };
     let users = service.list_users(caller, users).await?.items;
@@ -51,8 +52,8 @@ pub(super) async fn show(signed: SignedIn, Query(query): Query<CredentialsQuery>
         ChoiceGroup { label, options: values.iter().map(option).collect() }
     };
     let targets = [group("IAM users", "user", &names), group("Roles", "role", &me.roles)];
-    answers::page(&CredentialsPage {
-        frame: signed.visit.frame("Credentials", Section::Credentials)?,
+    responses::page(&CredentialsPage {
+        frame: signed.context.frame("Credentials", Section::Credentials)?,
         targets: targets.into_iter().filter(|group| !group.options.is_empty()).collect(),
         has_namespace: !me.namespaces.is_empty(),
         durations: durations(""),
@@ -70,22 +71,22 @@ pub(super) async fn issue(signed: SignedIn, sent: Sent) -> Answer {
     match sent.text("target").split_once(':') {
         Some(("user", name)) => request.user = Some(name.to_owned()),
         Some(("role", arn)) => request.role = Some(arn.to_owned()),
-        _ => return Err(Refusal::new(ProblemCode::BadRequest, "Choose a user or a role.")),
+        _ => return Err(ServiceError::new(ProblemCode::BadRequest, "Choose a user or a role.")),
     }
     request.duration_seconds = seconds(sent.text("duration"))?;
     let resource = request.user.clone().or_else(|| request.role.clone()).unwrap_or_default();
-    match signed.visit.service().issue_credentials(&signed.caller, Some(&key), request).await? {
-        Given::New(issued) => answers::page(&issued_page(&signed.visit, resource, issued)?),
-        Given::DryRun(done) => Ok(checked(&signed.visit, places::HOME, done)),
+    match signed.context.service().issue_credentials(&signed.caller, Some(&key), request).await? {
+        Output::New(issued) => responses::page(&issued_page(&signed.context, resource, issued)?),
+        Output::DryRun(done) => Ok(checked(&signed.context, urls::HOME, done)),
     }
 }
 
 /// The page of a new permanent key, which is shown in the same way.
-pub(super) fn key_page(visit: &Visit, name: &str, key: NewKey) -> Answer {
+pub(super) fn key_page(context: &PageContext, name: &str, key: NewKey) -> Answer {
     let NewKey { done, access_key_id, secret_access_key, old_key } = key;
     let secret = secret_access_key.expose_secret();
-    answers::page(&IssuedPage {
-        frame: visit.frame(format!("New access key of {name}"), Section::Users)?,
+    responses::page(&IssuedPage {
+        frame: context.frame(format!("New access key of {name}"), Section::Users)?,
         resource: name.to_owned(),
         environment: environment(&access_key_id, secret, None),
         section: section(name, &access_key_id, secret, None),
@@ -98,26 +99,30 @@ pub(super) fn key_page(visit: &Visit, name: &str, key: NewKey) -> Answer {
         left: String::new(),
         operation: done.operation,
         confirm: old_key.filter(|old| old.status == "Inactive").map(|old| ConfirmForm {
-            action: format!("{}/keys/{}/confirm", places::user(name), places::encode(&access_key_id)),
+            action: format!("{}/keys/{}/confirm", urls::user(name), urls::encode(&access_key_id)),
             until: old.deleted_after.as_deref().map(Moment::parse),
             old_key: old.access_key_id,
         }),
         access_key_id,
-        back: places::user(name),
+        back: urls::user(name),
     })
 }
 
 /// After a dry run of something secret.
-pub(super) fn checked(visit: &Visit, place: &str, done: Done) -> axum::response::Response {
-    answers::go_saying(visit, place, &Note::of(done, true, String::new()))
+pub(super) fn checked(context: &PageContext, place: &str, done: Done) -> axum::response::Response {
+    responses::go_saying(context, place, &Flash::of(done, true, String::new()))
 }
 
-fn issued_page(visit: &Visit, resource: String, issued: IssuedCredentials) -> Result<IssuedPage, Refusal> {
+fn issued_page(
+    context: &PageContext,
+    resource: String,
+    issued: IssuedCredentials,
+) -> Result<IssuedPage, ServiceError> {
     let (id, secret) = (&issued.access_key_id, issued.secret_access_key.expose_secret());
     let token = issued.session_token.expose_secret();
     let profile = profile_name(&resource);
     Ok(IssuedPage {
-        frame: visit.frame(format!("Credentials of {resource}"), Section::Credentials)?,
+        frame: context.frame(format!("Credentials of {resource}"), Section::Credentials)?,
         environment: environment(id, secret, Some(token)),
         section: section(&profile, id, secret, Some(token)),
         secret_access_key: Zeroizing::new(secret.to_owned()),
@@ -126,11 +131,11 @@ fn issued_page(visit: &Visit, resource: String, issued: IssuedCredentials) -> Re
         reasons: issued.done.reasons.clone(),
         arn: issued.arn.clone(),
         expires: Some(Moment::parse(&issued.expiration)),
-        left: moments::left(Some(&issued.expiration), now_ms()),
+        left: time_format::left(Some(&issued.expiration), now_ms()),
         operation: issued.done.operation.clone(),
         access_key_id: id.clone(),
         confirm: None,
-        back: places::HOME.to_owned(),
+        back: urls::HOME.to_owned(),
         resource,
     })
 }
@@ -193,7 +198,7 @@ impl From<GrantInfo> for GrantRow {
             issued: Moment::parse(&grant.issued_at),
             tone: if grant.state == "active" { "good" } else { "" },
             left: match grant.state.as_str() {
-                "active" => moments::left(grant.expires_at.as_deref(), now_ms()),
+                "active" => time_format::left(grant.expires_at.as_deref(), now_ms()),
                 _ => String::new(),
             },
             state: grant.state,
@@ -222,11 +227,11 @@ pub(super) fn durations(chosen: &str) -> Vec<Choice> {
 }
 
 /// A duration field: seconds or nothing.
-pub(super) fn seconds(text: &str) -> Result<Option<u32>, Refusal> {
+pub(super) fn seconds(text: &str) -> Result<Option<u32>, ServiceError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let wrong = |_| Refusal::new(ProblemCode::BadRequest, "The duration is not a number of seconds.");
+    let wrong = |_| ServiceError::new(ProblemCode::BadRequest, "The duration is not a number of seconds.");
     text.parse().map(Some).map_err(wrong)
 }
 

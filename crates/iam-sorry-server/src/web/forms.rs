@@ -2,7 +2,7 @@
 //!
 //! 1. The browser says from where: `Sec-Fetch-Site` must be `same-origin`; where a browser doesn't send it, `Origin` must
 //!    be ours. Neither: refused.
-//! 2. The form carries the token of its session ([`crate::services::form_secret`]), or, before anybody is signed in, one
+//! 2. The form carries the token of its session ([`crate::sessions::session::form_secret`]), or, before anybody is signed in, one
 //!    made from a random cookie, so that nobody can be signed in under a foreign name by a page of somebody else.
 //!
 //! A form that changes something also carries a random `key`. Together with what was sent it becomes the idempotency
@@ -18,8 +18,9 @@ use iam_sorry_core::api::ProblemCode;
 use iam_sorry_core::ssh::login::Origin;
 use zeroize::Zeroizing;
 
-use super::visit::Visit;
-use crate::services::{IdempotencyKey, Refusal};
+use super::context::PageContext;
+use crate::error::ServiceError;
+use crate::operations::idempotency::IdempotencyKey;
 
 /// The fields of a form that was believed.
 pub struct Sent {
@@ -47,10 +48,10 @@ impl Sent {
     ///
     /// # Errors
     /// bad-request where the form had no key.
-    pub fn key(&self, path: &str) -> Result<IdempotencyKey, Refusal> {
+    pub fn key(&self, path: &str) -> Result<IdempotencyKey, ServiceError> {
         let given = self.text("key");
         if given.len() < 16 {
-            return Err(Refusal::new(
+            return Err(ServiceError::new(
                 ProblemCode::BadRequest,
                 "The form was not complete.\nGo back, load the page again and send it once more.",
             ));
@@ -71,37 +72,37 @@ impl Sent {
 
 /// Takes the form of a POST, and refuses it unless it came from a page of ours.
 impl<S: Send + Sync> FromRequest<S> for Sent {
-    type Rejection = Refusal;
+    type Rejection = ServiceError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let visit = Visit::of(request.extensions())?;
-        from_here(request.headers(), visit.site().origin())?;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ServiceError> {
+        let context = PageContext::of(request.extensions())?;
+        from_here(request.headers(), context.site().origin())?;
         let Form(fields) =
             Form::<Vec<(String, String)>>::from_request(request, state).await.map_err(refused)?;
         let fields = fields.into_iter().map(|(name, value)| (name, Zeroizing::new(value))).collect();
         let sent = Self { fields };
-        if !visit.sent_form(sent.text("form_token")) {
+        if !context.sent_form(sent.text("form_token")) {
             return Err(cross_site("The form is not of this session, or the session is over."));
         }
         Ok(sent)
     }
 }
 
-fn refused(rejection: FormRejection) -> Refusal {
+fn refused(rejection: FormRejection) -> ServiceError {
     match rejection {
-        InvalidFormContentType(_) => Refusal::new(
+        InvalidFormContentType(_) => ServiceError::new(
             ProblemCode::UnsupportedMediaType,
             "Pages take forms (application/x-www-form-urlencoded).\nPrograms use the API under /api/v1.",
         ),
         BytesRejection(body) if body.status() == http::StatusCode::PAYLOAD_TOO_LARGE => {
-            Refusal::new(ProblemCode::TooLarge, "What was sent is larger than any form of ours.")
+            ServiceError::new(ProblemCode::TooLarge, "What was sent is larger than any form of ours.")
         }
-        _ => Refusal::new(ProblemCode::BadRequest, "What was sent is no form."),
+        _ => ServiceError::new(ProblemCode::BadRequest, "What was sent is no form."),
     }
 }
 
-fn cross_site(what: &str) -> Refusal {
-    Refusal::new(
+fn cross_site(what: &str) -> ServiceError {
+    ServiceError::new(
         ProblemCode::CrossSite,
         format!(
             "{what} Nothing was done.\nGo to the page yourself, load it again, and send the form from there."
@@ -110,7 +111,7 @@ fn cross_site(what: &str) -> Refusal {
 }
 
 /// Whether the browser says that a page of ours sent this (Fetch Metadata, and RFC 6454, 7.3, where it has none).
-fn from_here(headers: &HeaderMap, origin: &Origin) -> Result<(), Refusal> {
+fn from_here(headers: &HeaderMap, origin: &Origin) -> Result<(), ServiceError> {
     let one = |name: &str| {
         let mut values = headers.get_all(name).iter();
         (values.next(), values.next().is_none())
@@ -136,11 +137,11 @@ fn from_here(headers: &HeaderMap, origin: &Origin) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// internal, where the system gives no random bytes.
-pub fn random() -> Result<String, Refusal> {
+pub fn random() -> Result<String, ServiceError> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| {
         tracing::error!("the system gives no random bytes");
-        Refusal::new(ProblemCode::Internal, "The service could not make this page.")
+        ServiceError::new(ProblemCode::Internal, "The service could not make this page.")
     })?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -1,27 +1,27 @@
 //! The pages: rendered on the server, no scripts, a strict Content-Security-Policy. Everything goes through the same
 //! services as the API; a page knows no more than a program.
 //!
-//! `visit` is around every page (session, problems, headers), `forms` decides which forms are believed, `views` are the
+//! `context` is around every page (session, problems, headers), `forms` decides which forms are believed, `views` are the
 //! pages as data, the rest are their handlers.
 
-mod answers;
 mod assets;
 mod audit;
 pub mod chart;
+mod context;
 mod cookies;
 mod credentials;
+mod flash;
 mod forms;
-mod moments;
-mod notes;
-mod places;
 #[cfg(test)]
 mod preview;
+mod responses;
 mod rules;
 mod sessions;
 mod sign_in;
+mod time_format;
+mod urls;
 mod users;
 pub mod views;
-mod visit;
 
 use std::sync::Arc;
 
@@ -31,14 +31,17 @@ use axum::routing::{get, post};
 use iam_sorry_core::ssh::login::Origin;
 
 use crate::http::Pages;
-use crate::services::Service;
-use visit::{SignedIn, Site};
+use crate::service::Service;
+use context::{SignedIn, Site};
 
 /// All pages, for a service that people reach at `origin`; to be put behind [`crate::http::Boundary`].
 pub fn pages(service: Service, origin: Origin) -> Pages {
     let site = Site::new(service, origin);
     let drawn_for = site.clone();
-    Pages { routes: routes(site), draw_problem: Arc::new(move |problem| answers::draw(&drawn_for, problem)) }
+    Pages {
+        routes: routes(site),
+        draw_problem: Arc::new(move |problem| responses::draw(&drawn_for, problem)),
+    }
 }
 
 fn routes(site: Site) -> Router {
@@ -65,19 +68,19 @@ fn routes(site: Site) -> Router {
         )
         .route("/audit", get(audit::show))
         .route("/audit/{seq}", get(audit::record))
-        .route("/rules", get(rules::show).post(rules::ask))
+        .route("/rules", get(rules::show).post(rules::authz_request))
         .route("/sessions", get(sessions::show))
         .route("/sessions/end", post(sessions::end))
         .route("/sessions/ssh-keys", post(sessions::register_key))
         .route("/sessions/ssh-keys/signed", post(sessions::register_signed_key))
         .route("/sessions/ssh-keys/remove", post(sessions::remove_key))
-        .layer(middleware::from_fn_with_state(site.clone(), visit::around))
+        .layer(middleware::from_fn_with_state(site.clone(), context::around))
         .merge(assets::routes())
         .with_state(site)
 }
 
-async fn home(_signed: SignedIn) -> answers::Answer {
-    Ok(answers::go(places::HOME))
+async fn home(_signed: SignedIn) -> responses::Answer {
+    Ok(responses::go(urls::HOME))
 }
 
 /// The time by which "how long" is shown; nothing is decided by it.

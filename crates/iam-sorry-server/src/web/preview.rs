@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::chart::{Chart, Count};
 use super::views::*;
-use crate::services::RuleFacts;
+use crate::authz::authorize::RuleFacts;
 
 /// Breaks out of text, attributes and URLs wherever escaping is missing.
 const HOSTILE: &str = r#"</title><script>alert(1)</script>"'><img src=x onerror=alert(2)>&{{7*7}}"#;
@@ -64,7 +64,7 @@ fn pages(x: Option<&str>) -> Vec<(&'static str, String)> {
         left: left.into(),
     };
     let mut noted = signed("Users", Section::Users);
-    noted.note = Some(Note {
+    noted.note = Some(Flash {
         tone: "good",
         title: or("dirk-simulation was deleted."),
         lines: vec![or("2 access keys deleted"), or("policy S3Projects detached")],

@@ -5,13 +5,13 @@ use http::header;
 use iam_sorry_core::api::{PageQuery, SessionInfo, SshKeyInfo};
 use serde::Deserialize;
 
-use super::answers::{self, Answer};
+use super::context::SignedIn;
 use super::cookies::Cookie;
 use super::forms::Sent;
-use super::places;
-use super::views::{Link, Moment, Note, RegisterKeyPage, Section, SessionRow, SessionsPage, SshKeyRow};
-use super::visit::SignedIn;
-use crate::services::PastedSignature;
+use super::responses::{self, Answer};
+use super::urls;
+use super::views::{Flash, Link, Moment, RegisterKeyPage, Section, SessionRow, SessionsPage, SshKeyRow};
+use crate::sessions::ssh_keys::PastedSignature;
 
 /// The query of the page.
 #[derive(Default, Deserialize)]
@@ -23,16 +23,16 @@ pub(super) struct SessionsQuery {
 
 /// `GET /sessions`.
 pub(super) async fn show(signed: SignedIn, Query(query): Query<SessionsQuery>) -> Answer {
-    let (service, caller) = (signed.visit.service(), &signed.caller);
+    let (service, caller) = (signed.context.service(), &signed.caller);
     let all = query.all;
     let page = PageQuery { cursor: query.cursor, limit: Some(100), all };
     let sessions = service.list_sessions(caller, page).await?;
     let keys = service.list_ssh_keys(caller).await?;
     let auditor = service.me(caller).await?.auditor;
     let link = |href: &str, label: &str| Link { href: href.to_owned(), label: label.to_owned() };
-    let next = sessions.next.map(|cursor| format!("/sessions?all={all}&cursor={}", places::encode(&cursor)));
-    answers::page(&SessionsPage {
-        frame: signed.visit.frame("Sessions", Section::Sessions)?,
+    let next = sessions.next.map(|cursor| format!("/sessions?all={all}&cursor={}", urls::encode(&cursor)));
+    responses::page(&SessionsPage {
+        frame: signed.context.frame("Sessions", Section::Sessions)?,
         everybody: all,
         sessions: sessions.items.into_iter().map(SessionRow::from).collect(),
         next,
@@ -49,27 +49,27 @@ pub(super) async fn show(signed: SignedIn, Query(query): Query<SessionsQuery>) -
 /// `POST /sessions/end`. Ending the session in use is signing out.
 pub(super) async fn end(signed: SignedIn, sent: Sent) -> Answer {
     let id = sent.text("id");
-    signed.visit.service().end_session(&signed.caller, id).await?;
+    signed.context.service().end_session(&signed.caller, id).await?;
     if id == signed.caller.session.id {
-        let mut response = answers::go("/signed-out");
-        let cleared = signed.visit.site().cookies().clear(Cookie::Session);
+        let mut response = responses::go("/signed-out");
+        let cleared = signed.context.site().cookies().clear(Cookie::Session);
         cleared.map(|value| response.headers_mut().append(header::SET_COOKIE, value));
         return Ok(response);
     }
-    Ok(answers::go_saying(&signed.visit, "/sessions", &Note::plain("The session was ended.")))
+    Ok(responses::go_saying(&signed.context, "/sessions", &Flash::plain("The session was ended.")))
 }
 
 /// `POST /sessions/ssh-keys`: a browser can't sign with an SSH key, so the page shows what is to be signed, and takes the
 /// signature.
 pub(super) async fn register_key(signed: SignedIn, sent: Sent) -> Answer {
     let line = sent.text("public_key").trim();
-    let by_hand = signed.visit.service().registration_by_hand(&signed.caller, line).await?;
+    let by_hand = signed.context.service().registration_by_hand(&signed.caller, line).await?;
     let command = format!(
         "ssh-keygen -Y sign -n {} -f ~/.ssh/id_ed25519 <<'END'\n{}END",
         by_hand.namespace, by_hand.text
     );
-    answers::page(&RegisterKeyPage {
-        frame: signed.visit.frame("Register an SSH key", Section::Sessions)?,
+    responses::page(&RegisterKeyPage {
+        frame: signed.context.frame("Register an SSH key", Section::Sessions)?,
         command,
         nonce: by_hand.nonce,
         public_key: by_hand.public_key,
@@ -84,17 +84,17 @@ pub(super) async fn register_signed_key(signed: SignedIn, sent: Sent) -> Answer 
         nonce: sent.text("nonce").to_owned(),
         armour: sent.text("signature").to_owned(),
     };
-    let key = signed.visit.service().register_by_hand(&signed.caller, &pasted).await?;
-    let note = Note::plain(format!("The key {} may sign you in now.", key.fingerprint));
-    Ok(answers::go_saying(&signed.visit, "/sessions", &note))
+    let key = signed.context.service().register_by_hand(&signed.caller, &pasted).await?;
+    let note = Flash::plain(format!("The key {} may sign you in now.", key.fingerprint));
+    Ok(responses::go_saying(&signed.context, "/sessions", &note))
 }
 
 /// `POST /sessions/ssh-keys/remove`.
 pub(super) async fn remove_key(signed: SignedIn, sent: Sent) -> Answer {
     let fingerprint = sent.text("fingerprint");
-    signed.visit.service().remove_ssh_key(&signed.caller, fingerprint).await?;
-    let note = Note::plain(format!("The key {fingerprint} signs nobody in any more."));
-    Ok(answers::go_saying(&signed.visit, "/sessions", &note))
+    signed.context.service().remove_ssh_key(&signed.caller, fingerprint).await?;
+    let note = Flash::plain(format!("The key {fingerprint} signs nobody in any more."));
+    Ok(responses::go_saying(&signed.context, "/sessions", &note))
 }
 
 impl From<SessionInfo> for SessionRow {

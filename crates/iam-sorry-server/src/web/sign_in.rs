@@ -9,13 +9,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::answers::{self, Answer};
+use super::context::{PageContext, SignedIn};
 use super::cookies::Cookie;
 use super::forms::Sent;
-use super::places;
+use super::responses::{self, Answer};
+use super::urls;
 use super::views::{DevSignInPage, Section, SignInPage, SignedOutPage};
-use super::visit::{SignedIn, Visit};
-use crate::services::{NewSession, Refusal};
+use crate::error::ServiceError;
+use crate::sessions::sign_in::NewSession;
 
 /// `?next=` of the sign-in page.
 #[derive(Default, Deserialize)]
@@ -31,23 +32,23 @@ pub(super) struct LinkQuery {
 }
 
 /// `GET /sign-in`.
-pub(super) async fn show(visit: Visit, Query(query): Query<SignInQuery>) -> Answer {
-    let next = places::local(&query.next);
-    if visit.caller().is_some() {
-        return Ok(answers::go(next));
+pub(super) async fn show(context: PageContext, Query(query): Query<SignInQuery>) -> Answer {
+    let next = urls::local(&query.next);
+    if context.caller().is_some() {
+        return Ok(responses::go(next));
     }
-    answers::page(&form(&visit, next, "", None)?)
+    responses::page(&form(&context, next, "", None)?)
 }
 
 /// `POST /sign-in`. What was refused is told on the page itself, with the name still there.
-pub(super) async fn sign_in(visit: Visit, sent: Sent) -> Answer {
-    let next = places::local(sent.text("next"));
+pub(super) async fn sign_in(context: PageContext, sent: Sent) -> Answer {
+    let next = urls::local(sent.text("next"));
     let login = LdapLogin {
         username: sent.text("username").to_owned(),
         password: SecretString::from(sent.text("password")),
     };
-    match visit.service().sign_in_ldap(visit.origin(), login).await {
-        Ok(session) => enter(&visit, &session, next),
+    match context.service().sign_in_ldap(context.source(), login).await {
+        Ok(session) => enter(&context, &session, next),
         Err(refusal) => {
             let again = [
                 ProblemCode::SignInRefused,
@@ -58,8 +59,8 @@ pub(super) async fn sign_in(visit: Visit, sent: Sent) -> Answer {
             if !again.contains(&refusal.code) {
                 return Err(refusal);
             }
-            let page = form(&visit, next, sent.text("username"), Some(&refusal))?;
-            let mut response = answers::page_with(refusal.code, &page)?;
+            let page = form(&context, next, sent.text("username"), Some(&refusal))?;
+            let mut response = responses::page_with(refusal.code, &page)?;
             if let Some(seconds) = refusal.retry_after {
                 response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
             }
@@ -69,58 +70,63 @@ pub(super) async fn sign_in(visit: Visit, sent: Sent) -> Answer {
 }
 
 /// `GET /sign-in/dev`: asks first, so that nothing that only looks at links uses it up (CVE-2026-33757).
-pub(super) async fn show_link(visit: Visit, Query(query): Query<LinkQuery>) -> Answer {
-    let mut frame = visit.frame("Sign in", Section::None)?;
+pub(super) async fn show_link(context: PageContext, Query(query): Query<LinkQuery>) -> Answer {
+    let mut frame = context.frame("Sign in", Section::None)?;
     frame.narrow = true;
-    answers::page(&DevSignInPage { frame, token: Zeroizing::new(query.token) })
+    responses::page(&DevSignInPage { frame, token: Zeroizing::new(query.token) })
 }
 
 /// `POST /sign-in/dev`.
-pub(super) async fn use_link(visit: Visit, sent: Sent) -> Answer {
+pub(super) async fn use_link(context: PageContext, sent: Sent) -> Answer {
     let link = SecretString::from(sent.text("token"));
-    let session = visit.service().sign_in_dev(visit.origin(), &link).await?;
-    enter(&visit, &session, places::HOME)
+    let session = context.service().sign_in_dev(context.source(), &link).await?;
+    enter(&context, &session, urls::HOME)
 }
 
 /// `POST /sign-out`.
 pub(super) async fn sign_out(signed: SignedIn, _sent: Sent) -> Answer {
-    signed.visit.service().sign_out(&signed.caller).await?;
-    let mut response = answers::go("/signed-out");
-    let cleared = signed.visit.site().cookies().clear(Cookie::Session);
+    signed.context.service().sign_out(&signed.caller).await?;
+    let mut response = responses::go("/signed-out");
+    let cleared = signed.context.site().cookies().clear(Cookie::Session);
     cleared.map(|value| response.headers_mut().append(header::SET_COOKIE, value));
     Ok(response)
 }
 
 /// `GET /signed-out`.
-pub(super) async fn signed_out(visit: Visit) -> Answer {
-    if visit.caller().is_some() {
-        return Ok(answers::go(places::HOME));
+pub(super) async fn signed_out(context: PageContext) -> Answer {
+    if context.caller().is_some() {
+        return Ok(responses::go(urls::HOME));
     }
-    answers::page(&SignedOutPage { frame: visit.frame("Signed out", Section::None)? })
+    responses::page(&SignedOutPage { frame: context.frame("Signed out", Section::None)? })
 }
 
 /// The new session's cookie. The token is always a new one, whatever cookie the browser had before (session fixation).
-fn enter(visit: &Visit, session: &NewSession, next: &str) -> Result<Response, Refusal> {
-    let cookies = visit.site().cookies();
+fn enter(context: &PageContext, session: &NewSession, next: &str) -> Result<Response, ServiceError> {
+    let cookies = context.site().cookies();
     let token = session.answer.token.expose_secret();
     let Some(cookie) = cookies.set(Cookie::Session, token, None) else {
         tracing::error!("a session token does not fit a cookie");
-        return Err(Refusal::new(ProblemCode::Internal, "The service could not open the session."));
+        return Err(ServiceError::new(ProblemCode::Internal, "The service could not open the session."));
     };
-    let mut response = answers::go(next);
+    let mut response = responses::go(next);
     response.headers_mut().append(header::SET_COOKIE, cookie);
     cookies.clear(Cookie::Before).map(|value| response.headers_mut().append(header::SET_COOKIE, value));
     Ok(response)
 }
 
-fn form(visit: &Visit, next: &str, username: &str, refusal: Option<&Refusal>) -> Result<SignInPage, Refusal> {
-    let methods = visit.service().service_info()?.methods;
+fn form(
+    context: &PageContext,
+    next: &str,
+    username: &str,
+    refusal: Option<&ServiceError>,
+) -> Result<SignInPage, ServiceError> {
+    let methods = context.service().service_info()?.methods;
     Ok(SignInPage {
-        frame: visit.frame("Sign in", Section::None)?,
+        frame: context.frame("Sign in", Section::None)?,
         problem: refusal.map(|refusal| refusal.detail.clone()),
         username: username.to_owned(),
         next: next.to_owned(),
-        origin: visit.site().origin().as_str().to_owned(),
+        origin: context.site().origin().as_str().to_owned(),
         password: methods.contains(&Method::Ldap),
         ssh_key: methods.contains(&Method::SshKey),
     })

@@ -6,13 +6,15 @@ use iam_sorry_core::api::{
 };
 use serde::Deserialize;
 
-use super::answers::{self, Answer};
+use super::context::SignedIn;
 use super::credentials::{checked, key_page};
 use super::forms::Sent;
-use super::places;
-use super::views::{ConfirmPage, KeyRow, Moment, NamespacePage, Note, Policy, Section, UserPage, UserRow};
-use super::visit::SignedIn;
-use crate::services::{Given, Refusal, WOULD_GO};
+use super::responses::{self, Answer};
+use super::urls;
+use super::views::{ConfirmPage, Flash, KeyRow, Moment, NamespacePage, Policy, Section, UserPage, UserRow};
+use crate::actions::output::Output;
+use crate::actions::users::WOULD_GO;
+use crate::error::ServiceError;
 
 const DRY: Options = Options { dry_run: true };
 const REAL: Options = Options { dry_run: false };
@@ -33,7 +35,7 @@ pub(super) struct DeleteKeyQuery {
 
 /// `GET /namespace`.
 pub(super) async fn list(signed: SignedIn, Query(query): Query<ListQuery>) -> Answer {
-    let (service, caller) = (signed.visit.service(), &signed.caller);
+    let (service, caller) = (signed.context.service(), &signed.caller);
     let me = service.me(caller).await?;
     let page = PageQuery { cursor: query.cursor, limit: Some(100), all: false };
     let users = service.list_users(caller, page).await?;
@@ -41,8 +43,8 @@ pub(super) async fn list(signed: SignedIn, Query(query): Query<ListQuery>) -> An
         true => Vec::new(),
         false => service.list_policies(caller).await?,
     };
-    answers::page(&NamespacePage {
-        frame: signed.visit.frame("Users", Section::Users)?,
+    responses::page(&NamespacePage {
+        frame: signed.context.frame("Users", Section::Users)?,
         namespaces: me.namespaces,
         users: users.items.into_iter().map(UserRow::from).collect(),
         next: users.next,
@@ -56,22 +58,22 @@ pub(super) async fn create(signed: SignedIn, sent: Sent) -> Answer {
     let dry_run = sent.dry_run();
     let name = sent.text("name").trim().to_owned();
     let request = CreateUser { name: name.clone(), policies: sent.all("policy"), dry_run };
-    let done = signed.visit.service().create_user(&signed.caller, Some(&key), request).await?;
-    let place = if dry_run { "/namespace".to_owned() } else { places::user(&name) };
-    let note = Note::of(done, dry_run, format!("The IAM user {name} was created."));
-    Ok(answers::go_saying(&signed.visit, &place, &note))
+    let done = signed.context.service().create_user(&signed.caller, Some(&key), request).await?;
+    let place = if dry_run { "/namespace".to_owned() } else { urls::user(&name) };
+    let note = Flash::of(done, dry_run, format!("The IAM user {name} was created."));
+    Ok(responses::go_saying(&signed.context, &place, &note))
 }
 
 /// `GET /namespace/users/{name}`.
 pub(super) async fn show(signed: SignedIn, Path(name): Path<String>) -> Answer {
-    let (service, caller) = (signed.visit.service(), &signed.caller);
+    let (service, caller) = (signed.context.service(), &signed.caller);
     let details = service.show_user(caller, &name).await?;
     let attachable = service.list_policies(caller).await?;
     let attachable = attachable.into_iter().filter(|arn| !details.policies.contains(arn));
     let user = details.user;
-    answers::page(&UserPage {
-        frame: signed.visit.frame(user.name.clone(), Section::Users)?,
-        href: places::user(&user.name),
+    responses::page(&UserPage {
+        frame: signed.context.frame(user.name.clone(), Section::Users)?,
+        href: urls::user(&user.name),
         arn: user.arn,
         namespace: user.namespace,
         owner: user.owner,
@@ -87,34 +89,34 @@ pub(super) async fn show(signed: SignedIn, Path(name): Path<String>) -> Answer {
 
 /// `POST /namespace/users/{name}/attach`.
 pub(super) async fn attach(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
-    let place = places::user(&name);
+    let place = urls::user(&name);
     let key = sent.key(&format!("{place}/attach"))?;
     let (change, policy) = change(&sent)?;
     let dry_run = change.dry_run;
-    let done = signed.visit.service().attach_policy(&signed.caller, Some(&key), &name, change).await?;
-    let note = Note::of(done, dry_run, format!("{} was attached to {name}.", policy.name));
-    Ok(answers::go_saying(&signed.visit, &place, &note))
+    let done = signed.context.service().attach_policy(&signed.caller, Some(&key), &name, change).await?;
+    let note = Flash::of(done, dry_run, format!("{} was attached to {name}.", policy.name));
+    Ok(responses::go_saying(&signed.context, &place, &note))
 }
 
 /// `POST /namespace/users/{name}/detach`.
 pub(super) async fn detach(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
-    let place = places::user(&name);
+    let place = urls::user(&name);
     let key = sent.key(&format!("{place}/detach"))?;
     let (change, policy) = change(&sent)?;
     let dry_run = change.dry_run;
-    let done = signed.visit.service().detach_policy(&signed.caller, Some(&key), &name, change).await?;
-    let note = Note::of(done, dry_run, format!("{} was detached from {name}.", policy.name));
-    Ok(answers::go_saying(&signed.visit, &place, &note))
+    let done = signed.context.service().detach_policy(&signed.caller, Some(&key), &name, change).await?;
+    let note = Flash::of(done, dry_run, format!("{} was detached from {name}.", policy.name));
+    Ok(responses::go_saying(&signed.context, &place, &note))
 }
 
 /// `POST /namespace/users/{name}/keys`: the secret is in the answer, once.
 pub(super) async fn create_key(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
-    let place = places::user(&name);
+    let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys"))?;
     let options = Options { dry_run: sent.dry_run() };
-    match signed.visit.service().create_access_key(&signed.caller, Some(&key), &name, options).await? {
-        Given::New(made) => key_page(&signed.visit, &name, made),
-        Given::DryRun(done) => Ok(checked(&signed.visit, &place, done)),
+    match signed.context.service().create_access_key(&signed.caller, Some(&key), &name, options).await? {
+        Output::New(made) => key_page(&signed.context, &name, made),
+        Output::DryRun(done) => Ok(checked(&signed.context, &place, done)),
     }
 }
 
@@ -124,12 +126,12 @@ pub(super) async fn rotate_key(
     Path((name, id)): Path<(String, String)>,
     sent: Sent,
 ) -> Answer {
-    let place = places::user(&name);
+    let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/rotate"))?;
     let options = Options { dry_run: sent.dry_run() };
-    match signed.visit.service().rotate_key(&signed.caller, Some(&key), &name, &id, options).await? {
-        Given::New(made) => key_page(&signed.visit, &name, made),
-        Given::DryRun(done) => Ok(checked(&signed.visit, &place, done)),
+    match signed.context.service().rotate_key(&signed.caller, Some(&key), &name, &id, options).await? {
+        Output::New(made) => key_page(&signed.context, &name, made),
+        Output::DryRun(done) => Ok(checked(&signed.context, &place, done)),
     }
 }
 
@@ -139,11 +141,11 @@ pub(super) async fn confirm_key(
     Path((name, id)): Path<(String, String)>,
     sent: Sent,
 ) -> Answer {
-    let place = places::user(&name);
+    let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/confirm"))?;
-    let done = signed.visit.service().confirm_key(&signed.caller, Some(&key), &name, &id, REAL).await?;
-    let note = Note::of(done, false, format!("The new key {id} is confirmed."));
-    Ok(answers::go_saying(&signed.visit, &place, &note))
+    let done = signed.context.service().confirm_key(&signed.caller, Some(&key), &name, &id, REAL).await?;
+    let note = Flash::of(done, false, format!("The new key {id} is confirmed."));
+    Ok(responses::go_saying(&signed.context, &place, &note))
 }
 
 /// `POST /namespace/users/{name}/keys/{id}/restore`: the old key of a rotation is active again.
@@ -152,11 +154,11 @@ pub(super) async fn restore_key(
     Path((name, id)): Path<(String, String)>,
     sent: Sent,
 ) -> Answer {
-    let place = places::user(&name);
+    let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/restore"))?;
-    let done = signed.visit.service().restore_key(&signed.caller, Some(&key), &name, &id, REAL).await?;
-    let note = Note::of(done, false, format!("The rotation of {id} was taken back."));
-    Ok(answers::go_saying(&signed.visit, &place, &note))
+    let done = signed.context.service().restore_key(&signed.caller, Some(&key), &name, &id, REAL).await?;
+    let note = Flash::of(done, false, format!("The rotation of {id} was taken back."));
+    Ok(responses::go_saying(&signed.context, &place, &note))
 }
 
 /// `GET /namespace/users/{name}/keys/{id}/delete`: shows what goes, by a dry run. A key that is in use wants a second
@@ -166,7 +168,7 @@ pub(super) async fn confirm_delete_key(
     Path((name, id)): Path<(String, String)>,
     Query(query): Query<DeleteKeyQuery>,
 ) -> Answer {
-    let service = signed.visit.service();
+    let service = signed.context.service();
     let dry = DeleteKey { dry_run: true, force: query.force };
     let (done, in_use) = match service.delete_access_key(&signed.caller, None, &name, &id, dry).await {
         Err(refusal) if refusal.code == ProblemCode::Conflict && !query.force => {
@@ -176,7 +178,7 @@ pub(super) async fn confirm_delete_key(
         }
         other => (other?, None),
     };
-    let place = places::user(&name);
+    let place = urls::user(&name);
     let mut goes = vec![format!("access key {id} of {name}")];
     goes.extend(done.notes);
     let (explanation, suffix, button) = match in_use {
@@ -185,12 +187,12 @@ pub(super) async fn confirm_delete_key(
             (refusal.detail.replace('\n', " "), "?force=true", format!("Delete {id} although it is in use"))
         }
     };
-    answers::page(&ConfirmPage {
-        frame: signed.visit.frame(format!("Delete {id}?"), Section::Users)?,
+    responses::page(&ConfirmPage {
+        frame: signed.context.frame(format!("Delete {id}?"), Section::Users)?,
         question: format!("Delete the access key {id}?"),
         explanation,
         goes,
-        action: format!("{place}/keys/{}/delete{suffix}", places::encode(&id)),
+        action: format!("{place}/keys/{}/delete{suffix}", urls::encode(&id)),
         button,
         back: place,
     })
@@ -203,18 +205,18 @@ pub(super) async fn delete_key(
     Query(query): Query<DeleteKeyQuery>,
     sent: Sent,
 ) -> Answer {
-    let place = places::user(&name);
+    let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/delete/{}", query.force))?;
     let options = DeleteKey { dry_run: false, force: query.force };
     let done =
-        signed.visit.service().delete_access_key(&signed.caller, Some(&key), &name, &id, options).await?;
-    let note = Note::of(done, false, format!("The access key {id} was deleted."));
-    Ok(answers::go_saying(&signed.visit, &place, &note))
+        signed.context.service().delete_access_key(&signed.caller, Some(&key), &name, &id, options).await?;
+    let note = Flash::of(done, false, format!("The access key {id} was deleted."));
+    Ok(responses::go_saying(&signed.context, &place, &note))
 }
 
 /// `GET /namespace/users/{name}/delete`: shows everything that goes with the user.
 pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -> Answer {
-    let (service, caller) = (signed.visit.service(), &signed.caller);
+    let (service, caller) = (signed.context.service(), &signed.caller);
     let dry_run = service.delete_user(caller, None, &name, DRY).await?;
     let details = service.show_user(caller, &name).await?;
     let name = details.user.name;
@@ -229,9 +231,9 @@ pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -
         };
         format!("{what} ({}, {used})", key.status)
     }));
-    let place = places::user(&name);
-    answers::page(&ConfirmPage {
-        frame: signed.visit.frame(format!("Delete {name}?"), Section::Users)?,
+    let place = urls::user(&name);
+    responses::page(&ConfirmPage {
+        frame: signed.context.frame(format!("Delete {name}?"), Section::Users)?,
         question: format!("Delete {name}?"),
         explanation: "The IAM user goes for good, with everything that hangs on it. Credentials that were issued for it \
                       stop working."
@@ -245,16 +247,16 @@ pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -
 
 /// `POST /namespace/users/{name}/delete`.
 pub(super) async fn delete(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
-    let key = sent.key(&format!("{}/delete", places::user(&name)))?;
-    let done = signed.visit.service().delete_user(&signed.caller, Some(&key), &name, REAL).await?;
-    let note = Note::of(done, false, format!("The IAM user {name} was deleted."));
-    Ok(answers::go_saying(&signed.visit, "/namespace", &note))
+    let key = sent.key(&format!("{}/delete", urls::user(&name)))?;
+    let done = signed.context.service().delete_user(&signed.caller, Some(&key), &name, REAL).await?;
+    let note = Flash::of(done, false, format!("The IAM user {name} was deleted."));
+    Ok(responses::go_saying(&signed.context, "/namespace", &note))
 }
 
-fn change(sent: &Sent) -> Result<(PolicyChange, Policy), Refusal> {
+fn change(sent: &Sent) -> Result<(PolicyChange, Policy), ServiceError> {
     let policy_arn = sent.text("policy_arn").to_owned();
     if policy_arn.is_empty() {
-        return Err(Refusal::new(ProblemCode::BadRequest, "Choose a policy."));
+        return Err(ServiceError::new(ProblemCode::BadRequest, "Choose a policy."));
     }
     let policy = Policy::new(policy_arn.clone());
     Ok((PolicyChange { policy_arn, dry_run: sent.dry_run() }, policy))
@@ -263,7 +265,7 @@ fn change(sent: &Sent) -> Result<(PolicyChange, Policy), Refusal> {
 impl From<UserInfo> for UserRow {
     fn from(user: UserInfo) -> Self {
         Self {
-            href: places::user(&user.name),
+            href: urls::user(&user.name),
             name: user.name,
             namespace: user.namespace,
             owner: user.owner,

@@ -1,20 +1,22 @@
 //! Temporary credentials: of a user, of a role; durations; what CloudTrail would see.
 
 use iam_sorry_core::api::{CredentialsRequest, IssuedCredentials, PageQuery, ProblemCode};
-use iam_sorry_server::services::{Caller, Given, Refusal};
+use iam_sorry_server::actions::output::Output;
+use iam_sorry_server::caller::Caller;
+use iam_sorry_server::error::ServiceError;
 use serde_json::json;
 use testkit::Fault;
 
-use crate::scene::{Running, Scene, ada, code, creds, dirk, erik, person};
+use crate::scene::{OpenOperation, Scene, ada, code, creds, dirk, erik, person};
 
 fn issue(
-    running: &Running,
+    running: &OpenOperation,
     caller: &Caller,
     request: CredentialsRequest,
-) -> Result<IssuedCredentials, Refusal> {
+) -> Result<IssuedCredentials, ServiceError> {
     match running.run(running.service.issue_credentials(caller, None, request))? {
-        Given::New(issued) => Ok(issued),
-        Given::DryRun(_) => panic!("a dry run"),
+        Output::New(issued) => Ok(issued),
+        Output::DryRun(_) => panic!("a dry run"),
     }
 }
 
@@ -137,7 +139,7 @@ fn a_dry_run_issues_nothing() {
     scene.proxy.clear_calls();
     let request = CredentialsRequest { dry_run: true, ..of_user("dirk-a", Some(90_000)) };
     let given = running.run(running.service.issue_credentials(&dirk(), None, request)).unwrap();
-    let Given::DryRun(done) = given else { panic!() };
+    let Output::DryRun(done) = given else { panic!() };
     assert!(done.notes.iter().any(|note| note.contains("would be issued for 4 h")), "{done:?}");
     assert!(scene.proxy.calls().is_empty());
 }

@@ -7,9 +7,9 @@ use iam_sorry_core::api::ProblemCode;
 use iam_sorry_store::{Settings, Store};
 use testkit::Postgres;
 
-use crate::scene::{Running, Scene};
+use crate::scene::{OpenOperation, Scene};
 
-fn unready(running: &Running) -> String {
+fn unready(running: &OpenOperation) -> String {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Err(refusal) = running.service.ready() {

@@ -206,7 +206,7 @@ fn a_clock_step_loses_nothing() {
     let scene = Scene::new();
     let running = scene.start();
     running.create("dirk-a").unwrap();
-    let now = iam_sorry_server::services::Clock::system().now_ms();
+    let now = iam_sorry_server::clock::Clock::system().now_ms();
     for step in [7_200_000, -7_200_000] {
         scene.set_clock(now + step);
         scene.proxy.fault_once("CreateAccessKey", Fault::DropResponse);

@@ -4,10 +4,10 @@
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, PolicyChange, ProblemCode};
 use serde_json::json;
 
-use crate::scene::{Running, Scene, code, dirk, person};
+use crate::scene::{OpenOperation, Scene, code, dirk, person};
 
 /// Every action on a user, with what came of it.
-fn everything(running: &Running, scene: &Scene, name: &str) -> Vec<(&'static str, ProblemCode)> {
+fn everything(running: &OpenOperation, scene: &Scene, name: &str) -> Vec<(&'static str, ProblemCode)> {
     let (service, dirk) = (&running.service, dirk());
     let change = || PolicyChange { policy_arn: scene.policies[0].clone(), dry_run: false };
     let credentials = CredentialsRequest {
@@ -86,10 +86,10 @@ fn a_user_that_is_gone_is_said_to_be_gone_and_forgotten() {
         running.create("dirk-a").unwrap();
         scene.account.call("iam", "delete_user", json!({"UserName": "dirk-a"}));
         // Not as young any more as one that IAM may not show everywhere yet.
-        scene.set_clock(iam_sorry_server::services::Clock::system().now_ms() + 120_000);
+        scene.set_clock(iam_sorry_server::clock::Clock::system().now_ms() + 120_000);
         assert_eq!(action(), ProblemCode::NotFound);
         assert!(running.run(running.service.store().user("dirk-a")).unwrap().is_none());
-        scene.set_clock(iam_sorry_server::services::Clock::system().now_ms());
+        scene.set_clock(iam_sorry_server::clock::Clock::system().now_ms());
         scene.assert_accounted_for(&running);
     };
     let none = Options::default;
@@ -106,7 +106,7 @@ fn a_user_that_is_gone_is_said_to_be_gone_and_forgotten() {
     // Deleting what is gone is done.
     running.create("dirk-a").unwrap();
     scene.account.call("iam", "delete_user", json!({"UserName": "dirk-a"}));
-    scene.set_clock(iam_sorry_server::services::Clock::system().now_ms() + 120_000);
+    scene.set_clock(iam_sorry_server::clock::Clock::system().now_ms() + 120_000);
     let done = running.run(running.service.delete_user(&dirk(), None, "dirk-a", none())).unwrap();
     assert!(done.notes[0].contains("deleted without this service"), "{done:?}");
 }

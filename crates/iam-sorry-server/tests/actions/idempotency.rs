@@ -97,7 +97,7 @@ fn two_at_once_under_one_key_do_it_once() {
 
 #[test]
 fn keys_are_of_their_form() {
-    use iam_sorry_server::services::IdempotencyKey;
+    use iam_sorry_server::operations::idempotency::IdempotencyKey;
     for bad in ["", "short", "with space", "tilde~12345", &"x".repeat(65), "ünïcödé-key"] {
         assert_eq!(code(IdempotencyKey::parse(bad)), ProblemCode::BadRequest, "{bad}");
     }

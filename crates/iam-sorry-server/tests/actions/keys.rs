@@ -4,43 +4,45 @@ use std::time::{Duration, Instant};
 
 use iam_sorry_core::api::{DeleteKey, Done, Options, ProblemCode};
 use iam_sorry_core::audit::{Decision, Outcome, Person, Phase};
-use iam_sorry_server::services::{Clock, Given, Refusal};
+use iam_sorry_server::actions::output::Output;
+use iam_sorry_server::clock::Clock;
+use iam_sorry_server::error::ServiceError;
 use serde_json::json;
 use testkit::Fault;
 
-use crate::scene::{Running, Scene, code, creds, dirk, dry, erik, key};
+use crate::scene::{OpenOperation, Scene, code, creds, dirk, dry, erik, key};
 
-fn scene() -> (Scene, Running) {
+fn scene() -> (Scene, OpenOperation) {
     let scene = Scene::new();
     let running = scene.start();
     running.create("dirk-a").unwrap();
     (scene, running)
 }
 
-fn rotate(running: &Running, old: &str) -> Result<iam_sorry_core::api::NewKey, Refusal> {
+fn rotate(running: &OpenOperation, old: &str) -> Result<iam_sorry_core::api::NewKey, ServiceError> {
     match running.run(running.service.rotate_key(&dirk(), None, "dirk-a", old, Options::default()))? {
-        Given::New(key) => Ok(key),
-        Given::DryRun(_) => panic!("a dry run"),
+        Output::New(key) => Ok(key),
+        Output::DryRun(_) => panic!("a dry run"),
     }
 }
 
-fn confirm(running: &Running, new: &str) -> Result<Done, Refusal> {
+fn confirm(running: &OpenOperation, new: &str) -> Result<Done, ServiceError> {
     running.run(running.service.confirm_key(&dirk(), None, "dirk-a", new, Options::default()))
 }
 
-fn restore(running: &Running, old: &str) -> Result<Done, Refusal> {
+fn restore(running: &OpenOperation, old: &str) -> Result<Done, ServiceError> {
     running.run(running.service.restore_key(&dirk(), None, "dirk-a", old, Options::default()))
 }
 
 /// A new key in the place of an old one: the ids of both.
-fn rotated(scene: &Scene, running: &Running) -> (String, String) {
+fn rotated(scene: &Scene, running: &OpenOperation) -> (String, String) {
     let old = running.new_key(scene, "dirk-a").unwrap().access_key_id;
     let new = rotate(running, &old).unwrap().access_key_id;
     (old, new)
 }
 
 /// The old keys of the rotations that wait.
-fn waiting(running: &Running) -> Vec<String> {
+fn waiting(running: &OpenOperation) -> Vec<String> {
     let found = running.run(running.service.store().rotations_of("dirk-a")).unwrap();
     found.into_iter().map(|found| found.new.old_key).collect()
 }
@@ -54,13 +56,13 @@ fn until(done: impl Fn() -> bool) {
 }
 
 /// A rotation of another user's an hour ago: once its old key is gone, the service has looked for what is due.
-fn rotated_before(scene: &Scene, running: &Running) {
+fn rotated_before(scene: &Scene, running: &OpenOperation) {
     let now = Clock::system().now_ms();
     scene.set_clock(now - 3_600_000);
     running.create("dirk-b").unwrap();
     let old = running.new_key(scene, "dirk-b").unwrap().access_key_id;
     let given = running.run(running.service.rotate_key(&dirk(), None, "dirk-b", &old, Options::default()));
-    assert!(matches!(given.unwrap(), Given::New(_)));
+    assert!(matches!(given.unwrap(), Output::New(_)));
     scene.set_clock(now);
 }
 
@@ -70,7 +72,7 @@ fn at(scene: &Scene, ms: i64) {
     until(|| scene.account.keys("dirk-b").len() == 1);
 }
 
-fn delete(running: &Running, id: &str, force: bool) -> Result<(), Refusal> {
+fn delete(running: &OpenOperation, id: &str, force: bool) -> Result<(), ServiceError> {
     let options = DeleteKey { dry_run: false, force };
     running.run(running.service.delete_access_key(&dirk(), None, "dirk-a", id, options)).map(drop)
 }
@@ -366,7 +368,7 @@ fn a_key_in_use_is_never_deleted_by_rotation_nor_without_force() {
     let old = running.new_key(&scene, "dirk-a").unwrap();
     scene.proxy.fault("GetAccessKeyLastUsed", Fault::KeyUsedAgo(Duration::from_secs(59 * 60)));
     let dry = running.run(running.service.rotate_key(&dirk(), None, "dirk-a", &old.access_key_id, dry()));
-    let Given::DryRun(would) = dry.unwrap() else { panic!() };
+    let Output::DryRun(would) = dry.unwrap() else { panic!() };
     assert!(would.notes[1].contains("would stay active"), "{would:?}");
     let new = rotate(&running, &old.access_key_id).unwrap();
     assert!(new.done.notes[0].contains("stays active: it was last used"), "{:?}", new.done);

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, PolicyChange};
 use iam_sorry_core::audit::{Outcome, Phase};
-use iam_sorry_server::services::{Given, Service};
+use iam_sorry_server::actions::output::Output;
+use iam_sorry_server::service::Service;
 use serde_json::json;
 use testkit::Fault;
 
-use crate::scene::{Running, Scene, dirk};
+use crate::scene::{OpenOperation, Scene, dirk};
 
 /// What is done, and every request to AWS that it makes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +58,7 @@ impl Doing {
     }
 
     /// What must be there before. Gives the access key, where it makes one.
-    fn prepare(self, scene: &Scene, running: &Running) -> String {
+    fn prepare(self, scene: &Scene, running: &OpenOperation) -> String {
         match self {
             Self::Create | Self::Role => String::new(),
             Self::Adopt => {
@@ -79,7 +80,7 @@ impl Doing {
                 let rotated =
                     running.run(running.service.rotate_key(&caller, None, "dirk-a", &key, none)).unwrap();
                 match (self, rotated) {
-                    (Self::Confirm, Given::New(new)) => new.access_key_id,
+                    (Self::Confirm, Output::New(new)) => new.access_key_id,
                     _ => key,
                 }
             }
@@ -142,7 +143,7 @@ fn dies(
         // seconds just before it could be its own, by clocks that count whole seconds; this one is not to be.
         std::thread::sleep(Duration::from_secs(3));
     }
-    let (asked, ask) = mpsc::channel();
+    let (asked, authz_request) = mpsc::channel();
     let (dead, death) = mpsc::channel::<()>();
     let death = std::sync::Mutex::new(death);
     let hold: testkit::Hook = Arc::new(move |_| {
@@ -158,7 +159,7 @@ fn dies(
     }
     let work = doing.run(running.service.clone(), key.clone(), scene.policies[0].clone(), scene.role.clone());
     let working = running.spawn(work);
-    ask.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{what}: never asked"));
+    authz_request.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{what}: never asked"));
     meanwhile();
     drop(working);
     running.die();

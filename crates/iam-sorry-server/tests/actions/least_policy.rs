@@ -5,13 +5,13 @@
 //! identity's own policy, and the three kinds of credentials that it does not have.
 
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, PolicyChange};
-use iam_sorry_server::services::Refusal;
+use iam_sorry_server::error::ServiceError;
 use serde_json::json;
 
-use crate::scene::{Running, Scene, dirk};
+use crate::scene::{OpenOperation, Scene, dirk};
 
 /// One pass through every action, with all that hangs on a user to be deleted. The first refusal ends it.
-fn everything(scene: &Scene, running: &Running) -> Result<(), Refusal> {
+fn everything(scene: &Scene, running: &OpenOperation) -> Result<(), ServiceError> {
     let (service, dirk) = (&running.service, dirk());
     let request =
         CreateUser { name: "dirk-a".into(), policies: vec![scene.policies[0].clone()], dry_run: false };

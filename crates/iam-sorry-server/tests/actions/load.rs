@@ -9,14 +9,19 @@ use arc_swap::ArcSwap;
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, ProblemCode};
 use iam_sorry_core::audit::Phase;
 use iam_sorry_rules::RuleSet;
-use iam_sorry_server::config::SecretRef;
-use iam_sorry_server::config::aws::IdentitySource;
-use iam_sorry_server::config::identity::ServiceIdentity;
-use iam_sorry_server::services::{AWS_TIME, ActionSettings, Clock, Given, Parts, Service, SignIn};
+use iam_sorry_server::accounts::identity::ServiceIdentity;
+use iam_sorry_server::accounts::settings::IdentitySource;
+use iam_sorry_server::actions::output::Output;
+use iam_sorry_server::actions::settings::ActionSettings;
+use iam_sorry_server::clock::Clock;
+use iam_sorry_server::operations::life::AWS_TIME;
+use iam_sorry_server::secret_ref::SecretRef;
+use iam_sorry_server::service::{Parts, Service};
+use iam_sorry_server::sessions::sign_in::SignIn;
 use iam_sorry_store::{PageRequest, Settings as StoreSettings, Store};
 use testkit::{Chaos, MemoryAws, Postgres};
 
-use crate::scene::{RULES, Running, dirk};
+use crate::scene::{OpenOperation, RULES, dirk};
 
 const CLIENTS: usize = 16;
 const LASTS: Duration = Duration::from_secs(6);
@@ -31,14 +36,19 @@ struct Book {
     gone: Vec<String>,
 }
 
-fn instance(aws: &MemoryAws, folder: &std::path::Path, settings: &StoreSettings, name: &str) -> Running {
+fn instance(
+    aws: &MemoryAws,
+    folder: &std::path::Path,
+    settings: &StoreSettings,
+    name: &str,
+) -> OpenOperation {
     let service = aws.service();
     let secret = folder.join("secret");
     std::fs::write(&secret, &service.secret).unwrap();
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let mut way = iam_sorry_aws::Settings::new("us-east-1");
-    (way.endpoint_iam, way.endpoint_sts) = (Some(aws.endpoint()), Some(aws.endpoint()));
-    (way.operation_timeout, way.attempt_timeout) = (Some(AWS_TIME), Duration::from_secs(4));
+    let mut handle = iam_sorry_aws::Settings::new("us-east-1");
+    (handle.endpoint_iam, handle.endpoint_sts) = (Some(aws.endpoint()), Some(aws.endpoint()));
+    (handle.operation_timeout, handle.attempt_timeout) = (Some(AWS_TIME), Duration::from_secs(4));
     let boundary = aws.arn("policy/edge");
     let rules = format!(
         "namespace = [{{ name = \"dirk\", owners = [\"group:lab\"] }}]\n[guardrails]\npermissions_boundary = \"{boundary}\"\n"
@@ -48,7 +58,7 @@ fn instance(aws: &MemoryAws, folder: &std::path::Path, settings: &StoreSettings,
     let service = Service::new(Parts {
         store: Store::open(settings, name).unwrap(),
         rules: rules.clone(),
-        aws: iam_sorry_aws::Aws::new(&way).unwrap(),
+        aws: iam_sorry_aws::Aws::new(&handle).unwrap(),
         identity: ServiceIdentity::new(IdentitySource::AccessKey {
             id: service.key,
             secret: SecretRef::File(secret),
@@ -63,7 +73,7 @@ fn instance(aws: &MemoryAws, folder: &std::path::Path, settings: &StoreSettings,
         instance: name.to_owned(),
         other_instances: matches!(settings.engine, iam_sorry_store::Engine::Postgres { .. }),
     });
-    Running::of(service, rules)
+    OpenOperation::of(service, rules)
 }
 
 /// One person, who makes keys and sessions for a user of their own until the time is over.
@@ -82,7 +92,7 @@ async fn work(service: Service, aws: Arc<MemoryAws>, book: Arc<Mutex<Book>>, los
     let enough = || book.lock().unwrap().made >= 4 * CLIENTS && (lost == 0 || aws.lost() >= 3);
     while Instant::now() < end || !enough() {
         match service.create_access_key(&caller, None, &name, Options::default()).await {
-            Ok(Given::New(key)) => {
+            Ok(Output::New(key)) => {
                 let mut book = book.lock().unwrap();
                 book.made += 1;
                 book.held.insert(key.access_key_id, name.clone());
@@ -170,7 +180,7 @@ fn nobody_loses_a_key(settings: &StoreSettings, instances: usize, lost: u32) {
     every_intent_has_one_outcome(&running[0]);
 }
 
-fn every_intent_has_one_outcome(running: &Running) {
+fn every_intent_has_one_outcome(running: &OpenOperation) {
     let (mut seq, mut intents, mut outcomes) = (1, BTreeSet::new(), BTreeSet::new());
     loop {
         let records = running.run(running.service.store().audit_range(seq, 2000)).unwrap();

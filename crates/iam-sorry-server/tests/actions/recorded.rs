@@ -5,12 +5,12 @@ use std::sync::Arc;
 use iam_sorry_core::api::{CredentialsRequest, ExplainRequest, Options, PageQuery, ProblemCode};
 use iam_sorry_core::audit::{Decision, Event};
 use iam_sorry_rules::RuleSet;
-use iam_sorry_server::services::{Digests, StartFacts};
+use iam_sorry_server::audit::states::{Digests, StartFacts};
 
-use crate::scene::{RULES, Running, Scene, ada, code, dirk, dry, person};
+use crate::scene::{OpenOperation, RULES, Scene, ada, code, dirk, dry, person};
 
 /// The records since the last look.
-fn new_records(running: &Running, seen: &mut usize) -> Vec<Event> {
+fn new_records(running: &OpenOperation, seen: &mut usize) -> Vec<Event> {
     let trail = running.trail();
     let new = trail[*seen..].to_vec();
     *seen = trail.len();

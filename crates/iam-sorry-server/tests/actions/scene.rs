@@ -14,12 +14,18 @@ use iam_sorry_core::audit::{Event, Phase};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_rules::{RuleSet, Settings as RuleSettings};
-use iam_sorry_server::config::SecretRef;
-use iam_sorry_server::config::aws::IdentitySource;
-use iam_sorry_server::config::identity::ServiceIdentity;
-use iam_sorry_server::services::{
-    AWS_TIME, ActionSettings, Caller, Clock, Given, IdempotencyKey, Origin, Parts, Refusal, Service, SignIn,
-};
+use iam_sorry_server::accounts::identity::ServiceIdentity;
+use iam_sorry_server::accounts::settings::IdentitySource;
+use iam_sorry_server::actions::output::Output;
+use iam_sorry_server::actions::settings::ActionSettings;
+use iam_sorry_server::caller::{Caller, RequestSource};
+use iam_sorry_server::clock::Clock;
+use iam_sorry_server::error::ServiceError;
+use iam_sorry_server::operations::idempotency::IdempotencyKey;
+use iam_sorry_server::operations::life::AWS_TIME;
+use iam_sorry_server::secret_ref::SecretRef;
+use iam_sorry_server::service::{Parts, Service};
+use iam_sorry_server::sessions::sign_in::SignIn;
 use iam_sorry_store::{PageRequest, Session, Settings as StoreSettings, Store};
 use serde_json::{Value, json};
 use testkit::{Account, Creds, FaultProxy, Ministack};
@@ -171,13 +177,13 @@ impl Scene {
     }
 
     /// Starts an instance on the scene's SQLite file, with a runtime of its own: dropping it is a sudden death.
-    pub fn start(&self) -> Running {
+    pub fn start(&self) -> OpenOperation {
         let settings = StoreSettings::sqlite(self.database());
         Store::migrate(&settings).unwrap();
         self.start_on(&settings, false)
     }
 
-    pub fn start_on(&self, settings: &StoreSettings, other_instances: bool) -> Running {
+    pub fn start_on(&self, settings: &StoreSettings, other_instances: bool) -> OpenOperation {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let instance = format!("test-{number}-{}", std::process::id());
         let store = Store::open(settings, &instance).unwrap();
@@ -206,7 +212,7 @@ impl Scene {
             instance,
             other_instances,
         });
-        Running::of(service, rules)
+        OpenOperation::of(service, rules)
     }
 
     /// The service's clock from here on; AWS's stays.
@@ -240,7 +246,7 @@ impl Scene {
 
     /// Every user in IAM is in the store and the other way round; every key is in a grant that is not deleted, or is known to
     /// be unaccounted for and inactive; no operation is open.
-    pub fn assert_accounted_for(&self, running: &Running) {
+    pub fn assert_accounted_for(&self, running: &OpenOperation) {
         let open = running.run(running.service.store().open_operations()).unwrap();
         assert!(open.is_empty(), "open: {open:#?}");
         let page = || PageRequest { cursor: None, limit: 500 };
@@ -270,7 +276,7 @@ impl Scene {
 
 impl Scene {
     /// The keys that the store has as unaccounted for; each is there, and inactive.
-    pub fn unaccounted(&self, running: &Running) -> Vec<String> {
+    pub fn unaccounted(&self, running: &OpenOperation) -> Vec<String> {
         let keys = running.run(running.service.store().unaccounted_keys()).unwrap();
         for key in &keys {
             let status = self.status_of(&key.resource, &key.access_key_id);
@@ -289,14 +295,14 @@ impl Scene {
 }
 
 /// A running instance.
-pub struct Running {
+pub struct OpenOperation {
     pub service: Service,
     rules: Arc<ArcSwap<RuleSet>>,
     runtime: Option<tokio::runtime::Runtime>,
-    background: Option<iam_sorry_server::services::Background>,
+    background: Option<iam_sorry_server::operations::lifecycle::Background>,
 }
 
-impl Running {
+impl OpenOperation {
     /// Starts it.
     pub fn of(service: Service, rules: Arc<ArcSwap<RuleSet>>) -> Self {
         let runtime =
@@ -352,14 +358,14 @@ impl Running {
         }
     }
 
-    pub fn create(&self, name: &str) -> Result<Done, Refusal> {
+    pub fn create(&self, name: &str) -> Result<Done, ServiceError> {
         let request = CreateUser { name: name.into(), policies: Vec::new(), dry_run: false };
         self.run(self.service.create_user(&dirk(), None, request))
     }
 
-    pub fn new_key(&self, scene: &Scene, name: &str) -> Result<api::NewKey, Refusal> {
+    pub fn new_key(&self, scene: &Scene, name: &str) -> Result<api::NewKey, ServiceError> {
         let given = self.run(self.service.create_access_key(&dirk(), None, name, Options::default()))?;
-        let Given::New(key) = given else { panic!("a dry run") };
+        let Output::New(key) = given else { panic!("a dry run") };
         scene.remember(&key.secret_access_key);
         Ok(key)
     }
@@ -376,7 +382,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for OpenOperation {
     fn drop(&mut self) {
         drop(self.background.take());
         if let Some(runtime) = self.runtime.take() {
@@ -409,7 +415,7 @@ pub fn person(name: &str, groups: &[&str]) -> Caller {
             key: None,
         },
         identity,
-        origin: Origin { address: "192.0.2.7".parse().unwrap(), request_id: "request-1".into() },
+        source: RequestSource { address: "192.0.2.7".parse().unwrap(), request_id: "request-1".into() },
     }
 }
 
@@ -436,7 +442,7 @@ pub fn dry() -> Options {
     Options { dry_run: true }
 }
 
-pub fn code<T: std::fmt::Debug>(result: Result<T, Refusal>) -> ProblemCode {
+pub fn code<T: std::fmt::Debug>(result: Result<T, ServiceError>) -> ProblemCode {
     result.unwrap_err().code
 }
 

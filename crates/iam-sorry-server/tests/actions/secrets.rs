@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use iam_sorry_core::api::{CredentialsRequest, Options};
-use iam_sorry_server::services::Given;
+use iam_sorry_server::actions::output::Output;
 use secrecy::ExposeSecret;
 
 use crate::scene::{Scene, dirk, key};
@@ -21,13 +21,13 @@ fn every_byte_written_is_free_of_every_secret() {
         &made.access_key_id,
         Options::default(),
     ));
-    let Given::New(rotated) = rotated.unwrap() else { panic!() };
+    let Output::New(rotated) = rotated.unwrap() else { panic!() };
     scene.remember(&rotated.secret_access_key);
     let mut tokens = Vec::new();
     for (user, role) in [(Some("dirk-a".to_owned()), None), (None, Some(scene.role.clone()))] {
         let request = CredentialsRequest { user, role, duration_seconds: Some(900), dry_run: false };
         let given = running.run(running.service.issue_credentials(&dirk(), None, request)).unwrap();
-        let Given::New(issued) = given else { panic!() };
+        let Output::New(issued) = given else { panic!() };
         assert!(!format!("{issued:?}").contains(issued.secret_access_key.expose_secret()));
         scene.remember(&issued.secret_access_key);
         scene.remember(&issued.session_token);

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use iam_sorry_core::api::ExportFormat;
-use iam_sorry_server::services::ExportLines;
-use iam_sorry_server::services::checkpoints::{AuditSettings, CheckpointError, Checkpointer};
+use iam_sorry_server::audit::checkpoints::{AuditSettings, CheckpointError, Checkpointer};
+use iam_sorry_server::audit::export::ExportLines;
 use iam_sorry_store::{Settings, Store};
 use testkit::Postgres;
 

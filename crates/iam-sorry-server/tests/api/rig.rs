@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use iam_sorry_core::api::CreateUser;
+use iam_sorry_server::error::ServiceError;
 use iam_sorry_server::http::{ApiError, Context, Http, HttpSettings, Json, Metrics, Name, NoBody, Query};
-use iam_sorry_server::services::Refusal;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -77,7 +77,7 @@ fn routes(gate: Arc<Gate>) -> Router {
             "/api/v1/hello",
             get(|| async { "hello" }).post(|Json(it): Json<CreateUser>| async move { it.name }),
         )
-        .route("/api/v1/who", get(|Context(it): Context| async move { it.origin.address.to_string() }))
+        .route("/api/v1/who", get(|Context(it): Context| async move { it.source.address.to_string() }))
         .route("/api/v1/names/{name}", get(|Name(name): Name| async move { name }))
         .route(
             "/api/v1/query",
@@ -101,9 +101,9 @@ async fn wait(gate: Arc<Gate>) -> &'static str {
     "done"
 }
 
-fn refusal() -> Refusal {
+fn refusal() -> ServiceError {
     let mut refusal =
-        Refusal::new(iam_sorry_core::api::ProblemCode::NotAllowed, "It is not allowed.\nAsk bob.");
+        ServiceError::new(iam_sorry_core::api::ProblemCode::NotAllowed, "It is not allowed.\nAsk bob.");
     refusal.reasons.push("rule \"no\" (a.cedar) forbids it".to_owned());
     refusal
 }

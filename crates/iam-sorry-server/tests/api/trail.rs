@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iam_sorry_core::audit::{CheckpointSigner, Event, Outcome, Person, Phase, Report, Verifier, new_key_pem};
-use iam_sorry_server::services::checkpoints::{AuditSettings, Checkpointer};
-use iam_sorry_server::services::sinks::{self, SinkSettings, Watch};
+use iam_sorry_server::audit::checkpoints::{AuditSettings, Checkpointer};
+use iam_sorry_server::audit::sinks::{self, SinkSettings, Watch};
 use iam_sorry_store::{Settings, Store};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ impl Folder {
 }
 
 /// A sink that runs.
-pub struct Running {
+pub struct OpenOperation {
     pub watch: Arc<Watch>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -78,14 +78,14 @@ impl Trail {
         self.store.record(events).await.unwrap().pop().unwrap()
     }
 
-    pub fn start(&self, settings: &SinkSettings) -> Running {
+    pub fn start(&self, settings: &SinkSettings) -> OpenOperation {
         settings.check().unwrap();
         let watch = Watch::new(std::slice::from_ref(settings));
         let stop = watch::Sender::new(false);
         let watching = tokio::spawn(Arc::clone(&watch).run(self.store.clone(), stop.subscribe()));
         let task =
             sinks::start(settings, self.store.clone(), Arc::clone(&watch), stop.subscribe(), || NOW).unwrap();
-        Running { watch, stop, task, watching }
+        OpenOperation { watch, stop, task, watching }
     }
 
     pub fn checkpointer(&self, signer: CheckpointSigner) -> Arc<Checkpointer> {
@@ -105,7 +105,7 @@ impl Trail {
     }
 }
 
-impl Running {
+impl OpenOperation {
     /// Ends it where it is, as a kill does: no position is saved, no lease given back.
     pub fn die(self) {
         self.task.abort();

@@ -253,7 +253,7 @@ pub struct Instance {
 
 impl Instance {
     /// A request of the person's; none where nobody answers.
-    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
+    pub fn authz_request(&self, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
         let answer = self.service.api(method, path, &self.token, body).ok()?;
         // A process that is killed may leave half an answer.
         Some((answer.status, serde_json::from_str(&answer.body).ok()?))
@@ -261,7 +261,7 @@ impl Instance {
 
     /// A request that must succeed.
     pub fn done(&self, method: &str, path: &str, body: &Value) -> Value {
-        let (status, answer) = self.ask(method, path, body).expect("an answer");
+        let (status, answer) = self.authz_request(method, path, body).expect("an answer");
         assert_eq!(status / 100, 2, "{method} {path}: {answer}\n{}", self.service.log());
         answer
     }
@@ -284,7 +284,7 @@ fn sign_in(store: &Store, token: &str) {
         groups: [Group::named("file", "lab")].into_iter().collect(),
         method: Method::SshKey,
     };
-    let now = iam_sorry_server::services::Clock::system().now_ms();
+    let now = iam_sorry_server::clock::Clock::system().now_ms();
     let hash = digest::digest(&digest::SHA256, token.as_bytes());
     let token_hash: [u8; 32] = hash.as_ref().try_into().unwrap();
     if run(store.session_by_token_hash(&token_hash)).unwrap().is_some() {

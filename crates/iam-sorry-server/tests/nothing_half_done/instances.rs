@@ -11,7 +11,7 @@ use crate::department::{Database, Department, run};
 
 /// Holds the next answer of AWS to `request` until told to let it go; says when it is there.
 fn hold(department: &Department, request: &str) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let (asked, ask) = mpsc::channel();
+    let (asked, authz_request) = mpsc::channel();
     let (go, gone) = mpsc::channel::<()>();
     let gone = Mutex::new(gone);
     let hook: Hook = Arc::new(move |_| {
@@ -19,7 +19,7 @@ fn hold(department: &Department, request: &str) -> (mpsc::Receiver<()>, mpsc::Se
         let _ = gone.lock().unwrap().recv_timeout(Duration::from_secs(60));
     });
     department.proxy.fault_once(request, Fault::AfterForward(hook));
-    (ask, go)
+    (authz_request, go)
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn the_other_instance_settles_what_a_killed_one_left() {
     two.done("GET", "/users/dirk-a", &json!(null));
     let (asked, go) = hold(&department, "CreateAccessKey");
     std::thread::scope(|threads| {
-        threads.spawn(|| one.ask("POST", "/users/dirk-a/keys", &json!(null)));
+        threads.spawn(|| one.authz_request("POST", "/users/dirk-a/keys", &json!(null)));
         asked.recv_timeout(Duration::from_secs(30)).unwrap();
         one.service.kill();
         drop(go);
@@ -67,7 +67,7 @@ fn an_instance_that_wakes_up_touches_nothing_that_was_taken_over() {
     one.done("POST", "/users", &json!({"name": "dirk-a", "policies": [department.policy]}));
     let (asked, go) = hold(&department, "DetachUserPolicy");
     std::thread::scope(|threads| {
-        let deleting = threads.spawn(|| one.ask("DELETE", "/users/dirk-a", &json!(null)));
+        let deleting = threads.spawn(|| one.authz_request("DELETE", "/users/dirk-a", &json!(null)));
         asked.recv_timeout(Duration::from_secs(30)).unwrap();
         one.service.signal(Signal::STOP);
         drop(go);
@@ -103,7 +103,7 @@ fn an_instance_that_is_cut_off_from_the_database_stops_acting() {
     one.done("POST", "/users", &json!({"name": "dirk-a"}));
     let (asked, go) = hold(&department, "CreateAccessKey");
     std::thread::scope(|threads| {
-        let asking = threads.spawn(|| one.ask("POST", "/users/dirk-a/keys", &json!(null)));
+        let asking = threads.spawn(|| one.authz_request("POST", "/users/dirk-a/keys", &json!(null)));
         asked.recv_timeout(Duration::from_secs(30)).unwrap();
         wire.cut();
         // AWS's answer arrives, but it can't be written down, so the secret is not shown.
@@ -119,7 +119,7 @@ fn an_instance_that_is_cut_off_from_the_database_stops_acting() {
             std::thread::sleep(Duration::from_millis(100));
         }
         department.proxy.clear_calls();
-        let refused = one.ask("POST", "/users", &json!({"name": "dirk-b"})).unwrap();
+        let refused = one.authz_request("POST", "/users", &json!({"name": "dirk-b"})).unwrap();
         assert_eq!(refused.0, 503, "{refused:?}");
         assert_eq!(department.proxy.count("CreateUser"), 0, "AWS was not asked");
     });
@@ -135,7 +135,7 @@ fn an_instance_that_is_cut_off_from_the_database_stops_acting() {
     // Back again, and at work.
     let start = Instant::now();
     while one
-        .ask("POST", "/users", &json!({"name": "dirk-b"}))
+        .authz_request("POST", "/users", &json!({"name": "dirk-b"}))
         .is_none_or(|(status, _)| status != 200 && status != 201)
     {
         assert!(start.elapsed() < Duration::from_secs(30), "{}", one.service.log());

@@ -15,8 +15,8 @@ fn work(department: &Department, instance: &Instance, lane: usize, stop: &Atomic
     while !stop.load(Ordering::Relaxed) {
         round += 1;
         let name = &names[round % 2];
-        let ask = |method: &str, path: String, body: Value| {
-            let answer = instance.ask(method, &path, &body);
+        let authz_request = |method: &str, path: String, body: Value| {
+            let answer = instance.authz_request(method, &path, &body);
             match &answer {
                 Some((status, _)) if status / 100 == 2 => {
                     done.fetch_add(1, Ordering::Relaxed);
@@ -28,25 +28,29 @@ fn work(department: &Department, instance: &Instance, lane: usize, stop: &Atomic
             }
             answer
         };
-        ask("POST", "/users".into(), json!({"name": name, "policies": [department.policy]}));
-        let made = ask("POST", format!("/users/{name}/keys"), json!(null));
-        ask("POST", "/credentials".into(), json!({"user": name, "duration_seconds": 900}));
-        ask("POST", "/credentials".into(), json!({"role": department.role, "duration_seconds": 900}));
+        authz_request("POST", "/users".into(), json!({"name": name, "policies": [department.policy]}));
+        let made = authz_request("POST", format!("/users/{name}/keys"), json!(null));
+        authz_request("POST", "/credentials".into(), json!({"user": name, "duration_seconds": 900}));
+        authz_request(
+            "POST",
+            "/credentials".into(),
+            json!({"role": department.role, "duration_seconds": 900}),
+        );
         if let Some((201 | 200, made)) = made {
             let key = made["access_key_id"].as_str().unwrap();
-            let rotated = ask("POST", format!("/users/{name}/keys/{key}/rotate"), json!(null));
+            let rotated = authz_request("POST", format!("/users/{name}/keys/{key}/rotate"), json!(null));
             if let Some((200 | 201, rotated)) = rotated {
                 let new = rotated["access_key_id"].as_str().unwrap();
                 match round.is_multiple_of(2) {
-                    true => ask("POST", format!("/users/{name}/keys/{new}/confirm"), json!(null)),
-                    false => ask("POST", format!("/users/{name}/keys/{key}/restore"), json!(null)),
+                    true => authz_request("POST", format!("/users/{name}/keys/{new}/confirm"), json!(null)),
+                    false => authz_request("POST", format!("/users/{name}/keys/{key}/restore"), json!(null)),
                 };
-                ask("DELETE", format!("/users/{name}/keys/{new}"), json!(null));
-                ask("DELETE", format!("/users/{name}/keys/{key}"), json!(null));
+                authz_request("DELETE", format!("/users/{name}/keys/{new}"), json!(null));
+                authz_request("DELETE", format!("/users/{name}/keys/{key}"), json!(null));
             }
         }
         if round.is_multiple_of(3) {
-            ask("DELETE", format!("/users/{name}"), json!(null));
+            authz_request("DELETE", format!("/users/{name}"), json!(null));
         }
     }
 }

@@ -49,8 +49,8 @@ fn every_byte_written_is_free_of_every_secret() {
         keep(&instance.done("POST", "/credentials", &body), &["secret_access_key", "session_token"]);
     }
     // Refusals and mistakes are written down too.
-    instance.ask("POST", "/users", &json!({"name": "lab-x"}));
-    instance.ask("POST", "/credentials", &json!({"user": "dirk-none", "role": "x"}));
+    instance.authz_request("POST", "/users", &json!({"name": "lab-x"}));
+    instance.authz_request("POST", "/credentials", &json!({"user": "dirk-none", "role": "x"}));
     instance.done("DELETE", "/users/dirk-a", &json!(null));
     // The copy of the trail is written within a second or so.
     let copy = instance.service.dir().join("audit.jsonl");

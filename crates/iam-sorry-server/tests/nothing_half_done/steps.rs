@@ -36,7 +36,7 @@ fn killed_at(what: &str, request: &str, done: bool) {
             key = rotated["access_key_id"].as_str().unwrap().to_owned();
         }
     }
-    let (asked, ask) = mpsc::channel();
+    let (asked, authz_request) = mpsc::channel();
     let (dead, death) = mpsc::channel::<()>();
     let death = Mutex::new(death);
     let hold: Hook = Arc::new(move |_| {
@@ -54,16 +54,22 @@ fn killed_at(what: &str, request: &str, done: bool) {
         threads.spawn(move || match what {
             "create" => {
                 let body = json!({"name": "dirk-a", "policies": [department.policy]});
-                instance.ask("POST", "/users", &body)
+                instance.authz_request("POST", "/users", &body)
             }
-            "delete" => instance.ask("DELETE", "/users/dirk-a", &json!(null)),
-            "key" => instance.ask("POST", "/users/dirk-a/keys", &json!(null)),
+            "delete" => instance.authz_request("DELETE", "/users/dirk-a", &json!(null)),
+            "key" => instance.authz_request("POST", "/users/dirk-a/keys", &json!(null)),
             "rotate" | "confirm" | "restore" => {
-                instance.ask("POST", &format!("/users/dirk-a/keys/{key}/{what}"), &json!(null))
+                instance.authz_request("POST", &format!("/users/dirk-a/keys/{key}/{what}"), &json!(null))
             }
-            _ => instance.ask("POST", "/credentials", &json!({"user": "dirk-a", "duration_seconds": 900})),
+            _ => instance.authz_request(
+                "POST",
+                "/credentials",
+                &json!({"user": "dirk-a", "duration_seconds": 900}),
+            ),
         });
-        ask.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("{label}: AWS was not asked"));
+        authz_request
+            .recv_timeout(Duration::from_secs(30))
+            .unwrap_or_else(|_| panic!("{label}: AWS was not asked"));
         instance.service.kill();
         let _ = dead.send(());
     });

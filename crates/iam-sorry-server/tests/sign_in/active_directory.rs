@@ -1,14 +1,14 @@
 //! Sign-in by a real Active Directory (Samba's domain controller).
 
 use iam_sorry_core::identity::{Identity, Method};
-use iam_sorry_server::login::{LoginError, Why};
+use iam_sorry_server::login::{LoginError, RejectReason};
 use testkit::SambaAd;
 
 use crate::setup::{Setup, key, now, person_of_key};
 
 const PASSWORD: &str = "Correct-Horse-1";
 
-fn refused(why: Why) -> Result<Identity, LoginError> {
+fn refused(why: RejectReason) -> Result<Identity, LoginError> {
     Err(LoginError::Refused(why))
 }
 
@@ -50,11 +50,11 @@ async fn a_person_signs_in_with_nested_groups_over_ldaps_and_start_tls() {
         for wrong in ["wrong", "correct-horse-1", ""] {
             assert_eq!(
                 setup.sign_in(&directory, "nora", wrong).await,
-                refused(Why::WrongPassword),
+                refused(RejectReason::WrongPassword),
                 "{wrong}"
             );
         }
-        assert_eq!(setup.sign_in(&directory, "no*", PASSWORD).await, refused(Why::UnknownPerson));
+        assert_eq!(setup.sign_in(&directory, "no*", PASSWORD).await, refused(RejectReason::UnknownPerson));
         let again = directory.person(&nora.subject, Method::SshKey, now()).await.unwrap();
         assert_eq!(again.id(), nora.id(), "found again by the bytes of the objectGUID");
     }
@@ -69,10 +69,10 @@ async fn accounts_that_are_not_in_force_are_refused_by_password_and_by_key() {
     let (disable, expire, lock): (OutOfForce, OutOfForce, OutOfForce) =
         (SambaAd::disable, SambaAd::expire, SambaAd::lock);
     let cases = [
-        ("disa", 11, disable, vec![Why::Disabled]),
-        ("expi", 12, expire, vec![Why::Expired]),
+        ("disa", 11, disable, vec![RejectReason::Disabled]),
+        ("expi", 12, expire, vec![RejectReason::Expired]),
         // Which code comes with a locked account's bind differs between servers.
-        ("lock", 13, lock, vec![Why::Locked, Why::WrongPassword]),
+        ("lock", 13, lock, vec![RejectReason::Locked, RejectReason::WrongPassword]),
     ];
     for (name, number, out_of_force, reasons) in cases {
         ad.add_user(name, PASSWORD);
@@ -104,7 +104,7 @@ async fn whoever_is_renamed_stays_who_they_are() {
     ad.rename("rena", "renata");
     let after = setup.sign_in(&directory, "renata", PASSWORD).await.unwrap();
     assert_eq!((after.id(), after.name.as_str()), (before.id(), "renata"));
-    assert_eq!(setup.sign_in(&directory, "rena", PASSWORD).await, refused(Why::UnknownPerson));
+    assert_eq!(setup.sign_in(&directory, "rena", PASSWORD).await, refused(RejectReason::UnknownPerson));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! from a rule (issue 9, number 8).
 
 use iam_sorry_core::api::{ExplainRequest, Explanation, ProblemCode};
-use iam_sorry_server::services::NewSession;
+use iam_sorry_server::sessions::sign_in::NewSession;
 use testkit::Slapd;
 
 use crate::rig::{HERE, OpenSshKey, Rig};
@@ -16,7 +16,7 @@ const NOT_SUSPENDED: &str = "permit (principal, action, resource);\n\
 fn department() -> (Slapd, Rig) {
     let slapd = Slapd::department();
     let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::with(&login(&slapd, &folder), folder, |ways| ways);
+    let rig = Rig::with(&login(&slapd, &folder), folder, |methods| methods);
     (slapd, rig)
 }
 
@@ -162,7 +162,7 @@ async fn a_group_of_the_file_and_one_of_the_directory_are_not_one() {
         format!("[[people]]\nname = \"ada\"\ngroups = [\"lab-dirk\", \"ops\"]\nkeys = [\"{}\"]\n", ada.line);
     std::fs::write(&file, people).unwrap();
     let login = login(&slapd, &folder).replace("[ssh]\n", &format!("[ssh]\nfile = {file:?}\n"));
-    let rig = Rig::with(&login, folder, |ways| ways);
+    let rig = Rig::with(&login, folder, |methods| methods);
     let (ada, alice) = (rig.by_key(&ada).await.unwrap(), rig.signed_in("alice").await);
 
     rig.set_rules(OWNERS, "group:ops");
@@ -194,26 +194,26 @@ async fn a_session_of_a_version_before_is_looked_up_at_once() {
     assert_eq!(database.execute("UPDATE sessions SET identity = ?1", [&old]).unwrap(), 1);
     // Another instance, which has nothing in memory.
     let second = rig.second(&login(&slapd, &rig.folder));
-    let ask = || {
+    let authz_request = || {
         let token = secrecy::ExposeSecret::expose_secret(&session.answer.token).to_owned();
         let second = second.clone();
         async move { second.caller_by_token(crate::rig::origin(HERE), &token).await }
     };
     slapd.pause();
-    assert_eq!(ask().await.unwrap_err().code, ProblemCode::DirectoryUnavailable);
+    assert_eq!(authz_request().await.unwrap_err().code, ProblemCode::DirectoryUnavailable);
     slapd.resume();
     rig.wait(61);
-    let identity = wait_for(async || ask().await.ok()).await.identity;
+    let identity = wait_for(async || authz_request().await.ok()).await.identity;
     assert_eq!(identity.groups.labels(), ["lab-dirk"]);
     let kept = rig.store.session(&session.id).await.unwrap().unwrap();
     assert_eq!(kept.identity, identity, "and it is written down");
 }
 
 /// Asks until there is an answer, for a minute.
-async fn wait_for<T>(ask: impl AsyncFn() -> Option<T>) -> T {
+async fn wait_for<T>(authz_request: impl AsyncFn() -> Option<T>) -> T {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
-        if let Some(answer) = ask().await {
+        if let Some(answer) = authz_request().await {
             return answer;
         }
         assert!(std::time::Instant::now() < end, "nothing in a minute");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use iam_sorry_core::api::ProblemCode;
-use iam_sorry_server::services::NewSession;
+use iam_sorry_server::sessions::sign_in::NewSession;
 use testkit::Slapd;
 
 use crate::rig::{HERE, OpenSshKey, Rig};
@@ -15,7 +15,7 @@ const PEOPLE: [&str; 4] = ["alice", "bob", "carol", "erin"];
 fn department(more: &str) -> (Slapd, Rig) {
     let slapd = Slapd::department();
     let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::with(&login(&slapd, &folder, more), folder, |ways| ways);
+    let rig = Rig::with(&login(&slapd, &folder, more), folder, |methods| methods);
     (slapd, rig)
 }
 

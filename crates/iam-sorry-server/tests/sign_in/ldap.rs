@@ -1,12 +1,12 @@
 //! Sign-in by a directory against a real slapd: what must work, and what went wrong elsewhere.
 
 use iam_sorry_core::identity::{Identity, Method};
-use iam_sorry_server::login::{LoginError, Why};
+use iam_sorry_server::login::{LoginError, RejectReason};
 use testkit::{Slapd, SlapdOptions};
 
 use crate::setup::{Setup, key, later, names, now, person_of_key};
 
-fn refused(why: Why) -> Result<Identity, LoginError> {
+fn refused(why: RejectReason) -> Result<Identity, LoginError> {
     Err(LoginError::Refused(why))
 }
 
@@ -27,11 +27,11 @@ async fn a_person_signs_in_over_each_kind_of_tls() {
         for wrong in ["carol-passwor", "carol-password ", "CAROL-PASSWORD", "bob-password", "*", "x"] {
             assert_eq!(
                 setup.sign_in(&directory, "carol", wrong).await,
-                refused(Why::WrongPassword),
+                refused(RejectReason::WrongPassword),
                 "{wrong}"
             );
         }
-        assert_eq!(setup.sign_in(&directory, "nobody", "x").await, refused(Why::UnknownPerson));
+        assert_eq!(setup.sign_in(&directory, "nobody", "x").await, refused(RejectReason::UnknownPerson));
     }
 }
 
@@ -54,7 +54,7 @@ async fn names_are_compared_as_the_directory_compares_them() {
     }
     for name in ["ali\u{200b}ce", "alice\0", "al\nice", "\u{202e}alice", "", " "] {
         let refusal = setup.sign_in(&directory, name, "alice-password").await;
-        assert_eq!(refusal, refused(Why::ImpossibleName), "{name:?}");
+        assert_eq!(refusal, refused(RejectReason::ImpossibleName), "{name:?}");
     }
 }
 
@@ -73,7 +73,7 @@ async fn an_empty_password_never_reaches_a_server_that_accepts_it() {
     let directory = setup.directory();
     let before = binds(&slapd).len();
     for password in ["", "\0", "\0alice-password", "alice-password\0"] {
-        assert_eq!(setup.sign_in(&directory, "alice", password).await, refused(Why::WrongPassword));
+        assert_eq!(setup.sign_in(&directory, "alice", password).await, refused(RejectReason::WrongPassword));
     }
     assert!(setup.sign_in(&directory, "alice", "alice-password").await.is_ok());
     // The service's own account once, and the right password.
@@ -101,7 +101,7 @@ async fn names_and_dns_can_not_be_injected() {
     ] {
         assert_eq!(
             setup.sign_in(&directory, name, "alice-password").await,
-            refused(Why::UnknownPerson),
+            refused(RejectReason::UnknownPerson),
             "{name}"
         );
     }
@@ -148,25 +148,31 @@ async fn locked_ended_and_barred_accounts_are_refused() {
     assert!(by_key().await.is_ok());
 
     slapd.lock("alice");
-    assert_eq!(setup.sign_in(&directory, "alice", "alice-password").await, refused(Why::WrongPassword));
-    assert_eq!(by_key().await, refused(Why::Disabled), "the key of a locked account opens nothing");
+    assert_eq!(
+        setup.sign_in(&directory, "alice", "alice-password").await,
+        refused(RejectReason::WrongPassword)
+    );
+    assert_eq!(by_key().await, refused(RejectReason::Disabled), "the key of a locked account opens nothing");
     slapd.set_attribute(&slapd.person_dn("alice"), "pwdAccountLockedTime", &["20261122180000Z"]);
-    assert_eq!(by_key().await, refused(Why::Locked));
+    assert_eq!(by_key().await, refused(RejectReason::Locked));
     slapd.unlock("alice");
     assert!(setup.sign_in(&directory, "alice", "alice-password").await.is_ok());
 
     let alice = slapd.person_dn("alice");
     slapd.set_attribute(&alice, "shadowExpire", &["20000"]);
-    assert_eq!(setup.sign_in(&directory, "alice", "alice-password").await, refused(Why::Expired));
-    assert_eq!(by_key().await, refused(Why::Expired));
+    assert_eq!(setup.sign_in(&directory, "alice", "alice-password").await, refused(RejectReason::Expired));
+    assert_eq!(by_key().await, refused(RejectReason::Expired));
     slapd.set_attribute(&alice, "shadowExpire", &["-1"]);
     assert!(by_key().await.is_ok());
 
     let more = "user_filter = \"(&(objectClass=person)(employeeType=staff))\"".to_owned();
     let staff = Setup { more, ..setup };
     let directory = staff.directory();
-    assert_eq!(staff.sign_in(&directory, "alice", "alice-password").await, refused(Why::UnknownPerson));
-    assert_eq!(person_of_key(&directory, &alices, now()).await, refused(Why::UnknownKey));
+    assert_eq!(
+        staff.sign_in(&directory, "alice", "alice-password").await,
+        refused(RejectReason::UnknownPerson)
+    );
+    assert_eq!(person_of_key(&directory, &alices, now()).await, refused(RejectReason::UnknownKey));
     slapd.set_attribute(&alice, "employeeType", &["staff"]);
     assert!(staff.sign_in(&directory, "alice", "alice-password").await.is_ok());
 }
@@ -180,7 +186,10 @@ async fn whoever_is_renamed_stays_who_they_are() {
     slapd.rename("alice", "liddell");
     let after = setup.sign_in(&directory, "liddell", "alice-password").await.unwrap();
     assert_eq!((before.id(), after.name.as_str()), (after.id(), "liddell"));
-    assert_eq!(setup.sign_in(&directory, "alice", "alice-password").await, refused(Why::UnknownPerson));
+    assert_eq!(
+        setup.sign_in(&directory, "alice", "alice-password").await,
+        refused(RejectReason::UnknownPerson)
+    );
     // Somebody new under the old name is somebody else.
     slapd.add_person("alice", "Alice Other", "other-password");
     let other = setup.sign_in(&directory, "alice", "other-password").await.unwrap();
@@ -188,7 +197,10 @@ async fn whoever_is_renamed_stays_who_they_are() {
     let now_known = directory.person(&before.subject, Method::SshKey, now()).await.unwrap();
     assert_eq!((now_known.name.as_str(), now_known.method), ("liddell", Method::SshKey));
     slapd.delete(&slapd.person_dn("liddell"));
-    assert_eq!(directory.person(&before.subject, Method::SshKey, now()).await, refused(Why::UnknownPerson));
+    assert_eq!(
+        directory.person(&before.subject, Method::SshKey, now()).await,
+        refused(RejectReason::UnknownPerson)
+    );
 }
 
 #[tokio::test]
@@ -203,7 +215,7 @@ async fn a_name_of_two_people_is_nobodys() {
         slapd.base()
     ));
     for password in ["alice-password", "other-password"] {
-        assert_eq!(setup.sign_in(&directory, "alice", password).await, refused(Why::SeveralPeople));
+        assert_eq!(setup.sign_in(&directory, "alice", password).await, refused(RejectReason::SeveralPeople));
     }
 }
 
@@ -243,7 +255,10 @@ async fn groups_that_can_not_all_be_had_are_no_groups_to_decide_by() {
     assert_eq!(setup.sign_in(&directory, "alice", "alice-password").await.unwrap().groups.len(), 451);
     // Beyond slapd's own limit of 500 entries it gives the first 500, and says so.
     slapd.modify(&(450..600).map(group).collect::<String>());
-    assert_eq!(setup.sign_in(&directory, "alice", "alice-password").await, refused(Why::TooManyGroups));
+    assert_eq!(
+        setup.sign_in(&directory, "alice", "alice-password").await,
+        refused(RejectReason::TooManyGroups)
+    );
     assert!(setup.sign_in(&directory, "bob", "bob-password").await.is_ok());
 
     // Deeper than anybody nests on purpose.
@@ -251,7 +266,7 @@ async fn groups_that_can_not_all_be_had_are_no_groups_to_decide_by() {
     for depth in 0..25 {
         inner = slapd.add_group(&format!("deep-{depth}"), &[&inner]);
     }
-    assert_eq!(setup.sign_in(&directory, "bob", "bob-password").await, refused(Why::TooManyGroups));
+    assert_eq!(setup.sign_in(&directory, "bob", "bob-password").await, refused(RejectReason::TooManyGroups));
 }
 
 /// Whoever may make groups somewhere makes one of a name that opens doors elsewhere.
@@ -342,7 +357,7 @@ async fn the_next_server_serves_while_one_is_down() {
     let directory = setup.directory();
     for _ in 0..2 {
         assert!(setup.sign_in(&directory, "alice", "alice-password").await.is_ok());
-        assert_eq!(setup.sign_in(&directory, "alice", "wrong").await, refused(Why::WrongPassword));
+        assert_eq!(setup.sign_in(&directory, "alice", "wrong").await, refused(RejectReason::WrongPassword));
     }
 }
 
@@ -381,13 +396,13 @@ async fn keys_are_found_with_comments_and_without_and_are_one_persons() {
         async |key, seconds| person_of_key(&directory, key, later(seconds)).await.map(|person| person.name);
     assert_eq!(whose(&one, 0).await.unwrap(), "alice");
     assert_eq!(whose(&two, 0).await.unwrap(), "alice");
-    assert_eq!(whose(&three, 1).await, Err(LoginError::Refused(Why::UnknownKey)));
-    assert_eq!(whose(&four, 1).await, Err(LoginError::Refused(Why::UnknownKey)), "sshd's options");
+    assert_eq!(whose(&three, 1).await, Err(LoginError::Refused(RejectReason::UnknownKey)));
+    assert_eq!(whose(&four, 1).await, Err(LoginError::Refused(RejectReason::UnknownKey)), "sshd's options");
 
     // Given to bob as well: theirs who say so. Taken from alice: gone at once.
     slapd.set_ssh_keys("bob", &[&one.to_line("bob"), &three.to_line("bob")]);
     assert_eq!(whose(&three, 60).await.unwrap(), "bob", "a new key works within half a minute");
-    assert_eq!(whose(&one, 60).await, Err(LoginError::Refused(Why::SeveralPeople)));
+    assert_eq!(whose(&one, 60).await, Err(LoginError::Refused(RejectReason::SeveralPeople)));
     let holders = async |key, name| {
         let found = directory.holders_of_key(key, Some(name), later(60)).await.unwrap();
         found.iter().map(|holder| holder.name().to_owned()).collect::<Vec<_>>()
@@ -400,7 +415,7 @@ async fn keys_are_found_with_comments_and_without_and_are_one_persons() {
         assert!(holders(&one, nobody).await.is_empty(), "{nobody:?}");
     }
     slapd.set_ssh_keys("alice", &[rsa]);
-    assert_eq!(whose(&two, 60).await, Err(LoginError::Refused(Why::UnknownKey)));
+    assert_eq!(whose(&two, 60).await, Err(LoginError::Refused(RejectReason::UnknownKey)));
     let bob = person_of_key(&directory, &one, later(60)).await.unwrap();
     assert_eq!(names(&bob), "bob: lab-ada");
 }

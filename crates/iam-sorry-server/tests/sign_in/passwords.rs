@@ -12,7 +12,7 @@ fn department() -> (Slapd, Rig) {
     let slapd = Slapd::department();
     let folder = tempfile::tempdir().unwrap();
     let login = login(&slapd, &folder, "");
-    let rig = Rig::with(&login, folder, |ways| ways);
+    let rig = Rig::with(&login, folder, |methods| methods);
     (slapd, rig)
 }
 
@@ -71,7 +71,8 @@ async fn every_refusal_says_the_same_and_is_recorded_with_its_reason() {
 async fn a_refused_password_takes_its_time_whatever_was_wrong() {
     let slapd = Slapd::department();
     let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::with(&format!("[ldap]\n{}", Setup::ldaps(&slapd).toml(&folder)), folder, |ways| ways);
+    let rig =
+        Rig::with(&format!("[ldap]\n{}", Setup::ldaps(&slapd).toml(&folder)), folder, |methods| methods);
     for (name, password) in
         [("alice", "wrong"), ("nobody", "wrong"), ("alice", ""), ("a\0lice", "wrong"), ("", "wrong")]
     {

@@ -14,7 +14,7 @@ fn department() -> (Slapd, Rig) {
     let slapd = Slapd::department();
     let folder = tempfile::tempdir().unwrap();
     let login = format!("[ssh]\n{LIMITS}[ldap]\n{}", Setup::ldaps(&slapd).toml(&folder));
-    let rig = Rig::with(&login, folder, |ways| ways);
+    let rig = Rig::with(&login, folder, |methods| methods);
     (slapd, rig)
 }
 
@@ -136,7 +136,7 @@ async fn an_hours_attack_writes_little_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("people.toml"), "").unwrap();
     let login = format!("{LIMITS}[ssh]\nfile = \"{}/people.toml\"\n", folder.path().display());
-    let rig = Rig::with(&login, folder, |ways| ways);
+    let rig = Rig::with(&login, folder, |methods| methods);
     let key = OpenSshKey::new("ed25519");
     for minute in 0..60 {
         for n in 0..40 {

@@ -4,7 +4,10 @@ use iam_sorry_core::api::{ProblemCode, RegisterSshKey};
 use iam_sorry_core::audit::Outcome;
 use iam_sorry_core::identity::KeyOrigin;
 use iam_sorry_core::ssh::login;
-use iam_sorry_server::services::{Caller, NewSession, PastedSignature, Refusal};
+use iam_sorry_server::caller::Caller;
+use iam_sorry_server::error::ServiceError;
+use iam_sorry_server::sessions::sign_in::NewSession;
+use iam_sorry_server::sessions::ssh_keys::PastedSignature;
 use testkit::Slapd;
 
 use crate::rig::{HERE, ORIGIN, OpenSshKey, Rig};
@@ -15,11 +18,11 @@ fn department() -> (Slapd, Rig) {
     let folder = tempfile::tempdir().unwrap();
     let directory = Setup::ldaps(&slapd).toml(&folder);
     let login = format!("[ssh]\n[limits]\nrefusal_milliseconds = 0\n[ldap]\n{directory}");
-    let rig = Rig::with(&login, folder, |ways| ways);
+    let rig = Rig::with(&login, folder, |methods| methods);
     (slapd, rig)
 }
 
-fn name(session: Result<NewSession, Refusal>) -> String {
+fn name(session: Result<NewSession, ServiceError>) -> String {
     session.unwrap().answer.identity.name
 }
 
@@ -286,7 +289,7 @@ async fn two_people_of_one_name_are_told_apart_by_their_issuer() {
     std::fs::write(&file, format!("[[people]]\nname = \"alice\"\nkeys = [\"{}\"]\n", key.line)).unwrap();
     let directory = Setup::ldaps(&slapd).toml(&folder);
     let login = format!("[ssh]\nfile = {file:?}\n[limits]\nrefusal_milliseconds = 0\n[ldap]\n{directory}");
-    let rig = Rig::with(&login, folder, |ways| ways);
+    let rig = Rig::with(&login, folder, |methods| methods);
     for refused in [rig.by_key(&key).await, rig.by_key_as(&key, "alice").await] {
         let refusal = refused.unwrap_err();
         assert_eq!(refusal.code, ProblemCode::NameNeeded);

@@ -16,11 +16,16 @@ use iam_sorry_core::api::{
 use iam_sorry_core::audit::Event;
 use iam_sorry_core::ssh::login;
 use iam_sorry_rules::{RuleSet, Settings};
-use iam_sorry_server::config::{SecretRef, ServiceIdentity, aws::IdentitySource};
-use iam_sorry_server::login::{LoginSettings, Ways};
-use iam_sorry_server::services::{
-    ActionSettings, Caller, Clock, NewSession, Origin, Parts, Refusal, Service, SessionSettings, SignIn,
-};
+use iam_sorry_server::accounts::identity::ServiceIdentity;
+use iam_sorry_server::accounts::settings::IdentitySource;
+use iam_sorry_server::actions::settings::ActionSettings;
+use iam_sorry_server::caller::{Caller, RequestSource};
+use iam_sorry_server::clock::Clock;
+use iam_sorry_server::error::ServiceError;
+use iam_sorry_server::login::{LoginMethods, LoginSettings};
+use iam_sorry_server::secret_ref::SecretRef;
+use iam_sorry_server::service::{Parts, Service};
+use iam_sorry_server::sessions::sign_in::{NewSession, SessionSettings, SignIn};
 use iam_sorry_store::{AuditFilter, PageRequest, Store};
 use secrecy::ExposeSecret;
 
@@ -40,7 +45,11 @@ pub struct Rig {
 
 impl Rig {
     /// `login` is the TOML of `[login]`; `folder` holds what it speaks of.
-    pub fn with(login: &str, folder: tempfile::TempDir, change: impl FnOnce(Ways) -> Ways) -> Self {
+    pub fn with(
+        login: &str,
+        folder: tempfile::TempDir,
+        change: impl FnOnce(LoginMethods) -> LoginMethods,
+    ) -> Self {
         let login: LoginSettings = toml::from_str(login).unwrap();
         let settings = iam_sorry_store::Settings::sqlite(folder.path().join("store.db"));
         Store::migrate(&settings).unwrap();
@@ -54,7 +63,9 @@ impl Rig {
     /// Another instance on the same database.
     pub fn second(&self, login: &str) -> Service {
         let login: LoginSettings = toml::from_str(login).unwrap();
-        service(&login, self.store.clone(), self.now.clone(), self.rules.clone(), "instance-2", |ways| ways)
+        service(&login, self.store.clone(), self.now.clone(), self.rules.clone(), "instance-2", |methods| {
+            methods
+        })
     }
 
     /// Other rules from now on; one namespace, `dirk`, with this owner.
@@ -71,7 +82,7 @@ impl Rig {
         self.now.fetch_add(seconds * 1000, Ordering::SeqCst);
     }
 
-    pub async fn challenge(&self, line: &str, from: &str) -> Result<SshChallenge, Refusal> {
+    pub async fn challenge(&self, line: &str, from: &str) -> Result<SshChallenge, ServiceError> {
         self.challenge_as(line, None, from).await
     }
 
@@ -80,7 +91,7 @@ impl Rig {
         line: &str,
         name: Option<&str>,
         from: &str,
-    ) -> Result<SshChallenge, Refusal> {
+    ) -> Result<SshChallenge, ServiceError> {
         let request = SshChallengeRequest { public_key: line.to_owned(), name: name.map(str::to_owned) };
         self.service.ssh_challenge(&origin(from), request).await
     }
@@ -91,7 +102,7 @@ impl Rig {
         line: &str,
         signature: &[u8],
         from: &str,
-    ) -> Result<NewSession, Refusal> {
+    ) -> Result<NewSession, ServiceError> {
         self.answer_as(challenge, line, None, signature, from).await
     }
 
@@ -102,7 +113,7 @@ impl Rig {
         name: Option<&str>,
         signature: &[u8],
         from: &str,
-    ) -> Result<NewSession, Refusal> {
+    ) -> Result<NewSession, ServiceError> {
         let login = SshLogin {
             nonce: challenge.nonce.clone(),
             public_key: line.to_owned(),
@@ -113,21 +124,21 @@ impl Rig {
     }
 
     /// The whole sign-in by an OpenSSH key.
-    pub async fn by_key(&self, key: &OpenSshKey) -> Result<NewSession, Refusal> {
+    pub async fn by_key(&self, key: &OpenSshKey) -> Result<NewSession, ServiceError> {
         let challenge = self.challenge(&key.line, HERE).await?;
         let signature = key.sign(&challenge, ORIGIN, login::NAMESPACE);
         self.answer(&challenge, &key.line, &signature, HERE).await
     }
 
     /// The same for somebody who says who they are.
-    pub async fn by_key_as(&self, key: &OpenSshKey, name: &str) -> Result<NewSession, Refusal> {
+    pub async fn by_key_as(&self, key: &OpenSshKey, name: &str) -> Result<NewSession, ServiceError> {
         let challenge = self.challenge_as(&key.line, Some(name), HERE).await?;
         let signature = key.sign(&challenge, ORIGIN, login::NAMESPACE);
         self.answer_as(&challenge, &key.line, Some(name), &signature, HERE).await
     }
 
     /// The whole registration of an OpenSSH key.
-    pub async fn register(&self, caller: &Caller, key: &OpenSshKey) -> Result<SshKeyInfo, Refusal> {
+    pub async fn register(&self, caller: &Caller, key: &OpenSshKey) -> Result<SshKeyInfo, ServiceError> {
         let challenge = self.registration_challenge(caller, key).await?;
         let signature = key.sign_registration(&challenge, ORIGIN, login::REGISTER_NAMESPACE);
         self.hand_in(caller, key, &challenge, &signature).await
@@ -137,7 +148,7 @@ impl Rig {
         &self,
         caller: &Caller,
         key: &OpenSshKey,
-    ) -> Result<RegistrationChallenge, Refusal> {
+    ) -> Result<RegistrationChallenge, ServiceError> {
         let request = RegistrationChallengeRequest { public_key: key.line.clone() };
         self.service.registration_challenge(caller, request).await
     }
@@ -148,7 +159,7 @@ impl Rig {
         key: &OpenSshKey,
         challenge: &RegistrationChallenge,
         signature: &[u8],
-    ) -> Result<SshKeyInfo, Refusal> {
+    ) -> Result<SshKeyInfo, ServiceError> {
         let request = RegisterSshKey {
             public_key: key.line.clone(),
             nonce: challenge.nonce.clone(),
@@ -163,12 +174,17 @@ impl Rig {
         self.caller(&session).await.unwrap()
     }
 
-    pub async fn by_password(&self, name: &str, password: &str, from: &str) -> Result<NewSession, Refusal> {
+    pub async fn by_password(
+        &self,
+        name: &str,
+        password: &str,
+        from: &str,
+    ) -> Result<NewSession, ServiceError> {
         let login = LdapLogin { username: name.to_owned(), password: password.to_owned().into() };
         self.service.sign_in_ldap(&origin(from), login).await
     }
 
-    pub async fn caller(&self, session: &NewSession) -> Result<Caller, Refusal> {
+    pub async fn caller(&self, session: &NewSession) -> Result<Caller, ServiceError> {
         let token = session.answer.token.expose_secret();
         self.service.caller_by_token(origin(HERE), token).await
     }
@@ -187,9 +203,9 @@ fn service(
     now: Arc<AtomicI64>,
     rules: Arc<ArcSwap<RuleSet>>,
     instance: &str,
-    change: impl FnOnce(Ways) -> Ways,
+    change: impl FnOnce(LoginMethods) -> LoginMethods,
 ) -> Service {
-    let ways = change(Ways::new(login).unwrap());
+    let methods = change(LoginMethods::new(login).unwrap());
     let limits = login.limits.clone();
     Service::new(Parts {
         store,
@@ -203,7 +219,7 @@ fn service(
         sign_in: SignIn::new(
             "Test",
             login::Origin::parse(ORIGIN).unwrap(),
-            ways,
+            methods,
             SessionSettings::default(),
             limits,
         ),
@@ -227,8 +243,8 @@ fn rules() -> Arc<ArcSwap<RuleSet>> {
     Arc::new(ArcSwap::from_pointee(rules))
 }
 
-pub fn origin(address: &str) -> Origin {
-    Origin { address: address.parse::<IpAddr>().unwrap(), request_id: "request-1".into() }
+pub fn origin(address: &str) -> RequestSource {
+    RequestSource { address: address.parse::<IpAddr>().unwrap(), request_id: "request-1".into() }
 }
 
 /// A key that ssh-keygen made, and signs with: OpenSSH's own reading of SSHSIG.

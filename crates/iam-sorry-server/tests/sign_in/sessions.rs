@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use iam_sorry_core::api::{PageQuery, ProblemCode};
 use iam_sorry_core::audit::{Decision, Outcome};
+use iam_sorry_server::caller::Caller;
 use iam_sorry_server::login::dev::DevLink;
-use iam_sorry_server::services::{Caller, NewSession, form_secret};
+use iam_sorry_server::sessions::session::form_secret;
+use iam_sorry_server::sessions::sign_in::NewSession;
 use secrecy::ExposeSecret;
 
 use crate::rig::{HERE, OpenSshKey, Rig, origin};
@@ -27,7 +29,7 @@ fn people() -> People {
     };
     let text = [entry("ada", "physics", &ada), entry("bob", "physics", &bob), entry("hal", "helpdesk", &hal)];
     std::fs::write(&file, text.concat()).unwrap();
-    let rig = Rig::with(&settings(&file), folder, |ways| ways);
+    let rig = Rig::with(&settings(&file), folder, |methods| methods);
     People { rig, ada, bob, hal }
 }
 
@@ -231,7 +233,10 @@ async fn the_development_link_works_once_from_here_and_its_sessions_end_with_it(
     let file = folder.path().join("people.toml");
     std::fs::write(&file, "").unwrap();
     let login = format!("[ssh]\nfile = {file:?}\n{quick}");
-    let rig = Rig::with(&login, folder, |ways| iam_sorry_server::login::Ways { dev: Some(link), ..ways });
+    let rig = Rig::with(&login, folder, |methods| iam_sorry_server::login::LoginMethods {
+        dev: Some(link),
+        ..methods
+    });
     let (there, here) = (origin(HERE), origin("127.0.0.1"));
     let from = |address| rig.service.sign_in_dev(address, &secret);
     assert_eq!(from(&there).await.unwrap_err().code, ProblemCode::SignInRefused);

@@ -8,7 +8,7 @@ use iam_sorry_core::identity::Identity;
 use iam_sorry_core::ssh::PublicKey;
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_server::login::ldap::{Directory, LdapSettings};
-use iam_sorry_server::login::{LoginError, Why};
+use iam_sorry_server::login::{LoginError, RejectReason};
 use testkit::Slapd;
 
 /// The settings, in the form that an operator gives them.
@@ -104,8 +104,8 @@ pub async fn person_of_key(
     let mut holders = directory.holders_of_key(key, None, now).await?;
     match (holders.pop(), holders.is_empty()) {
         (Some(holder), true) => directory.person_of_holder(holder).await,
-        (Some(_), false) => Err(LoginError::Refused(Why::SeveralPeople)),
-        (None, _) => Err(LoginError::Refused(Why::UnknownKey)),
+        (Some(_), false) => Err(LoginError::Refused(RejectReason::SeveralPeople)),
+        (None, _) => Err(LoginError::Refused(RejectReason::UnknownKey)),
     }
 }
 

@@ -4,7 +4,8 @@ use iam_sorry_core::api::ProblemCode;
 use iam_sorry_core::audit::Outcome;
 use iam_sorry_core::identity::Method;
 use iam_sorry_core::ssh::login;
-use iam_sorry_server::services::{NewSession, Refusal};
+use iam_sorry_server::error::ServiceError;
+use iam_sorry_server::sessions::sign_in::NewSession;
 
 use crate::rig::{HERE, ORIGIN, OpenSshKey, Rig};
 
@@ -18,10 +19,10 @@ fn with_people(people: &[(&str, &OpenSshKey)]) -> Rig {
         format!("[[people]]\nname = \"{name}\"\ngroups = [\"physics\"]\nkeys = [\"{}\"]\n", key.line)
     };
     std::fs::write(&file, people.iter().map(entry).collect::<String>()).unwrap();
-    Rig::with(&format!("[ssh]\nfile = {file:?}\n{QUICK}"), folder, |ways| ways)
+    Rig::with(&format!("[ssh]\nfile = {file:?}\n{QUICK}"), folder, |methods| methods)
 }
 
-fn code(result: Result<NewSession, Refusal>) -> ProblemCode {
+fn code(result: Result<NewSession, ServiceError>) -> ProblemCode {
     result.unwrap_err().code
 }
 
@@ -209,7 +210,7 @@ async fn a_flood_of_challenges_is_bounded_and_others_get_theirs() {
     let rig = Rig::with(
         &format!("[ssh]\nfile = {file:?}\n[limits]\nchallenges_per_second = 3\n"),
         folder,
-        |ways| ways,
+        |methods| methods,
     );
     let mut given = 0;
     for _ in 0..100 {
@@ -277,7 +278,7 @@ async fn a_refused_signature_takes_its_time_whatever_was_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("people.toml");
     std::fs::write(&file, format!("[[people]]\nname = \"ada\"\nkeys = [\"{}\"]\n", known.line)).unwrap();
-    let rig = Rig::with(&format!("[ssh]\nfile = {file:?}\n"), folder, |ways| ways);
+    let rig = Rig::with(&format!("[ssh]\nfile = {file:?}\n"), folder, |methods| methods);
     for (what, key, origin) in
         [("an unknown key", &stranger, ORIGIN), ("a wrong signature", &known, "https://evil.example.net")]
     {
@@ -297,7 +298,7 @@ async fn a_refused_signature_takes_its_time_whatever_was_wrong() {
 async fn a_service_without_keys_says_so() {
     let login =
         "[ldap]\nname = \"corp\"\nurls = [\"ldaps://ldap.example.org\"]\nusers_base = \"dc=example\"\n";
-    let rig = Rig::with(login, tempfile::tempdir().unwrap(), |ways| ways);
+    let rig = Rig::with(login, tempfile::tempdir().unwrap(), |methods| methods);
     let key = OpenSshKey::new("ed25519");
     let refusal = rig.challenge(&key.line, HERE).await.unwrap_err();
     assert_eq!(refusal.code, ProblemCode::NotFound);

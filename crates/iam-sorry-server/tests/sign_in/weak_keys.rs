@@ -1,8 +1,8 @@
 //! Ed25519 public keys of small order: a signature for one takes no private key.
 
 use iam_sorry_core::api::{ProblemCode, SshChallenge};
-use iam_sorry_server::login::Ways;
-use iam_sorry_server::services::NewSession;
+use iam_sorry_server::login::LoginMethods;
+use iam_sorry_server::sessions::sign_in::NewSession;
 
 use crate::rig::{HERE, Rig};
 
@@ -43,10 +43,10 @@ async fn nobody_signs_in_by_a_key_that_needs_no_private_half() {
         std::fs::write(&file, format!("[[people]]\nname = \"ada\"\nkeys = [\"{line}\"]\n")).unwrap();
         let login = format!("[ssh]\nfile = {file:?}\n[limits]\nrefusal_milliseconds = 0\n");
         // The file with it is refused as a whole, as one with any other mistake is.
-        let error = Ways::new(&toml::from_str(&login).unwrap()).err().unwrap().to_string();
+        let error = LoginMethods::new(&toml::from_str(&login).unwrap()).err().unwrap().to_string();
         assert!(error.contains("a key of 'ada' is a weak Ed25519 key"), "{error}");
         std::fs::write(&file, "").unwrap();
-        let rig = Rig::with(&login, folder, |ways| ways);
+        let rig = Rig::with(&login, folder, |methods| methods);
         let session = forge(&rig, line).await;
         assert!(session.is_none(), "signed in as {:?}", session.map(|s| s.answer.identity));
     }

@@ -178,7 +178,7 @@ pub(crate) trait Connection: Send {
     fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError>;
     /// Runs one statement whose count nobody needs, at the latest with the next that is waited for: on PostgreSQL they travel
     /// together, and what would have been its error is theirs.
-    fn later(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError>;
+    fn deferred(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError>;
     /// Waits for everything that was put off.
     fn flush(&mut self) -> Result<(), DbError>;
     /// Runs one statement; gives all its rows. Callers bound them with LIMIT.

@@ -172,7 +172,7 @@ impl Connection for Postgres {
         self.wait(async |client| client.execute(&statement, &params).await)
     }
 
-    fn later(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
+    fn deferred(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
         let statement = self.prepare(sql)?;
         self.pending.push((statement, params.iter().cloned().map(Param::into_owned).collect()));
         if self.pending.len() < PENDING { Ok(()) } else { self.flush() }
@@ -195,7 +195,7 @@ impl Connection for Postgres {
     }
 
     fn begin(&mut self) -> Result<(), DbError> {
-        self.later("BEGIN", &[])
+        self.deferred("BEGIN", &[])
     }
 
     fn commit(&mut self) -> Result<(), DbError> {

@@ -94,7 +94,7 @@ impl Connection for Sqlite {
         self.run(sql, params, |statement| statement.raw_execute().map(|count| count as u64))
     }
 
-    fn later(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
+    fn deferred(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
         self.execute(sql, params).map(drop)
     }
 

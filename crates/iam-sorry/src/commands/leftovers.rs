@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use iam_sorry_aws::journal::{Intent, Journal, Pending, Record, State};
 use iam_sorry_aws::recover::{Outcome, Stored, recover};
-use iam_sorry_aws::{AwsError, Cancel, Patience};
+use iam_sorry_aws::{AwsError, Cancel, Timeouts};
 
 use crate::app::App;
 use crate::aws;
@@ -106,7 +106,7 @@ fn finish_as(
         Ok(Some(ids)) if ids.iter().any(|id| id == key_id) => Stored::Yes,
         Ok(Some(_)) => Stored::No,
     };
-    let (aws, patience) = (aws::connect(app, Some(&profile))?, Patience::default());
+    let (aws, patience) = (aws::connect(app, Some(&profile))?, Timeouts::default());
     aws::block_on(|cancel: Cancel| async move {
         loop {
             // May be dropped at any await: the entry stays until all is done.

@@ -5,7 +5,7 @@ use iam_sorry_aws::issue::{Issuer, Progress, issue_for_user};
 use iam_sorry_aws::lookup::{User, caller, describe, user_exists};
 use iam_sorry_aws::policy::{PolicyRequest, manager_policy};
 use iam_sorry_aws::users::{create_user, delete_user, put_policy};
-use iam_sorry_aws::{Aws, AwsError, Cancel, Patience};
+use iam_sorry_aws::{Aws, AwsError, Cancel, Timeouts};
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{Namespace, SessionDuration, UserName};
@@ -187,7 +187,7 @@ impl Plan {
     async fn equip(&self, access: &Access<'_>, user: &User) -> Result<String> {
         self.attach(access, user).await?;
         let Access { app, aws, admin, profile, cancel } = *access;
-        let (journal, patience) = (journal(app), Patience::default());
+        let (journal, patience) = (journal(app), Timeouts::default());
         let out = app.out;
         let progress = move |event: &Progress| out.progress(event.to_string());
         let issuer = Issuer {

@@ -6,7 +6,7 @@
 use iam_sorry_aws::issue::{Issuer, Progress, session_from_key};
 use iam_sorry_aws::lookup::{caller, describe, user_of_key};
 use iam_sorry_aws::rotate::{Rotation, start};
-use iam_sorry_aws::{Aws, AwsError, Cancel, Patience};
+use iam_sorry_aws::{Aws, AwsError, Cancel, Timeouts};
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{SessionDuration, UserName};
@@ -241,7 +241,7 @@ async fn rotate(
     user: &UserName,
     cancel: &Cancel,
 ) -> std::result::Result<Done, Stopped> {
-    let (journal, patience, out) = (journal(app), Patience::default(), app.out);
+    let (journal, patience, out) = (journal(app), Timeouts::default(), app.out);
     let progress = |event: &Progress| match event {
         Progress::MakingKey { user } => out.progress(format!("Making a new access key for '{user}'")),
         event => out.progress(event.to_string()),

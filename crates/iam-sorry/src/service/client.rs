@@ -35,7 +35,7 @@ const LONGEST_PAUSE: u32 = 60;
 
 /// How often a request is tried.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// Tries in all.
     pub tries: u32,
     /// Whether a person waits for this one request, who is told of pauses.
@@ -48,7 +48,7 @@ pub struct Client {
     token: Option<SecretString>,
     idle: Mutex<Vec<Connection>>,
     cancel: Cancel,
-    patience: Patience,
+    patience: Timeouts,
     out: Output,
 }
 
@@ -74,7 +74,7 @@ impl Asked<'_> {
 
 impl Client {
     pub fn new(transport: Transport, out: Output) -> Self {
-        let patience = Patience { tries: 3, tells: true };
+        let patience = Timeouts { tries: 3, tells: true };
         Self { transport, token: None, idle: Mutex::default(), cancel: Cancel::new(), patience, out }
     }
 
@@ -97,7 +97,7 @@ impl Client {
     }
 
     #[must_use]
-    pub fn with_patience(mut self, patience: Patience) -> Self {
+    pub fn with_patience(mut self, patience: Timeouts) -> Self {
         self.patience = patience;
         self
     }

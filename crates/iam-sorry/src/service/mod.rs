@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::settings::read_regular;
 
-pub use client::{Client, Patience, encoded, new_key, query};
+pub use client::{Client, Timeouts, encoded, new_key, query};
 pub use error::ServiceError;
 pub use state::{Session, State};
 use transport::Transport;

@@ -12,7 +12,8 @@ use super::super::extract::{Json, Name, Names, NoBody, Query, SignedIn};
 use super::super::openapi::{IdempotencyHeader, KeyPath, NewKeyAnswer, UserPath};
 use super::super::problem::ApiError;
 use super::{App, secret_json};
-use crate::services::{Given, IdempotencyKey};
+use crate::actions::output::Output;
+use crate::operations::idempotency::IdempotencyKey;
 
 /// The users of my namespaces; with `all`, every one that the rules let me see.
 #[utoipa::path(get, path = "/api/v1/users", operation_id = "listUsers", tag = "users", params(PageQuery),
@@ -222,9 +223,9 @@ pub async fn delete_key(
     Ok(Answer(app.service.delete_access_key(&caller, key.as_ref(), &name, &id, options).await?))
 }
 
-fn new_key(given: Given<NewKey>) -> Response {
+fn new_key(given: Output<NewKey>) -> Response {
     match given {
-        Given::New(key) => secret_json(key.to_json()),
-        Given::DryRun(done) => Answer(done).into_response(),
+        Output::New(key) => secret_json(key.to_json()),
+        Output::DryRun(done) => Answer(done).into_response(),
     }
 }

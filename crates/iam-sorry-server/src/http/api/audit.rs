@@ -11,7 +11,7 @@ use iam_sorry_core::api::{AuditQuery, AuditRecord, ExportFormat, ExportQuery, Pa
 use super::super::extract::{Query, SignedIn};
 use super::super::problem::ApiError;
 use super::App;
-use crate::services::ExportLines;
+use crate::audit::export::ExportLines;
 
 /// My records, newest first; with `all`, everybody's, for auditors.
 #[utoipa::path(get, path = "/api/v1/audit", operation_id = "listAudit", tag = "audit", params(AuditQuery),

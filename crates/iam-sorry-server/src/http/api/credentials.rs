@@ -9,7 +9,8 @@ use super::super::extract::{Json, Query, SignedIn};
 use super::super::openapi::{IdempotencyHeader, IssuedAnswer};
 use super::super::problem::ApiError;
 use super::{App, secret_json};
-use crate::services::{Given, IdempotencyKey};
+use crate::actions::output::Output;
+use crate::operations::idempotency::IdempotencyKey;
 
 /// What I was given; with `all`, everybody, for auditors. Without secrets.
 #[utoipa::path(get, path = "/api/v1/credentials", operation_id = "listCredentials", tag = "credentials",
@@ -35,8 +36,8 @@ pub async fn issue(
     Json(request): Json<CredentialsRequest>,
 ) -> Result<Response, ApiError> {
     Ok(match app.service.issue_credentials(&caller, key.as_ref(), request).await? {
-        Given::New(issued) => secret_json(issued.to_json()),
-        Given::DryRun(done) => Answer(done).into_response(),
+        Output::New(issued) => secret_json(issued.to_json()),
+        Output::DryRun(done) => Answer(done).into_response(),
     })
 }
 

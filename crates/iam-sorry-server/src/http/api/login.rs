@@ -26,7 +26,7 @@ pub async fn ssh_challenge(
     Context(context): Context,
     Json(request): Json<SshChallengeRequest>,
 ) -> Result<Answer<SshChallenge>, ApiError> {
-    Ok(Answer(app.service.ssh_challenge(&context.origin, request).await?))
+    Ok(Answer(app.service.ssh_challenge(&context.source, request).await?))
 }
 
 /// Signs in with the signed challenge.
@@ -38,7 +38,7 @@ pub async fn ssh(
     Context(context): Context,
     Json(request): Json<SshLogin>,
 ) -> Result<Response, ApiError> {
-    let session = app.service.sign_in_ssh(&context.origin, request).await?;
+    let session = app.service.sign_in_ssh(&context.source, request).await?;
     Ok(secret_json(session.answer.to_json()))
 }
 
@@ -51,7 +51,7 @@ pub async fn ldap(
     Context(context): Context,
     Json(request): Json<LdapLogin>,
 ) -> Result<Response, ApiError> {
-    let session = app.service.sign_in_ldap(&context.origin, request).await?;
+    let session = app.service.sign_in_ldap(&context.source, request).await?;
     Ok(secret_json(session.answer.to_json()))
 }
 

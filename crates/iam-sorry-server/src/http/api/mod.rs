@@ -16,7 +16,7 @@ use http::header::CONTENT_TYPE;
 use iam_sorry_core::api::PREFIX;
 use zeroize::Zeroizing;
 
-use crate::services::Service;
+use crate::service::Service;
 
 /// What handlers work with.
 #[derive(Clone)]

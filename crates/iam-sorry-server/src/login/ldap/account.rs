@@ -5,7 +5,7 @@ use ldap3::SearchEntry;
 
 use super::escape::{first_value, fold};
 use super::settings::{Kind, LdapSettings};
-use crate::login::Why;
+use crate::login::RejectReason;
 
 /// `userAccountControl` and its computed sibling (MS-ADTS, section 2.2.16).
 const ACCOUNT_DISABLED: i64 = 0x2;
@@ -25,7 +25,7 @@ pub(super) struct Account {
     pub name: String,
     pub subject: String,
     /// Why it may not sign in.
-    pub barred: Option<Why>,
+    pub barred: Option<RejectReason>,
     /// POSIX primary group.
     pub gid: Option<String>,
     /// Active Directory's primary group, as the objectSid that it has.
@@ -127,26 +127,26 @@ fn number(entry: &SearchEntry, attribute: &str) -> Option<i64> {
     texts(entry, attribute).first()?.trim().parse().ok()
 }
 
-fn barred_openldap(entry: &SearchEntry, now: Timestamp) -> Option<Why> {
+fn barred_openldap(entry: &SearchEntry, now: Timestamp) -> Option<RejectReason> {
     // 389 Directory Server and FreeIPA.
     if texts(entry, "nsAccountLock").iter().any(|value| value.eq_ignore_ascii_case("true")) {
-        return Some(Why::Disabled);
+        return Some(RejectReason::Disabled);
     }
     // draft-behera-ldap-password-policy, section 5.3.3: locked by an administrator, else by wrong passwords until the
     // next bind that slapd accepts.
     match texts(entry, "pwdAccountLockedTime").first().map(String::as_str) {
-        Some("000001010000Z") => return Some(Why::Disabled),
-        Some(_) => return Some(Why::Locked),
+        Some("000001010000Z") => return Some(RejectReason::Disabled),
+        Some(_) => return Some(RejectReason::Locked),
         None => {}
     }
     // shadow(5): days since 1970, from which on the account is disabled; negative or absent: never.
     let days = number(entry, "shadowExpire").filter(|days| *days >= 0)?;
-    (now.unix() / 86_400 >= days).then_some(Why::Expired)
+    (now.unix() / 86_400 >= days).then_some(RejectReason::Expired)
 }
 
-fn barred_windows(entry: &SearchEntry, control: i64, now: Timestamp) -> Option<Why> {
+fn barred_windows(entry: &SearchEntry, control: i64, now: Timestamp) -> Option<RejectReason> {
     if control & ACCOUNT_DISABLED != 0 {
-        return Some(Why::Disabled);
+        return Some(RejectReason::Disabled);
     }
     // The computed one knows when a lock has run out; where a server lacks it, any lock counts.
     let locked = match number(entry, "msDS-User-Account-Control-Computed") {
@@ -154,10 +154,10 @@ fn barred_windows(entry: &SearchEntry, control: i64, now: Timestamp) -> Option<W
         None => number(entry, "lockoutTime").is_some_and(|time| time != 0),
     };
     if locked {
-        return Some(Why::Locked);
+        return Some(RejectReason::Locked);
     }
     let expires = number(entry, "accountExpires").filter(|time| !NEVER.contains(time))?;
-    (now.unix() >= expires / 10_000_000 - WINDOWS_EPOCH).then_some(Why::Expired)
+    (now.unix() >= expires / 10_000_000 - WINDOWS_EPOCH).then_some(RejectReason::Expired)
 }
 
 /// A GUID as Windows writes it: the first three parts are little-endian (MS-DTYP, section 2.3.4).
@@ -240,10 +240,10 @@ mod tests {
     fn accounts_out_of_force() {
         let state = |attributes: &[(&str, &[&str])]| barred_openldap(&entry("uid=a", attributes), now());
         assert_eq!(state(&[]), None);
-        assert_eq!(state(&[("pwdAccountLockedTime", &["000001010000Z"])]), Some(Why::Disabled));
-        assert_eq!(state(&[("pwdAccountLockedTime", &["20261122180000Z"])]), Some(Why::Locked));
-        assert_eq!(state(&[("nsaccountlock", &["TRUE"])]), Some(Why::Disabled));
-        assert_eq!(state(&[("shadowExpire", &["1"])]), Some(Why::Expired));
+        assert_eq!(state(&[("pwdAccountLockedTime", &["000001010000Z"])]), Some(RejectReason::Disabled));
+        assert_eq!(state(&[("pwdAccountLockedTime", &["20261122180000Z"])]), Some(RejectReason::Locked));
+        assert_eq!(state(&[("nsaccountlock", &["TRUE"])]), Some(RejectReason::Disabled));
+        assert_eq!(state(&[("shadowExpire", &["1"])]), Some(RejectReason::Expired));
         assert_eq!(state(&[("shadowExpire", &["-1"])]), None);
         assert_eq!(state(&[("shadowExpire", &["99999"])]), None);
         let windows = |control, attributes: &[(&str, &[&str])]| {
@@ -251,14 +251,17 @@ mod tests {
         };
         assert_eq!(windows(512, &[("accountExpires", &["9223372036854775807"])]), None);
         assert_eq!(windows(512, &[("accountExpires", &["0"])]), None);
-        assert_eq!(windows(514, &[]), Some(Why::Disabled));
-        assert_eq!(windows(512, &[("msDS-User-Account-Control-Computed", &["16"])]), Some(Why::Locked));
+        assert_eq!(windows(514, &[]), Some(RejectReason::Disabled));
+        assert_eq!(
+            windows(512, &[("msDS-User-Account-Control-Computed", &["16"])]),
+            Some(RejectReason::Locked)
+        );
         let lock_over: &[(&str, &[&str])] =
             &[("lockoutTime", &["133"]), ("msDS-User-Account-Control-Computed", &["0"])];
         assert_eq!(windows(512, lock_over), None);
-        assert_eq!(windows(512, &[("lockoutTime", &["133"])]), Some(Why::Locked));
+        assert_eq!(windows(512, &[("lockoutTime", &["133"])]), Some(RejectReason::Locked));
         let since_1601 = |seconds: i64| ((now().unix() + seconds + WINDOWS_EPOCH) * 10_000_000).to_string();
-        assert_eq!(windows(512, &[("accountExpires", &[&since_1601(0)])]), Some(Why::Expired));
+        assert_eq!(windows(512, &[("accountExpires", &[&since_1601(0)])]), Some(RejectReason::Expired));
         assert_eq!(windows(512, &[("accountExpires", &[&since_1601(1)])]), None);
     }
 

@@ -10,7 +10,7 @@ use super::account::{Account, id_of, one_name, texts};
 use super::connection::{Failure, Query};
 use super::escape::{bytes_in_filter, fold, in_filter};
 use super::{Directory, Kind};
-use crate::login::{LoginError, Why};
+use crate::login::{LoginError, RejectReason};
 
 /// Nobody is in more groups, and no nesting is deeper; with some of them left out, a rule that forbids could be missed.
 const MOST_GROUPS: usize = 1000;
@@ -77,7 +77,7 @@ impl Directory {
             }
             level = next;
         }
-        Err(LoginError::Refused(Why::TooManyGroups))
+        Err(LoginError::Refused(RejectReason::TooManyGroups))
     }
 
     /// Active Directory follows the chain itself (LDAP_MATCHING_RULE_IN_CHAIN, MS-ADTS section 3.1.1.3.4.4), but not
@@ -110,7 +110,7 @@ impl Directory {
             }
         }
         if found.len() > MOST_GROUPS {
-            return Err(LoginError::Refused(Why::TooManyGroups));
+            return Err(LoginError::Refused(RejectReason::TooManyGroups));
         }
         Ok(new)
     }
@@ -123,7 +123,7 @@ impl Directory {
             match self.bearers_at_once(base, part).await {
                 Ok(found) => bearers.extend(found.into_iter().map(|(name, dns)| (name, Some(dns)))),
                 // Hundreds of groups of one name must not keep its members from signing in.
-                Err(LoginError::Refused(Why::TooManyGroups)) => match part {
+                Err(LoginError::Refused(RejectReason::TooManyGroups)) => match part {
                     [name] => drop(bearers.insert((*name).to_owned(), None)),
                     several => {
                         let (some, others) = several.split_at(several.len() / 2);
@@ -172,7 +172,7 @@ impl Directory {
             vec![self.settings.group_name_attribute.clone(), self.settings.group_id_attribute().to_owned()];
         let query = Query { base, scope: Scope::Subtree, filter, attributes, limit: most };
         self.connections.search(&query).await.map_err(|failure| match failure {
-            Failure::TooMany => LoginError::Refused(Why::TooManyGroups),
+            Failure::TooMany => LoginError::Refused(RejectReason::TooManyGroups),
             other => other.into(),
         })
     }

@@ -14,7 +14,7 @@ use ldap3::Scope;
 use super::account::{self, Account};
 use super::connection::{Failure, Query};
 use super::escape::{fold, in_filter};
-use super::{Directory, LoginError, Why};
+use super::{Directory, LoginError, RejectReason};
 use crate::login::singleflight::Singleflight;
 
 /// A key that is not known yet makes the service read all of them again, but not more often than this.
@@ -50,12 +50,12 @@ impl Directory {
         let mut accounts: Vec<Account> = Vec::new();
         let bearers = self.bearers(key, now).await?;
         if bearers.len() > MOST_HOLDERS {
-            return Err(LoginError::Refused(Why::SeveralPeople));
+            return Err(LoginError::Refused(RejectReason::SeveralPeople));
         }
         for dn in bearers {
             // Gone, or no longer among those who may sign in: not a bearer.
             let account = match self.account(&dn, now).await {
-                Err(LoginError::Refused(Why::UnknownPerson)) => continue,
+                Err(LoginError::Refused(RejectReason::UnknownPerson)) => continue,
                 // Nobody signs in by an entry that can't be read as a person's, so it claims nothing.
                 Err(LoginError::Broken(problem)) => {
                     tracing::warn!(problem, "an entry with an SSH key is nobody's");
@@ -81,7 +81,7 @@ impl Directory {
             limit: i32::try_from(MOST_HOLDERS).unwrap_or(i32::MAX),
         };
         let exact = match self.connections.search(&query).await {
-            Err(Failure::TooMany) => return Err(LoginError::Refused(Why::SeveralPeople)),
+            Err(Failure::TooMany) => return Err(LoginError::Refused(RejectReason::SeveralPeople)),
             other => other?,
         };
         let mut dns: Vec<String> = exact.into_iter().map(|entry| entry.dn).collect();

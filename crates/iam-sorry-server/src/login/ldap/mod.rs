@@ -24,7 +24,7 @@ use secrecy::SecretString;
 
 pub use settings::{Kind, LdapSettings};
 
-use super::{LoginError, SettingsError, Why};
+use super::{LoginError, RejectReason, SettingsError};
 use account::Account;
 use connection::{Bind, Connections, Failure, Query};
 use escape::{LoginName, fold, fold_login, in_filter};
@@ -58,7 +58,7 @@ impl KeyHolder {
 #[derive(Debug)]
 pub struct Candidate {
     /// The person's DN.
-    found: Result<String, Why>,
+    found: Result<String, RejectReason>,
     counted_as: CountedAs,
     /// The name, folded.
     name: String,
@@ -131,11 +131,11 @@ impl Directory {
             vec![self.settings.name_attribute().to_owned(), self.settings.subject_attribute().to_owned()];
         let entry = self.one(&filter, attributes).await?;
         let found = match (&name, entry) {
-            (None, _) => Err(Why::ImpossibleName),
+            (None, _) => Err(RejectReason::ImpossibleName),
             (Some(name), Ok(entry)) if self.is_called(&entry, name) => Ok(entry),
             // Some directories find people also without the accents of their letters. A name that is counted as somebody
             // typed it can't be somebody's, or its counter would tell that it is.
-            (Some(_), Ok(_)) => Err(Why::UnknownPerson),
+            (Some(_), Ok(_)) => Err(RejectReason::UnknownPerson),
             (Some(_), Err(why)) => Err(why),
         };
         let counted_as = match &found {
@@ -193,7 +193,7 @@ impl Directory {
     /// login name only its entry is looked at, so nobody's copy keeps the key's owner out.
     ///
     /// # Errors
-    /// [`LoginError`]; [`Why::SeveralPeople`] where there are too many to tell apart.
+    /// [`LoginError`]; [`RejectReason::SeveralPeople`] where there are too many to tell apart.
     pub async fn holders_of_key(
         &self,
         key: &PublicKey,
@@ -242,7 +242,7 @@ impl Directory {
     /// The person of a subject, as they are now.
     ///
     /// # Errors
-    /// [`LoginError`]; [`Why::UnknownPerson`] where there is none any more.
+    /// [`LoginError`]; [`RejectReason::UnknownPerson`] where there is none any more.
     pub async fn person(
         &self,
         subject: &str,
@@ -257,7 +257,7 @@ impl Directory {
     /// that must neither end what its owner has open nor keep their groups as they were.
     ///
     /// # Errors
-    /// [`LoginError`]; [`Why::UnknownPerson`] where there is none any more.
+    /// [`LoginError`]; [`RejectReason::UnknownPerson`] where there is none any more.
     pub async fn signed_in_person(
         &self,
         subject: &str,
@@ -265,7 +265,7 @@ impl Directory {
         now: Timestamp,
     ) -> Result<Identity, LoginError> {
         let mut account = self.account_of_subject(subject, now).await?;
-        account.barred = account.barred.filter(|why| *why != Why::Locked);
+        account.barred = account.barred.filter(|why| *why != RejectReason::Locked);
         self.person_of(account, method).await
     }
 
@@ -318,7 +318,7 @@ impl Directory {
         };
         match self.connections.search(&query).await?.as_slice() {
             [entry] => self.read(entry, now),
-            _ => Err(LoginError::Refused(Why::UnknownPerson)),
+            _ => Err(LoginError::Refused(RejectReason::UnknownPerson)),
         }
     }
 
@@ -343,7 +343,7 @@ impl Directory {
         &self,
         filter: &str,
         attributes: Vec<String>,
-    ) -> Result<Result<SearchEntry, Why>, LoginError> {
+    ) -> Result<Result<SearchEntry, RejectReason>, LoginError> {
         let query = Query {
             base: &self.settings.users_base,
             scope: Scope::Subtree,
@@ -352,13 +352,13 @@ impl Directory {
             limit: 2,
         };
         let mut entries = match self.connections.search(&query).await {
-            Err(Failure::TooMany) => return Ok(Err(Why::SeveralPeople)),
+            Err(Failure::TooMany) => return Ok(Err(RejectReason::SeveralPeople)),
             other => other?,
         };
         Ok(match (entries.pop(), entries.pop()) {
             (Some(entry), None) => Ok(entry),
-            (Some(_), Some(_)) => Err(Why::SeveralPeople),
-            (None, _) => Err(Why::UnknownPerson),
+            (Some(_), Some(_)) => Err(RejectReason::SeveralPeople),
+            (None, _) => Err(RejectReason::UnknownPerson),
         })
     }
 }
@@ -375,14 +375,14 @@ impl From<Failure> for LoginError {
 }
 
 /// What Active Directory means by a refused bind: the text has `data`, a Windows error in hexadecimal (MS-ERREF).
-fn reason(text: &str) -> Why {
+fn reason(text: &str) -> RejectReason {
     let data = text.split("data ").nth(1).map(|rest| rest.split([',', ' ']).next().unwrap_or(""));
     match data {
-        Some("533") => Why::Disabled,
-        Some("701") => Why::Expired,
-        Some("775") => Why::Locked,
-        Some("532" | "773") => Why::PasswordExpired,
-        _ => Why::WrongPassword,
+        Some("533") => RejectReason::Disabled,
+        Some("701") => RejectReason::Expired,
+        Some("775") => RejectReason::Locked,
+        Some("532" | "773") => RejectReason::PasswordExpired,
+        _ => RejectReason::WrongPassword,
     }
 }
 
@@ -395,7 +395,10 @@ mod tests {
         let of = |data: &str| {
             reason(&format!("80090308: LdapErr: DSID-0C090400, comment: error, data {data}, v1db1"))
         };
-        assert_eq!([of("52e"), of("533"), of("775")], [Why::WrongPassword, Why::Disabled, Why::Locked]);
-        assert_eq!(reason(""), Why::WrongPassword);
+        assert_eq!(
+            [of("52e"), of("533"), of("775")],
+            [RejectReason::WrongPassword, RejectReason::Disabled, RejectReason::Locked]
+        );
+        assert_eq!(reason(""), RejectReason::WrongPassword);
     }
 }

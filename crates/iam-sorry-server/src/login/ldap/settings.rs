@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::SecretRef;
 use crate::login::SettingsError;
+use crate::secret_ref::SecretRef;
 
 /// The directory that passwords, groups and (where it has them) SSH keys are asked of.
 #[derive(Clone, Debug, Deserialize)]

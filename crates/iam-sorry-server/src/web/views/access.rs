@@ -4,7 +4,7 @@ use askama::Template;
 use zeroize::Zeroizing;
 
 use super::{Choice, ChoiceGroup, Frame, Link, Moment};
-use crate::services::RuleFacts;
+use crate::authz::authorize::RuleFacts;
 
 /// `/sign-in`.
 #[derive(Debug, Template)]

@@ -59,12 +59,12 @@ pub struct Frame {
     /// What makes a form that changes something safe to send twice.
     pub key: String,
     /// What the form before this page did.
-    pub note: Option<Note>,
+    pub note: Option<Flash>,
 }
 
 /// What was done, at the top of the next page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Note {
+pub struct Flash {
     /// The colour: `good`, `warn`, `bad` or none.
     pub tone: &'static str,
     /// The sentence.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, stream};
 use iam_sorry_aws::issue::{Issuer, Progress, Session, issue_for_user, session_from_key};
 use iam_sorry_aws::lookup::user_of_key;
-use iam_sorry_aws::{Aws, AwsError, Cancel, Patience};
+use iam_sorry_aws::{Aws, AwsError, Cancel, Timeouts};
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{SessionDuration, UserName};
@@ -315,7 +315,7 @@ async fn with_manager(
         journal: &journal,
         progress: &progress,
         cancel: &cancel,
-        patience: &Patience::default(),
+        patience: &Timeouts::default(),
     };
     let turn = manager.turn_of(&user);
     let its_turn = turn.lock().await;

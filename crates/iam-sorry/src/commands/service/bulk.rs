@@ -18,12 +18,12 @@ use crate::app::App;
 use crate::failure::{Failure, Kind, Result};
 use crate::files::{Access, create_folder_of, replace_atomically};
 use crate::output::printable;
-use crate::service::{self, Client, Patience, ServiceError, new_key};
+use crate::service::{self, Client, ServiceError, Timeouts, new_key};
 
 /// As many as for refreshes: more would only run into the service's rate limits, and into AWS's.
 const AT_ONCE: usize = 8;
 /// A class takes minutes; one request may wait for its turn that long.
-const PATIENCE: Patience = Patience { tries: 12, tells: false };
+const PATIENCE: Timeouts = Timeouts { tries: 12, tells: false };
 /// Failures beyond this many are counted only.
 const MOST_SHOWN: usize = 50;
 

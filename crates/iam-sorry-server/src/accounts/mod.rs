@@ -1,0 +1,6 @@
+//! The AWS account: the handle to it, whose credentials the service acts with, and the tags that say what is its own.
+
+pub mod handle;
+pub mod identity;
+pub mod settings;
+pub mod tags;

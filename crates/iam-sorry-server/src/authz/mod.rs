@@ -1,0 +1,4 @@
+//! The question put to the rules, and the rules in force.
+
+pub mod authorize;
+pub mod rules;
