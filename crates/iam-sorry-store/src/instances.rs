@@ -1,6 +1,8 @@
 //! Which instances live, and who may do what only one may do. All by the database's own clock.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::engine::{Connection, DbError, params};
 use crate::{Store, StoreError};

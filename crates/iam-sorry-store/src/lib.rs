@@ -24,6 +24,8 @@ mod rotations;
 mod schema;
 mod sessions;
 mod settings;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod ssh_keys;
 mod states;
 mod thread;
@@ -35,7 +37,6 @@ use std::sync::Arc;
 
 use iam_sorry_core::audit::ChainId;
 
-use crate::chain::Head;
 use crate::continuity::Halt;
 use crate::engine::{Connection, Connector};
 use crate::readers::{Lane, Readers};
@@ -113,21 +114,13 @@ impl Store {
         let opened = thread::apart(|| {
             let connector = Connector::new(settings, false)?;
             let lock = if own { connector.lock()? } else { None };
-            let mut connection = connector.connect(true)?;
-            schema::check(connection.as_mut())?;
-            let seen = match Head::check(connection.as_mut()) {
-                Ok(head) => head,
-                Err(StoreError::Corrupt(why)) => {
-                    halt.say(&why);
-                    Head::read(connection.as_mut())?
-                }
-                Err(error) => return Err(error),
-            };
+            let connection = connector.connect(true)?;
+            let mut opened = Opened::new(connector, connection, lock, &halt)?;
             if own && halt.why().is_none() {
                 // Who holds the lock of a SQLite file is the only instance there is.
-                instances::announce(connection.as_mut(), instance, lock.is_some())?;
+                instances::announce(opened.connection.as_mut(), instance, opened.lock.is_some())?;
             }
-            Ok(Opened { connector, connection, seen, lock })
+            Ok(opened)
         })?;
         Ok(Self {
             inner: Arc::new(Inner {

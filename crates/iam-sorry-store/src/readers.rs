@@ -6,9 +6,10 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::engine::{Caller, Connection, Connector, DbError, Limit};
 use crate::settings::{Engine, Settings};
@@ -138,9 +139,28 @@ impl Readers {
         pool.run(work).await
     }
 
+    /// Without threads: each read runs where it is asked for.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn inline(
+        settings: &Settings,
+        connector: &Connector,
+        wire: &Arc<dyn crate::simulation::Wire>,
+    ) -> Self {
+        let pool = |limit| {
+            let reader = Mutex::new(Some(Reader::new(connector.clone())));
+            let inline = Some(Inline { reader, wire: Arc::clone(wire) });
+            Pool { jobs: None.into(), timeout: settings.timeout, limit, inline }
+        };
+        Self { sessions: pool(None), work: pool(None), audit: pool(Some(settings.audit_limit)) }
+    }
+
     pub(crate) fn close(&self) {
         for pool in [&self.sessions, &self.work, &self.audit] {
             thread::locked(&pool.jobs).take();
+            #[cfg(feature = "simulation")]
+            if let Some(inline) = &pool.inline {
+                thread::locked(&inline.reader).take();
+            }
         }
     }
 }
@@ -150,6 +170,32 @@ struct Pool {
     jobs: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     timeout: Duration,
     limit: Option<Duration>,
+    #[cfg(feature = "simulation")]
+    inline: Option<Inline>,
+}
+
+/// What a simulator has in the place of the threads.
+#[cfg(feature = "simulation")]
+struct Inline {
+    /// None after the store was closed.
+    reader: Mutex<Option<Reader>>,
+    wire: Arc<dyn crate::simulation::Wire>,
+}
+
+#[cfg(feature = "simulation")]
+impl Inline {
+    async fn run(&self, job: &mut dyn Job) {
+        self.wire.pass(crate::simulation::Point::Read).await;
+        while !job.is_too_late() {
+            let attempt = thread::locked(&self.reader).as_mut().and_then(|reader| reader.attempt(job));
+            match attempt {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => break,
+            }
+        }
+        job.give_up();
+        self.wire.pass(crate::simulation::Point::ReadAnswer).await;
+    }
 }
 
 impl fmt::Debug for Pool {
@@ -181,7 +227,13 @@ impl Pool {
             let (connector, waiting) = (connector.clone(), Arc::clone(&waiting));
             thread::spawn(name, move || work(&connector, &waiting))?;
         }
-        Ok(Self { jobs: Some(jobs).into(), timeout: settings.timeout, limit })
+        Ok(Self {
+            jobs: Some(jobs).into(),
+            timeout: settings.timeout,
+            limit,
+            #[cfg(feature = "simulation")]
+            inline: None,
+        })
     }
 
     async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -192,16 +244,29 @@ impl Pool {
         let closed = || StoreError::Unavailable("the store is closed".into());
         let (reply, answer) = oneshot::channel();
         let leaving = Leaving(Arc::default());
-        let job = Box::new(Task {
+        let job = Task {
             work,
             reply: Some(reply),
             caller: Arc::clone(&leaving.0),
             begin_by: Instant::now() + self.timeout,
             limit: self.limit,
             until: None,
-        });
-        thread::locked(&self.jobs).as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())?;
+        };
         let patience = self.timeout + self.limit.map_or(Duration::ZERO, |limit| limit + STOPPING);
+        #[cfg(feature = "simulation")]
+        if let Some(inline) = &self.inline {
+            let mut job = job;
+            let ran = tokio::time::timeout(patience, inline.run(&mut job)).await;
+            drop(job);
+            return match ran {
+                Ok(()) => answer.await.map_err(|_| closed())?,
+                Err(_) => {
+                    Err(StoreError::Unavailable(format!("no answer within {} s", patience.as_secs_f32())))
+                }
+            };
+        }
+        let job = Box::new(job);
+        thread::locked(&self.jobs).as_ref().ok_or_else(closed)?.send(job).map_err(|_| closed())?;
         tokio::time::timeout(patience, answer)
             .await
             .map_err(|_| StoreError::Unavailable(format!("no answer within {} s", patience.as_secs_f32())))?
@@ -210,35 +275,55 @@ impl Pool {
 }
 
 fn work(connector: &Connector, waiting: &Mutex<mpsc::Receiver<Box<dyn Job>>>) {
-    let mut connection: Option<Box<dyn Connection>> = None;
-    let mut down_since: Option<Instant> = None;
+    let mut reader = Reader::new(connector.clone());
     loop {
         let next = thread::locked(waiting).recv();
         let Ok(mut job) = next else { return };
         while !job.is_too_late() {
-            let tried = match connection.take().filter(|connection| !connection.is_broken()) {
-                Some(connection) => Ok(connection),
-                None => connector.connect(false),
-            };
-            let error = match tried {
-                Ok(mut open) => match job.run(open.as_mut()) {
-                    Ok(()) => {
-                        connection = Some(open);
-                        down_since = None;
-                        break;
-                    }
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            let since = *down_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= PATIENCE {
-                job.fail(error.into());
-                break;
+            match reader.attempt(job.as_mut()) {
+                Some(pause) => std::thread::sleep(pause),
+                None => break,
             }
-            std::thread::sleep(PAUSE);
         }
         job.give_up();
+    }
+}
+
+/// One connection that reads, made anew when it is lost.
+struct Reader {
+    connector: Connector,
+    connection: Option<Box<dyn Connection>>,
+    down_since: Option<Instant>,
+}
+
+impl Reader {
+    fn new(connector: Connector) -> Self {
+        Self { connector, connection: None, down_since: None }
+    }
+
+    /// Runs the job, which answers. `Some`: the database is away; call it again after so long.
+    fn attempt(&mut self, job: &mut dyn Job) -> Option<Duration> {
+        let tried = match self.connection.take().filter(|connection| !connection.is_broken()) {
+            Some(connection) => Ok(connection),
+            None => self.connector.connect(false),
+        };
+        let error = match tried {
+            Ok(mut open) => match job.run(open.as_mut()) {
+                Ok(()) => {
+                    self.connection = Some(open);
+                    self.down_since = None;
+                    return None;
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        let since = *self.down_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= PATIENCE {
+            job.fail(error.into());
+            return None;
+        }
+        Some(PAUSE)
     }
 }
 

@@ -79,7 +79,7 @@ pub(crate) fn exists(settings: &Settings) -> Result<bool, StoreError> {
     Ok(version(connection.as_mut())? > 0)
 }
 
-fn steps(connection: &mut dyn Connection) -> Result<MigrateReport, StoreError> {
+pub(crate) fn steps(connection: &mut dyn Connection) -> Result<MigrateReport, StoreError> {
     if connection.dialect() == Dialect::Postgres {
         // Two that migrate at once: the second waits, and finds nothing to do. The number is "iamsorry" in ASCII.
         connection.query(

@@ -17,15 +17,16 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::chain::Head;
 use crate::continuity::Halt;
 use crate::engine::{Connection, Connector, DbError, InstanceLock, Param, Row};
 use crate::settings::Settings;
-use crate::{StoreError, thread};
+use crate::{StoreError, schema, thread};
 
 /// How many jobs go into one transaction: it bounds what a failure repeats, and how long other instances wait.
 const BATCH: usize = 128;
@@ -135,6 +136,27 @@ pub(crate) struct Opened {
     pub(crate) lock: Option<InstanceLock>,
 }
 
+impl Opened {
+    /// Checks the schema and the trail's end; a trail that was cut or changed halts the store.
+    pub(crate) fn new(
+        connector: Connector,
+        mut connection: Box<dyn Connection>,
+        lock: Option<InstanceLock>,
+        halt: &Halt,
+    ) -> Result<Self, StoreError> {
+        schema::check(connection.as_mut())?;
+        let seen = match Head::check(connection.as_mut()) {
+            Ok(head) => head,
+            Err(StoreError::Corrupt(why)) => {
+                halt.say(&why);
+                Head::read(connection.as_mut())?
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { connector, connection, seen, lock })
+    }
+}
+
 /// The way to the writing thread.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -143,6 +165,9 @@ pub(crate) struct Writer {
     timeout: Duration,
     /// When a write last found that it can't be written, and why.
     refused: std::sync::Mutex<Option<(Instant, StoreError)>>,
+    /// The way to a database that a simulator has in memory.
+    #[cfg(feature = "simulation")]
+    wire: Option<Arc<dyn crate::simulation::Wire>>,
 }
 
 impl Writer {
@@ -153,12 +178,38 @@ impl Writer {
         halt: Arc<Halt>,
     ) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        let timeout = settings.timeout;
-        let Opened { connector, connection, seen, lock } = opened;
-        let connection = Some(connection);
-        let line = Line { connector, instance, connection, seen, halt, down_since: None, _lock: lock };
+        let line = Line::new(instance, opened, halt);
         let thread = thread::spawn("store-writer", move || line.work(waiting))?;
-        Ok(Self { jobs: Some(jobs).into(), thread: Some(thread).into(), timeout, refused: None.into() })
+        Ok(Self {
+            jobs: Some(jobs).into(),
+            thread: Some(thread).into(),
+            timeout: settings.timeout,
+            refused: None.into(),
+            #[cfg(feature = "simulation")]
+            wire: None,
+        })
+    }
+
+    /// The same without a thread: whoever opens it polls the future, which ends when the writer is closed.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn inline(
+        settings: &Settings,
+        instance: String,
+        opened: Opened,
+        halt: Arc<Halt>,
+        wire: Arc<dyn crate::simulation::Wire>,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let (jobs, waiting) = mpsc::channel(QUEUE);
+        let line = Line::new(instance, opened, halt);
+        let work = line.work_inline(waiting, Arc::clone(&wire));
+        let this = Self {
+            jobs: Some(jobs).into(),
+            thread: None.into(),
+            timeout: settings.timeout,
+            refused: None.into(),
+            wire: Some(wire),
+        };
+        (this, work)
     }
 
     /// Runs `work` in a transaction; answers when that is on disk.
@@ -175,7 +226,12 @@ impl Writer {
         let answer = tokio::time::timeout(self.timeout, async {
             jobs.send(job).await.map_err(|_| closed())?;
             drop(jobs);
-            answer.await.map_err(|_| closed())?
+            let answer = answer.await.map_err(|_| closed())?;
+            #[cfg(feature = "simulation")]
+            if let Some(wire) = &self.wire {
+                wire.pass(crate::simulation::Point::WriteAnswer).await;
+            }
+            answer
         })
         .await
         .unwrap_or_else(|_| {
@@ -229,43 +285,83 @@ enum Went {
     Contradicted(String),
 }
 
+/// Jobs that go into one transaction.
+struct Batch {
+    jobs: Vec<Box<dyn Job>>,
+    /// Whether each job gets a savepoint of its own.
+    savepoints: bool,
+    /// How long to wait before the next attempt.
+    pause: Duration,
+}
+
+impl Batch {
+    /// The job and those that wait behind it.
+    fn new(first: Box<dyn Job>, waiting: &mut mpsc::Receiver<Box<dyn Job>>) -> Self {
+        let mut jobs = vec![first];
+        while jobs.len() < BATCH
+            && let Ok(job) = waiting.try_recv()
+        {
+            jobs.push(job);
+        }
+        Self { jobs, savepoints: false, pause: FIRST_PAUSE }
+    }
+}
+
 impl Line {
+    fn new(instance: String, opened: Opened, halt: Arc<Halt>) -> Self {
+        let Opened { connector, connection, seen, lock } = opened;
+        Self { connector, instance, connection: Some(connection), seen, halt, down_since: None, _lock: lock }
+    }
+
     fn work(mut self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
         while let Some(first) = waiting.blocking_recv() {
-            let mut jobs = vec![first];
-            while jobs.len() < BATCH
-                && let Ok(job) = waiting.try_recv()
-            {
-                jobs.push(job);
+            let mut batch = Batch::new(first, &mut waiting);
+            while let Some(pause) = self.advance(&mut batch) {
+                std::thread::sleep(pause);
             }
-            self.batch(jobs);
         }
     }
 
-    fn batch(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        let mut savepoints = false;
-        let mut pause = FIRST_PAUSE;
+    #[cfg(feature = "simulation")]
+    async fn work_inline(
+        mut self,
+        mut waiting: mpsc::Receiver<Box<dyn Job>>,
+        wire: Arc<dyn crate::simulation::Wire>,
+    ) {
+        while let Some(first) = waiting.recv().await {
+            wire.pass(crate::simulation::Point::Write).await;
+            let mut batch = Batch::new(first, &mut waiting);
+            while let Some(pause) = self.advance(&mut batch) {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// Tries to commit the batch and answers its jobs. `Some`: the database is away; call it again after so long.
+    fn advance(&mut self, batch: &mut Batch) -> Option<Duration> {
         loop {
-            let late;
-            (late, jobs) = jobs.into_iter().partition(|job| job.is_too_late());
+            let (late, mut jobs) =
+                std::mem::take(&mut batch.jobs).into_iter().partition(|job| job.is_too_late());
             fail(late, || StoreError::Unavailable("it waited too long".into()));
             if jobs.is_empty() {
-                return;
+                return None;
             }
             if let Some(why) = self.halt.why() {
-                return fail(jobs, || StoreError::Contradicted(why.clone()));
+                fail(jobs, || StoreError::Contradicted(why.clone()));
+                return None;
             }
-            let failure = match self.attempt(&mut jobs, savepoints) {
+            let failure = match self.attempt(&mut jobs, batch.savepoints) {
                 Went::Committed(results) => {
                     jobs.into_iter().zip(results).for_each(|(job, result)| job.answer(result));
-                    return;
+                    return None;
                 }
                 Went::Again => {
-                    savepoints = true;
+                    (batch.jobs, batch.savepoints) = (jobs, true);
                     continue;
                 }
                 Went::Contradicted(why) => {
                     self.halt.say(&why);
+                    batch.jobs = jobs;
                     continue;
                 }
                 Went::Failed(failure) => failure,
@@ -273,13 +369,14 @@ impl Line {
             let away = self.down_since.is_some_and(|since| since.elapsed() >= PATIENCE);
             match failure {
                 DbError::Lost(_) | DbError::Busy(_) | DbError::ReadOnly(_) if !away => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    let pause = batch.pause;
+                    (batch.jobs, batch.pause) = (jobs, (pause * 2).min(LONGEST_PAUSE));
+                    return Some(pause);
                 }
                 failure => {
                     let error = StoreError::from(failure);
                     fail(jobs, || error.clone());
-                    return;
+                    return None;
                 }
             }
         }

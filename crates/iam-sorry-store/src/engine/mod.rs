@@ -7,15 +7,17 @@
 
 mod database_file;
 mod postgres;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulated;
 mod sqlite;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use secrecy::SecretString;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::StoreError;
 use crate::settings::{Engine, Settings};
@@ -28,6 +30,9 @@ pub(crate) struct Connector {
     settings: Settings,
     /// The SQLite file that was there at first.
     file: Option<Arc<DatabaseFile>>,
+    /// In the place of both: a simulator's database, as an instance reaches it.
+    #[cfg(feature = "simulation")]
+    simulated: Option<crate::simulation::Link>,
 }
 
 impl Connector {
@@ -38,7 +43,18 @@ impl Connector {
             Engine::Sqlite { path } => Some(DatabaseFile::open(path)?),
             Engine::Postgres { .. } => None,
         };
-        Ok(Self { settings: settings.clone(), file })
+        Ok(Self {
+            settings: settings.clone(),
+            file,
+            #[cfg(feature = "simulation")]
+            simulated: None,
+        })
+    }
+
+    /// To a simulator's database.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn simulated(settings: &Settings, link: crate::simulation::Link) -> Self {
+        Self { settings: settings.clone(), file: None, simulated: Some(link) }
     }
 
     /// The only instance's lock, where there can be only one.
@@ -48,6 +64,10 @@ impl Connector {
 
     /// Opens a connection; `writes` on the one that will write.
     pub(crate) fn connect(&self, writes: bool) -> Result<Box<dyn Connection>, DbError> {
+        #[cfg(feature = "simulation")]
+        if let Some(link) = &self.simulated {
+            return link.connect();
+        }
         if let Some(file) = &self.file {
             if writes {
                 file.forget_log();
@@ -163,7 +183,7 @@ impl Limit {
     /// Waits until it is over.
     async fn over(&self) {
         tokio::select! {
-            () = tokio::time::sleep_until(self.until.into()) => {}
+            () = tokio::time::sleep_until(self.until) => {}
             // `notify_one` keeps a permit for a waiter who comes later.
             () = self.caller.notify.notified() => {}
         }

@@ -18,13 +18,13 @@ const BUSY: Duration = Duration::from_secs(4);
 const STEPS: i32 = 2_000;
 
 /// A connection to the file.
-pub(super) struct Sqlite {
+pub(crate) struct Sqlite {
     connection: rusqlite::Connection,
     limit: Option<Limit>,
     /// Set after an error that leaves the page cache or the log in doubt.
     broken: bool,
-    /// Kept open until SQLite has closed its own.
-    _file: Arc<DatabaseFile>,
+    /// Kept open until SQLite has closed its own; none in memory.
+    _file: Option<Arc<DatabaseFile>>,
 }
 
 impl Sqlite {
@@ -53,7 +53,15 @@ impl Sqlite {
                 if writes { "OFF" } else { "ON" },
             ))
             .map_err(failed)?;
-        Ok(Self { connection, limit: None, broken: false, _file: file })
+        Ok(Self { connection, limit: None, broken: false, _file: Some(file) })
+    }
+
+    /// On a database in memory.
+    #[cfg(feature = "simulation")]
+    pub(super) fn in_memory(connection: rusqlite::Connection) -> Result<Self, DbError> {
+        connection.set_prepared_statement_cache_capacity(512);
+        connection.execute_batch("PRAGMA foreign_keys = ON;").map_err(failed)?;
+        Ok(Self { connection, limit: None, broken: false, _file: None })
     }
 
     fn run<T>(
@@ -174,7 +182,7 @@ fn cell(value: ValueRef<'_>) -> Cell {
     }
 }
 
-fn failed(error: rusqlite::Error) -> DbError {
+pub(super) fn failed(error: rusqlite::Error) -> DbError {
     let text = error.to_string();
     let rusqlite::Error::SqliteFailure(failure, _) = error else { return DbError::Other(text) };
     match failure.code {
