@@ -124,6 +124,11 @@ macro_rules! config_of {
             .credentials_provider(sdk_credentials($credentials));
         config.set_endpoint_url($endpoint.clone());
         config.set_app_name($aws.app_name.clone());
+        #[cfg(feature = "simulation")]
+        if let Some(simulated) = &$aws.simulated {
+            config.set_time_source(Some(simulated.time()));
+            config.set_retry_partition(Some(simulated.retries($service)));
+        }
         config.build()
     }};
 }
@@ -137,6 +142,8 @@ pub struct Aws {
     iam_http: SharedHttpClient,
     clock: Arc<ServerClock>,
     kept: Option<Arc<Kept>>,
+    #[cfg(feature = "simulation")]
+    simulated: Option<crate::simulation::Simulated>,
 }
 
 /// Clients that are made once: building one costs more than a request's own work.
@@ -205,7 +212,23 @@ impl Aws {
             settings: Arc::new(settings.clone()),
             clock: Arc::default(),
             kept: None,
+            #[cfg(feature = "simulation")]
+            simulated: None,
         })
+    }
+
+    /// To a simulator's AWS: every request goes to `http`, whatever the endpoints of the settings are.
+    #[cfg(feature = "simulation")]
+    pub fn simulated(settings: &Settings, http: SharedHttpClient) -> Self {
+        Self {
+            app_name: None,
+            sts_http: http.clone(),
+            iam_http: http,
+            settings: Arc::new(settings.clone()),
+            clock: Arc::default(),
+            kept: None,
+            simulated: Some(crate::simulation::Simulated::new()),
+        }
     }
 
     /// The same way to AWS, with the clients for `credentials` made once: for a server, which signs every request with

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
@@ -14,6 +14,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::{DateTime, Format};
 use iam_sorry_core::timestamp::Timestamp;
+use tokio::time::Instant;
 
 /// What AWS's answers tell about its clock, and where the requests went.
 #[derive(Debug, Default)]
@@ -92,9 +93,18 @@ pub fn take_request_ids() -> Vec<String> {
 
 /// This machine's clock, whole seconds.
 pub(crate) fn now() -> Timestamp {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     // A clock past the year 9999 is as wrong as one before 1970, and AWS's answer will say so.
-    i64::try_from(seconds).ok().and_then(Timestamp::from_unix).unwrap_or(Timestamp::EPOCH)
+    Timestamp::from_unix(now_ms().div_euclid(1000)).unwrap_or(Timestamp::EPOCH)
+}
+
+/// This machine's clock, milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    #[cfg(feature = "simulation")]
+    if let Some(ms) = crate::simulation::now_ms() {
+        return ms;
+    }
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Notes where a request goes and the `Date` of its answer.

@@ -27,11 +27,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use crate::clock::now_ms;
 use crate::errors::AwsError;
 use crate::record::{Fact, MACHINE};
 pub use crate::record::{Intent, Purpose, Record};
@@ -271,11 +272,8 @@ impl OpenEntry {
     /// Notes that we are alive and the request is still under way. Explicitly this machine's time: on a network file
     /// system the server's clock would set it otherwise.
     pub fn heartbeat(&self, flush: bool) -> Result<(), AwsError> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = Timespec {
-            tv_sec: since.as_secs().try_into().unwrap_or(0),
-            tv_nsec: since.subsec_nanos().into(),
-        };
+        let now = now_ms();
+        let time = Timespec { tv_sec: now.div_euclid(1000), tv_nsec: now.rem_euclid(1000) * 1_000_000 };
         let beat = || {
             rustix::fs::futimens(&self.file, &Timestamps { last_access: time, last_modification: time })?;
             if flush { rustix::fs::fsync(&self.file) } else { Ok(()) }
@@ -384,11 +382,6 @@ fn silent_elsewhere(record: &Record) -> State {
     let age = now_ms().saturating_sub(record.heartbeat_ms);
     let wait = i64::try_from(ELSEWHERE.as_millis()).unwrap_or(i64::MAX).saturating_sub(age);
     if wait > 0 { State::Elsewhere { wait: wait / 1000 + 1 } } else { State::Dead }
-}
-
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis().try_into().unwrap_or(i64::MAX)
 }
 
 /// Sorts by time; unique because O_EXCL says so, unlikely to collide across machines that share a home.

@@ -8,8 +8,9 @@ use iam_sorry_core::names::UserName;
 use tokio::time::Instant;
 
 use crate::client::Aws;
+use crate::clock::now_ms;
 use crate::errors::AwsError;
-use crate::journal::{Intent, Journal, OpenEntry, Purpose, now_ms};
+use crate::journal::{Intent, Journal, OpenEntry, Purpose};
 use crate::key_quota::ensure_key_quota;
 use crate::lookup::{ListedKey, User, key_facts, keys_of, user_exists};
 use crate::non_idempotent::{NotMade, create_access_key};

@@ -24,6 +24,8 @@ pub mod removal;
 mod request_context;
 pub mod rotate;
 pub mod service_policy;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod transport;
 pub mod users;
 mod wait;

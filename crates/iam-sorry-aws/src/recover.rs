@@ -8,8 +8,9 @@ use iam_sorry_core::names::UserName;
 use tokio::time::Instant;
 
 use crate::client::Aws;
+use crate::clock::now_ms;
 use crate::errors::{AwsError, LastUsed};
-use crate::journal::{Journal, Pending, State, now_ms};
+use crate::journal::{Journal, Pending, State};
 use crate::key::delete_key;
 use crate::lookup::{caller, keys_of, last_used};
 use crate::record::{Fact, Purpose, Record};

@@ -4,6 +4,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use proptest::prelude::*;
 
+use std::time::SystemTime;
+
 use super::*;
 
 fn intent() -> Intent {
