@@ -117,7 +117,7 @@ impl Connection for Simulated {
         self.sqlite().execute(sql, params)
     }
 
-    fn later(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
+    fn deferred(&mut self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
         self.execute(sql, params).map(drop)
     }
 
