@@ -11,10 +11,12 @@ mod keyring;
 mod output;
 mod profile;
 mod progress;
+mod provider;
+mod recovery;
+mod sealing;
 mod service;
 mod settings;
 mod signals;
-mod supply;
 mod terminal;
 
 use std::ffi::OsString;

@@ -154,6 +154,12 @@ impl Profile {
             .collect()
     }
 
+    /// Whether its credentials come from AssumeRole: it names a role and whose credentials assume it.
+    pub fn is_assumable_role(&self) -> bool {
+        let sources = ["source_profile", "credential_source"];
+        self.setting("role_arn").is_some() && sources.iter().any(|key| self.setting(key).is_some())
+    }
+
     pub fn kind(&self) -> Kind {
         if let Some(key) = self.usable_key() {
             return match (key.is_sealed(), key.token) {

@@ -14,9 +14,9 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::aws;
-use crate::commands::leftovers::{self, Effort, journal, subject};
 use crate::failure::{Failure, Kind, Result};
 use crate::profile::{Profile, SEALABLE};
+use crate::recovery::{self, Effort, journal, subject};
 use crate::service::{Session, State};
 
 /// More than this and AWS refuses signatures (AWS General Reference, "Signature Version 4": 5 minutes).
@@ -58,7 +58,7 @@ pub fn run(app: &App, as_json: bool, offline: bool) -> Result<()> {
         Err(failure) => findings.push(bad("profiles", failure.text, "Mend the file in an editor")),
     }
     if !offline {
-        leftovers::finish(app, Effort::Thorough)?;
+        recovery::finish(app, Effort::Thorough)?;
     }
     findings.extend(left_over_keys(app));
     findings.extend(sessions(app));

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::seal::{self, Value};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -12,10 +11,7 @@ use crate::keyring::Keyring;
 use crate::profile::{
     EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, PROCESS, Profile, SEALABLE, SECRET, TOKEN,
 };
-use crate::terminal;
-
-/// A value and the field it shall be stored under.
-type Target = (&'static str, SecretString);
+use crate::{sealing, terminal};
 
 /// Seals a profile's keys; with `process`, every AWS tool gets them through credential_process.
 pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
@@ -49,7 +45,7 @@ pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
 
     let opened = app.open(&profile, key)?;
     let under = if process { [KEPT_ID, KEPT_SECRET] } else { [ID, SECRET] };
-    let mut targets: Vec<Target> =
+    let mut targets: Vec<sealing::Target> =
         vec![(under[0], opened.access_key_id.into()), (under[1], opened.secret_access_key)];
     targets.extend(opened.session_token.map(|token| (TOKEN, token)));
     // Whatever else is sealed in this section joins them: a profile has one envelope (sealed-format-v2.md, "Using it").
@@ -58,19 +54,19 @@ pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
     others.retain(|(field, _)| !own.contains(field) && !targets.iter().any(|(target, _)| target == field));
     let opened_others = app.keyring(|keyring| keyring.open_fields(name, &others))?;
     targets.extend(others.iter().map(|(field, _)| *field).zip(opened_others));
-    let sealed = seal_under(app, name, Some(&profile), &targets)?;
+    let sealed = sealing::seal(app, name, Some(&profile), &targets)?;
 
     // The config line comes first: should the second write fail, the static keys still work and nothing is lost.
     if let Some(line) = &line {
         app.update(&app.config, |config| Ok(config.set(name, PROCESS, line)?))?;
     }
     app.update(&app.credentials, |document| {
-        unchanged(document, &profile)?;
+        sealing::check_unchanged(document, &profile)?;
         if process {
             document.remove(name, ID);
             document.remove(name, SECRET);
         }
-        store(document, name, &sealed)
+        sealing::store(document, name, &sealed)
     })?;
     app.out.done(format!("Manager profile '{name}' encrypted with SSH key"))?;
     if line.is_some() {
@@ -95,7 +91,7 @@ pub fn decrypt(app: &App, name: &str) -> Result<()> {
     }
     let opened = app.open(&profile, key)?;
     app.update(&app.credentials, |document| {
-        unchanged(document, &profile)?;
+        sealing::check_unchanged(document, &profile)?;
         let from_kept = key.id.0 == KEPT_ID;
         // A key that is kept beside a session stays, sealed: nothing else holds it.
         if from_kept {
@@ -170,7 +166,7 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
     app.update(&app.credentials, |document| {
         for ((name, field, old), new) in legacy.iter().zip(&sealed) {
             if document.value(name, field) != Some(old) {
-                return Err(changed_meanwhile(name));
+                return Err(sealing::changed_meanwhile(name));
             }
             document.set(name, field, new)?;
         }
@@ -186,52 +182,6 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
          by anyone who can read the old key file",
     );
     Ok(())
-}
-
-/// Seals values for `name`, ready to be stored: for whoever can open what `profile` holds sealed already (a key that is
-/// not at hand must not be locked out), else with the person's own key.
-pub fn seal_under(
-    app: &App,
-    name: &str,
-    profile: Option<&Profile>,
-    targets: &[Target],
-) -> Result<Vec<(&'static str, String)>> {
-    let is_sealed = |value: &str| matches!(seal::parse(value), Ok(Value::Sealed(_)));
-    let mut current = profile.map(Profile::sealed_fields).unwrap_or_default();
-    current.retain(|(_, value)| is_sealed(value));
-    let sealed = if current.is_empty() {
-        let to_seal: Vec<(&str, &str, &SecretString)> =
-            targets.iter().map(|(field, value)| (name, *field, value)).collect();
-        app.keyring(|k| k.seal_fields(&to_seal))?
-    } else {
-        let new: Vec<(&str, &SecretString)> = targets.iter().map(|(field, value)| (*field, value)).collect();
-        app.keyring(|k| k.replace_fields(name, &current, &new))?
-    };
-    Ok(targets.iter().map(|(field, _)| *field).zip(sealed).collect())
-}
-
-/// Puts sealed values into a section.
-pub fn store(document: &mut Document, name: &str, sealed: &[(&'static str, String)]) -> Result<()> {
-    for (field, value) in sealed {
-        document.set(name, field, value)?;
-    }
-    Ok(())
-}
-
-/// The section must still hold what was opened: another program may have written meanwhile.
-pub fn unchanged(document: &Document, profile: &Profile) -> Result<()> {
-    if SEALABLE
-        .iter()
-        .all(|field| document.value(&profile.name, field).filter(|v| !v.is_empty()) == profile.field(field))
-    {
-        return Ok(());
-    }
-    Err(changed_meanwhile(&profile.name))
-}
-
-fn changed_meanwhile(name: &str) -> Failure {
-    Failure::other(format!("Profile '{name}' was changed by another program meanwhile; nothing was written"))
-        .hint("Run the command again")
 }
 
 /// `credential_process = "/abs/iam-sorry" credential-process NAME`. SDKs split it like a shell, without one, and expand no

@@ -1,5 +1,5 @@
 //! `env` (and `--eval`), `unset`, `exec`, `credential-process`: credentials handed to shells, commands and SDKs.
-//! Where they come from is `supply`'s work.
+//! Where they come from is the [`provider`]'s work.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -12,13 +12,13 @@ use secrecy::ExposeSecret;
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::keyring::hygiene::CoreLimit;
+use crate::provider::{self, ProfileCredentials, ProvideOptions};
 use crate::settings;
-use crate::supply::{self, Supplied, Want};
 
 /// Statements for `shell` that set the credentials; nothing else on stdout.
-pub fn print(app: &App, name: &str, shell: &str, want: Want) -> Result<()> {
+pub fn print(app: &App, name: &str, shell: &str, options: ProvideOptions) -> Result<()> {
     let shell = parse(shell)?;
-    let Supplied { profile, credentials } = supply_for_a_while(app, name, want)?;
+    let ProfileCredentials { profile, credentials } = credentials_for_a_while(app, name, options)?;
     let variables = shells::environment(&credentials, app.region_of(&profile));
     let text =
         shells::render(shell, &variables).map_err(|e| Failure::profile(format!("Profile '{name}': {e}")))?;
@@ -42,7 +42,8 @@ pub fn exec(
     command: &[OsString],
     core_limit: CoreLimit,
 ) -> Result<ExitCode> {
-    let Supplied { profile, credentials } = supply_for_a_while(app, name, Want { session, make: true })?;
+    let ProfileCredentials { profile, credentials } =
+        credentials_for_a_while(app, name, ProvideOptions { session, make: true })?;
     let variables = shells::environment(&credentials, app.region_of(&profile));
     let [program, arguments @ ..] = command else {
         return Err(Failure::usage("exec needs a command: iam-sorry exec PROFILE -- COMMAND"));
@@ -64,14 +65,15 @@ pub fn exec(
 
 /// JSON, Version 1, for SDKs, which ask again when it expires.
 pub fn credential_process(app: &App, name: &str, session: bool) -> Result<()> {
-    let Supplied { credentials, .. } = supply::credentials(app, name, Want { session, make: false })?;
+    let ProfileCredentials { credentials, .. } =
+        provider::credentials(app, name, ProvideOptions { session, make: false })?;
     app.out.raw(&credentials.to_process_json())?;
     app.out.raw("\n")
 }
 
 /// For a shell or a command, which keep what they are given: says so where that is less than an hour.
-fn supply_for_a_while(app: &App, name: &str, want: Want) -> Result<Supplied> {
-    let supplied = supply::credentials(app, name, want)?;
+fn credentials_for_a_while(app: &App, name: &str, options: ProvideOptions) -> Result<ProfileCredentials> {
+    let supplied = provider::credentials(app, name, options)?;
     if let Some(left) = supplied.credentials.seconds_left(app.now()).filter(|left| *left <= 3600) {
         app.out.progress(format!("The credentials of '{name}' expire in {}", human_duration(left)));
     }

@@ -13,19 +13,19 @@ use secrecy::SecretString;
 
 use crate::app::{App, OWN_MANAGER};
 use crate::aws;
-use crate::commands::encrypt::{seal_under, store};
-use crate::commands::leftovers::{self, Effort, journal};
-use crate::commands::refresh::Manager;
-use crate::commands::rotate;
 use crate::failure::{Failure, Kind, Result};
 use crate::profile::{ID, NAMESPACE, OWNER, Profile, SECRET};
-use crate::terminal;
+use crate::provider::manager::{Manager, no_manager};
+use crate::recovery::{self, Effort, journal};
+use crate::{sealing, terminal};
+
+use super::rotate;
 
 /// `--create-iam-sorry USER [PROFILE]`: the user, its policy, and its key, sealed in the profile. Run again, it mends
 /// the policy and leaves the rest; where it fails, what it made is taken back.
 pub fn create(app: &App, user: &str, target: Option<&str>) -> Result<()> {
     let plan = Plan::new(app, user, target.unwrap_or(OWN_MANAGER))?;
-    leftovers::finish(app, Effort::Thorough)?;
+    recovery::finish(app, Effort::Thorough)?;
     let (credentials, config) = app.documents()?;
     let admin = Manager::new(app, app.manager_name(), &config, &credentials);
     admin.name()?;
@@ -124,7 +124,7 @@ impl Plan {
         credentials.clone().set(target, OWNER, "x")?;
         if !has_key {
             // A trial: it finds and unlocks the SSH key, or says what is wrong with it.
-            seal_under(app, target, None, &[(ID, SecretString::from("trial"))])?;
+            sealing::seal(app, target, None, &[(ID, SecretString::from("trial"))])?;
         }
         Ok(Self { user, namespace, target: target.to_owned(), has_key })
     }
@@ -239,7 +239,7 @@ fn write(
 ) -> Result<()> {
     let targets: [(&'static str, SecretString); 2] =
         [(ID, key.id.as_str().into()), (SECRET, key.secret.clone())];
-    let sealed = seal_under(app, target, None, &targets)?;
+    let sealed = sealing::seal(app, target, None, &targets)?;
     app.update(&app.credentials, |document: &mut Document| {
         if [ID, SECRET].iter().any(|field| document.value(target, field).is_some_and(|v| !v.is_empty())) {
             return Err(Failure::profile(format!(
@@ -247,7 +247,7 @@ fn write(
             ))
             .hint("See what is there: iam-sorry list"));
         }
-        store(document, target, &sealed)?;
+        sealing::store(document, target, &sealed)?;
         document.set(target, OWNER, user.as_str())?;
         if let Some(namespace) = namespace {
             document.set(target, NAMESPACE, namespace.as_str())?;
@@ -269,7 +269,7 @@ pub fn is_handed_over(app: &App) -> Result<bool> {
 /// The first run: the key from AWS_ACCESS_KEY_ID goes into the manager profile, sealed, and is rotated away, since whoever
 /// handed it over has it too.
 pub fn set_up(app: &App) -> Result<()> {
-    let Some(given) = &app.settings.handed_over else { return Err(super::refresh::no_manager()) };
+    let Some(given) = &app.settings.handed_over else { return Err(no_manager()) };
     let (target, id) = (OWN_MANAGER, &given.access_key_id);
     if !given.is_permanent() || id.starts_with("ASIA") {
         return Err(Failure::profile(

@@ -6,16 +6,15 @@ mod doctor;
 mod doctor_fix;
 mod encrypt;
 mod environment;
-mod leftovers;
 mod list;
 mod manager;
 mod original;
 mod recipients;
-pub mod refresh;
+mod refresh;
 mod rename;
 mod rotate;
 mod serve_credentials;
-pub mod service;
+mod service;
 mod shell;
 mod show;
 mod status;
@@ -26,12 +25,14 @@ use crate::app::App;
 use crate::args::{Later, Seed, Verb};
 use crate::failure::{Failure, Result};
 use crate::keyring::hygiene::CoreLimit;
-use crate::supply::Want;
+use crate::provider::ProvideOptions;
+use crate::provider::manager::no_manager;
+use crate::recovery;
 
 /// Runs the verb, or the original tool's form that the flags spell.
 pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> Result<ExitCode> {
     if !sees_to_leftovers(verb.as_ref(), &seed) {
-        leftovers::finish(app, leftovers::Effort::InPassing)?;
+        recovery::finish(app, recovery::Effort::InPassing)?;
     }
     let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
     if seed != Seed::default() {
@@ -50,9 +51,11 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::Shell { target } => return shell::run(app, &target, core_limit),
         Verb::Status { json } => return status::run(app, json),
         Verb::Profiles => completions::profiles(app),
-        Verb::Refresh { role: Some(role), into: Some(profile), .. } => service::role(app, &role, &profile),
+        Verb::Refresh { role: Some(role), into: Some(profile), .. } => {
+            service::role::refresh(app, &role, &profile)
+        }
         Verb::Refresh { names, all, keep_key, .. } => {
-            refresh::run(app, &refresh::Plan { names, all, keep_key })
+            refresh::run(app, &refresh::RefreshRequest { names, all, keep_key })
         }
         Verb::Service(verb) => service::run(app, verb),
         Verb::Encrypt { target, process } => encrypt::encrypt(app, &target, process),
@@ -62,7 +65,7 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
         Verb::Reseal { target, was } => rename::reseal(app, &target, was.as_deref()),
         Verb::Rename { old, new } => rename::rename(app, &old, &new),
         Verb::Env { target, shell, session } => {
-            environment::print(app, &target, &shell, Want { session, make: true })
+            environment::print(app, &target, &shell, ProvideOptions { session, make: true })
         }
         Verb::Unset { shell } => environment::unset(app, &shell),
         Verb::CredentialProcess { target, session } => environment::credential_process(app, &target, session),
@@ -108,7 +111,7 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
         // The original of 0.2: no name means the profile that is set, else `default`.
         let set = Some(profile).filter(|name| !name.is_empty());
         let profile = set.as_deref().or_else(|| app.named_manager()).unwrap_or("default");
-        return environment::print(app, profile, "sh", Want::default());
+        return environment::print(app, profile, "sh", ProvideOptions::default());
     }
     if seed.encrypt {
         if let Some(name) = seed.name.filter(|name| Some(name.as_str()) != app.manager_name()) {
@@ -118,16 +121,17 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
             .hint("Seal the manager:   iam-sorry --profile MANAGER --encrypt")
             .hint(format!("Seal this profile:  iam-sorry encrypt '{name}'")));
         }
-        let manager = app.manager_name().ok_or_else(refresh::no_manager)?;
+        let manager = app.manager_name().ok_or_else(no_manager)?;
         return encrypt::encrypt(app, manager, false);
     }
     if seed.later != Later::default() {
         return original::run(app, seed.later, seed.name.as_deref());
     }
     match seed.name {
-        Some(name) => {
-            refresh::run(app, &refresh::Plan { names: vec![name], all: false, keep_key: seed.keep_key })
-        }
+        Some(name) => refresh::run(
+            app,
+            &refresh::RefreshRequest { names: vec![name], all: false, keep_key: seed.keep_key },
+        ),
         None if manager::is_handed_over(app)? => manager::set_up(app),
         None => refresh::default_profile(app),
     }

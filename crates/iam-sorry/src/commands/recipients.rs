@@ -2,10 +2,10 @@
 
 use crate::app::App;
 use crate::args::Recipients as Action;
-use crate::commands::encrypt::{store, unchanged};
 use crate::failure::{Failure, Result};
 use crate::keyring::Keyring;
 use crate::profile::Profile;
+use crate::sealing;
 
 pub fn run(app: &App, action: Action) -> Result<()> {
     match action {
@@ -55,7 +55,7 @@ fn write(app: &App, profile: &Profile, resealed: Vec<String>) -> Result<()> {
     let pairs: Vec<(&'static str, String)> =
         profile.sealed_fields().into_iter().map(|(field, _)| field).zip(resealed).collect();
     app.update(&app.credentials, |document| {
-        unchanged(document, profile)?;
-        store(document, &profile.name, &pairs)
+        sealing::check_unchanged(document, profile)?;
+        sealing::store(document, &profile.name, &pairs)
     })
 }

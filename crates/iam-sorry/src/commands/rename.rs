@@ -1,9 +1,11 @@
 //! `rename` and `reseal`: sealed values are bound to their profile's name, so a new name means sealing them again.
 
 use crate::app::App;
-use crate::commands::encrypt::{self, store, unchanged};
 use crate::failure::{Failure, Result};
 use crate::profile::{PROCESS, Profile};
+use crate::sealing;
+
+use super::encrypt;
 
 /// Renames a profile in both files.
 pub fn rename(app: &App, old: &str, new: &str) -> Result<()> {
@@ -23,9 +25,9 @@ pub fn rename(app: &App, old: &str, new: &str) -> Result<()> {
     let resealed = reseal_fields(app, &profile, old, new)?;
     if credentials.contains(old) {
         app.update(&app.credentials, |document| {
-            unchanged(document, &profile)?;
+            sealing::check_unchanged(document, &profile)?;
             document.rename_profile(old, new)?;
-            store(document, new, &resealed)
+            sealing::store(document, new, &resealed)
         })?;
     }
     if config.contains(old) {
@@ -54,8 +56,8 @@ pub fn reseal(app: &App, name: &str, was: Option<&str>) -> Result<()> {
             .hint(format!("Seal it: iam-sorry encrypt '{name}'")));
     }
     app.update(&app.credentials, |document| {
-        unchanged(document, &profile)?;
-        store(document, name, &resealed)
+        sealing::check_unchanged(document, &profile)?;
+        sealing::store(document, name, &resealed)
     })?;
     app.out.done(format!("Profile '{name}' sealed again"))
 }

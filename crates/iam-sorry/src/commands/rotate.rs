@@ -1,7 +1,7 @@
 //! `rotate PROFILE`: a new access key in the place of the old one, and at every moment one that works in the file.
 //!
 //! The order is what keeps it safe: made, proved, stored in one write, read back, and only then the old one goes. What a
-//! killed run leaves is in the journal ([`iam_sorry_aws::journal`]), and [`leftovers`] decides by what the profile holds.
+//! killed run leaves is in the journal ([`iam_sorry_aws::journal`]), and [`recovery`] decides by what the profile holds.
 
 use iam_sorry_aws::issue::{Issuer, Progress, session_from_key};
 use iam_sorry_aws::lookup::{caller, describe, user_of_key};
@@ -15,15 +15,16 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
 use crate::aws;
-use crate::commands::encrypt::unchanged;
-use crate::commands::leftovers::{self, Effort, journal};
-use crate::commands::refresh::{Manager, mfa};
 use crate::failure::{Failure, Kind, Result};
 use crate::profile::Profile;
+use crate::provider::manager::Manager;
+use crate::provider::mfa;
+use crate::recovery::{self, Effort, journal};
+use crate::sealing::check_unchanged;
 
 pub fn run(app: &App, name: &str) -> Result<()> {
     // First of all: what an interrupted rotation left decides which key is the profile's.
-    leftovers::finish(app, Effort::Thorough)?;
+    recovery::finish(app, Effort::Thorough)?;
     let (credentials, config) = app.documents()?;
     let job = Job::plan(app, name, &credentials, &config)?;
     let manager = Manager::new(app, app.manager_name(), &config, &credentials);
@@ -39,7 +40,7 @@ pub fn run(app: &App, name: &str) -> Result<()> {
     }
     if let Some(failure) = done.old_left {
         // The user may have made the key but not be allowed to delete the old one; the manager may.
-        leftovers::finish(app, Effort::Thorough)?;
+        recovery::finish(app, Effort::Thorough)?;
         let still = |entry: &iam_sorry_aws::journal::Pending| entry.record.key_id.as_ref() == Some(&done.new);
         if journal(app).pending()?.entries.iter().any(still) {
             return Err(failure.into());
@@ -109,7 +110,7 @@ impl Job {
     fn store(&self, app: &App, values: &[Vec<(String, SecretString)>]) -> Result<()> {
         app.update(&app.credentials, |document| {
             for (holder, fields) in self.holders.iter().zip(values) {
-                unchanged(document, holder)?;
+                check_unchanged(document, holder)?;
                 for (field, value) in fields {
                     document.set(&holder.name, field, value.expose_secret())?;
                 }

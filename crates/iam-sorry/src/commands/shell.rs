@@ -17,8 +17,8 @@ use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::files::{Access, replace_atomically};
 use crate::keyring::hygiene::CoreLimit;
+use crate::provider::{self, ProfileCredentials, ProvideOptions};
 use crate::settings;
-use crate::supply::{self, Supplied, Want};
 
 const PROFILE: &str = "IAM_SORRY_PROFILE";
 
@@ -58,8 +58,8 @@ pub fn run(app: &App, name: &str, core_limit: CoreLimit) -> Result<ExitCode> {
             .hint("Leave it first: exit (or Ctrl-D)")
             .hint(format!("For one command only: iam-sorry exec {name} -- COMMAND")));
     }
-    let Supplied { profile, credentials } =
-        supply::credentials(app, name, Want { session: false, make: true })?;
+    let ProfileCredentials { profile, credentials } =
+        provider::credentials(app, name, ProvideOptions { session: false, make: true })?;
     let program = settings::path("SHELL").unwrap_or_else(|| PathBuf::from("/bin/sh"));
     let mut shell = Command::new(&program);
     let variables = shells::environment(&credentials, app.region_of(&profile));

@@ -12,8 +12,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::Notice;
 use super::error::{FileError, IoContext};
+use super::notice::Notice;
 
 /// Between the file's name and the random part of a temporary file's name.
 const MARK: &str = ".iam-sorry-";

@@ -7,11 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, futimens};
 use rustix::process::{Pid, test_kill_process};
 
 use super::atomic::{create_new, folder_of, random, remove_abandoned};
-use super::lock::touch;
 
 /// A process, told apart from any other that had or will have its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,6 +196,11 @@ fn contents(claim: &Path) -> io::Result<(Vec<u8>, SystemTime)> {
     let mut bytes = Vec::new();
     (&file).take(4096).read_to_end(&mut bytes)?;
     Ok((bytes, file.metadata()?.modified()?))
+}
+
+pub(super) fn touch(file: &File) -> io::Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    Ok(futimens(file, &Timestamps { last_access: now, last_modification: now })?)
 }
 
 pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use iam_sorry_core::aws_files::ParseError;
 
-use super::lock::LockError;
-
 /// A file that could not be read or written. Whatever it is, the file on disk is whole: the old one or the new one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -65,8 +63,36 @@ impl FileError {
     }
 }
 
+/// A lock that could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Somebody holds it.
+    #[error("{holder} has held the lock {} for too long\nIf it hangs, end it and try again.", path.display())]
+    Timeout {
+        /// The lock file.
+        path: PathBuf,
+        /// Who, as far as is known.
+        holder: String,
+    },
+    /// A link, folder or pipe in its place: perhaps planted, so it isn't touched.
+    #[error("{} is not a regular file, so it is not used as a lock\nLook at it with: ls -l {}\nThen remove it.", path.display(), path.display())]
+    Planted {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("can't lock {}: {source}{}", path.display(), hint(source, path))]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
 /// What to do about the errors that users meet; begins with the line break.
-pub(super) fn hint(error: &io::Error, path: &Path) -> String {
+fn hint(error: &io::Error, path: &Path) -> String {
     let folder = path.parent().unwrap_or(path).display();
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -14,12 +14,12 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags, Timespec, Timestamps, UTIME_NOW, flock, futimens};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-use super::atomic::folder_of;
-use super::claim::{Claimed, Offer, Owner, suffixed};
-use super::error::hint;
+use super::atomic::{folder_of, random};
+use super::claim::{Claimed, Offer, Owner, suffixed, touch};
+use super::error::LockError;
 
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Six missed heartbeats.
@@ -48,34 +48,6 @@ pub enum Waited<T> {
     Held(Lock),
     /// It is no longer needed.
     Ready(T),
-}
-
-/// A lock that could not be had.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LockError {
-    /// Somebody holds it.
-    #[error("{holder} has held the lock {} for too long\nIf it hangs, end it and try again.", path.display())]
-    Timeout {
-        /// The lock file.
-        path: PathBuf,
-        /// Who, as far as is known.
-        holder: String,
-    },
-    /// A link, folder or pipe in its place: perhaps planted, so it isn't touched.
-    #[error("{} is not a regular file, so it is not used as a lock\nLook at it with: ls -l {}\nThen remove it.", path.display(), path.display())]
-    Planted {
-        /// The lock file.
-        path: PathBuf,
-    },
-    /// The operating system refused.
-    #[error("can't lock {}: {source}{}", path.display(), hint(source, path))]
-    Io {
-        /// The lock file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
 }
 
 impl Lock {
@@ -219,11 +191,6 @@ fn beat(claim: File) -> Option<(Sender<()>, JoinHandle<()>)> {
     std::thread::Builder::new().name("lock heartbeat".to_owned()).spawn(heart).ok().map(|heart| (stop, heart))
 }
 
-pub(super) fn touch(file: &File) -> io::Result<()> {
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    Ok(futimens(file, &Timestamps { last_access: now, last_modification: now })?)
-}
-
 /// Growing pauses, each shifted by chance, so that hundreds of waiting processes don't ask in step.
 struct Pause {
     length: Duration,
@@ -232,7 +199,7 @@ struct Pause {
 
 impl Pause {
     fn new() -> Self {
-        Self { length: Duration::from_millis(1), chance: super::atomic::random() }
+        Self { length: Duration::from_millis(1), chance: random() }
     }
 
     fn sleep_until(&mut self, deadline: Instant) {

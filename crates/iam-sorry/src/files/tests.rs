@@ -1,14 +1,19 @@
 //! Many writers, killed writers, full disks, planted links. Further processes are this test binary again, running
 //! `child` with a job in its environment.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use iam_sorry_core::aws_files::{Document, FileKind};
 
 use super::atomic::create_new;
-use super::lock::LockError;
+use super::aws_file::LARGEST;
+use super::error::LockError;
 use super::lock::{Means, acquire_with};
 use super::*;
 

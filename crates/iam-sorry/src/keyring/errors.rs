@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use iam_sorry_core::seal::SealError;
 use iam_sorry_core::ssh::{KeyFileError, KeyId};
 
-use super::passphrase::AskError;
-
 /// The text's first line says what happened to which profile or file; the lines after it say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -151,6 +149,31 @@ pub enum KeyError {
     /// The system's random generator failed.
     #[error("the system gave no random numbers")]
     Random,
+}
+
+/// No passphrase was to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// No terminal and no askpass program.
+    #[error("there is no terminal and no askpass program to ask for the passphrase")]
+    NoWay,
+    /// Ctrl-C, Ctrl-D or Cancel.
+    #[error("no passphrase was given")]
+    Cancelled,
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// The askpass program couldn't be run.
+    #[error("the askpass program {path} failed ({source})", path = .path.display())]
+    Askpass {
+        /// SSH_ASKPASS.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The terminal failed.
+    #[error("the terminal failed ({0})")]
+    Terminal(#[source] io::Error),
 }
 
 fn no_recipient_text(what: &str, wanted: &[KeyId], tried: &[String]) -> String {

@@ -9,13 +9,14 @@ mod find;
 pub mod hygiene;
 mod key_file;
 mod login;
+mod options;
 mod passphrase;
 mod signer;
 #[cfg(test)]
 mod tests;
+mod tty;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use iam_sorry_core::seal::{
@@ -27,50 +28,13 @@ use iam_sorry_core::ssh::{KeyId, PublicKey};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-pub use agent::AgentTimes;
-pub use errors::KeyError;
-pub use passphrase::{AskError, Asking};
+pub use errors::{AskError, KeyError};
+pub use options::KeyringOptions;
+pub use passphrase::Asking;
 use signer::{SealingKey, Signer};
 
 /// Fields that a value may have been moved from, besides those that stand in the profile.
 const USUAL_FIELDS: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
-
-type Notices<'n> = Box<dyn FnMut(&str) + 'n>;
-
-/// Everything that the keyring would otherwise have to look up.
-#[derive(Debug, Clone, Default)]
-pub struct KeyringOptions {
-    /// The key file that the user named (`--ssh-key`, IAM_SORRY_SSH_KEY or the settings).
-    pub ssh_key: Option<PathBuf>,
-    /// Further files that the command at hand names.
-    pub more_keys: Vec<PathBuf>,
-    /// HOME.
-    pub home: Option<PathBuf>,
-    /// SSH_AUTH_SOCK.
-    pub agent_socket: Option<PathBuf>,
-    /// How long the agent may take.
-    pub agent_times: AgentTimes,
-    /// How to ask for a passphrase.
-    pub asking: Asking,
-    /// Seal also with a key whose file is not here, so that nobody can say whether it has a passphrase.
-    pub allow_agent_only: bool,
-    /// Don't open values of the original tool.
-    pub refuse_legacy: bool,
-}
-
-impl KeyringOptions {
-    /// From the environment's variables, which the caller looks up.
-    pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
-        let path = |name: &str| variable(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        Self {
-            ssh_key: path("IAM_SORRY_SSH_KEY"),
-            home: path("HOME"),
-            agent_socket: path("SSH_AUTH_SOCK"),
-            asking: Asking::from_variables(&variable),
-            ..Self::default()
-        }
-    }
-}
 
 /// What `doctor` has to know about the key that sealing would use.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use iam_sorry_core::ssh::{KeyFileError, KeyId, PublicKey, Signature, UnlockedKey
 use secrecy::SecretString;
 
 use super::agent::{AgentConnection, AgentError};
-use super::errors::KeyError;
+use super::errors::{AskError, KeyError};
 use super::key_file::{self, Configured, KeyOnDisk};
-use super::passphrase::{AskError, TRIES};
-use super::{KeyringOptions, Notices};
+use super::options::{KeyringOptions, Notices};
+use super::passphrase::TRIES;
 
 pub(super) struct Signer<'n> {
     pub(super) options: KeyringOptions,

@@ -153,7 +153,7 @@ fn a_name_is_one_word_of_the_line_or_refused() {
 
 /// What scripts/deps installs for Node.
 fn node_modules() -> PathBuf {
-    let folder = testkit::workspace().join(".venv/node/node_modules");
+    let folder = testkit::venv().join("node/node_modules");
     assert!(
         folder.join("@aws-sdk/client-sts").exists(),
         "The AWS SDK for JavaScript is missing in {}.\nRun scripts/deps (or scripts/test, which starts with it).",

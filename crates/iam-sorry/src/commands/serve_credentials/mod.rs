@@ -23,7 +23,7 @@ use secrecy::ExposeSecret;
 use crate::app::App;
 use crate::failure::{Failure, Kind, Result};
 use crate::keyring::hygiene::{self, CoreLimit};
-use crate::supply::{self, Want};
+use crate::provider::{self, ProvideOptions};
 use crate::{settings, signals};
 use endpoint::{Answer, Endpoint};
 use folder::Folder;
@@ -230,7 +230,7 @@ impl<'a> Supply<'a> {
 
 /// The one place where the credentials come from.
 fn fetch(app: &App, name: &str) -> Result<Credentials> {
-    Ok(supply::credentials(app, name, Want::default())?.credentials)
+    Ok(provider::credentials(app, name, ProvideOptions::default())?.credentials)
 }
 
 fn left(credentials: &Credentials, now: Timestamp) -> i64 {

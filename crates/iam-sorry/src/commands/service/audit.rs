@@ -8,7 +8,8 @@ use iam_sorry_core::api::AuditRecord;
 use iam_sorry_core::audit::{CheckpointKey, Decision, Expected, Finding, Report, Verifier};
 use iam_sorry_core::timestamp::Timestamp;
 
-use super::{ask, show};
+use super::request::ask;
+use super::show;
 use crate::app::App;
 use crate::args::{Audit, ExportFormat, Which};
 use crate::failure::{Failure, Result};

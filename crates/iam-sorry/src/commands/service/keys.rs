@@ -8,27 +8,25 @@ use iam_sorry_core::names::UserName;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::session::MOST;
-use super::users::address;
-use super::{ask, show};
+use super::request::{MOST, ask, user_path};
+use super::show;
 use crate::app::App;
 use crate::args::{Destination, Keys};
-use crate::commands::encrypt::{seal_under, store, unchanged};
 use crate::failure::{Failure, Kind, Result};
 use crate::profile::{EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, SECRET, TOKEN};
 use crate::service::{ServiceError, encoded, new_key, query};
-use crate::terminal;
+use crate::{sealing, terminal};
 
 pub fn run(app: &App, action: Keys) -> Result<()> {
     match action {
         Keys::List { name, json } => {
             let keys = list(app, &name)?;
-            if json { show::json(app, &keys) } else { table(app, &keys) }
+            if json { show::json(app, &keys) } else { show::keys(app, &keys) }
         }
         Keys::Create { name, to } => {
             somewhere(&to)?;
             let place = Place::prepare(app, &to, None)?;
-            let path = format!("{}/keys", address(&name));
+            let path = format!("{}/keys", user_path(&name));
             let key = made(app, &name, &path)?;
             deliver(app, &name, key, place.as_ref())
         }
@@ -39,7 +37,7 @@ pub fn run(app: &App, action: Keys) -> Result<()> {
             };
             somewhere(&to)?;
             let place = Place::prepare(app, &to, Some(&old))?;
-            let path = format!("{}/keys/{}/rotate", address(&name), encoded(&old));
+            let path = format!("{}/keys/{}/rotate", user_path(&name), encoded(&old));
             let key = made(app, &name, &path)?;
             deliver(app, &name, key, place.as_ref())
         }
@@ -63,38 +61,7 @@ pub fn run(app: &App, action: Keys) -> Result<()> {
 }
 
 fn list(app: &App, name: &str) -> Result<Vec<KeyInfo>> {
-    ask(app, async |client| client.list(&format!("{}/keys", address(name)), MOST).await)
-}
-
-pub fn table(app: &App, keys: &[KeyInfo]) -> Result<()> {
-    let row = |key: &KeyInfo| {
-        let (made, used) = (key.created_at.clone(), key.last_used_at.clone());
-        vec![
-            key.access_key_id.clone(),
-            key.status.clone(),
-            made.unwrap_or_default(),
-            used.unwrap_or("not known".into()),
-            rotation_of(key),
-        ]
-    };
-    let mut rows: Vec<Vec<String>> = keys.iter().map(row).collect();
-    let mut header = vec!["KEY", "STATUS", "CREATED", "LAST USED", "ROTATION"];
-    // Hardly ever does one wait for its confirmation.
-    if rows.iter().all(|row| row[4].is_empty()) {
-        header.truncate(4);
-        rows.iter_mut().for_each(|row| row.truncate(4));
-    }
-    show::table(app, &header, rows)
-}
-
-/// What a rotation that nobody has confirmed means for the key.
-fn rotation_of(key: &KeyInfo) -> String {
-    match (&key.replaces, &key.replaced_by, &key.deleted_after) {
-        (Some(old), _, _) => format!("takes the place of {old}, not confirmed"),
-        (_, Some(_), Some(at)) => format!("deleted after {at}"),
-        (_, Some(new), None) => format!("replaced by {new}, not confirmed"),
-        _ => String::new(),
-    }
+    ask(app, async |client| client.list(&format!("{}/keys", user_path(name)), MOST).await)
 }
 
 /// Where standard output leads nowhere, a secret would be lost before anybody saw it. (A closed one is opened as /dev/null
@@ -230,7 +197,7 @@ fn confirm(app: &App, name: &str, new: &str, old: &OldKey) -> Result<()> {
 
 fn end_rotation(app: &App, name: &str, id: &str, how: &str, dry_run: bool) -> Result<Done> {
     let fields = query(&[("dry_run", dry_run.then_some("true"))]);
-    let path = format!("{}/keys/{}/{how}{fields}", address(name), encoded(id));
+    let path = format!("{}/keys/{}/{how}{fields}", user_path(name), encoded(id));
     ask(app, async |client| client.change(Method::POST, &path, None::<&Options>, &new_key()).await)
 }
 
@@ -249,7 +216,7 @@ fn taken_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, failure: Fa
             format!("iam-sorry keys restore {name} {}", old.access_key_id),
         ),
         None => {
-            let path = format!("{}/keys/{}", address(name), encoded(id));
+            let path = format!("{}/keys/{}", user_path(name), encoded(id));
             let delete = ask(app, async |client| {
                 client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await
             });
@@ -280,7 +247,7 @@ fn delete(app: &App, name: &str, id: &str, force: bool, dry_run: bool) -> Result
     let asked = DeleteKey { dry_run, force };
     let truth = |value: bool| value.then_some("true");
     let fields = query(&[("dry_run", truth(asked.dry_run)), ("force", truth(asked.force))]);
-    let path = format!("{}/keys/{}{fields}", address(name), encoded(id));
+    let path = format!("{}/keys/{}{fields}", user_path(name), encoded(id));
     let done: std::result::Result<Done, Failure> = ask(app, async |client| {
         match client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await {
             Err(e @ ServiceError::Problem { .. }) if e.code() == Some(ProblemCode::Conflict) && !force => {
@@ -341,7 +308,7 @@ impl Place {
     fn sealed(&self, app: &App, id: &str, secret: &SecretString) -> Result<Vec<(&'static str, String)>> {
         let (id_field, secret_field) = self.fields();
         let to_seal = [(id_field, SecretString::from(id)), (secret_field, secret.clone())];
-        seal_under(app, &self.profile_name, self.profile.as_ref(), &to_seal)
+        sealing::seal(app, &self.profile_name, self.profile.as_ref(), &to_seal)
     }
 
     fn write(&self, app: &App, user: &str, id: &str, secret: &SecretString) -> Result<()> {
@@ -350,7 +317,7 @@ impl Place {
         let (id_field, secret_field) = self.fields();
         app.update(&app.credentials, |document| {
             match &self.profile {
-                Some(profile) => unchanged(document, profile)?,
+                Some(profile) => sealing::check_unchanged(document, profile)?,
                 None if document.contains(&self.profile_name) => {
                     return Err(Failure::other(format!(
                         "Profile '{}' appeared meanwhile",
@@ -364,7 +331,7 @@ impl Place {
                 document.set(&self.profile_name, id_field, id)?;
                 document.set(&self.profile_name, secret_field, secret.expose_secret())?;
             } else {
-                store(document, &self.profile_name, &sealed)?;
+                sealing::store(document, &self.profile_name, &sealed)?;
             }
             if id_field == ID {
                 document.remove(&self.profile_name, TOKEN);

@@ -2,8 +2,9 @@
 
 mod audit;
 mod bulk;
-mod grants;
 mod keys;
+mod request;
+pub mod role;
 mod session;
 mod show;
 mod sign_in;
@@ -13,9 +14,6 @@ mod users;
 use crate::app::App;
 use crate::args::ServiceVerb;
 use crate::failure::Result;
-use crate::service::{self, Client, ServiceError};
-
-pub use grants::{issue_for_user, renew_role, role, say_who};
 
 pub fn run(app: &App, verb: ServiceVerb) -> Result<()> {
     match verb {
@@ -32,13 +30,4 @@ pub fn run(app: &App, verb: ServiceVerb) -> Result<()> {
         ServiceVerb::Sessions { action } => session::run(app, action),
         ServiceVerb::SshKeys { action } => ssh_keys::run(app, action),
     }
-}
-
-/// Asks the service that this command is about, with the person's session.
-fn ask<T>(app: &App, work: impl AsyncFnOnce(&Client) -> std::result::Result<T, ServiceError>) -> Result<T> {
-    let client = service::open(app)?;
-    crate::aws::block_on(|cancel| async move {
-        let client = client.with_cancel(cancel);
-        Ok(work(&client).await?)
-    })
 }

@@ -1,17 +1,15 @@
 //! `whoami`, `explain`, `sessions`: what the service knows of the person, and lets them do.
 
 use http::Method;
-use iam_sorry_core::api::{ExplainRequest, Explanation, Me, PageQuery, SessionInfo};
+use iam_sorry_core::api::{ExplainRequest, Explanation, Me, SessionInfo};
 
-use super::{ask, show};
+use super::request::{MOST, ask, paged};
+use super::show;
 use crate::app::App;
 use crate::args::{Listing, Sessions};
 use crate::failure::Result;
 use crate::output::printable;
-use crate::service::{encoded, query};
-
-/// Nobody has more sessions, users or records on a screen than this.
-pub const MOST: usize = 10_000;
+use crate::service::encoded;
 
 pub fn whoami(app: &App, json: bool) -> Result<()> {
     let me: Me = ask(app, async |client| client.get("/me").await)?;
@@ -96,11 +94,4 @@ fn list(app: &App, listing: &Listing) -> Result<()> {
         &["ID", "NAME", "BY", "ADDRESS", "SIGNED IN", "LAST USED", ""],
         sessions.into_iter().map(row).collect(),
     )
-}
-
-/// The address of a list whose pages are as long as may be.
-pub fn paged(path: &str, all: bool) -> String {
-    let asked = PageQuery { cursor: None, limit: Some(500), all };
-    let limit = asked.limit.map(|limit| limit.to_string());
-    path.to_owned() + &query(&[("limit", limit.as_deref()), ("all", asked.all.then_some("true"))])
 }

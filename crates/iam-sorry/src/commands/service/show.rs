@@ -1,7 +1,7 @@
 //! How answers are printed: tables for people, JSON for scripts. Names come from elsewhere, so nothing in them may steer
 //! the terminal.
 
-use iam_sorry_core::api::Done;
+use iam_sorry_core::api::{Done, KeyInfo};
 use serde::Serialize;
 
 use crate::app::App;
@@ -68,4 +68,36 @@ pub fn done(app: &App, what: &str, done: &Done, dry_run: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The access keys of a user, with the rotation that a key is in.
+pub fn keys(app: &App, keys: &[KeyInfo]) -> Result<()> {
+    let row = |key: &KeyInfo| {
+        let (made, used) = (key.created_at.clone(), key.last_used_at.clone());
+        vec![
+            key.access_key_id.clone(),
+            key.status.clone(),
+            made.unwrap_or_default(),
+            used.unwrap_or("not known".into()),
+            rotation_of(key),
+        ]
+    };
+    let mut rows: Vec<Vec<String>> = keys.iter().map(row).collect();
+    let mut header = vec!["KEY", "STATUS", "CREATED", "LAST USED", "ROTATION"];
+    // Hardly ever does one wait for its confirmation.
+    if rows.iter().all(|row| row[4].is_empty()) {
+        header.truncate(4);
+        rows.iter_mut().for_each(|row| row.truncate(4));
+    }
+    table(app, &header, rows)
+}
+
+/// What a rotation that nobody has confirmed means for the key.
+fn rotation_of(key: &KeyInfo) -> String {
+    match (&key.replaces, &key.replaced_by, &key.deleted_after) {
+        (Some(old), _, _) => format!("takes the place of {old}, not confirmed"),
+        (_, Some(_), Some(at)) => format!("deleted after {at}"),
+        (_, Some(new), None) => format!("replaced by {new}, not confirmed"),
+        _ => String::new(),
+    }
 }

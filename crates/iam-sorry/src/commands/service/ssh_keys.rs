@@ -8,8 +8,8 @@ use iam_sorry_core::identity::KeyOrigin;
 use iam_sorry_core::ssh::PublicKey;
 use iam_sorry_core::ssh::login::{Origin, registration_message, registration_to_be_signed};
 
-use super::session::{MOST, paged};
-use super::{ask, show};
+use super::request::{MOST, ask, paged};
+use super::show;
 use crate::app::App;
 use crate::args::SshKeys;
 use crate::failure::{Failure, Kind, Result};

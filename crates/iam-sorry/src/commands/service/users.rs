@@ -7,13 +7,13 @@ use iam_sorry_core::api::{CreateUser, Done, Options, PolicyChange, ProblemCode, 
 use iam_sorry_core::names::UserName;
 
 use super::bulk::{self, Became, Words};
-use super::session::{MOST, paged};
-use super::{ask, show};
+use super::request::{MOST, ask, paged, user_path};
+use super::show;
 use crate::app::App;
 use crate::args::{Many, Policies, Users};
 use crate::failure::{Failure, Result};
 use crate::service::people::{self, Person};
-use crate::service::{Client, ServiceError, encoded, new_key, query};
+use crate::service::{Client, ServiceError, new_key, query};
 use crate::settings::read_regular;
 use crate::terminal;
 
@@ -42,11 +42,11 @@ pub fn run(app: &App, action: Users) -> Result<()> {
         Users::Create { many, policies } => create(app, &many, &policies),
         Users::Delete { many } => delete(app, &many),
         Users::Show { name, json } => {
-            let user: UserDetails = ask(app, async |client| client.get(&address(&name)).await)?;
+            let user: UserDetails = ask(app, async |client| client.get(&user_path(&name)).await)?;
             if json { show::json(app, &user) } else { details(app, &user) }
         }
         Users::Adopt { name, dry_run } => {
-            let path = format!("{}/adopt{}", address(&name), dry(dry_run));
+            let path = format!("{}/adopt{}", user_path(&name), dry(dry_run));
             let done: Done = ask(app, async |client| {
                 client.change(Method::POST, &path, None::<&Options>, &new_key()).await
             })?;
@@ -62,11 +62,11 @@ pub fn policies(app: &App, action: Policies) -> Result<()> {
             policies.iter().try_for_each(|arn| app.out.line(crate::output::printable(arn)))
         }
         Policies::List { name: Some(name) } => {
-            let user: UserDetails = ask(app, async |client| client.get(&address(&name)).await)?;
+            let user: UserDetails = ask(app, async |client| client.get(&user_path(&name)).await)?;
             user.policies.iter().try_for_each(|arn| app.out.line(crate::output::printable(arn)))
         }
         Policies::Attach { name, policy_arn, dry_run } => {
-            let path = format!("{}/policies", address(&name));
+            let path = format!("{}/policies", user_path(&name));
             let change = PolicyChange { policy_arn, dry_run };
             let done: Done =
                 ask(app, async |client| client.change(Method::POST, &path, Some(&change), &new_key()).await)?;
@@ -75,7 +75,7 @@ pub fn policies(app: &App, action: Policies) -> Result<()> {
         Policies::Detach { name, policy_arn, dry_run } => {
             let dry = dry_run.then_some("true");
             let fields = query(&[("policy_arn", Some(policy_arn.as_str())), ("dry_run", dry)]);
-            let path = format!("{}/policies{fields}", address(&name));
+            let path = format!("{}/policies{fields}", user_path(&name));
             let done: Done = ask(app, async |client| {
                 client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await
             })?;
@@ -119,7 +119,7 @@ async fn create_one(
         Err(e) if e.code() == Some(ProblemCode::Conflict) => Some(e),
         Err(e) => return Err(e),
     };
-    let there = match client.get::<UserDetails>(&address(&request.name)).await {
+    let there = match client.get::<UserDetails>(&user_path(&request.name)).await {
         Ok(there) => there,
         Err(e) if is_not_ours(&e) => match refusal {
             // In AWS, but not the service's: its own words say what to do.
@@ -136,7 +136,7 @@ async fn create_one(
     };
     for policy_arn in request.policies.iter().filter(|arn| !there.policies.contains(arn)) {
         let change = PolicyChange { policy_arn: policy_arn.clone(), dry_run: request.dry_run };
-        let path = format!("{}/policies", address(&request.name));
+        let path = format!("{}/policies", user_path(&request.name));
         client.change::<Done>(Method::POST, &path, Some(&change), &new_key()).await?;
     }
     Ok(Became::Already)
@@ -159,7 +159,7 @@ fn delete(app: &App, many: &Many) -> Result<()> {
             return app.out.line("Aborted.");
         }
     }
-    let path = |name: &str| format!("{}{}", address(name), dry(many.dry_run));
+    let path = |name: &str| format!("{}{}", user_path(name), dry(many.dry_run));
     if let ([person], None) = (&people[..], &many.file) {
         let path = path(&person.name);
         let done: Done = ask(app, async |client| {
@@ -238,12 +238,7 @@ fn details(app: &App, details: &UserDetails) -> Result<()> {
             ("Policies", details.policies.join(", ")),
         ],
     )?;
-    super::keys::table(app, &details.keys)
-}
-
-/// Where a user lives.
-pub fn address(name: &str) -> String {
-    format!("/users/{}", encoded(name))
+    show::keys(app, &details.keys)
 }
 
 fn dry(dry_run: bool) -> String {

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use testkit::{AgentFault, AskPass, FakeAgent, GpgAgent, Home, KeyKind, SshAgent, Stage};
 
-use super::passphrase::{AskError, AskpassRequire};
+use super::agent::AgentTimes;
+use super::passphrase::AskpassRequire;
 use super::*;
 
 const PASSPHRASE: &str = "correct horse";

@@ -8,11 +8,12 @@ use iam_sorry_core::process_json;
 use iam_sorry_core::timestamp::human_duration;
 use zeroize::Zeroizing;
 
-use super::Trail;
 use crate::app::App;
 use crate::failure::{Failure, Result};
 use crate::profile::Profile;
 use crate::settings::{TOKEN, UNDER_WAY};
+
+use super::in_progress::InProgress;
 
 /// More than any credentials are.
 const LARGEST: u64 = 64 << 10;
@@ -26,7 +27,7 @@ pub fn profile_of_our_line(line: &str) -> Option<String> {
 }
 
 /// Runs the program, without a shell, and reads what it prints.
-pub fn run(app: &App, profile: &Profile, line: &str, trail: &Trail) -> Result<Credentials> {
+pub fn run(app: &App, profile: &Profile, line: &str, in_progress: &InProgress) -> Result<Credentials> {
     let name = &profile.name;
     let config = app.settings.config_file.display();
     let failed = |what: String| {
@@ -38,7 +39,7 @@ pub fn run(app: &App, profile: &Profile, line: &str, trail: &Trail) -> Result<Cr
     let mut child = Command::new(&words[0])
         .args(&words[1..])
         .env_remove(TOKEN)
-        .env(UNDER_WAY, trail.lines())
+        .env(UNDER_WAY, in_progress.lines())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -10,27 +10,26 @@ use std::time::{Duration, Instant};
 
 use iam_sorry_core::credentials::Credentials;
 
-use super::cache::Key;
-use super::place::Place;
+use super::cache_path::{CacheKey, CachePaths};
 use crate::failure::{Failure, Kind, Result};
 use crate::files::{Access, FileError, Lock, Waited, replace_atomically};
 
 /// Longer than a renewal through a manager may take, whose new key AWS may not know for a minute.
-const PATIENCE: Duration = Duration::from_secs(300);
+const WAIT_LIMIT: Duration = Duration::from_secs(300);
 /// What fails sooner asked nobody, neither AWS nor a person.
-const CHEAP: Duration = Duration::from_millis(500);
+const LOCAL: Duration = Duration::from_millis(500);
 
 /// Does `work` unless another process does it already; then its result comes from `ready`.
 ///
 /// # Errors
 /// `work`'s own, here or in the process that we waited for.
-pub fn once(
-    place: &Place,
-    key: &Key,
+pub fn run(
+    paths: &CachePaths,
+    key: &CacheKey,
     mut ready: impl FnMut() -> Option<Result<Credentials>>,
     work: impl FnOnce() -> Result<Credentials>,
 ) -> Result<Credentials> {
-    let note = place.failure(key);
+    let note = paths.failure_note(key);
     // Told apart by what the file is, not by its time: the machines of a cluster don't agree about that.
     let before = FileIdentity::of(&note);
     let mut done = || {
@@ -39,7 +38,7 @@ pub fn once(
             if now.is_some() && now != before { read_note(&note).map(Err) } else { None }
         })
     };
-    let lock = match Lock::acquire_unless(&place.lock(key), PATIENCE, &mut done).map_err(FileError::from)? {
+    let lock = match Lock::acquire_unless(&paths.lock(key), WAIT_LIMIT, &mut done).map_err(FileError::from)? {
         Waited::Ready(result) => return result,
         Waited::Held(lock) => lock,
     };
@@ -65,7 +64,7 @@ fn is_everybodys(failure: &Failure, took: Duration) -> bool {
     match failure.kind {
         Kind::Aws => true,
         Kind::Interrupted | Kind::BrokenPipe => false,
-        _ => took > CHEAP,
+        _ => took > LOCAL,
     }
 }
 

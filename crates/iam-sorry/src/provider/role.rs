@@ -4,56 +4,52 @@
 use iam_sorry_aws::issue::{RoleRequest, assume_role};
 use iam_sorry_core::credentials::Credentials;
 
-use super::cache::Key;
-use super::{Supply, Trail};
 use crate::aws;
-use crate::commands::refresh::mfa;
 use crate::failure::{Failure, Result};
 use crate::profile::Profile;
+
+use super::cache_path::CacheKey;
+use super::chain::ProviderChain;
+use super::in_progress::InProgress;
+use super::mfa::mfa;
 
 /// What AWS allows where a role's credentials assume the next one ("role chaining").
 const CHAINED: u32 = 3600;
 /// What AssumeRole takes; the role itself may allow less.
 const SECONDS: std::ops::RangeInclusive<u32> = 900..=43_200;
 
-/// Whether its credentials are to be had by AssumeRole.
-pub fn is_role(profile: &Profile) -> bool {
-    let sources = ["source_profile", "credential_source"];
-    profile.setting("role_arn").is_some() && sources.iter().any(|key| profile.setting(key).is_some())
-}
-
 /// A role and where the credentials to assume it come from, checked before AWS is asked.
-struct Plan {
+struct RolePlan {
     profile: Profile,
     arn: String,
     session_name: String,
     seconds: Option<u32>,
-    source: Source,
+    source: RoleSource,
 }
 
-enum Source {
+enum RoleSource {
     /// A profile with keys, or another way to them that isn't a role's.
     Profile(Profile),
-    Role(Box<Plan>),
+    Role(Box<RolePlan>),
     Environment(Credentials),
 }
 
-impl Supply<'_> {
+impl ProviderChain<'_> {
     /// Credentials of the role.
-    pub(super) fn role(&self, profile: &Profile, trail: &Trail) -> Result<Credentials> {
+    pub(super) fn role(&self, profile: &Profile, in_progress: &InProgress) -> Result<Credentials> {
         let plan = self.plan(profile, &mut Vec::new())?;
-        self.assume(&plan, trail)
+        self.assume(&plan, in_progress)
     }
 
-    fn plan(&self, profile: &Profile, seen: &mut Vec<String>) -> Result<Plan> {
+    fn plan(&self, profile: &Profile, seen: &mut Vec<String>) -> Result<RolePlan> {
         seen.push(profile.name.clone());
         let arn = profile.setting("role_arn").unwrap_or_default();
         if !(arn.starts_with("arn:") && arn.contains(":role/")) {
             return Err(self.wrong(profile, format!("role_arn is {arn:?}, which is no ARN of a role")));
         }
         let source = self.source(profile, seen)?;
-        let chained = matches!(source, Source::Role(_));
-        Ok(Plan {
+        let chained = matches!(source, RoleSource::Role(_));
+        Ok(RolePlan {
             arn: arn.to_owned(),
             session_name: self.session_name(profile)?,
             seconds: self.seconds(profile, chained)?,
@@ -62,11 +58,11 @@ impl Supply<'_> {
         })
     }
 
-    fn source(&self, profile: &Profile, seen: &mut Vec<String>) -> Result<Source> {
+    fn source(&self, profile: &Profile, seen: &mut Vec<String>) -> Result<RoleSource> {
         let next = match (profile.setting("source_profile"), profile.setting("credential_source")) {
             (Some(name), None) => name,
             (None, Some("Environment")) => {
-                return self.app.settings.handed_over.clone().map(Source::Environment).ok_or_else(|| {
+                return self.app.settings.handed_over.clone().map(RoleSource::Environment).ok_or_else(|| {
                     Failure::profile(format!(
                         "Profile '{}' has credential_source = Environment, but the environment holds no credentials",
                         profile.name
@@ -94,8 +90,8 @@ impl Supply<'_> {
                 .hint(format!("source_profile of [profile {}] in {config} names it", profile.name))
         })?;
         // Keys win: that is also how a profile can be its own source (AWS SDK for Rust, profile/credentials/repr.rs).
-        if source.usable_key().is_some() || !is_role(&source) {
-            return Ok(Source::Profile(source));
+        if source.usable_key().is_some() || !source.is_assumable_role() {
+            return Ok(RoleSource::Profile(source));
         }
         if seen.contains(&source.name) {
             let way: Vec<&str> = seen.iter().map(String::as_str).chain([next]).collect();
@@ -103,17 +99,17 @@ impl Supply<'_> {
                 self.wrong(profile, format!("source_profile leads in a circle: {}", way.join(" -> ")))
             );
         }
-        Ok(Source::Role(Box::new(self.plan(&source, seen)?)))
+        Ok(RoleSource::Role(Box::new(self.plan(&source, seen)?)))
     }
 
-    fn assume(&self, plan: &Plan, trail: &Trail) -> Result<Credentials> {
+    fn assume(&self, plan: &RolePlan, in_progress: &InProgress) -> Result<Credentials> {
         let app = self.app;
-        self.cached(&plan.profile.name, &self.key(plan), trail, |trail| {
+        self.cached(&plan.profile.name, &self.key(plan), in_progress, |in_progress| {
             let source = match &plan.source {
-                Source::Environment(credentials) => credentials.clone(),
-                Source::Role(next) => self.assume(next, trail)?,
+                RoleSource::Environment(credentials) => credentials.clone(),
+                RoleSource::Role(next) => self.assume(next, in_progress)?,
                 // Its own keys are not a circle.
-                Source::Profile(source) => self.of_source(source, trail)?,
+                RoleSource::Profile(source) => self.of_source(source, in_progress)?,
             };
             let aws = aws::connect(app, Some(self.with_region(plan)))?;
             let request = RoleRequest {
@@ -130,11 +126,11 @@ impl Supply<'_> {
     }
 
     /// Everything that the answer depends on. Temporary credentials of a user change; the user doesn't.
-    fn key(&self, plan: &Plan) -> Key {
+    fn key(&self, plan: &RolePlan) -> CacheKey {
         let source = match &plan.source {
-            Source::Role(next) => self.key(next).to_string(),
-            Source::Environment(credentials) => credentials.access_key_id.clone(),
-            Source::Profile(source) => {
+            RoleSource::Role(next) => self.key(next).to_string(),
+            RoleSource::Environment(credentials) => credentials.access_key_id.clone(),
+            RoleSource::Profile(source) => {
                 let id = source.usable_key().map(|key| key.id.1);
                 let who = source.owner().or(id).or(source.setting("credential_process"));
                 format!("{}\n{}", source.name, who.unwrap_or_default())
@@ -143,7 +139,7 @@ impl Supply<'_> {
         let seconds = plan.seconds.map(|s| s.to_string()).unwrap_or_default();
         let setting = |key| plan.profile.setting(key).unwrap_or_default();
         let (address, region) = aws::address(self.app, self.with_region(plan));
-        Key::of(&[
+        CacheKey::of(&[
             "role",
             &self.app.settings.credentials_file.to_string_lossy(),
             &plan.arn,
@@ -158,9 +154,9 @@ impl Supply<'_> {
     }
 
     /// The role's own profile where it names a region, else its source's.
-    fn with_region<'p>(&self, plan: &'p Plan) -> &'p Profile {
+    fn with_region<'p>(&self, plan: &'p RolePlan) -> &'p Profile {
         match &plan.source {
-            Source::Profile(source) if plan.profile.setting("region").is_none() => source,
+            RoleSource::Profile(source) if plan.profile.setting("region").is_none() => source,
             _ => &plan.profile,
         }
     }

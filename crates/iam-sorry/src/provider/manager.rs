@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use iam_sorry_aws::issue::{Mfa, session_from_key};
+use iam_sorry_aws::issue::session_from_key;
 use iam_sorry_aws::{Aws, Cancel};
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
@@ -14,7 +14,8 @@ use crate::app::App;
 use crate::aws;
 use crate::failure::{Failure, Result};
 use crate::profile::{NAMESPACE, Profile};
-use crate::terminal;
+
+use super::mfa::mfa;
 
 pub fn no_manager() -> Failure {
     Failure::usage("No manager profile specified. Use --profile or set AWS_PROFILE environment variable")
@@ -56,7 +57,7 @@ impl<'a> Manager<'a> {
 
     /// A namespace that is written down with the manager is kept to before AWS is asked. What it may do is decided by
     /// its policy in IAM; this only says no sooner, and why.
-    pub(super) fn check_namespace(&self, user: &UserName) -> Result<()> {
+    pub fn check_namespace(&self, user: &UserName) -> Result<()> {
         let Some(profile) = &self.profile else { return Ok(()) };
         let Some(written) = profile.field(NAMESPACE) else { return Ok(()) };
         let namespace = Namespace::parse(written)?;
@@ -98,11 +99,4 @@ impl<'a> Manager<'a> {
         let session = cancel.unless(asked).await?;
         Ok((aws, session.credentials))
     }
-}
-
-/// The MFA device of a profile, with a code from the command line or the keyboard.
-pub fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
-    let Some(serial) = profile.setting("mfa_serial") else { return Ok(None) };
-    let code = terminal::mfa_code(app, serial)?;
-    Ok(Some(Mfa { serial: serial.to_owned(), code: code.into() }))
 }

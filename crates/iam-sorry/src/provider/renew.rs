@@ -5,18 +5,18 @@ use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::ssh::login::Origin;
 use iam_sorry_core::timestamp::human_duration;
 
-use super::cache::{Cache, Key};
-use super::flight::{self, FileIdentity};
-use super::place::Place;
-use super::{MARGIN, Supply};
 use crate::app::OWN_MANAGER;
-use crate::commands::refresh;
-use crate::commands::service::renew_role;
 use crate::failure::{Failure, Result};
 use crate::profile::{Profile, ROLE, SERVER, StoredKey};
 
+use super::cache::{CacheEntry, RENEWAL_MARGIN};
+use super::cache_path::{CacheKey, CachePaths};
+use super::chain::ProviderChain;
+use super::singleflight::FileIdentity;
+use super::{department, refresh, singleflight};
+
 /// Who makes the new set.
-enum Way<'a> {
+enum RenewalSource<'a> {
     OwnKey {
         else_manager: Option<&'a str>,
     },
@@ -26,13 +26,13 @@ enum Way<'a> {
     Role(Origin, String),
 }
 
-impl Supply<'_> {
+impl ProviderChain<'_> {
     /// The set as it lies there while 20 minutes of it are left, or where nobody wrote down when it ends.
     pub(super) fn temporary(&self, profile: &Profile, key: StoredKey<'_>) -> Result<Credentials> {
         let app = self.app;
         let Some(at) = profile.expiration() else { return app.open(profile, key) };
         let left = at.seconds_after(app.now());
-        if left >= MARGIN {
+        if left >= RENEWAL_MARGIN {
             return app.open(profile, key);
         }
         let renewed = match (self.kept_out(&profile.name), self.way(profile)) {
@@ -57,15 +57,15 @@ impl Supply<'_> {
 
     /// A profile that does not exist yet, for the IAM user of that name.
     pub(super) fn make(&self, name: &str, manager: &str) -> Result<Credentials> {
-        self.renewed(name, &Way::Manager(manager))
+        self.renewed(name, &RenewalSource::Manager(manager))
     }
 
     /// One renewal for all who ask at the same time; who waited finds it in the file.
-    fn renewed(&self, name: &str, way: &Way<'_>) -> Result<Credentials> {
+    fn renewed(&self, name: &str, way: &RenewalSource<'_>) -> Result<Credentials> {
         let app = self.app;
         let file = &app.settings.credentials_file;
-        let (place, key) = (Place::find(app)?, self.key_of(name));
-        let cache = Cache::new(&place, &key);
+        let (paths, key) = (CachePaths::find(app)?, self.key_of(name));
+        let cache = CacheEntry::new(&paths, &key);
         let mut looked_at = None;
         let ready = || {
             if let Some(credentials) = cache.fresh(app.now()) {
@@ -78,12 +78,14 @@ impl Supply<'_> {
             looked_at = Some(now);
             self.in_the_file(name)
         };
-        flight::once(&place, &key, ready, || {
+        singleflight::run(&paths, &key, ready, || {
             let (manager, server) = match way {
-                Way::OwnKey { else_manager } => (*else_manager, None),
-                Way::Manager(name) => (Some(*name), None),
-                Way::Service(origin) => (None, Some(origin)),
-                Way::Role(origin, arn) => return renew_role(app, arn, name, Some(origin)),
+                RenewalSource::OwnKey { else_manager } => (*else_manager, None),
+                RenewalSource::Manager(name) => (Some(*name), None),
+                RenewalSource::Service(origin) => (None, Some(origin)),
+                RenewalSource::Role(origin, arn) => {
+                    return department::renew_role(app, arn, name, Some(origin));
+                }
             };
             let renewed = refresh::renew(app, name, manager, server)?;
             if !renewed.written
@@ -96,16 +98,16 @@ impl Supply<'_> {
     }
 
     /// One file and profile is one piece of work, by whatever links it is reached.
-    fn key_of(&self, name: &str) -> Key {
+    fn key_of(&self, name: &str) -> CacheKey {
         let file = &self.app.settings.credentials_file;
         let whole = file.canonicalize().unwrap_or_else(|_| file.clone());
-        Key::of(&["renewed", &whole.to_string_lossy(), name])
+        CacheKey::of(&["renewed", &whole.to_string_lossy(), name])
     }
 
     /// A renewed set that a read-only home kept out of the profile.
     fn kept_out(&self, name: &str) -> Option<Credentials> {
-        let place = Place::find(self.app).ok()?;
-        Cache::new(&place, &self.key_of(name)).fresh(self.app.now())
+        let paths = CachePaths::find(self.app).ok()?;
+        CacheEntry::new(&paths, &self.key_of(name)).fresh(self.app.now())
     }
 
     /// The set that another process wrote meanwhile.
@@ -114,25 +116,25 @@ impl Supply<'_> {
         let (credentials, config) = (app.credentials.load().ok()?.document, app.config.load().ok()?.document);
         let profile = Profile::find(name, &credentials, &config)?;
         let key = profile.active_key()?;
-        let fresh = profile.expiration()?.seconds_after(app.now()) >= MARGIN;
+        let fresh = profile.expiration()?.seconds_after(app.now()) >= RENEWAL_MARGIN;
         fresh.then(|| app.open(&profile, key))
     }
 
     /// Through a manager only where we know that the set is an IAM user's: other tools write role sessions of theirs.
-    fn way(&self, profile: &Profile) -> Option<Way<'_>> {
+    fn way(&self, profile: &Profile) -> Option<RenewalSource<'_>> {
         let manager = self.manager_for(&profile.name);
         if profile.kept_key().is_some() {
-            return Some(Way::OwnKey { else_manager: manager });
+            return Some(RenewalSource::OwnKey { else_manager: manager });
         }
         // The service that made them, unless somebody names a manager on the command line.
         let server = profile.field(SERVER).filter(|_| self.app.global.profile.is_none());
         if let Some(origin) = server.and_then(|url| Origin::parse(url).ok()) {
             return Some(match profile.field(ROLE) {
-                Some(arn) => Way::Role(origin, arn.to_owned()),
-                None => Way::Service(origin),
+                Some(arn) => RenewalSource::Role(origin, arn.to_owned()),
+                None => RenewalSource::Service(origin),
             });
         }
-        profile.owner().and(manager).map(Way::Manager)
+        profile.owner().and(manager).map(RenewalSource::Manager)
     }
 
     /// `--profile`, AWS_PROFILE, the settings file, the manager that we made. SDKs that call us may have AWS_PROFILE name the very profile that is

@@ -1,4 +1,4 @@
-//! Temporary credentials through the service: an IAM user's for `iam-sorry NAME`, a role's for `refresh --role`.
+//! Temporary credentials through a department service: an IAM user's, or a role's.
 
 use http::Method;
 use iam_sorry_core::api::{CredentialsRequest, IssuedCredentials, ProblemCode};
@@ -6,13 +6,27 @@ use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::names::{SessionDuration, UserName};
 use iam_sorry_core::ssh::login::Origin;
 use iam_sorry_core::timestamp::Timestamp;
+use secrecy::ExposeSecret;
 
 use crate::app::App;
+use crate::aws;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::printable;
 use crate::profile::{EXPIRATION, ID, OWNER, Profile, ROLE, SECRET, SERVER, TOKEN};
 use crate::service::{self, Client, ServiceError, new_key};
-use secrecy::ExposeSecret;
+
+/// A client with the person's session.
+pub fn open(app: &App, origin: &Origin) -> Result<Client> {
+    let (client, name) = service::signed_in(app, origin)?;
+    announce(app, &client, name.as_deref());
+    Ok(client)
+}
+
+/// Says on stderr who is asked: a person may have more than one way to credentials.
+fn announce(app: &App, client: &Client, name: Option<&str>) {
+    let who = name.map_or_else(String::new, |name| format!(" as {}", printable(name)));
+    app.out.progress(format!("Asking {}{who}", client.origin()));
+}
 
 /// A user's credentials, proved by the service to be that user's.
 pub async fn issue_for_user(
@@ -42,16 +56,7 @@ pub async fn issue_for_user(
     take(app, issued)
 }
 
-/// `refresh --role ARN --as PROFILE`, and later `refresh PROFILE`.
-pub fn role(app: &App, arn: &str, profile_name: &str) -> Result<()> {
-    let credentials = renew_role(app, arn, profile_name, None)?;
-    app.out.done(format!("Successfully updated profile '{profile_name}'"))?;
-    app.out.done(format!("Role: {arn}"))?;
-    let expires = credentials.expiration.map_or_else(|| "unknown".into(), |at| at.to_string());
-    app.out.done(format!("Credentials expire at: {expires}"))
-}
-
-/// The same with nothing on stdout. `server` is the one that gave them before.
+/// A role's credentials into their profile. `server` is the one that gave them before.
 pub fn renew_role(app: &App, arn: &str, profile_name: &str, server: Option<&Origin>) -> Result<Credentials> {
     let origin = match server {
         Some(origin) => origin.clone(),
@@ -68,7 +73,7 @@ pub fn renew_role(app: &App, arn: &str, profile_name: &str, server: Option<&Orig
         ))
         .hint("Name another profile: --as PROFILE"));
     }
-    say_who(app, &client, name.as_deref());
+    announce(app, &client, name.as_deref());
     let duration = app.asked_duration()?.map(SessionDuration::seconds);
     let request = CredentialsRequest {
         user: None,
@@ -76,7 +81,7 @@ pub fn renew_role(app: &App, arn: &str, profile_name: &str, server: Option<&Orig
         duration_seconds: duration,
         dry_run: false,
     };
-    let credentials = crate::aws::block_on(|cancel| async move {
+    let credentials = aws::block_on(|cancel| async move {
         let client = client.with_cancel(cancel);
         let issued = issue(&client, &request).await?;
         take(app, issued)
@@ -96,12 +101,6 @@ pub fn renew_role(app: &App, arn: &str, profile_name: &str, server: Option<&Orig
         Ok(())
     })?;
     Ok(credentials)
-}
-
-/// On stderr, before it is asked: a person may have more than one way to credentials.
-pub fn say_who(app: &App, client: &Client, name: Option<&str>) {
-    let who = name.map_or_else(String::new, |name| format!(" as {}", printable(name)));
-    app.out.progress(format!("Asking {}{who}", client.origin()));
 }
 
 /// Under one key, so that an answer that was lost on the way is not made twice. A secret is shown once, though: then

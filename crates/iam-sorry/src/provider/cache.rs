@@ -3,48 +3,26 @@
 //! Plain JSON, 0600, in a folder of the owner's, as AWS CLI keeps its own (~/.aws/cli/cache): they are temporary, and sealing
 //! them would cost each call a signature. The permanent key behind them stays sealed.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::process_json;
 use iam_sorry_core::timestamp::Timestamp;
 use zeroize::Zeroizing;
 
-use super::MARGIN;
-use super::place::Place;
+use super::cache_path::{CacheKey, CachePaths};
 use crate::files::{self, FileError, replace_atomically};
+
+/// Credentials with less time left, in seconds, are renewed first: AWS CLI asks again 15 minutes before the end, so with
+/// less it would ask twice for one command.
+pub const RENEWAL_MARGIN: i64 = 20 * 60;
 
 /// Longer than any session lives (36 h).
 const FORGOTTEN: Duration = Duration::from_secs(48 * 3600);
 
-/// Names a piece of work by all that its result depends on; shown in hexadecimal. Holds no secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key(String);
-
-impl Key {
-    /// SHA-256 over the parts, each with its length, so that no two lists of parts look the same.
-    pub fn of(parts: &[&str]) -> Self {
-        let mut bytes = Vec::new();
-        for part in parts {
-            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            bytes.extend_from_slice(part.as_bytes());
-        }
-        let hash = digest(&SHA256, &bytes);
-        Self(hash.as_ref().iter().take(20).map(|byte| format!("{byte:02x}")).collect())
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// One kept result.
-pub struct Cache {
+pub struct CacheEntry {
     path: PathBuf,
 }
 
@@ -54,15 +32,15 @@ struct Kept {
     expires: Timestamp,
 }
 
-impl Cache {
-    pub fn new(place: &Place, key: &Key) -> Self {
-        Self { path: place.result(key) }
+impl CacheEntry {
+    pub fn new(paths: &CachePaths, key: &CacheKey) -> Self {
+        Self { path: paths.entry(key) }
     }
 
     /// What is kept, where enough of its time is left: 20 minutes, or a third for sessions of less than an hour.
     pub fn fresh(&self, now: Timestamp) -> Option<Credentials> {
         let kept = self.read()?;
-        let margin = MARGIN.min(kept.expires.seconds_after(kept.issued) / 3);
+        let margin = RENEWAL_MARGIN.min(kept.expires.seconds_after(kept.issued) / 3);
         (kept.expires.seconds_after(now) >= margin.max(1)).then_some(kept.credentials)
     }
 
@@ -112,16 +90,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_differ_where_parts_do() {
-        assert_eq!(Key::of(&["a", "b"]), Key::of(&["a", "b"]));
-        assert_ne!(Key::of(&["ab", ""]), Key::of(&["a", "b"]));
-        assert_ne!(Key::of(&["a"]), Key::of(&["a", ""]));
-    }
-
-    #[test]
     fn fresh_is_not_the_same_as_valid() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache { path: folder.path().join("x.json") };
+        let cache = CacheEntry { path: folder.path().join("x.json") };
         let at = |seconds: i64| Timestamp::from_unix(1_700_000_000 + seconds).unwrap();
         let until = |seconds| Credentials {
             access_key_id: "ASIA".into(),

@@ -7,26 +7,26 @@ use iam_sorry_core::timestamp::human_duration;
 use secrecy::SecretString;
 
 use crate::app::App;
-use crate::commands::encrypt::seal_under;
 use crate::failure::{Failure, Result};
 use crate::profile::{self, KEPT_ID, OWNER, Profile};
+use crate::sealing;
 
 /// One profile to refresh, and what is known of it before AWS is asked.
-pub(super) struct Job {
-    pub(super) name: String,
+pub struct Job {
+    pub name: String,
     /// As it is in the files; `None` where it will be new.
-    pub(super) profile: Option<Profile>,
+    pub profile: Option<Profile>,
     /// The user's own permanent key, opened.
-    pub(super) own: Option<AccessKey>,
+    pub own: Option<AccessKey>,
     /// It lies where the temporary credentials will, or as plain text, and shall be kept, sealed, beside them.
-    pub(super) own_to_seal: bool,
+    pub own_to_seal: bool,
     /// Somebody waits for the credentials themselves: a profile that can't be written is no failure.
-    pub(super) hand_out_unwritten: bool,
+    pub hand_out_unwritten: bool,
 }
 
 impl Job {
     /// `manager` is the profile that must not be overwritten.
-    pub(super) fn plan(
+    pub fn plan(
         app: &App,
         name: &str,
         manager: Option<&str>,
@@ -74,13 +74,13 @@ impl Job {
         // Sealing may need a passphrase or be impossible: found out before a key is made, not after.
         if job.own_to_seal || keep_key {
             // A trial: it finds and unlocks the key, which then stays unlocked.
-            seal_under(app, name, job.profile.as_ref(), &[(KEPT_ID, SecretString::from("trial"))])?;
+            sealing::seal(app, name, job.profile.as_ref(), &[(KEPT_ID, SecretString::from("trial"))])?;
         }
         Ok(job)
     }
 
     /// Where nothing else says whose it is, the name is the user's, so it must be one.
-    pub(super) fn check_name(&self) -> Result<()> {
+    pub fn check_name(&self) -> Result<()> {
         match &self.profile {
             Some(profile) if profile.owner().is_some() || profile.active_key().is_some() => Ok(()),
             _ => UserName::parse(&self.name).map(drop).map_err(|e| Failure::usage(e.to_string())),
@@ -88,7 +88,7 @@ impl Job {
     }
 
     /// The user, where AWS need not be asked.
-    pub(super) fn known_user(&self) -> Option<UserName> {
+    pub fn known_user(&self) -> Option<UserName> {
         let name = match &self.profile {
             Some(profile) if profile.owner().is_some() => profile.owner()?,
             Some(profile) if profile.active_key().is_some() => return None,
@@ -98,7 +98,7 @@ impl Job {
     }
 
     /// "its credentials are valid for another 3 h", for an error.
-    pub(super) fn what_stays(&self, app: &App) -> Option<String> {
+    pub fn what_stays(&self, app: &App) -> Option<String> {
         let profile = self.profile.as_ref()?;
         let name = &self.name;
         Some(match profile.expiration().map(|at| at.seconds_after(app.now())) {

@@ -1,24 +1,48 @@
 //! Where locks, kept sessions and notes of failures lie: the state folder, or, where the home can't be written, a folder
 //! of this machine that is ours alone.
 
+use std::fmt;
 use std::fs::{DirBuilder, symlink_metadata};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::{Access, access};
 
-use super::cache::Key;
 use crate::app::App;
 use crate::failure::{Failure, Result};
 
+/// Names a piece of work by all that its result depends on; shown in hexadecimal. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheKey(String);
+
+impl CacheKey {
+    /// SHA-256 over the parts, each with its length, so that no two lists of parts look the same.
+    pub fn of(parts: &[&str]) -> Self {
+        let mut bytes = Vec::new();
+        for part in parts {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        let hash = digest(&SHA256, &bytes);
+        Self(hash.as_ref().iter().take(20).map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Two folders, which may be one.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct CachePaths {
     locks: PathBuf,
     files: PathBuf,
 }
 
-impl Place {
+impl CachePaths {
     /// Files go to the state folder; locks too, unless a node-local folder is set for them (homes on NFS).
     pub fn find(app: &App) -> Result<Self> {
         let settings = &app.settings;
@@ -38,17 +62,17 @@ impl Place {
     }
 
     /// The lock of one piece of work. Others may use the lock folder too, so it says whose it is.
-    pub fn lock(&self, key: &Key) -> PathBuf {
+    pub fn lock(&self, key: &CacheKey) -> PathBuf {
         self.locks.join(format!("{key}-{}.lock", rustix::process::geteuid().as_raw()))
     }
 
     /// Where its result is kept.
-    pub fn result(&self, key: &Key) -> PathBuf {
+    pub fn entry(&self, key: &CacheKey) -> PathBuf {
         self.files.join(format!("{key}.json"))
     }
 
     /// Where its failure is left for those who wait.
-    pub fn failure(&self, key: &Key) -> PathBuf {
+    pub fn failure_note(&self, key: &CacheKey) -> PathBuf {
         self.files.join(format!("{key}.failed"))
     }
 }
@@ -95,6 +119,13 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn keys_differ_where_parts_do() {
+        assert_eq!(CacheKey::of(&["a", "b"]), CacheKey::of(&["a", "b"]));
+        assert_ne!(CacheKey::of(&["ab", ""]), CacheKey::of(&["a", "b"]));
+        assert_ne!(CacheKey::of(&["a"]), CacheKey::of(&["a", ""]));
+    }
 
     /// A folder in /tmp under a name that everybody knows may have been put there by somebody else.
     #[test]

@@ -4,20 +4,22 @@ use iam_sorry_aws::issue::session_from_key;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::UserName;
 
-use super::cache::Key;
-use super::{Supply, Trail};
 use crate::aws;
-use crate::commands::refresh::mfa;
 use crate::failure::Result;
 use crate::profile::{Profile, StoredKey};
 
-impl Supply<'_> {
+use super::cache_path::CacheKey;
+use super::chain::ProviderChain;
+use super::in_progress::InProgress;
+use super::mfa::mfa;
+
+impl ProviderChain<'_> {
     /// A GetSessionToken session of `key`, for `--duration` (default 36 h), with MFA where the profile has an mfa_serial.
     pub(super) fn session(
         &self,
         profile: &Profile,
         key: StoredKey<'_>,
-        trail: &Trail,
+        in_progress: &InProgress,
     ) -> Result<Credentials> {
         let app = self.app;
         let duration = app.duration()?;
@@ -27,7 +29,7 @@ impl Supply<'_> {
         let serial = profile.setting("mfa_serial").unwrap_or_default();
         // The key ID as it lies there: a new key or a new seal makes a new session.
         let parts = ["session", &*file, &profile.name, key.id.1, &seconds, serial, &address, &region];
-        self.cached(&profile.name, &Key::of(&parts), trail, |_| {
+        self.cached(&profile.name, &CacheKey::of(&parts), in_progress, |_| {
             let opened = app.open(profile, key)?;
             let own = AccessKey { id: opened.access_key_id, secret: opened.secret_access_key };
             let aws = aws::connect(app, Some(profile))?;

@@ -1,0 +1,182 @@
+//! `refresh NAME...`, and the original's form `iam-sorry NAME`: temporary credentials of IAM users into their profiles.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, stream};
+use iam_sorry_aws::lookup::user_of_key;
+use iam_sorry_core::aws_files::Document;
+
+use crate::app::App;
+use crate::failure::{Failure, Result};
+use crate::profile::{OWNER, Profile, ROLE, TOKEN};
+use crate::progress::Bars;
+use crate::provider::manager::{Manager, no_manager};
+use crate::provider::refresh::{Issuers, Refreshed, refresh_one, undetermined};
+use crate::provider::{Job, department};
+use crate::recovery::{self, Effort};
+use crate::{aws, service, terminal};
+
+use super::service::role;
+
+/// Refreshes under way at the same time; IAM's rate limits are per account, so more would only be throttled.
+const AT_ONCE: usize = 8;
+
+/// What was asked for.
+#[derive(Debug, Default)]
+pub struct RefreshRequest {
+    pub names: Vec<String>,
+    pub all: bool,
+    pub keep_key: bool,
+}
+
+pub fn run(app: &App, request: &RefreshRequest) -> Result<()> {
+    let duration = app.duration()?;
+    let (credentials, config) = app.documents()?;
+    let mut names = request.names.clone();
+    if request.all {
+        names = made_by_us(&credentials);
+        // A manager that is temporary itself is refreshed by whoever manages it.
+        names.retain(|name| app.manager_name() != Some(name));
+        if names.is_empty() {
+            return Err(Failure::profile("There is no profile yet that iam-sorry made")
+                .hint("Make one: iam-sorry --profile MANAGER NAME"));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    // A role's, which a service gave: nobody else can give it again.
+    let (roles, names): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| credentials.value(name, ROLE).is_some());
+    for name in &roles {
+        let arn = credentials.value(name, ROLE).unwrap_or_default();
+        role::refresh(app, arn, name)?;
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    // Everything that can be refused is refused before AWS is asked for anything.
+    let server = service::for_credentials(app)?;
+    let manager_name = if server.is_none() { app.manager_name() } else { None };
+    let plan_one = |name| Job::plan(app, name, app.manager_name(), (&credentials, &config), request.keep_key);
+    let jobs: Vec<Job> = names.iter().map(|name| plan_one(name)).collect::<Result<_>>()?;
+    let manager = Manager::new(app, manager_name, &config, &credentials);
+    let service = match server.filter(|_| jobs.iter().any(|job| job.own.is_none())) {
+        Some(_) if request.keep_key => {
+            return Err(Failure::usage(
+                "--keep-key goes with a manager; a department service keeps no keys in profiles",
+            )
+            .hint("A key of the user's own: iam-sorry keys create NAME --as PROFILE --encrypt"));
+        }
+        Some(origin) => Some(department::open(app, &origin)?),
+        None => None,
+    };
+    for job in jobs.iter().filter(|job| job.own.is_none()) {
+        job.check_name()?;
+        if service.is_some() {
+            continue;
+        }
+        manager.name()?;
+        if let Some(user) = job.known_user() {
+            manager.check_namespace(&user)?;
+        }
+    }
+    recovery::finish(app, Effort::Thorough)?;
+    let bars = Bars::new(app.out, jobs.len());
+    let results = {
+        let (jobs, bars) = (&jobs, &bars);
+        aws::block_on(|cancel| async move {
+            let service = service.map(|service| service.with_cancel(cancel.clone()));
+            let issuers = Issuers { manager: &manager, service };
+            if issuers.service.is_none() && jobs.iter().any(|job| job.own.is_none()) {
+                manager.open(&cancel).await?;
+            }
+            let work = jobs
+                .iter()
+                .map(|job| refresh_one(app, job, &issuers, duration, request.keep_key, bars, cancel.clone()));
+            Ok(stream::iter(work).buffered(AT_ONCE).collect().await)
+        })?
+    };
+    bars.clear();
+    report(app, &jobs, results)
+}
+
+/// Without NAME: says whose `default` is, and asks.
+pub fn default_profile(app: &App) -> Result<()> {
+    let manager = app.manager_name().ok_or_else(no_manager)?;
+    let (credentials, config) = app.documents()?;
+    let profile = Profile::find("default", &credentials, &config)
+        .filter(|_| credentials.contains("default"))
+        .ok_or_else(|| {
+            Failure::profile("'default' profile does not exist in credentials file")
+                .hint(format!("Name a profile or user: iam-sorry --profile {manager} NAME"))
+        })?;
+    let key =
+        profile.usable_key().ok_or_else(|| Failure::profile("'default' profile has no aws_access_key_id"))?;
+    let user = match profile.owner() {
+        Some(owner) => owner.to_owned(),
+        None => {
+            let id = app.open(&profile, key)?.access_key_id;
+            let manager = Manager::new(app, app.manager_name(), &config, &credentials);
+            let user = aws::block_on(|cancel| async move {
+                let (aws, manager) = manager.open(&cancel).await?;
+                cancel
+                    .unless(user_of_key(aws, manager, &id))
+                    .await
+                    .map_err(|e| undetermined(app, "default", e))
+            })?;
+            user.to_string()
+        }
+    };
+    app.out.progress(format!("No profile specified. Found 'default' profile with user: {user}"));
+    if !terminal::confirm(app, "Do you want to refresh credentials for the 'default' profile?")? {
+        return app.out.line("Aborted.");
+    }
+    run(app, &RefreshRequest { names: vec!["default".into()], ..RefreshRequest::default() })
+}
+
+/// Every profile with credentials that we wrote: their owner or role is recorded, and they expire.
+fn made_by_us(credentials: &Document) -> Vec<String> {
+    let whose =
+        |name: &str| credentials.value(name, OWNER).or_else(|| credentials.value(name, ROLE)).is_some();
+    let ours = |name: &&str| whose(name) && credentials.value(name, TOKEN).is_some();
+    credentials.profiles().into_iter().filter(ours).map(str::to_owned).collect()
+}
+
+fn report(app: &App, jobs: &[Job], results: Vec<Result<Refreshed>>) -> Result<()> {
+    let total = results.len();
+    let mut failures = Vec::new();
+    // A reader of stdout that went away must not hide what failed.
+    let mut told = Ok(());
+    for (job, result) in jobs.iter().zip(results) {
+        match result {
+            Ok(done) => {
+                let lines = [
+                    format!("Successfully updated profile '{}'", job.name),
+                    format!("IAM user: {}", done.user),
+                    format!("Credentials expire at: {}", done.expires),
+                ];
+                told = told.and_then(|()| lines.iter().try_for_each(|line| app.out.done(line)));
+                if done.without_mfa {
+                    app.out.progress(
+                        "Made without MFA, so these credentials can't call IAM (AWS's rule for sessions)",
+                    );
+                }
+            }
+            Err(failure) => {
+                failures.push(match job.what_stays(app) {
+                    Some(line) => failure.hint(line),
+                    None => failure,
+                });
+            }
+        }
+    }
+    let Some(last) = failures.pop() else { return told };
+    if total == 1 {
+        return Err(last);
+    }
+    let count = failures.len() + 1;
+    for failure in &failures {
+        app.out.error(failure);
+    }
+    Err(last.hint(format!("{count} of {total} profiles could not be refreshed")))
+}

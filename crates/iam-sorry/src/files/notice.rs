@@ -1,0 +1,54 @@
+//! What a person should know about a file, though nothing failed.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Something to tell the user on stderr; no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Others could read the file; its rights were narrowed.
+    Narrowed {
+        /// The file.
+        path: PathBuf,
+        /// As it was found.
+        mode: u32,
+    },
+    /// Others can read the file.
+    OthersCanRead {
+        /// The file.
+        path: PathBuf,
+        /// As it was found.
+        mode: u32,
+    },
+    /// The file has further hard links, which still hold the old bytes.
+    OtherNames {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        count: u64,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Narrowed { path, mode } => {
+                write!(
+                    f,
+                    "{} could be read by others (mode {mode:04o}); it is yours alone now",
+                    path.display()
+                )
+            }
+            Self::OthersCanRead { path, mode } => {
+                let path = path.display();
+                write!(f, "{path} can be read by others (mode {mode:04o}). Narrow it: chmod 600 {path}")
+            }
+            Self::OtherNames { path, count } => write!(
+                f,
+                "{path} had {count} more hard link(s); they keep the old contents. Find them: find ~ -xdev -samefile OLD",
+                path = path.display()
+            ),
+        }
+    }
+}
