@@ -4,6 +4,7 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use iam_sorry_core::credentials::Credentials;
@@ -249,14 +250,8 @@ fn read_settings_file(path: &Path) -> Result<SettingsFile> {
 /// A file that somebody named. A pipe in its place must not hang us, nor a device fill the memory.
 pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     const MOST: u64 = 16 << 20;
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0));
-    }
-    let file = options.open(path)?;
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use iam_sorry_core::ssh::{KeyFile, KeyFileError, PublicKey, PublicKeyError};
@@ -106,24 +107,15 @@ pub(super) fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        // A FIFO in the key's place must not hang us.
-        options.custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0));
-    }
-    let file = options.open(path)?;
+    // NONBLOCK: a FIFO in the key's place would wait for a writer.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
 /// As OpenSSH has it, nobody but the owner may read it; and the owner is the user. (Root may use anybody's key: folders
 /// mounted into a container keep the owners they had outside.)
-#[cfg(unix)]
 fn check_access(path: &Path, file: &File) -> Result<(), KeyError> {
-    use std::os::unix::fs::MetadataExt as _;
-
     let metadata = file.metadata().map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
     let user = rustix::process::geteuid().as_raw();
     if metadata.mode() & 0o077 != 0 {
@@ -132,10 +124,5 @@ fn check_access(path: &Path, file: &File) -> Result<(), KeyError> {
     if user != 0 && metadata.uid() != user {
         return Err(KeyError::WrongOwner { path: path.to_owned(), owner: metadata.uid() });
     }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_access(_path: &Path, _file: &File) -> Result<(), KeyError> {
     Ok(())
 }
