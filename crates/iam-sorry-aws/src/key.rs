@@ -253,6 +253,7 @@ async fn create(issuer: &Issuer<'_>, user: &UserName, entry: &OpenEntry) -> Resu
     let mut beats: u32 = 0;
     let answer = loop {
         tokio::select! {
+            biased;
             answer = &mut request => break answer,
             () = tokio::time::sleep(Duration::from_millis(100)) => {
                 beats += 1;
@@ -346,6 +347,7 @@ where
     let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(4));
     loop {
         let answer = tokio::select! {
+            biased;
             answer = request() => answer,
             () = cancel.cancelled() => return Err(AwsError::Interrupted),
         };

@@ -44,16 +44,18 @@ impl Cancel {
     /// [`AwsError::Interrupted`], or the work's own.
     pub async fn unless<T>(&self, work: impl Future<Output = Result<T, AwsError>>) -> Result<T, AwsError> {
         tokio::select! {
-            result = work => result,
+            biased;
             () = self.cancelled() => Err(AwsError::Interrupted),
+            result = work => result,
         }
     }
 
     /// Sleeps; `false` where the wish to stop cut it short.
     pub(crate) async fn sleep(&self, time: Duration) -> bool {
         tokio::select! {
-            () = tokio::time::sleep(time) => true,
+            biased;
             () = self.cancelled() => false,
+            () = tokio::time::sleep(time) => true,
         }
     }
 }

@@ -30,7 +30,10 @@ pub mod files;
 pub mod http;
 pub mod login;
 pub mod operations;
+mod runtime;
 pub mod secret_ref;
 pub mod service;
 pub mod sessions;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod web;

@@ -167,8 +167,9 @@ impl Checkpointer {
         let mut last_signed = tokio::time::Instant::now();
         loop {
             let stopping = tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => false,
+                biased;
                 _ = stop.wait_for(|stop| *stop) => true,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
             };
             let due = stopping || last_signed.elapsed() >= self.every || self.many_unsigned().await;
             if due {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::audit::checkpoints::AuditSettings;
 use crate::audit::signed_state::{Held, SignedState};
 use crate::audit::sinks::{self, FileEnd, SinkSettings};
+use crate::runtime;
 
 /// What the log says besides the reason.
 pub(crate) const WAY_OUT: &str = "the database is not the one that it was: nothing is signed, sent or done. Stop the service, \
@@ -123,8 +124,7 @@ impl Continuity {
         let Some(signed) = self.signed.clone() else { return Ok(()) };
         let (key_id, place) = (signed.key_id(), signed.place());
         let checkpoint = checkpoint.clone();
-        let written = tokio::task::spawn_blocking(move || signed.write(&checkpoint)).await;
-        written.unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
+        runtime::blocking(move || signed.write(&checkpoint)).await??;
         // Afterwards: a file that was never written is none that was taken away.
         if !self.store.is_state_kept(&key_id, &place).await? {
             self.store.note_state_kept(&key_id, &place).await?;
@@ -137,8 +137,9 @@ impl Continuity {
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                biased;
                 _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             if self.store.contradiction().is_none()
                 && let Err(error) = self.enforce(Files::Current).await
@@ -152,8 +153,7 @@ impl Continuity {
     async fn against_signed_state(&self, found: &mut Vec<Contradiction>) -> Result<(), ContinuityError> {
         let Some(signed) = self.signed.clone() else { return Ok(()) };
         let (key_id, place) = (signed.key_id(), signed.place());
-        let held = tokio::task::spawn_blocking(move || signed.read()).await;
-        let held = held.unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
+        let held = runtime::blocking(move || signed.read()).await??;
         let wrong = |text: String| Contradiction { text, expected: None, sink: None, file: None };
         match held {
             Held::State(checkpoint) => {
@@ -223,7 +223,7 @@ impl Continuity {
         let others = self.sinks.iter().filter_map(|it| it.file.as_ref().map(|it| it.path.clone()));
         let others: Vec<_> = others.filter(|path| *path != file.path).collect();
         let chain = self.store.chain_id();
-        let ends = tokio::task::spawn_blocking(move || {
+        let ends = runtime::blocking(move || {
             let mut ends: Vec<_> = sinks::file_end(&file)
                 .ok()
                 .flatten()

@@ -13,6 +13,7 @@ use crate::audit::checkpoints::{AuditSettings, Checkpointer};
 use crate::audit::continuity::Continuity;
 use crate::audit::sinks::{self, SinkState, Watch};
 use crate::error::ServiceError;
+use crate::runtime;
 use crate::service::Service;
 
 /// What a service knows of its audit trail's ways out; empty until [`Service::start_audit`].
@@ -84,14 +85,14 @@ impl Service {
         }
         if !settings.sinks.is_empty() {
             let watching = Arc::clone(&watch).run(self.store().clone(), stop_sending.subscribe());
-            sending.push(tokio::spawn(watching));
+            sending.push(runtime::spawn(watching));
         }
         let key = signer.as_ref().map(CheckpointSigner::public_key);
         let continuity = Continuity::new(self.store().clone(), settings, key);
-        sending.push(tokio::spawn(continuity.run(stop_sending.subscribe())));
+        sending.push(runtime::spawn(continuity.run(stop_sending.subscribe())));
         let checkpointer =
             signer.map(|signer| Checkpointer::new(self.store().clone(), signer, settings, now_ms(self)));
-        let signing = checkpointer.clone().map(|it| tokio::spawn(it.run(stop_signing.subscribe())));
+        let signing = checkpointer.clone().map(|it| runtime::spawn(it.run(stop_signing.subscribe())));
         // A second call would leave the first one's tasks in charge.
         self.audit_out()
             .0

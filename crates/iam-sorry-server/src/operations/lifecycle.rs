@@ -8,6 +8,7 @@ use iam_sorry_core::api::ProblemCode;
 use tokio::time::Instant;
 
 use crate::error::ServiceError;
+use crate::runtime;
 use crate::service::Service;
 
 /// How often an instance says that it is alive.
@@ -47,7 +48,7 @@ impl Service {
             (self.clone(), self.clone(), self.clone(), self.clone());
         let (retiring, counting) = (self.clone(), self.clone());
         Ok(Background(vec![
-            tokio::spawn(async move {
+            runtime::spawn(async move {
                 let (mut pause, mut said) = (BEAT, false);
                 loop {
                     if let Some(why) = beating.store().contradiction().filter(|_| !said) {
@@ -61,7 +62,7 @@ impl Service {
                     pause = if beating.be_well().await { BEAT } else { BEAT_AGAIN };
                 }
             }),
-            tokio::spawn(async move {
+            runtime::spawn(async move {
                 let (every, mut looked) = (reconciling.actions().reconcile_every, None);
                 loop {
                     reconciling.reconcile().await;
@@ -74,13 +75,13 @@ impl Service {
                     tokio::time::sleep(every).await;
                 }
             }),
-            tokio::spawn(async move {
+            runtime::spawn(async move {
                 loop {
                     retiring.retire_what_is_due().await;
                     tokio::time::sleep(RETIRE).await;
                 }
             }),
-            tokio::spawn(async move {
+            runtime::spawn(async move {
                 loop {
                     tokio::time::sleep(SWEEP).await;
                     if let Err(error) = sweeping.sweep_sessions().await {
@@ -88,8 +89,8 @@ impl Service {
                     }
                 }
             }),
-            tokio::spawn(async move { looking.watch_group_names().await }),
-            tokio::spawn(async move {
+            runtime::spawn(async move { looking.watch_group_names().await }),
+            runtime::spawn(async move {
                 loop {
                     tokio::time::sleep(crate::audit::counted::LOOK).await;
                     if let Err(error) = counting.record_counted(false).await {
@@ -205,7 +206,7 @@ impl Service {
     {
         use tracing::Instrument as _;
         let work = iam_sorry_aws::keeping_request_ids(work).in_current_span();
-        tokio::spawn(work).await.unwrap_or_else(|error| {
+        runtime::spawn(work).await.unwrap_or_else(|error| {
             tracing::error!(%error, "an action ended in a panic; the reconciler settles what it left");
             Err(ServiceError::new(
                 ProblemCode::Internal,
@@ -219,7 +220,7 @@ impl Service {
 /// Shared by all that need to name things: random, in hex.
 pub(crate) fn random_name() -> Result<String, ServiceError> {
     let mut bytes = [0_u8; 16];
-    aws_lc_rs::rand::fill(&mut bytes)
+    runtime::fill_random(&mut bytes)
         .map_err(|_| ServiceError::new(ProblemCode::Internal, "The system gives no random numbers."))?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::login::ldap::Directory;
+use crate::runtime;
 use crate::service::Service;
 
 /// How often a neighbour that answers is looked at.
@@ -112,14 +113,14 @@ impl Service {
     pub fn watch_neighbours(&self) -> Watching {
         let mut all = vec![Watched::new("aws")];
         let service = self.clone();
-        let mut tasks = vec![tokio::spawn(Arc::clone(&all[0]).watch(move || {
+        let mut tasks = vec![runtime::spawn(Arc::clone(&all[0]).watch(move || {
             let service = service.clone();
             async move { service.look_at_aws().await }
         }))];
         if let Some(directory) = self.sign_in().methods().directory.clone() {
             let watched = Watched::new("directory");
             all.push(Arc::clone(&watched));
-            tasks.push(tokio::spawn(watched.watch(move || look_at(Arc::clone(&directory)))));
+            tasks.push(runtime::spawn(watched.watch(move || look_at(Arc::clone(&directory)))));
         }
         let _ = self.inner.neighbours.0.set(all);
         Watching(tasks)

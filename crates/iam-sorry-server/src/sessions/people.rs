@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::error::ServiceError;
 use crate::login::{LoginError, RejectReason};
+use crate::runtime;
 use crate::service::Service;
 use crate::sessions::session::{MOST_KEPT, SKEW_MS};
 
@@ -185,7 +186,7 @@ impl Service {
             }
             let (sender, receiver) = watch::channel(());
             let (service, person) = (self.clone(), person.clone());
-            tokio::spawn(async move {
+            runtime::spawn(async move {
                 service.check(&person).await;
                 drop(sender);
             });

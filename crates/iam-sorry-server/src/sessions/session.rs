@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
@@ -17,6 +17,7 @@ use iam_sorry_core::audit::{Event, Outcome};
 use iam_sorry_rules::{Action, Resource};
 use iam_sorry_store::{PageRequest, Session, StoreError};
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use crate::authz::authorize::{Authorized, AuthzRequest};
 use crate::caller::{Caller, RequestSource};

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::api::{self, ProblemCode, SignedIn};
@@ -594,7 +594,7 @@ pub(crate) fn slow() -> LoginError {
 
 pub(crate) fn random() -> Result<Zeroizing<[u8; 32]>, ServiceError> {
     let mut bytes = Zeroizing::new([0; 32]);
-    rand::fill(&mut *bytes)
+    crate::runtime::fill_random(&mut *bytes)
         .map_err(|_| ServiceError::new(ProblemCode::Internal, "The system gives no random numbers."))?;
     Ok(bytes)
 }

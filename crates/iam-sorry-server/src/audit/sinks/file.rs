@@ -21,6 +21,7 @@ use iam_sorry_core::audit::{ChainId, export_header};
 use super::settings::FileSettings;
 use super::{Batch, Found, Line, Position, SinkError};
 use crate::files;
+use crate::runtime;
 
 /// A file is read backwards in pieces of this size.
 const PIECE: u64 = 256 * 1024;
@@ -89,7 +90,7 @@ impl FileTarget {
     ) -> Result<T, SinkError> {
         let (path, others) = (self.path.clone(), Arc::clone(&self.others));
         let mut target = Self { path, others, open: self.open.take(), ..*self };
-        let joined = tokio::task::spawn_blocking(move || {
+        let joined = runtime::blocking(move || {
             let outcome = work(&mut target);
             (target, outcome)
         });

@@ -25,6 +25,8 @@ use iam_sorry_store::{Store, StoreError};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
+use crate::runtime;
+
 pub use end::{FileEnd, file_end, rotated_ends, set_aside, was_written};
 pub use settings::{FileSettings, HttpSinkSettings, SinkSettings, SyslogSettings};
 pub use watch::{SinkState, Watch};
@@ -209,7 +211,7 @@ pub fn start(
         saved: None,
         saved_at: Instant::now(),
     };
-    Ok(tokio::spawn(feeder.run(stop)))
+    Ok(runtime::spawn(feeder.run(stop)))
 }
 
 /// Where a sink stands: the last record, and the last record whose checkpoint it has.
@@ -268,8 +270,9 @@ impl Feeder {
                 return;
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                biased;
                 _ = stop.wait_for(|stop| *stop) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
