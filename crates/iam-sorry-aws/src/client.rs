@@ -5,7 +5,6 @@
 //! one fail in opt-in regions. The SDK's silent clock correction is off: with a wrong clock every other tool on the
 //! machine fails next, and an expiry computed by it is wrong, so the user hears of the clock at once.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +16,12 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::timestamp::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use crate::clock::{Listen, ServerClock};
 use crate::errors::AwsError;
 use crate::request_context::RequestContext;
+pub use crate::transport::Proxy;
 use crate::transport::{EndpointKind, Transport, endpoint_kind, proxy_config, tls_context};
 
 /// How AWS is reached. [`Settings::new`] gives the defaults; change fields from there.
@@ -66,21 +66,6 @@ pub enum RetryMode {
     Standard,
     /// The same, and slowing down on throttling.
     Adaptive,
-}
-
-/// An HTTP proxy; the address may carry a password.
-#[derive(Clone)]
-pub struct Proxy {
-    /// `http://[user:password@]host:port`.
-    pub url: SecretString,
-    /// Hosts not to use it for, comma-separated, as in NO_PROXY.
-    pub no_proxy: Option<String>,
-}
-
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxy").field("no_proxy", &self.no_proxy).finish_non_exhaustive()
-    }
 }
 
 impl Settings {

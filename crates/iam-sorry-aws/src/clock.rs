@@ -91,6 +91,17 @@ pub fn take_request_ids() -> Vec<String> {
     REQUEST_IDS.try_with(RefCell::take).unwrap_or_default()
 }
 
+#[cfg(feature = "simulation")]
+thread_local! {
+    static SIMULATED: std::cell::Cell<Option<fn() -> i64>> = const { std::cell::Cell::new(None) };
+}
+
+/// What time it is on this thread, in the place of the machine's clock: milliseconds since 1970. None: the machine's.
+#[cfg(feature = "simulation")]
+pub fn set_clock(clock: Option<fn() -> i64>) {
+    SIMULATED.set(clock);
+}
+
 /// This machine's clock, whole seconds.
 pub(crate) fn now() -> Timestamp {
     // A clock past the year 9999 is as wrong as one before 1970, and AWS's answer will say so.
@@ -100,8 +111,8 @@ pub(crate) fn now() -> Timestamp {
 /// This machine's clock, milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {
     #[cfg(feature = "simulation")]
-    if let Some(ms) = crate::simulation::now_ms() {
-        return ms;
+    if let Some(simulated) = SIMULATED.get() {
+        return simulated();
     }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -146,7 +157,7 @@ impl Intercept for Listen {
         let headers = context.response().headers();
         if let Some(id) = headers.get("x-amzn-requestid") {
             // Outside of `keeping_request_ids` nobody asks for them.
-            let _ = REQUEST_IDS.try_with(|ids| ids.borrow_mut().push(crate::request_context::clean(id)));
+            let _ = REQUEST_IDS.try_with(|ids| ids.borrow_mut().push(crate::text::clean(id)));
         }
         if headers.get("age").is_none()
             && let Some(date) = headers.get("date")

@@ -26,6 +26,7 @@ pub mod rotate;
 pub mod service_policy;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod text;
 mod transport;
 pub mod users;
 mod wait;

@@ -137,7 +137,7 @@ pub async fn last_used(aws: &Aws, manager: &Credentials, access_key_id: &str) ->
     let used = answer.access_key_last_used();
     Ok(used
         .and_then(|u| Some((Timestamp::from_unix(u.last_used_date()?.secs())?, u.service_name().to_owned())))
-        .map_or(LastUsed::Never, |(at, service)| LastUsed::At(at, crate::request_context::clean(&service))))
+        .map_or(LastUsed::Never, |(at, service)| LastUsed::At(at, crate::text::clean(&service))))
 }
 
 /// Facts about keys for a person to decide by; what we are not allowed to know is left unknown.

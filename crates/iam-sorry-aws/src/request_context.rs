@@ -10,6 +10,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::clock::ServerClock;
 use crate::errors::AwsError;
+use crate::text::{clean, innermost};
 
 /// One request, for the error it may become.
 #[derive(Clone, Debug)]
@@ -130,21 +131,6 @@ fn is_clock_problem(code: &str, message: &str, offset: Option<i64>) -> bool {
     SIGNATURE.contains(&code) && (about_time || offset.is_some_and(|s| s.abs() > 240))
 }
 
-/// What lies at the bottom of a chain of errors says the most ("Connection refused").
-pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(next) = last.source() {
-        last = next;
-    }
-    last.to_string()
-}
-
-/// Text from outside, fit for a terminal: one line, no control characters, not endless.
-pub(crate) fn clean(text: &str) -> String {
-    let one_line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
-    one_line.trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,12 +148,6 @@ mod tests {
         ));
         assert!(is_clock_problem("RequestTimeTooSkewed", "", None));
         assert!(!is_clock_problem("AccessDenied", "no", Some(-3600)));
-    }
-
-    #[test]
-    fn texts_from_outside_cannot_drive_the_terminal() {
-        assert_eq!(clean("a\u{1b}[2Jb\nc\r"), "a [2Jb c");
-        assert_eq!(clean(&"x".repeat(10_000)).len(), 600);
     }
 
     fn answer(action: &'static str, key_id: &str, status: u16, code: &str, message: &str) -> AwsError {

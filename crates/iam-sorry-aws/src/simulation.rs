@@ -3,7 +3,6 @@
 //!
 //! The SDK's own code runs: it builds and signs each request, repeats it, gives it up, and reads its answer.
 
-use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
@@ -12,18 +11,7 @@ use aws_smithy_runtime::client::retries::{ClientRateLimiter, RetryPartition, Tok
 pub use aws_smithy_runtime_api as smithy;
 pub use aws_smithy_types::body::SdkBody;
 
-thread_local! {
-    static CLOCK: Cell<Option<fn() -> i64>> = const { Cell::new(None) };
-}
-
-/// What time it is on this thread, in the place of the machine's clock: milliseconds since 1970. None: the machine's.
-pub fn set_clock(clock: Option<fn() -> i64>) {
-    CLOCK.set(clock);
-}
-
-pub(crate) fn now_ms() -> Option<i64> {
-    CLOCK.get().map(|clock| clock())
-}
+pub use crate::clock::set_clock;
 
 /// What the clients of one [`crate::Aws`] share.
 #[derive(Clone, Debug)]

@@ -12,10 +12,24 @@ use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, Sh
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
-use crate::client::Proxy;
 use crate::errors::AwsError;
+
+/// An HTTP proxy; the address may carry a password.
+#[derive(Clone)]
+pub struct Proxy {
+    /// `http://[user:password@]host:port`.
+    pub url: SecretString,
+    /// Hosts not to use it for, comma-separated, as in NO_PROXY.
+    pub no_proxy: Option<String>,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("no_proxy", &self.no_proxy).finish_non_exhaustive()
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndpointKind {
