@@ -14,6 +14,7 @@ pub mod dn;
 pub mod ed25519;
 pub mod group;
 pub mod identity;
+pub mod ids;
 pub mod names;
 pub mod process_json;
 pub mod seal;

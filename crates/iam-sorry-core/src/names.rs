@@ -29,6 +29,11 @@ impl UserName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// In lower case: the same text for every spelling of the same user.
+    pub fn folded(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
 }
 
 impl PartialEq for UserName {
@@ -37,6 +42,45 @@ impl PartialEq for UserName {
     }
 }
 impl Eq for UserName {}
+
+impl std::hash::Hash for UserName {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.folded().hash(state);
+    }
+}
+
+impl Ord for UserName {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.folded().cmp(&other.folded())
+    }
+}
+
+impl PartialOrd for UserName {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl std::str::FromStr for UserName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::parse(text)
+    }
+}
+
+impl serde::Serialize for UserName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for UserName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
 
 impl fmt::Display for UserName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -283,6 +327,17 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// Names that are one user are one key of a map, however they are spelled.
+        #[test]
+        fn spellings_of_one_user(one in "[aAbB]{1,2}", two in "[aAbB]{1,2}") {
+            use std::hash::{BuildHasher, RandomState};
+            let hasher = RandomState::new();
+            let (one, two) = (UserName::parse(&one).unwrap(), UserName::parse(&two).unwrap());
+            proptest::prop_assert_eq!(one == two, one.cmp(&two) == std::cmp::Ordering::Equal);
+            proptest::prop_assert_eq!(one == two, one.folded() == two.folded());
+            proptest::prop_assert_eq!(one == two, hasher.hash_one(&one) == hasher.hash_one(&two));
+        }
+
         /// What the client believes and what the policy says are the same.
         #[test]
         fn a_namespace_is_its_patterns(prefix in "[a-z.]{1,4}", user in "[a-z.-]{1,8}") {

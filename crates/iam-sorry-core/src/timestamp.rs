@@ -67,6 +67,32 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Milliseconds since 1970-01-01T00:00:00Z: what the service's rows and records count in. A number of its own type is never
+/// taken for seconds, which AWS counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct UnixMs(pub i64);
+
+impl UnixMs {
+    /// The whole second that it is in; a time outside the years -9999 to 9999 becomes the nearest that is inside.
+    pub fn timestamp(self) -> Timestamp {
+        let end = if self.0 < 0 { PrimitiveDateTime::MIN } else { PrimitiveDateTime::MAX };
+        Timestamp::from_unix(self.0.div_euclid(1000)).unwrap_or(Timestamp(end.assume_utc()))
+    }
+
+    /// That much later, or as late as can be counted.
+    #[must_use]
+    pub fn after(self, duration: std::time::Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<Timestamp> for UnixMs {
+    fn from(time: Timestamp) -> Self {
+        Self(time.unix().saturating_mul(1000))
+    }
+}
+
 /// A length of time for people: `35 h 59 min`, `12 min`, `40 s`.
 pub fn human_duration(seconds: i64) -> String {
     let s = seconds.max(0);
@@ -101,6 +127,16 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn milliseconds_lie_in_their_second(ms in proptest::prelude::any::<i64>(), seconds in 0_i64..253_402_300_799) {
+            let time = UnixMs(ms).timestamp();
+            if (-377_705_116_800_000..=253_402_300_799_999).contains(&ms) {
+                proptest::prop_assert_eq!(time.unix(), ms.div_euclid(1000));
+            }
+            let time = Timestamp::from_unix(seconds).unwrap();
+            proptest::prop_assert_eq!(UnixMs::from(time).timestamp(), time);
+        }
+
         #[test]
         fn display_parses_back(seconds in 0_i64..253_402_300_799) {
             let t = Timestamp::from_unix(seconds).unwrap();

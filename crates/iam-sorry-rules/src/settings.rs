@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use iam_sorry_core::ids::{AccountId, PolicyArn, iam_arn};
 use iam_sorry_core::names::{CallerArn, Principal};
 
 use crate::names::{check_path, fold, fold_group, fold_namespace};
@@ -172,7 +173,8 @@ impl Guardrails {
                  policy that may be attached, such as \"arn:aws:iam::aws:policy/ReadOnlyAccess\"."
             ));
         }
-        let is_group = |arn: &str| arn_parts(arn, "group/").is_some_and(|(account, _)| is_account(account));
+        let is_group =
+            |arn: &str| iam_arn(arn, "group/").is_some_and(|(account, _)| AccountId::parse(account).is_ok());
         for arn in self.groups.iter().flatten().filter(|arn| !is_group(arn)) {
             problems.push(format!(
                 "[guardrails] groups: {arn:?} is not the ARN of an IAM group\nA pattern can't be given: list each group, such as \
@@ -270,29 +272,13 @@ impl Protected {
 
 /// Account and name (without its path) of `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`.
 pub(crate) fn role_parts(arn: &str) -> Option<(&str, &str)> {
-    let (account, path) = arn_parts(arn, "role/")?;
-    is_account(account).then_some((account, path.rsplit('/').next()?))
-}
-
-fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
+    let (account, path) = iam_arn(arn, "role/")?;
+    AccountId::parse(account).ok()?;
+    Some((account, path.rsplit('/').next()?))
 }
 
 fn is_policy_arn(arn: &str) -> bool {
-    arn_parts(arn, "policy/").is_some_and(|(account, _)| account == "aws" || is_account(account))
-}
-
-/// Account and what stands behind `kind` in an IAM ARN, where no character of it could be a pattern.
-fn arn_parts<'a>(arn: &'a str, kind: &str) -> Option<(&'a str, &'a str)> {
-    let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    let ["arn", partition, "iam", "", account, resource] = parts[..] else { return None };
-    let path = resource.strip_prefix(kind)?;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "+=,.@_-/".contains(c);
-    let whole = !partition.is_empty()
-        && partition.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
-        && path.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
-        && path.chars().all(allowed);
-    whole.then_some((account, path))
+    PolicyArn::parse(arn).is_ok()
 }
 
 #[cfg(test)]
