@@ -2,7 +2,7 @@
 //!
 //! The texts are what the user reads. They carry line numbers and names, never a value: a value here is a secret.
 
-use super::FileKind;
+use super::kind::FileKind;
 
 /// The file isn't one that AWS tools read. Nothing is guessed: the whole file is refused, with the line to mend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,8 @@
 
 use std::borrow::Cow;
 
-use super::{EditError, FileKind};
+use super::EditError;
+use super::kind::FileKind;
 
 /// What the SDK takes for white space; no other character counts.
 pub(super) const BLANK: &[char] = &[' ', '\t'];

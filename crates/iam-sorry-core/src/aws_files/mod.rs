@@ -8,6 +8,7 @@
 mod edit;
 mod error;
 mod header;
+mod kind;
 mod only;
 mod scan;
 #[cfg(test)]
@@ -21,25 +22,8 @@ use zeroize::Zeroizing;
 
 pub use error::{EditError, ParseError, ParseReason};
 pub use header::{every_sdk_reads, section_header};
+pub use kind::FileKind;
 use scan::{Entry, Name, Role, ScannedSection, scan, slice};
-
-/// The two files differ in how a profile's section is named: `[X]` in credentials, `[profile X]` in config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FileKind {
-    /// `~/.aws/credentials`
-    Credentials,
-    /// `~/.aws/config`
-    Config,
-}
-
-impl fmt::Display for FileKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Credentials => "credentials",
-            Self::Config => "config",
-        })
-    }
-}
 
 /// One shared AWS file. Its text is wiped from memory when the last clone goes.
 #[derive(Clone)]

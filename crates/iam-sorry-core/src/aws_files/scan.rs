@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 use super::header::{BLANK, Meaning, is_identifier, meaning};
-use super::{FileKind, ParseError, ParseReason};
+use super::kind::FileKind;
+use super::{ParseError, ParseReason};
 
 /// Offsets into the text of the section.
 pub(super) type Span = std::ops::Range<u32>;

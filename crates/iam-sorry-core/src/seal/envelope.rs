@@ -7,8 +7,9 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::error::{Place, SealError};
 use super::format::{self, Header, NONCE_LEN, SUITE, SealedValue, Stanza, TAG_LEN, value_aad};
-use super::{MAX_PLAINTEXT, MAX_RECIPIENTS, Place, SealError};
+use super::limits::{MAX_PLAINTEXT, MAX_RECIPIENTS};
 use crate::ssh::{KeyId, PublicKey, Signature};
 
 /// A random salt and a random data key, drawn together and never apart.

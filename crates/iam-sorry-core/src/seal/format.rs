@@ -5,7 +5,8 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{MAX_PLAINTEXT, MAX_RECIPIENTS, NAMESPACE, PREFIX, SealError};
+use super::error::SealError;
+use super::limits::{MAX_PLAINTEXT, MAX_RECIPIENTS, NAMESPACE, PREFIX};
 use crate::ssh::wire::{Reader, put_string};
 use crate::ssh::{KeyId, sshsig};
 

@@ -9,8 +9,9 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::envelope::{cipher, derive};
+use super::error::SealError;
 use super::format::{NONCE_LEN, TAG_LEN};
-use super::{MAX_PLAINTEXT, SealError};
+use super::limits::{MAX_PLAINTEXT, PREFIX};
 
 /// `nonce[12] | ct | tag[16]`. The key comes from the bytes of the key *file*, so that whoever can read that file needs no
 /// passphrase.
@@ -51,7 +52,7 @@ impl LegacyValue {
 impl fmt::Display for LegacyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = [&self.nonce[..], &self.ciphertext].concat();
-        write!(f, "{}{}", super::PREFIX, STANDARD.encode(bytes))
+        write!(f, "{}{}", PREFIX, STANDARD.encode(bytes))
     }
 }
 

@@ -9,19 +9,19 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueEnum};
 use iam_sorry_core::api::ExportFormat;
 use iam_sorry_core::audit::{
-    CheckpointKey, CheckpointSigner, Event, Expected, Outcome, Person, Phase, Report, Verifier, new_key_pem,
+    CheckpointKey, CheckpointSigner, Event, Expected, Report, Verifier, new_key_pem,
 };
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_store::Store;
 use zeroize::Zeroizing;
 
-use super::serve::runtime;
-use super::{ConfigFile, Failure, notice, print};
-use crate::audit::checkpoints::{AuditSettings, Checkpointer};
+use super::config_file::ConfigFile;
+use super::output::{Failure, notice, print};
+use super::parts::{local_event, runtime, signer};
+use crate::audit::checkpoints::Checkpointer;
 use crate::audit::continuity::{Continuity, Files};
 use crate::audit::export::ExportLines;
 use crate::clock::Clock;
-use crate::secret_ref::SecretRef;
 
 /// No line of an export is longer.
 const LONGEST_LINE: u64 = 1024 * 1024;
@@ -100,17 +100,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Restored(arguments) => super::restored::run(arguments),
         Verb::Verify(arguments) => verify(arguments),
     }
-}
-
-/// The signing key that the configuration names.
-///
-/// # Errors
-/// A text with the way out: unreadable, readable by everybody, no key.
-pub fn signer(settings: &AuditSettings) -> Result<Option<CheckpointSigner>, String> {
-    let Some(path) = &settings.key_file else { return Ok(None) };
-    let pem = SecretRef::File(path.clone()).read().map_err(|error| format!("audit.key_file: {error}"))?;
-    let signer = CheckpointSigner::from_pem(secrecy::ExposeSecret::expose_secret(&pem));
-    signer.map(Some).map_err(|error| format!("audit.key_file {}: {error}", path.display()))
 }
 
 fn new_key(path: &Path) -> Result<(), Failure> {
@@ -233,34 +222,6 @@ fn reading(arguments: &Export, clock: &Clock) -> Event {
         }
     }
     local_event("audit export", "export-audit", "all", details, clock)
-}
-
-/// Something that somebody did on the machine, known by their user id.
-pub fn local_event(
-    command: &str,
-    action: &str,
-    resource: &str,
-    details: BTreeMap<String, String>,
-    clock: &Clock,
-) -> Event {
-    let user = format!("uid {}", rustix::process::getuid().as_raw());
-    Event {
-        time_ms: clock.now_ms(),
-        instance: command.to_owned(),
-        phase: Phase::Event,
-        operation: None,
-        person: Person { id: String::new(), name: user, groups: Vec::new(), method: None },
-        address: "local".to_owned(),
-        request_id: String::new(),
-        action: action.to_owned(),
-        resource: resource.to_owned(),
-        decision: None,
-        rules: Vec::new(),
-        rules_digest: None,
-        outcome: Some(Outcome::Success),
-        aws_request_ids: Vec::new(),
-        details,
-    }
 }
 
 fn verify(arguments: &Verify) -> Result<(), Failure> {

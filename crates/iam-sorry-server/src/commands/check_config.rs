@@ -6,8 +6,9 @@ use iam_sorry_store::{Store, StoreError};
 use rustix::fs::Access;
 use secrecy::ExposeSecret;
 
-use super::serve::{check_state, own_identity, runtime, way_to_aws};
-use super::{ConfigFile, Failure, notice, print};
+use super::config_file::ConfigFile;
+use super::output::{Failure, notice, print};
+use super::parts::{aws_clients, check_state, own_identity, runtime, signer};
 use crate::accounts::identity::{ServiceIdentity, is_program};
 use crate::accounts::settings::IdentitySource;
 use crate::audit::sinks;
@@ -72,7 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let tls = config.http.tls.as_ref().map(Certificates::load).transpose();
     found.gather(tls.map_err(|error| format!("http.tls: {error}")));
-    let signer = found.gather(super::audit::signer(&config.audit)).flatten();
+    let signer = found.gather(signer(&config.audit)).flatten();
     found.gather(check_state(&config.audit).map_err(|failure| failure.to_string()));
     for sink in &config.audit.sinks {
         found.gather(sinks::check(sink));
@@ -80,7 +81,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     folders(&config, &mut found);
     let methods = found.gather(LoginMethods::new(&config.login));
     let store = found.gather(config.store_settings());
-    let aws = found.gather(way_to_aws(&config.aws).map_err(|failure| failure.to_string()));
+    let aws = found.gather(aws_clients(&config.aws).map_err(|failure| failure.to_string()));
     runtime()?.block_on(async {
         let identity = aws_identity(&config, arguments.online, &mut found).await;
         if !arguments.online {

@@ -1,11 +1,11 @@
 //! `iam-sorryd migrate`: the database's schema.
 
-use iam_sorry_store::{Engine, Settings, Store};
+use iam_sorry_store::Store;
 
+use super::config_file::ConfigFile;
+use super::output::{Failure, print};
+use super::parts::signs_of_another;
 use super::restored::continue_trail;
-use super::{ConfigFile, Failure, print};
-use crate::audit::sinks;
-use crate::config::Config;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
@@ -51,23 +51,4 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         report.to,
         report.applied.join(", ")
     ))
-}
-
-/// What is left of a database that is not there. Names no path: it goes into the trail.
-pub fn signs_of_another(config: &Config, settings: &Settings) -> Vec<String> {
-    let mut signs = Vec::new();
-    if config.audit.state_path().is_some_and(|path| path.exists()) {
-        signs.push("the state file has its last signed state".to_owned());
-    }
-    let written = config.audit.sinks.iter().filter(|sink| sink.file.as_ref().is_some_and(sinks::was_written));
-    signs.extend(written.map(|sink| format!("the sink {} has its records", sink.name)));
-    if let Engine::Sqlite { path } = &settings.engine {
-        let beside = ["-wal", "-shm"].into_iter().filter(|end| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(end);
-            std::path::Path::new(&name).exists()
-        });
-        signs.extend(beside.map(|end| format!("its {end} file is there")));
-    }
-    signs
 }

@@ -2,19 +2,20 @@
 
 mod audit;
 mod check_config;
+mod config_file;
 mod migrate;
 mod output;
+mod parts;
 mod policy;
 mod restored;
 mod rules;
 mod serve;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Config;
+pub use config_file::ConfigFile;
 pub use output::{Failure, notice, print};
 
 /// The department service: people sign in, rules decide, IAM actions are done on their behalf, and everything is written
@@ -50,32 +51,6 @@ enum Verb {
     Audit(audit::Arguments),
     /// Checks, tries and explains rules, those in force or others
     Rules(rules::Arguments),
-}
-
-/// Where the configuration is.
-#[derive(Debug, clap::Args)]
-pub struct ConfigFile {
-    /// The configuration file (TOML)
-    #[arg(long, value_name = "FILE", default_value = "/etc/iam-sorryd/config.toml")]
-    config: PathBuf,
-}
-
-impl ConfigFile {
-    /// The configuration, checked.
-    ///
-    /// # Errors
-    /// [`Failure`] with every problem.
-    pub fn load(&self) -> Result<Config, Failure> {
-        Config::load(&self.config).map_err(Failure::found)
-    }
-
-    /// The configuration, only read.
-    ///
-    /// # Errors
-    /// [`Failure`] with the one problem.
-    pub fn read(&self) -> Result<Config, Failure> {
-        Config::read(&self.config).map_err(Failure::found)
-    }
 }
 
 /// Reads the arguments and does what they say.

@@ -3,7 +3,8 @@
 use iam_sorry_aws::service_policy::ServicePolicy;
 use iam_sorry_core::names::partition_of_region;
 
-use super::{ConfigFile, Failure, notice, print};
+use super::config_file::ConfigFile;
+use super::output::{Failure, notice, print};
 use crate::config::Config;
 
 /// Its arguments.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use iam_sorry_core::audit::{Break, CheckpointSigner, Event, Expected, Outcome, Phase};
 use iam_sorry_store::{Engine, Finish, OperationState, Store};
 
-use super::audit::{local_event, signer};
-use super::serve::{check_state, runtime};
-use super::{ConfigFile, Failure, notice, print};
+use super::config_file::ConfigFile;
+use super::output::{Failure, notice, print};
+use super::parts::{check_state, local_event, runtime, signer};
 use crate::audit::checkpoints::Checkpointer;
 use crate::audit::continuity::{Continuity, Contradiction, Files};
 use crate::audit::sinks::{self, SinkSettings};

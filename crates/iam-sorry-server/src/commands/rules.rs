@@ -13,7 +13,8 @@ use iam_sorry_rules::{
     Action, AuthzInput, CaseResult, Resource, RuleProblem, RuleSet, fold, group_of, run_cases,
 };
 
-use super::{ConfigFile, Failure, notice, print};
+use super::config_file::ConfigFile;
+use super::output::{Failure, notice, print};
 use crate::authz::rules::{RuleFiles, read};
 use crate::clock::Clock;
 

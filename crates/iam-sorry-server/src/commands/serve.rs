@@ -9,7 +9,6 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use iam_sorry_aws::{Aws, Settings as SdkSettings, lookup};
 use iam_sorry_core::audit::CheckpointSigner;
 use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::names::{CallerArn, Principal};
@@ -19,13 +18,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::migrate::signs_of_another;
-use super::{ConfigFile, Failure, notice};
+use super::config_file::ConfigFile;
+use super::output::{Failure, notice};
+use super::parts::{aws_clients, check_state, own_identity, runtime, signer, signs_of_another};
 use crate::accounts::identity::ServiceIdentity;
-use crate::accounts::settings::AwsSettings;
-use crate::audit::checkpoints::AuditSettings;
 use crate::audit::continuity::{Continuity, Files};
-use crate::audit::signed_state;
 use crate::audit::states::StartFacts;
 use crate::authz::rules::{LOOK_EVERY, LiveRules, Reload};
 use crate::clock::Clock;
@@ -33,7 +30,6 @@ use crate::config::{Config, dev};
 use crate::http::{Health, Http, Metrics, start_logging};
 use crate::login::LoginMethods;
 use crate::login::dev::DevLink;
-use crate::operations::life::AWS_TIME;
 use crate::service::{Parts, Service};
 use crate::sessions::sign_in::SignIn;
 use crate::{http, web};
@@ -92,14 +88,6 @@ fn other_development_database(why: &str) -> Failure {
     ))
 }
 
-/// The threads that everything runs on.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::new(format!("the threads can't be started: {e}")))
-}
-
 async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure> {
     // Before anything else, so that no early signal kills it half-way through its start.
     let stop = stop_signal()?;
@@ -107,7 +95,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     for danger in config.dangers() {
         tracing::warn!(danger, "the configuration is dangerous; see check-config");
     }
-    let aws = way_to_aws(&config.aws)?;
+    let aws = aws_clients(&config.aws)?;
     let identity = ServiceIdentity::new(config.aws.identity.clone()).hiding(config.secret_variables());
     let caller = own_identity(&aws, &identity, &clock, &config.aws).await?;
     let credentials = identity.current(clock.now()).await.map_err(Failure::new)?;
@@ -136,7 +124,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
         instance: instance.clone(),
         other_instances: matches!(store_settings.engine, Engine::Postgres { .. }),
     });
-    let signer = super::audit::signer(&config.audit).map_err(Failure::found)?;
+    let signer = signer(&config.audit).map_err(Failure::found)?;
     // Before anything is done: the reconciler must not settle what an older copy takes for open.
     let key = signer.as_ref().map(CheckpointSigner::public_key);
     match Continuity::new(store.clone(), &config.audit, key).enforce(Files::All).await {
@@ -219,49 +207,6 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
 
 fn found<E: std::fmt::Display>(problems: Vec<E>) -> Failure {
     Failure::found(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-}
-
-/// That the last signed state can be kept outside the database.
-pub fn check_state(settings: &AuditSettings) -> Result<(), Failure> {
-    settings.state_path().map_or(Ok(()), |path| signed_state::check(&path)).map_err(Failure::found)
-}
-
-/// SDK clients as the configuration has them.
-pub fn way_to_aws(settings: &AwsSettings) -> Result<Aws, Failure> {
-    let mut sdk = SdkSettings::new(&settings.region);
-    sdk.endpoint_sts = settings.endpoint_sts.clone();
-    sdk.endpoint_iam = settings.endpoint_iam.clone();
-    sdk.app_name = Some("iam-sorryd".into());
-    sdk.attempt_timeout = Duration::from_secs(5);
-    sdk.connect_timeout = Duration::from_secs(3);
-    sdk.operation_timeout = Some(AWS_TIME);
-    if let Some(file) = &settings.ca_file {
-        let pem = std::fs::read(file);
-        sdk.ca_bundle =
-            Some(pem.map_err(|e| Failure::found(format!("aws.ca_file {}: {e}", file.display())))?);
-    }
-    Aws::new(&sdk).map_err(Failure::found)
-}
-
-/// Who the service is to AWS. The rules protect it from the service's own actions, so there is no start without it.
-pub async fn own_identity(
-    aws: &Aws,
-    identity: &ServiceIdentity,
-    clock: &Clock,
-    settings: &AwsSettings,
-) -> Result<CallerArn, Failure> {
-    let credentials = identity.current(clock.now()).await.map_err(Failure::new)?;
-    let caller = lookup::caller(aws, &credentials)
-        .await
-        .map_err(|e| Failure::new(format!("AWS does not say whose the service's credentials are.\n{e}")))?;
-    match &settings.account {
-        Some(account) if *account != caller.account => Err(Failure::found(format!(
-            "The service's AWS identity is of account {}, but aws.account is {account}.\nGive it the identity of the \
-             right account, or correct aws.account.",
-            caller.account
-        ))),
-        _ => Ok(caller),
-    }
 }
 
 fn arn_of(caller: &CallerArn) -> String {

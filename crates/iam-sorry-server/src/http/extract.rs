@@ -13,7 +13,7 @@ use iam_sorry_core::api::{IDEMPOTENCY_KEY, ProblemCode};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::api::App;
+use super::app::App;
 use super::boundary::RequestContext;
 use super::problem::ApiError;
 use crate::caller::Caller;

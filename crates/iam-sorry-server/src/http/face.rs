@@ -8,10 +8,12 @@ use std::time::Duration;
 use axum::Router;
 use tokio::sync::watch;
 
-use super::api::{self, App};
+use super::api;
+use super::app::App;
 use super::boundary::Boundary;
 use super::health::{self, Health};
 use super::metrics::{self, Metrics};
+use super::metrics_endpoint;
 use super::problem::DrawPage;
 use super::server::{Server, ServerError};
 use super::settings::HttpSettings;
@@ -110,7 +112,7 @@ impl Http {
             let (boundary, stopped) = (Arc::clone(&boundary), stopped(stop.clone()));
             async move {
                 if let Some(server) = metrics_server {
-                    server.serve(metrics::router(boundary), stopped).await;
+                    server.serve(metrics_endpoint::router(boundary), stopped).await;
                 }
             }
         };

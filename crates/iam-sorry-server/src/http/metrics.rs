@@ -5,10 +5,6 @@ use std::fmt;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use axum::Router;
-use axum::response::IntoResponse;
-use axum::routing::get;
-use http::header::CONTENT_TYPE;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
@@ -83,7 +79,8 @@ impl Metrics {
         &self.under_way
     }
 
-    fn text(&self) -> Option<String> {
+    /// All metrics in the OpenMetrics text format; none if the encoder fails.
+    pub fn text(&self) -> Option<String> {
         let mut text = String::new();
         encode(&mut text, &self.registry).ok()?;
         Some(text)
@@ -149,20 +146,4 @@ impl Collector for NeighbourMetrics {
         }
         Ok(())
     }
-}
-
-/// `GET /metrics`, for a listener of its own.
-pub fn router(boundary: std::sync::Arc<super::boundary::Boundary>) -> Router {
-    Router::new().route(
-        "/metrics",
-        get(move || async move {
-            match boundary.metrics().text() {
-                Some(text) => {
-                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                    ([(CONTENT_TYPE, kind)], text).into_response()
-                }
-                None => http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-            }
-        }),
-    )
 }

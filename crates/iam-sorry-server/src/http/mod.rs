@@ -6,6 +6,7 @@
 
 mod address;
 mod api;
+mod app;
 mod boundary;
 mod extract;
 mod face;
@@ -13,6 +14,7 @@ mod health;
 mod limits;
 mod logging;
 mod metrics;
+mod metrics_endpoint;
 mod openapi;
 mod problem;
 mod server;
@@ -21,13 +23,15 @@ mod slow;
 mod tls;
 
 pub use address::{AddressRange, InvalidRange};
-pub use api::{App, paths as api_paths, router as api_router};
+pub use api::{paths as api_paths, router as api_router};
+pub use app::App;
 pub use boundary::{BODY_BYTES, Boundary, RequestContext};
 pub use extract::{Context, Json, Name, Names, NoBody, Query};
 pub use face::{Http, Pages};
 pub use health::{Check, CheckResult, Health, Readiness};
 pub use logging::{LogFormat, LogLevel, LogSettings, start as start_logging};
-pub use metrics::{Metrics, router as metrics_router};
+pub use metrics::Metrics;
+pub use metrics_endpoint::router as metrics_router;
 pub use openapi::openapi;
 pub use problem::{ApiError, DrawPage};
 pub use server::{Peer, Server, ServerError};

@@ -11,11 +11,12 @@ use time::{Date, Duration};
 use super::chart::{Chart, Count};
 use super::context::SignedIn;
 use super::responses::{self, Answer};
+use super::time_format::now_ms;
 use super::time_format::{self, day};
+use super::urls;
 use super::views::{
     AuditPage, Choice, Fact, FactGroup, FilterForm, Link, Moment, RecordPage, RecordRow, Section,
 };
-use super::{now_ms, urls};
 use crate::audit::trail::ActionCount;
 use crate::authz::authorize::action_names;
 use crate::error::ServiceError;

@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 use super::context::{PageContext, SignedIn};
 use super::forms::Sent;
 use super::responses::{self, Answer};
+use super::time_format::{self, now_ms};
 use super::urls;
 use super::views::{
     Choice, ChoiceGroup, ConfirmForm, CredentialsPage, Flash, GrantRow, IssuedPage, Moment, Section,
 };
-use super::{now_ms, time_format};
 use crate::actions::output::Output;
 use crate::error::ServiceError;
 

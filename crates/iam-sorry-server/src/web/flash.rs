@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::api::Done;
 use serde::{Deserialize, Serialize};
 
-use super::forms;
+use super::tokens;
 use super::views::Flash;
 
 const PURPOSE: &str = "note";
@@ -62,14 +62,14 @@ impl Flash {
             packed.lines.push(format!("and {dropped} more; the audit trail has them all"));
         };
         let payload = URL_SAFE_NO_PAD.encode(text);
-        let tag = forms::vouch(secret, PURPOSE, &payload);
+        let tag = tokens::vouch(secret, PURPOSE, &payload);
         Some(format!("{payload}.{tag}"))
     }
 
     /// From the cookie; none where this session did not write it.
     pub(super) fn unpack(secret: &str, cookie: &str) -> Option<Self> {
         let (payload, tag) = cookie.split_once('.')?;
-        if !forms::vouched(secret, PURPOSE, payload, tag) {
+        if !tokens::vouched(secret, PURPOSE, payload, tag) {
             return None;
         }
         let packed: Packed = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;

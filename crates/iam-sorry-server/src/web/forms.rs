@@ -8,7 +8,7 @@
 //! A form that changes something also carries a random `key`. Together with what was sent it becomes the idempotency
 //! key: loading the answer again does nothing again, and another choice in the same form is another request.
 
-use aws_lc_rs::{digest, hmac, rand};
+use aws_lc_rs::digest;
 use axum::extract::rejection::{FormRejection, FormRejection::*};
 use axum::extract::{Form, FromRequest, Request};
 use base64::Engine;
@@ -133,39 +133,6 @@ fn from_here(headers: &HeaderMap, origin: &Origin) -> Result<(), ServiceError> {
     }
 }
 
-/// A fresh random value for a cookie or a form: 128 bits.
-///
-/// # Errors
-/// internal, where the system gives no random bytes.
-pub fn random() -> Result<String, ServiceError> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| {
-        tracing::error!("the system gives no random bytes");
-        ServiceError::new(ProblemCode::Internal, "The service could not make this page.")
-    })?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
-/// What a secret value vouches for: the sign-in form's token, a note. Told apart by `purpose`.
-pub fn vouch(secret: &str, purpose: &str, text: &str) -> String {
-    let tag = hmac::sign(&key(secret), &message(purpose, text));
-    URL_SAFE_NO_PAD.encode(tag)
-}
-
-/// Whether `secret` vouched for it; takes the same time whatever is wrong.
-pub fn vouched(secret: &str, purpose: &str, text: &str, tag: &str) -> bool {
-    let Ok(tag) = URL_SAFE_NO_PAD.decode(tag) else { return false };
-    hmac::verify(&key(secret), &message(purpose, text), &tag).is_ok()
-}
-
-fn key(secret: &str) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())
-}
-
-fn message(purpose: &str, text: &str) -> Vec<u8> {
-    format!("iam-sorry web v1\0{purpose}\0{text}").into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -217,16 +184,5 @@ mod tests {
         // What runs together must not be the same.
         assert_ne!(key(&[form[0], ("a", "bc")], "/"), key(&[form[0], ("ab", "c")], "/"));
         assert!(sent(&[("target", "x")]).key("/").is_err());
-    }
-
-    #[test]
-    fn a_vouched_text_is_bound_to_secret_and_purpose() {
-        let tag = vouch("secret", "note", "text");
-        assert!(vouched("secret", "note", "text", &tag));
-        assert!(!vouched("other", "note", "text", &tag));
-        assert!(!vouched("secret", "form", "text", &tag));
-        assert!(!vouched("secret", "note", "text2", &tag));
-        assert!(!vouched("secret", "note", "text", &tag[1..]));
-        assert!(!vouched("secret", "note", "text", ""));
     }
 }

@@ -1,7 +1,7 @@
 //! The pages: rendered on the server, no scripts, a strict Content-Security-Policy. Everything goes through the same
 //! services as the API; a page knows no more than a program.
 //!
-//! `context` is around every page (session, problems, headers), `forms` decides which forms are believed, `views` are the
+//! `middleware` is around every page (session, problems, headers), `context` is what it knows, `forms` decides which forms are believed, `views` are the
 //! pages as data, the rest are their handlers.
 
 mod assets;
@@ -12,13 +12,16 @@ mod cookies;
 mod credentials;
 mod flash;
 mod forms;
+mod middleware;
 #[cfg(test)]
 mod preview;
 mod responses;
 mod rules;
+mod security_headers;
 mod sessions;
 mod sign_in;
 mod time_format;
+mod tokens;
 mod urls;
 mod users;
 pub mod views;
@@ -26,7 +29,7 @@ pub mod views;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use iam_sorry_core::ssh::login::Origin;
 
@@ -74,16 +77,11 @@ fn routes(site: Site) -> Router {
         .route("/sessions/ssh-keys", post(sessions::register_key))
         .route("/sessions/ssh-keys/signed", post(sessions::register_signed_key))
         .route("/sessions/ssh-keys/remove", post(sessions::remove_key))
-        .layer(middleware::from_fn_with_state(site.clone(), context::around))
+        .layer(from_fn_with_state(site.clone(), middleware::around))
         .merge(assets::routes())
         .with_state(site)
 }
 
 async fn home(_signed: SignedIn) -> responses::Answer {
     Ok(responses::go(urls::HOME))
-}
-
-/// The time by which "how long" is shown; nothing is decided by it.
-fn now_ms() -> i64 {
-    i64::try_from(time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }

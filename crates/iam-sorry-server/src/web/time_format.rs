@@ -69,6 +69,11 @@ pub fn day_of(ms: i64) -> Option<Date> {
     OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).ok().map(OffsetDateTime::date)
 }
 
+/// The time by which "how long" is shown; nothing is decided by it.
+pub fn now_ms() -> i64 {
+    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

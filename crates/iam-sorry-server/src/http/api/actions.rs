@@ -9,10 +9,11 @@ use iam_sorry_core::api::{
 };
 
 use super::super::extract::{Json, Name, Names, NoBody, Query, SignedIn};
-use super::super::openapi::{IdempotencyHeader, KeyPath, NewKeyAnswer, UserPath};
 use super::super::problem::ApiError;
-use super::{App, secret_json};
+use super::secret::secret_json;
 use crate::actions::output::Output;
+use crate::http::api::schemas::{IdempotencyHeader, KeyPath, NewKeyAnswer, UserPath};
+use crate::http::app::App;
 use crate::operations::idempotency::IdempotencyKey;
 
 /// The users of my namespaces; with `all`, every one that the rules let me see.

@@ -10,8 +10,8 @@ use iam_sorry_core::api::{AuditQuery, AuditRecord, ExportFormat, ExportQuery, Pa
 
 use super::super::extract::{Query, SignedIn};
 use super::super::problem::ApiError;
-use super::App;
 use crate::audit::export::ExportLines;
+use crate::http::app::App;
 
 /// My records, newest first; with `all`, everybody's, for auditors.
 #[utoipa::path(get, path = "/api/v1/audit", operation_id = "listAudit", tag = "audit", params(AuditQuery),

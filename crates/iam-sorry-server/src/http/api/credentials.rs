@@ -6,10 +6,11 @@ use axum::response::{IntoResponse, Response};
 use iam_sorry_core::api::{CredentialsRequest, ExplainRequest, Explanation, GrantInfo, Page, PageQuery};
 
 use super::super::extract::{Json, Query, SignedIn};
-use super::super::openapi::{IdempotencyHeader, IssuedAnswer};
 use super::super::problem::ApiError;
-use super::{App, secret_json};
+use super::secret::secret_json;
 use crate::actions::output::Output;
+use crate::http::api::schemas::{IdempotencyHeader, IssuedAnswer};
+use crate::http::app::App;
 use crate::operations::idempotency::IdempotencyKey;
 
 /// What I was given; with `all`, everybody, for auditors. Without secrets.

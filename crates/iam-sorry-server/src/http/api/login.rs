@@ -8,7 +8,8 @@ use iam_sorry_core::api::{LdapLogin, ServiceInfo, SignedIn, SshChallenge, SshCha
 
 use super::super::extract::{self, Context, Json, NoBody};
 use super::super::problem::ApiError;
-use super::{App, secret_json};
+use super::secret::secret_json;
+use crate::http::app::App;
 
 /// What anybody may know about the service: its name, its origin, the ways to sign in.
 #[utoipa::path(get, path = "/api/v1/service", operation_id = "service", tag = "sign-in",

@@ -6,24 +6,14 @@ pub mod audit;
 pub mod credentials;
 pub mod login;
 pub mod people;
+pub mod schemas;
+mod secret;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
-use http::HeaderValue;
-use http::header::CONTENT_TYPE;
 use iam_sorry_core::api::PREFIX;
-use zeroize::Zeroizing;
 
-use crate::service::Service;
-
-/// What handlers work with.
-#[derive(Clone)]
-pub struct App {
-    /// The services.
-    pub service: Service,
-}
+use super::app::App;
 
 /// Every route, under [`PREFIX`]. A test holds it against the published document.
 fn table() -> Vec<(&'static str, MethodRouter<App>)> {
@@ -70,17 +60,4 @@ pub fn router(app: App) -> Router {
 /// The paths of the interface.
 pub fn paths() -> Vec<String> {
     table().into_iter().map(|(path, _)| format!("{PREFIX}{path}")).collect()
-}
-
-/// An answer that holds a secret: its only copy is wiped when it was sent.
-fn secret_json(json: Zeroizing<String>) -> Response {
-    struct Wiped(Zeroizing<String>);
-    impl AsRef<[u8]> for Wiped {
-        fn as_ref(&self) -> &[u8] {
-            self.0.as_bytes()
-        }
-    }
-    let mut response = Response::new(Body::from(Bytes::from_owner(Wiped(json))));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

@@ -10,7 +10,7 @@ use iam_sorry_core::api::{
 
 use super::super::extract::{Json, Name, NoBody, Query, SignedIn};
 use super::super::problem::ApiError;
-use super::App;
+use crate::http::app::App;
 
 /// Who I am here, and what is mine.
 #[utoipa::path(get, path = "/api/v1/me", operation_id = "me", tag = "sessions",

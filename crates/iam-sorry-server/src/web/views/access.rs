@@ -3,7 +3,7 @@
 use askama::Template;
 use zeroize::Zeroizing;
 
-use super::{Choice, ChoiceGroup, Frame, Link, Moment};
+use super::frame::{Choice, ChoiceGroup, Frame, Link, Moment};
 use crate::authz::authorize::RuleFacts;
 
 /// `/sign-in`.

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Choice, Frame, Link, Moment};
+use super::frame::{Choice, Frame, Link, Moment};
 use crate::web::chart::Chart;
 
 /// `/audit`.

@@ -3,7 +3,7 @@
 use askama::Template;
 use iam_sorry_core::api::NamespaceInfo;
 
-use super::{Frame, Moment, Policy};
+use super::frame::{Frame, Moment, Policy};
 
 /// `/namespace`.
 #[derive(Debug, Template)]
