@@ -13,15 +13,15 @@ use iam_sorry_core::timestamp::{Timestamp, human_duration};
 use secrecy::ExposeSecret;
 
 use crate::args::Global;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::files::AwsFile;
-use crate::keyring::{Asking, KeyError, KeyReport, Keyring, KeyringOptions};
+use crate::keyring::{KeyError, KeyReport, Keyring, KeyringOptions, PassphrasePrompt};
 use crate::output::Output;
-use crate::profile::{Kind, Profile, StoredKey};
+use crate::profile::{Profile, ProfileKind, StoredKey};
 use crate::settings::Settings;
 
 /// The manager profile where none is named, as in the original since 0.2.
-pub const OWN_MANAGER: &str = "iam-sorry";
+pub const DEFAULT_MANAGER: &str = "iam-sorry";
 
 pub struct App {
     pub settings: Settings,
@@ -29,7 +29,7 @@ pub struct App {
     pub out: Output,
     pub credentials: AwsFile,
     pub config: AwsFile,
-    own_manager_is_there: OnceCell<bool>,
+    default_manager_exists: OnceCell<bool>,
     keyring: RefCell<Keyring<'static>>,
     asks: Cell<bool>,
 }
@@ -45,7 +45,7 @@ impl App {
             keyring: RefCell::new(Keyring::new(keyring_options(&settings, &global), move |notice| {
                 out.warn(notice)
             })),
-            own_manager_is_there: OnceCell::new(),
+            default_manager_exists: OnceCell::new(),
             settings,
             global,
             out,
@@ -58,7 +58,7 @@ impl App {
         work: impl FnOnce(&mut Keyring<'static>) -> std::result::Result<T, E>,
     ) -> Result<T>
     where
-        Failure: From<E>,
+        Error: From<E>,
     {
         Ok(work(&mut self.keyring.borrow_mut())?)
     }
@@ -71,22 +71,23 @@ impl App {
 
     /// `--duration`, else the settings file's, else 36 hours.
     pub fn duration(&self) -> Result<SessionDuration> {
-        Ok(self.asked_duration()?.unwrap_or(SessionDuration::MAX))
+        Ok(self.requested_duration()?.unwrap_or(SessionDuration::MAX))
     }
 
     /// The same where somebody asked for one; a department service has its own idea of the longest.
-    pub fn asked_duration(&self) -> Result<Option<SessionDuration>> {
+    pub fn requested_duration(&self) -> Result<Option<SessionDuration>> {
         match self.global.duration.as_ref().or(self.settings.duration.as_ref()) {
             Some(text) => Ok(Some(SessionDuration::parse(text)?)),
             None => Ok(None),
         }
     }
 
-    /// The manager profile's name, where one is given; else [`OWN_MANAGER`], where there is such a profile.
+    /// The manager profile's name, where one is given; else [`DEFAULT_MANAGER`], where there is such a profile.
     pub fn manager_name(&self) -> Option<&str> {
         self.named_manager().or_else(|| {
-            let look = || self.credentials.load().is_ok_and(|loaded| loaded.document.contains(OWN_MANAGER));
-            self.own_manager_is_there.get_or_init(look).then_some(OWN_MANAGER)
+            let look =
+                || self.credentials.load().is_ok_and(|loaded| loaded.document.contains(DEFAULT_MANAGER));
+            self.default_manager_exists.get_or_init(look).then_some(DEFAULT_MANAGER)
         })
     }
 
@@ -129,9 +130,9 @@ impl App {
     }
 
     /// `what` is "Profile" or "Manager profile", as the original says it.
-    pub fn not_found(&self, what: &str, name: &str) -> Failure {
+    pub fn not_found(&self, what: &str, name: &str) -> Error {
         let file = self.settings.credentials_file.display();
-        Failure::profile(format!("{what} '{name}' not found in credentials file {file}"))
+        Error::profile(format!("{what} '{name}' not found in credentials file {file}"))
             .hint("See what is there: iam-sorry list")
     }
 
@@ -162,21 +163,21 @@ impl App {
     /// As [`App::open`], but never asks for a passphrase.
     pub fn open_quietly(&self, profile: &Profile, key: StoredKey<'_>) -> Result<Credentials> {
         let mut options = keyring_options(&self.settings, &self.global);
-        options.asking = Asking::default();
+        options.passphrase_prompt = PassphrasePrompt::default();
         let mut keyring = Keyring::new(options, |_: &str| {});
         Ok(open_with(&mut keyring, profile, key)?)
     }
 
     /// Forgets every key that was opened, and asks nobody from now on: what the agent no longer holds stays closed.
-    pub fn never_ask(&self) {
+    pub fn disable_prompts(&self) {
         self.asks.set(false);
         let mut options = keyring_options(&self.settings, &self.global);
-        options.asking = Asking::default();
+        options.passphrase_prompt = PassphrasePrompt::default();
         *self.keyring.borrow_mut() = Keyring::new(options, |_: &str| {});
     }
 
-    /// Takes [`App::never_ask`] back.
-    pub fn ask_again(&self) {
+    /// Takes [`App::disable_prompts`] back.
+    pub fn enable_prompts(&self) {
         self.asks.set(true);
         let out = self.out;
         let options = keyring_options(&self.settings, &self.global);
@@ -184,7 +185,7 @@ impl App {
     }
 
     /// Whether the terminal is ours to ask at.
-    pub fn may_ask(&self) -> bool {
+    pub fn prompts_enabled(&self) -> bool {
         self.asks.get()
     }
 
@@ -197,11 +198,11 @@ impl App {
     pub fn usable_credentials(&self, profile: &Profile) -> Result<Credentials> {
         let name = &profile.name;
         let key = profile.usable_key().ok_or_else(|| match profile.kind() {
-            Kind::Empty => Failure::profile(format!("Profile '{name}' missing credentials"))
+            ProfileKind::Empty => Error::profile(format!("Profile '{name}' missing credentials"))
                 .hint(format!("Put keys into it (aws configure --profile {name}), or make temporary ones:"))
                 .hint(format!("iam-sorry --profile MANAGER {name}")),
             kind => {
-                Failure::profile(format!("Profile '{name}' is a {} profile and holds no keys", kind.as_str()))
+                Error::profile(format!("Profile '{name}' is a {} profile and holds no keys", kind.as_str()))
                     .hint(format!("AWS tools use it directly: aws --profile {name} ..."))
             }
         })?;
@@ -209,7 +210,7 @@ impl App {
         if let Some(at) = profile.expiration().filter(|at| key.token.is_some() && at.seconds_after(now) <= 0)
         {
             let ago = human_duration(-at.seconds_after(now));
-            return Err(Failure::profile(format!(
+            return Err(Error::profile(format!(
                 "The credentials of profile '{name}' expired {ago} ago, at {at}"
             ))
             .hint(format!(

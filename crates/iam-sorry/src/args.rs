@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use original::{Later, Seed};
+pub use original::{LaterOriginalArgs, OriginalArgs};
 pub use parts::*;
 pub use service::*;
 
@@ -49,7 +49,7 @@ pub struct Cli {
     pub global: Global,
 
     #[command(flatten)]
-    pub seed: Seed,
+    pub seed: OriginalArgs,
 
     #[command(subcommand)]
     pub verb: Option<Verb>,
@@ -57,7 +57,7 @@ pub struct Cli {
 
 /// The forms that run thousands of times, read without building the whole command (which costs as much as all the
 /// rest of them). Anything else, and every name that could be an option, is clap's.
-pub fn hot_form(arguments: &[OsString]) -> Option<Cli> {
+pub fn parse_fast_path(arguments: &[OsString]) -> Option<Cli> {
     let [_, form, name] = arguments else {
         let [_, form] = arguments else { return None };
         let profiles = form == "__profiles";
@@ -446,7 +446,7 @@ mod tests {
         for form in ["--eval", "credential-process"] {
             for name in ["usermanager", "a b", "x=y", "ü", "-x", "--help", "", "refresh"] {
                 let arguments: Vec<OsString> = ["iam-sorry", form, name].map(Into::into).into();
-                if let Some(hot) = hot_form(&arguments) {
+                if let Some(hot) = parse_fast_path(&arguments) {
                     let slow = Cli::try_parse_from(&arguments).unwrap();
                     assert_eq!(format!("{hot:?}"), format!("{slow:?}"), "{form} {name}");
                 }

@@ -6,7 +6,7 @@ use iam_sorry_aws::client::{Proxy, RetryMode};
 use iam_sorry_aws::{Aws, Cancel, Settings};
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::profile::Profile;
 use crate::settings::read_regular;
 
@@ -27,21 +27,21 @@ pub fn connect(app: &App, profile: Option<&Profile>) -> Result<Aws> {
     let bundle = env.ca_bundle.clone().or_else(|| setting("ca_bundle").map(Into::into));
     if let Some(path) = bundle {
         let pem = read_regular(&path).map_err(|e| {
-            Failure::usage(format!("The CA bundle {} can't be read: {e}", path.display()))
+            Error::usage(format!("The CA bundle {} can't be read: {e}", path.display()))
                 .hint("Set AWS_CA_BUNDLE to a PEM file, or unset it")
         })?;
         settings.ca_bundle = Some(pem);
     }
     if let Some(text) = env.max_attempts.as_deref().or_else(|| setting("max_attempts")) {
         settings.max_attempts = text.parse().ok().filter(|n| (1..=20).contains(n)).ok_or_else(|| {
-            Failure::usage(format!("AWS_MAX_ATTEMPTS is {text:?}; it must be a whole number from 1 to 20"))
+            Error::usage(format!("AWS_MAX_ATTEMPTS is {text:?}; it must be a whole number from 1 to 20"))
         })?;
     }
     settings.retry_mode = match env.retry_mode.as_deref().or_else(|| setting("retry_mode")) {
         None | Some("standard" | "legacy") => RetryMode::Standard,
         Some("adaptive") => RetryMode::Adaptive,
         Some(other) => {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "AWS_RETRY_MODE is {other:?}; it must be standard or adaptive"
             )));
         }
@@ -79,7 +79,7 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| Failure::other(format!("The async runtime could not be started: {e}")))?;
+        .map_err(|e| Error::other(format!("The async runtime could not be started: {e}")))?;
     let cancel = Cancel::new();
     runtime.block_on(async {
         let signals = cancel_on_signal(cancel.clone());
@@ -90,7 +90,7 @@ where
             biased;
             watched = signals => match watched {
                 Ok(()) => done.await,
-                Err(e) => Err(Failure::other(format!("Signals can't be watched: {e}"))),
+                Err(e) => Err(Error::other(format!("Signals can't be watched: {e}"))),
             },
             result = &mut done => result,
         }

@@ -5,7 +5,7 @@ mod app;
 mod args;
 mod aws;
 mod commands;
-mod failure;
+mod error;
 mod files;
 mod keyring;
 mod output;
@@ -31,7 +31,7 @@ use crate::settings::Settings;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let parsed = match args::hot_form(&arguments) {
+    let parsed = match args::parse_fast_path(&arguments) {
         Some(cli) => Ok(cli),
         None => Cli::try_parse_from(&arguments),
     };
@@ -44,17 +44,17 @@ fn main() -> ExitCode {
     };
     let core_limit = keyring::hygiene::harden();
     let plain = Output::new(true, cli.global.quiet);
-    let outcome = Settings::read().map_err(|failure| (plain, failure)).and_then(|settings| {
+    let outcome = Settings::read().map_err(|error| (plain, error)).and_then(|settings| {
         let output = Output::new(settings.no_color, cli.global.quiet);
         App::new(settings, cli.global, output)
             .and_then(|app| commands::run(&app, cli.verb, cli.seed, core_limit))
-            .map_err(|failure| (output, failure))
+            .map_err(|error| (output, error))
     });
     match outcome {
         Ok(code) => code,
-        Err((output, failure)) => {
-            output.error(&failure);
-            ExitCode::from(failure.kind.code())
+        Err((output, error)) => {
+            output.error(&error);
+            ExitCode::from(error.kind.exit_code())
         }
     }
 }

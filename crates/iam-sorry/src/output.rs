@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Who prints, and with which colours.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +37,8 @@ impl Output {
     pub fn bytes(&self, bytes: &[u8]) -> Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| match e.kind() {
-            io::ErrorKind::BrokenPipe => Failure::new(Kind::BrokenPipe, ""),
-            _ => Failure::other(format!("The output could not be written to stdout: {e}")),
+            io::ErrorKind::BrokenPipe => Error::new(ErrorKind::BrokenPipe, ""),
+            _ => Error::other(format!("The output could not be written to stdout: {e}")),
         })
     }
 
@@ -72,12 +72,12 @@ impl Output {
     }
 
     /// The last words of a command that failed.
-    pub fn error(&self, failure: &Failure) {
-        if failure.kind == Kind::BrokenPipe {
+    pub fn error(&self, error: &Error) {
+        if error.kind == ErrorKind::BrokenPipe {
             return;
         }
         let (on, off) = if self.color_err { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
-        self.stderr(&format!("{on}Error:{off} {}\n", indent(&failure.text)));
+        self.stderr(&format!("{on}Error:{off} {}\n", indent(&error.text)));
     }
 
     /// Whether progress bars make sense.

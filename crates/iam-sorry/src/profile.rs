@@ -28,7 +28,7 @@ pub const SEALABLE: [&str; 5] = [ID, SECRET, TOKEN, KEPT_ID, KEPT_SECRET];
 
 /// What `list` calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProfileKind {
     /// Permanent or temporary keys, sealed.
     Encrypted,
     /// Permanent keys in plain text.
@@ -45,7 +45,7 @@ pub enum Kind {
     Empty,
 }
 
-impl Kind {
+impl ProfileKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Encrypted => "encrypted",
@@ -160,22 +160,22 @@ impl Profile {
         self.setting("role_arn").is_some() && sources.iter().any(|key| self.setting(key).is_some())
     }
 
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ProfileKind {
         if let Some(key) = self.usable_key() {
             return match (key.is_sealed(), key.token) {
-                (true, _) => Kind::Encrypted,
-                (false, Some(_)) => Kind::Temporary,
-                (false, None) => Kind::Permanent,
+                (true, _) => ProfileKind::Encrypted,
+                (false, Some(_)) => ProfileKind::Temporary,
+                (false, None) => ProfileKind::Permanent,
             };
         }
         if self.setting("role_arn").is_some() {
-            Kind::Role
+            ProfileKind::Role
         } else if self.setting("sso_session").or_else(|| self.setting("sso_start_url")).is_some() {
-            Kind::Sso
+            ProfileKind::Sso
         } else if self.setting(PROCESS).is_some() {
-            Kind::Process
+            ProfileKind::Process
         } else {
-            Kind::Empty
+            ProfileKind::Empty
         }
     }
 

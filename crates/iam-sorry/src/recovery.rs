@@ -9,20 +9,20 @@ use iam_sorry_aws::{AwsError, Cancel, Timeouts};
 
 use crate::app::App;
 use crate::aws;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{Profile, StoredKey};
 
 /// How much may be asked of the person for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Effort {
+pub enum RecoveryMode {
     /// On the way to something else: only what opens without a question and needs no waiting.
-    InPassing,
+    Opportunistic,
     /// Passphrases may be asked for, and AWS waited for.
-    Thorough,
+    Full,
 }
 
 /// How long another command is held up by it, where AWS does not answer.
-const IN_PASSING: Duration = Duration::from_secs(5);
+const OPPORTUNISTIC_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The journal of this person on this machine.
 pub fn journal(app: &App) -> Journal {
@@ -33,7 +33,7 @@ pub fn journal(app: &App) -> Journal {
 ///
 /// # Errors
 /// Only Ctrl-C: whoever wants this to stop wants no more of it.
-pub fn finish(app: &App, effort: Effort) -> Result<()> {
+pub fn finish(app: &App, mode: RecoveryMode) -> Result<()> {
     let journal = journal(app);
     let listing = match journal.pending() {
         Ok(listing) => listing,
@@ -43,11 +43,11 @@ pub fn finish(app: &App, effort: Effort) -> Result<()> {
         }
     };
     for entry in listing.entries.iter().filter(|entry| entry.state == State::Dead) {
-        let told = finish_one(app, &journal, entry, effort).and_then(|outcome| told(entry, outcome));
-        match told {
+        let result = finish_one(app, &journal, entry, mode).and_then(|outcome| describe(entry, outcome));
+        match result {
             Ok(text) => app.out.progress(text),
-            Err(failure) if failure.kind == Kind::Interrupted => return Err(failure),
-            Err(failure) => app.out.warn(format!("{}: {failure}", subject(entry))),
+            Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
+            Err(error) => app.out.warn(format!("{}: {error}", subject(entry))),
         }
     }
     Ok(())
@@ -63,13 +63,13 @@ pub fn subject(entry: &Pending) -> String {
 }
 
 /// By the manager that made the key; where that one is refused or gone, by the manager of this run.
-fn finish_one(app: &App, journal: &Journal, entry: &Pending, effort: Effort) -> Result<Outcome> {
+fn finish_one(app: &App, journal: &Journal, entry: &Pending, mode: RecoveryMode) -> Result<Outcome> {
     let recorded = &entry.record.intent.manager;
-    let first = finish_as(app, journal, entry, effort, recorded);
+    let first = finish_as(app, journal, entry, mode, recorded);
     match (first, app.manager_name().filter(|name| name != recorded)) {
         // A user who may make keys but not delete them has rotated as far as was allowed.
-        (Err(failure), Some(other)) if failure.kind != Kind::Interrupted => {
-            finish_as(app, journal, entry, effort, other).map_err(|_| failure)
+        (Err(error), Some(other)) if error.kind != ErrorKind::Interrupted => {
+            finish_as(app, journal, entry, mode, other).map_err(|_| error)
         }
         (first, _) => first,
     }
@@ -79,12 +79,12 @@ fn finish_as(
     app: &App,
     journal: &Journal,
     entry: &Pending,
-    effort: Effort,
+    mode: RecoveryMode,
     manager: &str,
 ) -> Result<Outcome> {
     let intent = &entry.record.intent;
     let profile = app.profile(manager).map_err(|_| {
-        Failure::profile(format!("the manager profile '{manager}' that made it is gone"))
+        Error::profile(format!("the manager profile '{manager}' that made it is gone"))
             .hint("Finish it with another: iam-sorry --profile MANAGER doctor")
     })?;
     // The permanent key first: a session of it, which the profile may hold as well, can't call IAM without MFA. After a
@@ -93,33 +93,35 @@ fn finish_as(
         .permanent_key()
         .or_else(|| profile.usable_key())
         .ok_or_else(|| app.not_found("Manager profile", manager))?;
-    let credentials = match effort {
-        Effort::Thorough => app.open(&profile, key)?,
-        Effort::InPassing => app.open_quietly(&profile, key).map_err(|_| {
-            Failure::key(format!("the manager profile '{manager}' can't be opened without asking"))
+    let credentials = match mode {
+        RecoveryMode::Full => app.open(&profile, key)?,
+        RecoveryMode::Opportunistic => app.open_quietly(&profile, key).map_err(|_| {
+            Error::key(format!("the manager profile '{manager}' can't be opened without asking"))
                 .hint("Finish it now: iam-sorry doctor")
         })?,
     };
     // Looked at once the entry is held: a key that was stored in the meantime must not be taken for a lost one.
-    let holds = |_: &Record, key_id: &str| match target_ids(app, intent, effort) {
+    let holds = |_: &Record, key_id: &str| match target_ids(app, intent, mode) {
         Err(_) | Ok(None) => Stored::Unknown,
         Ok(Some(ids)) if ids.iter().any(|id| id == key_id) => Stored::Yes,
         Ok(Some(_)) => Stored::No,
     };
-    let (aws, patience) = (aws::connect(app, Some(&profile))?, Timeouts::default());
+    let (aws, timeouts) = (aws::connect(app, Some(&profile))?, Timeouts::default());
     aws::block_on(|cancel: Cancel| async move {
         loop {
             // May be dropped at any await: the entry stays until all is done.
-            let work = cancel.unless(recover(journal, entry, &aws, &credentials, &patience, &holds));
-            let outcome = match effort {
-                Effort::Thorough => work.await?,
-                Effort::InPassing => tokio::time::timeout(IN_PASSING, work).await.map_err(|_| {
-                    Failure::new(Kind::Aws, "AWS did not answer in time")
-                        .hint("Finish it now: iam-sorry doctor")
-                })??,
+            let work = cancel.unless(recover(journal, entry, &aws, &credentials, &timeouts, &holds));
+            let outcome = match mode {
+                RecoveryMode::Full => work.await?,
+                RecoveryMode::Opportunistic => {
+                    tokio::time::timeout(OPPORTUNISTIC_TIMEOUT, work).await.map_err(|_| {
+                        Error::new(ErrorKind::Aws, "AWS did not answer in time")
+                            .hint("Finish it now: iam-sorry doctor")
+                    })??
+                }
             };
             match outcome {
-                Outcome::TooFresh { wait } if effort == Effort::Thorough => {
+                Outcome::TooFresh { wait } if mode == RecoveryMode::Full => {
                     app.out.progress(format!("{}: it takes {wait} s until AWS can tell", subject(entry)));
                     tokio::select! {
                         () = tokio::time::sleep(Duration::from_secs(wait.unsigned_abs())) => {}
@@ -133,10 +135,10 @@ fn finish_as(
 }
 
 /// The access keys that the entry's target holds; `None` where that can't be told.
-fn target_ids(app: &App, intent: &Intent, effort: Effort) -> Result<Option<Vec<String>>> {
+fn target_ids(app: &App, intent: &Intent, mode: RecoveryMode) -> Result<Option<Vec<String>>> {
     let (credentials, config) = app.documents()?;
     if let Some(target) = Profile::find(&intent.target, &credentials, &config) {
-        return Ok(stored_ids(app, &target, effort));
+        return Ok(stored_ids(app, &target, mode));
     }
     // It may have been renamed since, and the key be in use under the new name.
     let may_be_it =
@@ -145,17 +147,17 @@ fn target_ids(app: &App, intent: &Intent, effort: Effort) -> Result<Option<Vec<S
     let ids: Option<Vec<Vec<String>>> = all
         .filter_map(|name| Profile::find(name, &credentials, &config))
         .filter(may_be_it)
-        .map(|profile| stored_ids(app, &profile, effort))
+        .map(|profile| stored_ids(app, &profile, mode))
         .collect();
     Ok(ids.map(|ids| ids.concat()))
 }
 
 /// The access keys that a profile holds; `None` where they can't be opened, or not without asking.
-fn stored_ids(app: &App, profile: &Profile, effort: Effort) -> Option<Vec<String>> {
+fn stored_ids(app: &App, profile: &Profile, mode: RecoveryMode) -> Option<Vec<String>> {
     let keys: [Option<StoredKey<'_>>; 2] = [profile.active_key(), profile.kept_key()];
-    let open = |key| match effort {
-        Effort::Thorough => app.open(profile, key),
-        Effort::InPassing => app.open_quietly(profile, key),
+    let open = |key| match mode {
+        RecoveryMode::Full => app.open(profile, key),
+        RecoveryMode::Opportunistic => app.open_quietly(profile, key),
     };
     keys.into_iter()
         .flatten()
@@ -163,9 +165,9 @@ fn stored_ids(app: &App, profile: &Profile, effort: Effort) -> Option<Vec<String
         .collect()
 }
 
-fn told(entry: &Pending, outcome: Outcome) -> Result<String> {
+fn describe(entry: &Pending, outcome: Outcome) -> Result<String> {
     let user = &entry.record.intent.user;
-    let failed = |text: String| Err(Failure::other(text));
+    let failed = |text: String| Err(Error::other(text));
     match outcome {
         Outcome::Deleted { key_id } => {
             Ok(format!("Access key {key_id} of IAM user '{user}', left by an interrupted run, is deleted"))

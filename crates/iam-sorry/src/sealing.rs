@@ -5,7 +5,7 @@ use iam_sorry_core::seal::{self, Value};
 use secrecy::SecretString;
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::profile::{Profile, SEALABLE};
 
 /// A value and the field that will hold it.
@@ -52,7 +52,7 @@ pub fn check_unchanged(document: &Document, profile: &Profile) -> Result<()> {
     Err(changed_meanwhile(&profile.name))
 }
 
-pub fn changed_meanwhile(name: &str) -> Failure {
-    Failure::other(format!("Profile '{name}' was changed by another program meanwhile; nothing was written"))
+pub fn changed_meanwhile(name: &str) -> Error {
+    Error::other(format!("Profile '{name}' was changed by another program meanwhile; nothing was written"))
         .hint("Run the command again")
 }

@@ -11,7 +11,7 @@ use iam_sorry_core::credentials::Credentials;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::keyring::KeyringOptions;
 
 /// Each variable that is read, with what it does; `iam-sorry man` prints this table.
@@ -74,7 +74,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
 pub const TOKEN: &str = "IAM_SORRY_TOKEN";
 
 /// Marks the programs that we start, with the profiles under way, one a line.
-pub const UNDER_WAY: &str = "IAM_SORRY_PROCESS";
+pub const IN_PROGRESS_VARIABLE: &str = "IAM_SORRY_PROCESS";
 
 /// The settings file, `iam-sorry/config.toml` under XDG_CONFIG_HOME.
 #[derive(Debug, Default, Deserialize)]
@@ -124,12 +124,12 @@ pub struct Settings {
     /// XDG_RUNTIME_DIR.
     pub runtime_dir: Option<PathBuf>,
     /// The profiles that an iam-sorry above this one is getting credentials for.
-    pub under_way: Vec<String>,
+    pub in_progress: Vec<String>,
     pub duration: Option<String>,
     /// Name of the person who is logged in.
     pub login: Option<String>,
     /// The key in AWS's own variables.
-    pub handed_over: Option<Credentials>,
+    pub environment_credentials: Option<Credentials>,
     pub keys: KeyringOptions,
     /// The department service: the variable's, else the settings file's.
     pub server: Option<String>,
@@ -164,7 +164,7 @@ impl Settings {
         let beside_home = |variable: &str, below: &str| match (path(variable), &home) {
             (Some(p), _) => Ok(p),
             (None, Some(home)) => Ok(home.join(below)),
-            (None, None) => Err(Failure::profile(format!(
+            (None, None) => Err(Error::profile(format!(
                 "HOME is not set, so ~/{below} can't be found.\nSet HOME, or name the file: export {variable}=/path/to/file"
             ))),
         };
@@ -190,10 +190,12 @@ impl Settings {
             profile_in_file: file.profile,
             runtime_dirs: path("XDG_RUNTIME_DIR").into_iter().chain([env::temp_dir()]).collect(),
             runtime_dir: path("XDG_RUNTIME_DIR"),
-            under_way: text(UNDER_WAY).map(|v| v.lines().map(str::to_owned).collect()).unwrap_or_default(),
+            in_progress: text(IN_PROGRESS_VARIABLE)
+                .map(|v| v.lines().map(str::to_owned).collect())
+                .unwrap_or_default(),
             duration: file.duration.map(Hours::into_text),
             login: text("USER").or_else(|| text("LOGNAME")),
-            handed_over: handed_over(),
+            environment_credentials: environment_credentials(),
             keys: KeyringOptions {
                 ssh_key: path("IAM_SORRY_SSH_KEY").or(file.ssh_key).map(expand_home),
                 refuse_legacy: file.refuse_legacy,
@@ -220,7 +222,7 @@ impl Settings {
     }
 }
 
-fn handed_over() -> Option<Credentials> {
+fn environment_credentials() -> Option<Credentials> {
     Some(Credentials {
         access_key_id: text("AWS_ACCESS_KEY_ID")?,
         secret_access_key: text("AWS_SECRET_ACCESS_KEY")?.into(),
@@ -235,11 +237,11 @@ fn read_settings_file(path: &Path) -> Result<SettingsFile> {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(SettingsFile::default()),
         Err(e) => {
-            return Err(Failure::other(format!("The settings file {} can't be read: {e}", path.display())));
+            return Err(Error::other(format!("The settings file {} can't be read: {e}", path.display())));
         }
     };
     toml::from_str(&text).map_err(|e| {
-        Failure::usage(format!(
+        Error::usage(format!(
             "The settings file {} can't be understood: {}\nIt knows: profile, ssh_key, duration, lock_dir, server, ca_file, refuse_legacy",
             path.display(),
             e.message()

@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// Ends of a session, a terminal's interrupts, and what programs agree upon. Stopping and resuming (job control) reaches
 /// the whole process group anyway.
@@ -32,14 +32,14 @@ pub fn interrupts() -> Result<Option<UnixStream>> {
         return Ok(None);
     }
     let (told, teller) =
-        UnixStream::pair().map_err(|e| Failure::other(format!("Signals can't be watched: {e}")))?;
+        UnixStream::pair().map_err(|e| Error::other(format!("Signals can't be watched: {e}")))?;
     watch_these(&[Signal::INT], move |_| drop((&teller).write(b"\n")))?;
     Ok(Some(told))
 }
 
 fn watch_these(kinds: &'static [Signal], heard: impl Fn(Signal) + Send + Sync + 'static) -> Result<()> {
     let (ready, is_ready) = sync_channel(1);
-    let failed = |e: std::io::Error| Failure::other(format!("Signals can't be watched: {e}"));
+    let failed = |e: std::io::Error| Error::other(format!("Signals can't be watched: {e}"));
     let work = move || {
         let registered = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -71,7 +71,7 @@ fn watch_these(kinds: &'static [Signal], heard: impl Fn(Signal) + Send + Sync + 
     std::thread::Builder::new().name("signals".into()).spawn(work).map_err(failed)?;
     match is_ready.recv() {
         Ok(registered) => registered.map_err(failed),
-        Err(_) => Err(Failure::other("Signals can't be watched: their thread ended")),
+        Err(_) => Err(Error::other("Signals can't be watched: their thread ended")),
     }
 }
 

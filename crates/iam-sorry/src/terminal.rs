@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::app::App;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::signals;
 
 /// Asks a yes/no question on stderr; the answer comes from the terminal, or from what is piped in.
@@ -19,7 +19,7 @@ pub fn confirm(app: &App, question: &str) -> Result<bool> {
         return Ok(true);
     }
     let answer = answer(app, &format!("{question} (y/n): "))?.ok_or_else(|| {
-        Failure::usage("There is no terminal to answer this question.\nAdd --yes to answer it with yes")
+        Error::usage("There is no terminal to answer this question.\nAdd --yes to answer it with yes")
     })?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
@@ -31,14 +31,14 @@ pub fn confirm(app: &App, question: &str) -> Result<bool> {
 pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
     let code = match &app.global.mfa_code {
         Some(code) => code.clone(),
-        None if !app.may_ask() => {
-            return Err(Failure::usage(format!(
+        None if !app.prompts_enabled() => {
+            return Err(Error::usage(format!(
                 "An MFA code of {serial} is needed, and the terminal is the command's"
             ))
             .hint("Put a session with MFA into the profile before: iam-sorry refresh NAME --mfa-code CODE"));
         }
         None => answer(app, &format!("MFA code of {serial}: "))?.ok_or_else(|| {
-            Failure::usage(format!(
+            Error::usage(format!(
                 "There is no terminal to ask for the MFA code of {serial}.\nAdd --mfa-code CODE"
             ))
         })?,
@@ -47,8 +47,8 @@ pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
     if code.len() == 6 && code.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(code);
     }
-    Err(Failure::new(
-        Kind::Usage,
+    Err(Error::new(
+        ErrorKind::Usage,
         "An MFA code has six digits.\nAdd --mfa-code with the code that the device shows now",
     ))
 }
@@ -90,6 +90,6 @@ fn read_line(interrupts: Option<&UnixStream>) -> Result<Option<String>> {
     Ok(matches!(stdin.lock().read_line(&mut line), Ok(1..)).then_some(line))
 }
 
-fn interrupted() -> Failure {
-    Failure::new(Kind::Interrupted, "Interrupted.")
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Interrupted, "Interrupted.")
 }

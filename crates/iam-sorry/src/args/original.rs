@@ -4,7 +4,7 @@ use clap::Args;
 
 /// The original tool's forms.
 #[derive(Args, Debug, Default, PartialEq)]
-pub struct Seed {
+pub struct OriginalArgs {
     /// Seal the manager profile's permanent keys with your SSH key (the same as 'encrypt PROFILE').
     #[arg(long, group = "seed")]
     pub encrypt: bool,
@@ -33,13 +33,13 @@ pub struct Seed {
     pub name: Option<String>,
 
     #[command(flatten)]
-    pub later: Later,
+    pub later: LaterOriginalArgs,
 }
 
 /// What the original had in its later versions (docs/from-the-original.md says what differs and why).
 #[derive(Args, Debug, Default, PartialEq)]
 #[command(next_help_heading = "From the original's later versions")]
-pub struct Later {
+pub struct LaterOriginalArgs {
     /// Names of all profiles, one per line.
     #[arg(long, group = "seed")]
     pub profiles: bool,

@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::app::App;
 use crate::args::{Cli, CompletionShell};
-use crate::failure::Result;
+use crate::error::Result;
 
 /// Verbs whose arguments are profiles.
 const VERBS: &str = "refresh encrypt decrypt migrate reseal rename exec serve-credentials shell env credential-process rotate";

@@ -6,7 +6,7 @@ use iam_sorry_core::names::{Namespace, partition_of_region};
 
 use crate::app::App;
 use crate::args::{Cli, PolicyArgs};
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::settings::VARIABLES;
 
 /// The page of the program, or of one verb.
@@ -21,13 +21,13 @@ pub fn man(app: &App, verb: Option<&str>) -> Result<()> {
         }
         Some(verb) => {
             let command = program.find_subcommand(verb).ok_or_else(|| {
-                Failure::usage(format!("There is no verb '{verb}'")).hint("See them all: iam-sorry --help")
+                Error::usage(format!("There is no verb '{verb}'")).hint("See them all: iam-sorry --help")
             })?;
             let command = command.clone().name(format!("iam-sorry-{verb}"));
             clap_mangen::Man::new(command).render(&mut text)
         }
     };
-    rendered.map_err(|e| Failure::other(format!("The manual page could not be made: {e}")))?;
+    rendered.map_err(|e| Error::other(format!("The manual page could not be made: {e}")))?;
     app.out.raw(&String::from_utf8_lossy(&text))
 }
 
@@ -59,7 +59,7 @@ pub fn policy(app: &App, args: &PolicyArgs) -> Result<()> {
     } else {
         manager_policy(&request)
     };
-    app.out.line(text.map_err(|e| Failure::usage(e.to_string()))?)?;
+    app.out.line(text.map_err(|e| Error::usage(e.to_string()))?)?;
     if args.create_users {
         let name = &args.boundary;
         app.out.progress(format!(

@@ -14,79 +14,79 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::aws;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{Profile, SEALABLE};
-use crate::recovery::{self, Effort, journal, subject};
-use crate::service::{Session, State};
+use crate::recovery::{self, RecoveryMode, journal, subject};
+use crate::service::{ServiceSession, SessionStore};
 
 /// More than this and AWS refuses signatures (AWS General Reference, "Signature Version 4": 5 minutes).
 const CLOCK_LIMIT_SECONDS: i64 = 300;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Grade {
+enum Severity {
     Ok,
     Warn,
     Bad,
 }
 
 /// One thing that was looked at.
-struct Finding {
+struct Diagnosis {
     check: &'static str,
-    grade: Grade,
+    severity: Severity,
     what: String,
     /// The next command to type.
     mend: Option<String>,
 }
 
-fn ok(check: &'static str, what: impl Into<String>) -> Finding {
-    Finding { check, grade: Grade::Ok, what: what.into(), mend: None }
+fn ok(check: &'static str, what: impl Into<String>) -> Diagnosis {
+    Diagnosis { check, severity: Severity::Ok, what: what.into(), mend: None }
 }
-fn warn(check: &'static str, what: impl Into<String>, mend: impl Into<String>) -> Finding {
-    Finding { check, grade: Grade::Warn, what: what.into(), mend: Some(mend.into()) }
+fn warn(check: &'static str, what: impl Into<String>, mend: impl Into<String>) -> Diagnosis {
+    Diagnosis { check, severity: Severity::Warn, what: what.into(), mend: Some(mend.into()) }
 }
-fn bad(check: &'static str, what: impl Into<String>, mend: impl Into<String>) -> Finding {
-    Finding { check, grade: Grade::Bad, what: what.into(), mend: Some(mend.into()) }
+fn bad(check: &'static str, what: impl Into<String>, mend: impl Into<String>) -> Diagnosis {
+    Diagnosis { check, severity: Severity::Bad, what: what.into(), mend: Some(mend.into()) }
 }
 
 /// Looks at everything; fails where something is bad, so that scripts see it.
 pub fn run(app: &App, as_json: bool, offline: bool) -> Result<()> {
-    let mut findings = Vec::new();
-    findings.extend(key_and_agent(app));
-    findings.extend(files(app));
+    let mut diagnoses = Vec::new();
+    diagnoses.extend(key_and_agent(app));
+    diagnoses.extend(files(app));
     match app.documents() {
-        Ok((credentials, config)) => findings.extend(profiles(app, &credentials, &config)),
-        Err(failure) => findings.push(bad("profiles", failure.text, "Mend the file in an editor")),
+        Ok((credentials, config)) => diagnoses.extend(profiles(app, &credentials, &config)),
+        Err(error) => diagnoses.push(bad("profiles", error.text, "Mend the file in an editor")),
     }
     if !offline {
-        recovery::finish(app, Effort::Thorough)?;
+        recovery::finish(app, RecoveryMode::Full)?;
     }
-    findings.extend(left_over_keys(app));
-    findings.extend(sessions(app));
+    diagnoses.extend(left_over_keys(app));
+    diagnoses.extend(sessions(app));
     if !offline {
-        findings.extend(service(app));
+        diagnoses.extend(service(app));
     }
     if as_json {
-        let rows: Vec<_> = findings.iter().map(Finding::to_json).collect();
+        let rows: Vec<_> = diagnoses.iter().map(Diagnosis::to_json).collect();
         app.out.line(serde_json::to_string_pretty(&rows).unwrap_or_default())?;
     } else {
-        for finding in &findings {
-            finding.print(app)?;
+        for diagnosis in &diagnoses {
+            diagnosis.print(app)?;
         }
     }
-    match findings.iter().filter(|f| f.grade == Grade::Bad).count() {
+    match diagnoses.iter().filter(|f| f.severity == Severity::Bad).count() {
         0 => Ok(()),
-        1 => Err(Failure::other("1 thing needs mending")),
-        n => Err(Failure::other(format!("{n} things need mending"))),
+        1 => Err(Error::other("1 thing needs mending")),
+        n => Err(Error::other(format!("{n} things need mending"))),
     }
 }
 
-impl Finding {
+impl Diagnosis {
     fn print(&self, app: &App) -> Result<()> {
         let text = format!("{}: {}", self.check, self.what.replace('\n', "\n  "));
-        match self.grade {
-            Grade::Ok => app.out.done(text)?,
-            Grade::Warn => app.out.line(format!("⚠ {text}"))?,
-            Grade::Bad => app.out.line(format!("✗ {text}"))?,
+        match self.severity {
+            Severity::Ok => app.out.done(text)?,
+            Severity::Warn => app.out.line(format!("⚠ {text}"))?,
+            Severity::Bad => app.out.line(format!("✗ {text}"))?,
         }
         match &self.mend {
             Some(mend) => app.out.line(format!("  → {}", mend.replace('\n', "\n    "))),
@@ -95,22 +95,22 @@ impl Finding {
     }
 
     fn to_json(&self) -> serde_json::Value {
-        let grade = match self.grade {
-            Grade::Ok => "ok",
-            Grade::Warn => "warning",
-            Grade::Bad => "error",
+        let severity = match self.severity {
+            Severity::Ok => "ok",
+            Severity::Warn => "warning",
+            Severity::Bad => "error",
         };
-        json!({ "check": self.check, "status": grade, "what": self.what, "mend": self.mend })
+        json!({ "check": self.check, "status": severity, "what": self.what, "mend": self.mend })
     }
 }
 
 /// Sessions at department services, as they were written down here.
-fn sessions(app: &App) -> Vec<Finding> {
-    let state = match State::load(app) {
+fn sessions(app: &App) -> Vec<Diagnosis> {
+    let state = match SessionStore::load(app) {
         Ok(state) => state,
-        Err(failure) => return vec![bad("session", failure.text, "Sign in again: iam-sorry login URL")],
+        Err(error) => return vec![bad("session", error.text, "Sign in again: iam-sorry login URL")],
     };
-    let finding = |session: &Session| {
+    let diagnosis = |session: &ServiceSession| {
         let (origin, left) = (&session.origin, session.expires_at.seconds_after(app.now()));
         if left > 0 {
             return ok("session", format!("at {origin} as {}, for {}", session.name, human_duration(left)));
@@ -118,10 +118,10 @@ fn sessions(app: &App) -> Vec<Finding> {
         let what = format!("at {origin} ended {} ago", human_duration(-left));
         warn("session", what, format!("iam-sorry login {origin}    (or: iam-sorry logout {origin})"))
     };
-    state.all().iter().map(finding).collect()
+    state.all().iter().map(diagnosis).collect()
 }
 
-fn key_and_agent(app: &App) -> Vec<Finding> {
+fn key_and_agent(app: &App) -> Vec<Diagnosis> {
     let report = app.key_report();
     let path = report.path.map(|p| p.display().to_string());
     let key = match report.key {
@@ -139,7 +139,7 @@ fn key_and_agent(app: &App) -> Vec<Finding> {
             };
             ok("SSH key", format!("{} {place}{lock}", facts.public.key_id()))
         }
-        Err(error) => from_failure("SSH key", &Failure::from(error)),
+        Err(error) => from_failure("SSH key", &Error::from(error)),
     };
     let start = "Start one: eval $(ssh-agent -s); ssh-add";
     let agent = match report.agent {
@@ -153,12 +153,12 @@ fn key_and_agent(app: &App) -> Vec<Finding> {
     vec![key, agent]
 }
 
-fn files(app: &App) -> Vec<Finding> {
-    let mut findings = Vec::new();
+fn files(app: &App) -> Vec<Diagnosis> {
+    let mut diagnoses = Vec::new();
     let path = &app.settings.credentials_file;
     for (path, limit) in [(path.as_path(), 0o600), (path.parent().unwrap_or(Path::new("/")), 0o755)] {
         let Ok(meta) = std::fs::metadata(path) else {
-            findings.push(warn(
+            diagnoses.push(warn(
                 "files",
                 format!("{} is not there", path.display()),
                 "Put keys into it: aws configure --profile usermanager",
@@ -167,7 +167,7 @@ fn files(app: &App) -> Vec<Finding> {
         };
         let mode = meta.permissions().mode() & 0o777;
         let shown = format!("{} has mode {mode:03o}", path.display());
-        findings.push(if mode & !limit == 0 {
+        diagnoses.push(if mode & !limit == 0 {
             ok("files", shown)
         } else {
             bad(
@@ -177,11 +177,11 @@ fn files(app: &App) -> Vec<Finding> {
             )
         });
     }
-    findings
+    diagnoses
 }
 
-fn profiles(app: &App, credentials: &Document, config: &Document) -> Vec<Finding> {
-    let mut findings = Vec::new();
+fn profiles(app: &App, credentials: &Document, config: &Document) -> Vec<Diagnosis> {
+    let mut diagnoses = Vec::new();
     let now = app.now();
     for profile in
         credentials.profiles().into_iter().filter_map(|name| Profile::find(name, credentials, config))
@@ -189,7 +189,7 @@ fn profiles(app: &App, credentials: &Document, config: &Document) -> Vec<Finding
         let name = &profile.name;
         let values: Vec<_> = SEALABLE.iter().filter_map(|f| profile.field(f)).map(seal::parse).collect();
         if values.iter().any(|v| matches!(v, Ok(Value::Legacy(_)))) {
-            findings.push(bad(
+            diagnoses.push(bad(
                 "profiles",
                 format!(
                     "'{name}' holds values of the original tool: whoever can read the key file can open them"
@@ -200,37 +200,37 @@ fn profiles(app: &App, credentials: &Document, config: &Document) -> Vec<Finding
         for error in values.iter().filter_map(|v| v.as_ref().err()) {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            findings.push(bad(
+            diagnoses.push(bad(
                 "profiles",
                 format!("'{name}': {first}"),
                 "Restore the value from a backup, or make new keys",
             ));
         }
-        if profile.kind() == crate::profile::Kind::Permanent && name != "default" {
-            findings.push(warn(
+        if profile.kind() == crate::profile::ProfileKind::Permanent && name != "default" {
+            diagnoses.push(warn(
                 "profiles",
                 format!("'{name}' holds permanent keys as plain text"),
                 format!("iam-sorry encrypt {name}"),
             ));
         }
         if profile.expiration().is_some_and(|at| at.seconds_after(now) <= 0) {
-            findings.push(warn(
+            diagnoses.push(warn(
                 "profiles",
                 format!("the credentials of '{name}' have expired"),
                 format!("iam-sorry refresh {name}"),
             ));
         }
     }
-    if findings.is_empty() {
-        findings.push(ok(
+    if diagnoses.is_empty() {
+        diagnoses.push(ok(
             "profiles",
             format!("{} profiles, nothing wrong with them", credentials.profiles().len()),
         ));
     }
-    findings
+    diagnoses
 }
 
-fn left_over_keys(app: &App) -> Vec<Finding> {
+fn left_over_keys(app: &App) -> Vec<Diagnosis> {
     let journal = journal(app);
     let listing = match journal.pending() {
         Ok(listing) => listing,
@@ -238,7 +238,7 @@ fn left_over_keys(app: &App) -> Vec<Finding> {
             return vec![bad("left-over keys", error.to_string(), "Mend the folder's mode and owner")];
         }
     };
-    let mut findings: Vec<Finding> = listing
+    let mut diagnoses: Vec<Diagnosis> = listing
         .entries
         .iter()
         .map(|entry| {
@@ -246,39 +246,39 @@ fn left_over_keys(app: &App) -> Vec<Finding> {
         })
         .collect();
     for (path, why) in &listing.unreadable {
-        findings.push(bad(
+        diagnoses.push(bad(
             "left-over keys",
             format!("{} can't be read: {why}", path.display()),
             "Look at it, then remove it",
         ));
     }
-    if findings.is_empty() {
-        findings.push(ok("left-over keys", "none"));
+    if diagnoses.is_empty() {
+        diagnoses.push(ok("left-over keys", "none"));
     }
-    findings
+    diagnoses
 }
 
 /// Asks STS with a key that nobody has: the refusal proves that the endpoint answers, and bears its time.
-fn service(app: &App) -> Vec<Finding> {
+fn service(app: &App) -> Vec<Diagnosis> {
     let manager = app.manager_name().and_then(|name| app.profile(name).ok());
     let aws = match aws::connect(app, manager.as_ref()) {
         Ok(aws) => aws,
-        Err(failure) => return vec![from_failure("endpoint", &failure)],
+        Err(error) => return vec![from_failure("endpoint", &error)],
     };
     let nobody = AccessKey { id: "AKIAIOSFODNN7EXAMPLE".into(), secret: "doctor".into() };
     let answer = aws::block_on(|_| async { Ok(caller(&aws, &Credentials::from(nobody)).await) });
-    let mut findings = Vec::new();
+    let mut diagnoses = Vec::new();
     match answer {
         Ok(Err(
             e @ (AwsError::Unreachable { .. } | AwsError::BadAnswer { .. } | AwsError::PlainHttp { .. }),
         )) => {
-            return vec![from_failure("endpoint", &Failure::from(e))];
+            return vec![from_failure("endpoint", &Error::from(e))];
         }
-        Err(failure) => return vec![from_failure("endpoint", &failure)],
-        Ok(_) => findings.push(ok("endpoint", "STS answers")),
+        Err(error) => return vec![from_failure("endpoint", &error)],
+        Ok(_) => diagnoses.push(ok("endpoint", "STS answers")),
     }
     match aws.clock_offset() {
-        Some(offset) if offset.abs() > CLOCK_LIMIT_SECONDS => findings.push(bad(
+        Some(offset) if offset.abs() > CLOCK_LIMIT_SECONDS => diagnoses.push(bad(
             "clock",
             format!(
                 "this machine's clock is {} s away from AWS's, which refuses more than {CLOCK_LIMIT_SECONDS}",
@@ -286,16 +286,16 @@ fn service(app: &App) -> Vec<Finding> {
             ),
             "Set the clock: timedatectl set-ntp true",
         )),
-        Some(offset) => findings.push(ok("clock", format!("{} s away from AWS's", offset.abs()))),
+        Some(offset) => diagnoses.push(ok("clock", format!("{} s away from AWS's", offset.abs()))),
         None => {}
     }
-    findings
+    diagnoses
 }
 
-fn from_failure(check: &'static str, failure: &Failure) -> Finding {
-    debug_assert!(failure.kind != Kind::BrokenPipe);
-    match failure.text.split_once('\n') {
+fn from_failure(check: &'static str, error: &Error) -> Diagnosis {
+    debug_assert!(error.kind != ErrorKind::BrokenPipe);
+    match error.text.split_once('\n') {
         Some((what, mend)) => bad(check, what, mend),
-        None => bad(check, &failure.text, "See: iam-sorry doctor --help"),
+        None => bad(check, &error.text, "See: iam-sorry doctor --help"),
     }
 }

@@ -7,18 +7,18 @@ use iam_sorry_core::seal::{self, Value};
 
 use crate::app::App;
 use crate::commands::encrypt;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{self, Profile};
 use crate::terminal;
 
 /// What can't be mended is said, and stops nothing: the checks that follow show what is left.
 pub fn run(app: &App) -> Result<()> {
     let mended = [modes(app), locks(app), legacy(app), plain(app)];
-    for failure in mended.into_iter().filter_map(std::result::Result::err) {
-        if matches!(failure.kind, Kind::Interrupted | Kind::BrokenPipe) {
-            return Err(failure);
+    for error in mended.into_iter().filter_map(std::result::Result::err) {
+        if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::BrokenPipe) {
+            return Err(error);
         }
-        app.out.warn(failure.to_string());
+        app.out.warn(error.to_string());
     }
     Ok(())
 }
@@ -43,7 +43,7 @@ fn narrow(app: &App, path: &Path, too_much: u32) -> Result<()> {
     }
     let mode = found.mode() & 0o700;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .map_err(|e| Failure::other(format!("The mode of {} can't be changed: {e}", path.display())))?;
+        .map_err(|e| Error::other(format!("The mode of {} can't be changed: {e}", path.display())))?;
     app.out.done(format!("{} is yours alone now (mode {mode:04o})", path.display()))
 }
 
@@ -76,7 +76,7 @@ fn plain(app: &App) -> Result<()> {
     let found =
         credentials.profiles().into_iter().filter_map(|name| Profile::find(name, &credentials, &config));
     // `default` is never encrypted.
-    for profile in found.filter(|p| p.kind() == profile::Kind::Permanent && p.name != "default") {
+    for profile in found.filter(|p| p.kind() == profile::ProfileKind::Permanent && p.name != "default") {
         let name = &profile.name;
         let question = format!(
             "Seal the permanent keys of '{name}' with your SSH key? AWS tools then need: iam-sorry exec {name}"

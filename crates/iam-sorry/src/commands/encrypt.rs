@@ -6,7 +6,7 @@ use iam_sorry_core::seal::{self, Value};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::keyring::Keyring;
 use crate::profile::{
     EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, PROCESS, Profile, SEALABLE, SECRET, TOKEN,
@@ -16,7 +16,7 @@ use crate::{sealing, terminal};
 /// Seals a profile's keys; with `process`, every AWS tool gets them through credential_process.
 pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
     if name == "default" {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "Cannot encrypt 'default' profile. Use --profile or AWS_PROFILE to specify an explicit profile name.",
         )
         .hint("iam-sorry --profile usermanager --encrypt"));
@@ -26,7 +26,7 @@ pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
         .filter(|_| credentials.contains(name))
         .ok_or_else(|| app.not_found("Manager profile", name))?;
     let key = profile.usable_key().ok_or_else(|| {
-        Failure::profile(format!("Manager profile '{name}' missing access key or secret key"))
+        Error::profile(format!("Manager profile '{name}' missing access key or secret key"))
             .hint(format!("Put them into [{name}] in {}", app.settings.credentials_file.display()))
     })?;
     let served = profile.active_key().is_none();
@@ -35,7 +35,7 @@ pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
         return app.out.done(format!("Manager profile '{name}' is already encrypted with SSH key"));
     }
     if process && key.token.is_some() {
-        return Err(Failure::profile(format!(
+        return Err(Error::profile(format!(
             "Profile '{name}' holds temporary credentials, which --process does not serve"
         ))
         .hint("AWS tools read them from the profile as they are"));
@@ -84,7 +84,7 @@ pub fn decrypt(app: &App, name: &str) -> Result<()> {
         .active_key()
         .filter(|key| key.is_sealed())
         .or_else(|| profile.kept_key())
-        .ok_or_else(|| Failure::profile(format!("Profile '{name}' holds nothing that is encrypted")))?;
+        .ok_or_else(|| Error::profile(format!("Profile '{name}' holds nothing that is encrypted")))?;
     let file = app.settings.credentials_file.display();
     if !terminal::confirm(app, &format!("Write the keys of '{name}' as plain text into {file}?"))? {
         return app.out.line("Aborted.");
@@ -188,18 +188,19 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
 /// `~`, so the path is absolute and quoted.
 pub fn process_line_for(app: &App, profile: &Profile, name: &str) -> Result<String> {
     if let Some(other) = profile.setting(PROCESS).filter(|line| !is_ours(line)) {
-        return Err(Failure::profile(format!(
-            "Profile '{name}' has a credential_process of its own: {other}"
-        ))
-        .hint(format!("Take it out of [profile {name}] in {} first", app.settings.config_file.display())));
+        return Err(Error::profile(format!("Profile '{name}' has a credential_process of its own: {other}"))
+            .hint(format!(
+                "Take it out of [profile {name}] in {} first",
+                app.settings.config_file.display()
+            )));
     }
     let program = std::env::current_exe()
-        .map_err(|e| Failure::other(format!("The path of iam-sorry itself can't be found: {e}")))?;
+        .map_err(|e| Error::other(format!("The path of iam-sorry itself can't be found: {e}")))?;
     let program = program.to_str().filter(|path| is_quotable(path)).ok_or_else(|| {
-        Failure::other("The path of iam-sorry holds characters that a credential_process line can't: install it elsewhere")
+        Error::other("The path of iam-sorry holds characters that a credential_process line can't: install it elsewhere")
     })?;
     if !is_quotable(name) {
-        return Err(Failure::profile(format!(
+        return Err(Error::profile(format!(
             "The name of profile '{name}' can't stand in a credential_process line"
         ))
         .hint("Rename it first: iam-sorry rename OLD NEW"));

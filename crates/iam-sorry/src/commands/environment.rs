@@ -10,7 +10,7 @@ use iam_sorry_core::timestamp::human_duration;
 use secrecy::ExposeSecret;
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::keyring::hygiene::CoreLimit;
 use crate::provider::{self, ProfileCredentials, ProvideOptions};
 use crate::settings;
@@ -21,17 +21,17 @@ pub fn print(app: &App, name: &str, shell: &str, options: ProvideOptions) -> Res
     let ProfileCredentials { profile, credentials } = credentials_for_a_while(app, name, options)?;
     let variables = shells::environment(&credentials, app.region_of(&profile));
     let text =
-        shells::render(shell, &variables).map_err(|e| Failure::profile(format!("Profile '{name}': {e}")))?;
+        shells::render(shell, &variables).map_err(|e| Error::profile(format!("Profile '{name}': {e}")))?;
     app.out.raw(&text)
 }
 
 /// Statements that take them out again.
 pub fn unset(app: &App, shell: &str) -> Result<()> {
-    app.out.raw(&shells::render_unset(parse(shell)?).map_err(|e| Failure::usage(e.to_string()))?)
+    app.out.raw(&shells::render_unset(parse(shell)?).map_err(|e| Error::usage(e.to_string()))?)
 }
 
 fn parse(shell: &str) -> Result<Shell> {
-    shell.parse::<Shell>().map_err(|e| Failure::usage(e.to_string()))
+    shell.parse::<Shell>().map_err(|e| Error::usage(e.to_string()))
 }
 
 /// Becomes the command (execve), with the credentials in its environment only.
@@ -46,7 +46,7 @@ pub fn exec(
         credentials_for_a_while(app, name, ProvideOptions { session, make: true })?;
     let variables = shells::environment(&credentials, app.region_of(&profile));
     let [program, arguments @ ..] = command else {
-        return Err(Failure::usage("exec needs a command: iam-sorry exec PROFILE -- COMMAND"));
+        return Err(Error::usage("exec needs a command: iam-sorry exec PROFILE -- COMMAND"));
     };
     let mut child = Command::new(program);
     child.args(arguments);
@@ -59,7 +59,7 @@ pub fn exec(
     core_limit.restore();
     let error = child.exec();
     let missing = error.kind() == std::io::ErrorKind::NotFound;
-    app.out.error(&Failure::other(format!("{} can't be run: {error}", program.display())));
+    app.out.error(&Error::other(format!("{} can't be run: {error}", program.display())));
     Ok(ExitCode::from(if missing { 127 } else { 126 }))
 }
 

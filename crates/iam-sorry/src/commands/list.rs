@@ -6,14 +6,14 @@ use iam_sorry_core::timestamp::{Timestamp, human_duration};
 use serde_json::json;
 
 use crate::app::App;
-use crate::failure::Result;
+use crate::error::Result;
 use crate::output::printable;
-use crate::profile::{Kind, Profile, SEALABLE};
+use crate::profile::{Profile, ProfileKind, SEALABLE};
 
 /// One row.
 struct Row {
     name: String,
-    kind: Kind,
+    kind: ProfileKind,
     user: Option<String>,
     expiration: Option<Timestamp>,
     /// What a person should know at a glance.

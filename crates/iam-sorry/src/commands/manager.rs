@@ -11,12 +11,12 @@ use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{Namespace, SessionDuration, UserName};
 use secrecy::SecretString;
 
-use crate::app::{App, OWN_MANAGER};
+use crate::app::{App, DEFAULT_MANAGER};
 use crate::aws;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{ID, NAMESPACE, OWNER, Profile, SECRET};
 use crate::provider::manager::{Manager, no_manager};
-use crate::recovery::{self, Effort, journal};
+use crate::recovery::{self, RecoveryMode, journal};
 use crate::{sealing, terminal};
 
 use super::rotate;
@@ -24,38 +24,40 @@ use super::rotate;
 /// `--create-iam-sorry USER [PROFILE]`: the user, its policy, and its key, sealed in the profile. Run again, it mends
 /// the policy and leaves the rest; where it fails, what it made is taken back.
 pub fn create(app: &App, user: &str, target: Option<&str>) -> Result<()> {
-    let plan = Plan::new(app, user, target.unwrap_or(OWN_MANAGER))?;
-    recovery::finish(app, Effort::Thorough)?;
+    let setup = ManagerSetup::new(app, user, target.unwrap_or(DEFAULT_MANAGER))?;
+    recovery::finish(app, RecoveryMode::Full)?;
     let (credentials, config) = app.documents()?;
     let admin = Manager::new(app, app.manager_name(), &config, &credentials);
     admin.name()?;
-    let made = {
-        let (plan, admin) = (&plan, &admin);
+    let created = {
+        let (setup, admin) = (&setup, &admin);
         aws::block_on(|cancel| async move {
             let (aws, credentials) = admin.open(&cancel).await?;
-            let access = Access { app, aws, admin: credentials, profile: admin.name()?, cancel: &cancel };
-            plan.carry_out(&access).await
+            let access =
+                AdminAccess { app, aws, admin: credentials, profile: admin.name()?, cancel: &cancel };
+            setup.carry_out(&access).await
         })?
     };
-    let Plan { user, namespace, target, .. } = &plan;
-    app.out.done(format!("IAM user '{user}' {}", if made.user { "created" } else { "was there already" }))?;
+    let ManagerSetup { user, namespace, target, .. } = &setup;
+    app.out
+        .done(format!("IAM user '{user}' {}", if created.user { "created" } else { "was there already" }))?;
     app.out.done(format!(
         "It has the policy '{}', for users '{namespace}' and '{namespace}-*'",
-        plan.policy_name()
+        setup.policy_name()
     ))?;
-    match made.key {
+    match created.key {
         Some(id) => {
             app.out.done(format!("Its access key {id} is in profile '{target}', sealed with your SSH key"))
         }
         None => app.out.done(format!("Profile '{target}' holds its access key already")),
     }?;
-    let manager = if target == OWN_MANAGER { String::new() } else { format!("--profile {target} ") };
+    let manager = if target == DEFAULT_MANAGER { String::new() } else { format!("--profile {target} ") };
     app.out.progress(format!("Temporary credentials of a user: iam-sorry {manager}{namespace}"));
     Ok(())
 }
 
 /// What shall be there in the end, and what is there already.
-struct Plan {
+struct ManagerSetup {
     user: UserName,
     namespace: Namespace,
     target: String,
@@ -64,13 +66,13 @@ struct Plan {
 
 /// What was made on the way.
 #[derive(Default)]
-struct Made {
+struct CreatedResources {
     user: bool,
     key: Option<String>,
 }
 
 /// The administrator's way to AWS.
-struct Access<'a> {
+struct AdminAccess<'a> {
     app: &'a App,
     aws: &'a Aws,
     admin: &'a Credentials,
@@ -78,31 +80,31 @@ struct Access<'a> {
     cancel: &'a Cancel,
 }
 
-impl Plan {
+impl ManagerSetup {
     /// Everything that can be refused, or asked of the person, comes before AWS is asked for anything.
     fn new(app: &App, user: &str, target: &str) -> Result<Self> {
         let user = UserName::parse(user)?;
         let namespace = Namespace::of_manager(&user).ok_or_else(|| {
-            Failure::usage(format!(
+            Error::usage(format!(
                 "'{user}' can't be a manager's name: what stands before its hyphen is what it manages"
             ))
             .hint(format!("For users '{user}' and '{user}-*': iam-sorry --create-iam-sorry {user}-iam-sorry"))
         })?;
         let usage = format!("iam-sorry --profile ADMIN --create-iam-sorry {user}");
         let Some(admin) = app.named_manager() else {
-            return Err(Failure::usage(
+            return Err(Error::usage(
                 "--create-iam-sorry needs a profile that may create users and policies",
             )
             .hint(usage));
         };
         if admin == target {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "Profile '{target}' can't be both the administrator's and the new manager's"
             ))
             .hint(format!("Put the new manager elsewhere: {usage} NAME")));
         }
         if target == "default" {
-            return Err(Failure::usage("Profile 'default' is never sealed; name another one")
+            return Err(Error::usage("Profile 'default' is never sealed; name another one")
                 .hint(format!("{usage} NAME")));
         }
         let (credentials, config) = app.documents()?;
@@ -113,7 +115,7 @@ impl Plan {
                 let theirs =
                     profile.owner().and_then(|owner| UserName::parse(owner).ok()).as_ref() == Some(&user);
                 if !theirs || profile.permanent_key().is_none() {
-                    return Err(Failure::profile(format!(
+                    return Err(Error::profile(format!(
                         "Profile '{target}' holds other credentials; nothing was made"
                     ))
                     .hint(format!("Put the new manager elsewhere: {usage} NAME")));
@@ -134,8 +136,8 @@ impl Plan {
         format!("iam-sorry-{}", self.namespace)
     }
 
-    async fn carry_out(&self, access: &Access<'_>) -> Result<Made> {
-        let Access { app, aws, admin, cancel, .. } = *access;
+    async fn carry_out(&self, access: &AdminAccess<'_>) -> Result<CreatedResources> {
+        let AdminAccess { app, aws, admin, cancel, .. } = *access;
         let found = match user_exists(aws, admin, &self.user).await {
             Ok(found) => Some(found),
             Err(AwsError::NoSuchUser { .. }) => None,
@@ -144,12 +146,12 @@ impl Plan {
         match found {
             Some(user) if self.has_key => {
                 self.attach(access, &user).await?;
-                Ok(Made::default())
+                Ok(CreatedResources::default())
             }
             None if self.has_key => Err(AwsError::NoSuchUser { user: self.user.to_string() }.into()),
             // It may be anybody's, with rights of its own that the key would carry.
-            Some(user) if !app.global.yes => Err(Failure::new(
-                Kind::Aws,
+            Some(user) if !app.global.yes => Err(Error::new(
+                ErrorKind::Aws,
                 format!("IAM user '{}' exists already; nothing was changed", user.name),
             )
             .hint("Add --yes to give it the policy and a key that is stored here")
@@ -159,34 +161,34 @@ impl Plan {
             ))),
             Some(user) => {
                 let key = self.equip(access, &user).await?;
-                Ok(Made { user: false, key: Some(key) })
+                Ok(CreatedResources { user: false, key: Some(key) })
             }
             None => {
                 app.out.progress(format!("Creating IAM user '{}'...", self.user));
                 let user = create_user(aws, admin, &self.user, cancel).await?;
                 match self.equip(access, &user).await {
-                    Ok(key) => Ok(Made { user: true, key: Some(key) }),
-                    Err(failure) => Err(self.take_back(access, failure).await),
+                    Ok(key) => Ok(CreatedResources { user: true, key: Some(key) }),
+                    Err(error) => Err(self.take_back(access, error).await),
                 }
             }
         }
     }
 
-    async fn attach(&self, access: &Access<'_>, user: &User) -> Result<()> {
+    async fn attach(&self, access: &AdminAccess<'_>, user: &User) -> Result<()> {
         let policy = manager_policy(&PolicyRequest {
             partition: user.arn.partition.clone(),
             account: Some(user.arn.account.clone()),
             users: self.namespace.patterns(),
             rotate: true,
         })?;
-        let Access { aws, admin, cancel, .. } = *access;
+        let AdminAccess { aws, admin, cancel, .. } = *access;
         Ok(put_policy(aws, admin, &user.name, &self.policy_name(), &policy, cancel).await?)
     }
 
     /// Policy and key; the key is in the journal until it is sealed in the file.
-    async fn equip(&self, access: &Access<'_>, user: &User) -> Result<String> {
+    async fn equip(&self, access: &AdminAccess<'_>, user: &User) -> Result<String> {
         self.attach(access, user).await?;
-        let Access { app, aws, admin, profile, cancel } = *access;
+        let AdminAccess { app, aws, admin, profile, cancel } = *access;
         let (journal, patience) = (journal(app), Timeouts::default());
         let out = app.out;
         let progress = move |event: &Progress| out.progress(event.to_string());
@@ -202,7 +204,7 @@ impl Plan {
         };
         // The session that comes with it proves that the key works and is the user's; only the key is kept.
         let issued = issue_for_user(&issuer, &user.name, SessionDuration::HOUR, true).await?;
-        let Some(kept) = issued.kept else { return Err(Failure::other("AWS made no key to keep")) };
+        let Some(kept) = issued.kept else { return Err(Error::other("AWS made no key to keep")) };
         // Stopped while AWS was asked: nothing is in the file yet, so it can still be as if nothing had been.
         let stopped = if cancel.is_cancelled() { Err(AwsError::Interrupted.into()) } else { Ok(()) };
         let namespace = Some(&self.namespace);
@@ -213,16 +215,16 @@ impl Plan {
                 kept.kept().unwrap_or_else(|e| app.out.warn(e.to_string()));
                 Ok(id)
             }
-            Err(failure) => Err(failure.unless_undone(kept.discard(&issuer).await)),
+            Err(error) => Err(error.unless_undone(kept.discard(&issuer).await)),
         }
     }
 
     /// The user was made for this and goes again; IAM keeps it where a key of it could not be deleted.
-    async fn take_back(&self, access: &Access<'_>, failure: Failure) -> Failure {
+    async fn take_back(&self, access: &AdminAccess<'_>, error: Error) -> Error {
         let user = &self.user;
         match delete_user(access.aws, access.admin, user, Some(&self.policy_name())).await {
-            Ok(()) => failure.hint(format!("IAM user '{user}', made a moment ago, is deleted again")),
-            Err(left) => failure
+            Ok(()) => error.hint(format!("IAM user '{user}', made a moment ago, is deleted again")),
+            Err(left) => error
                 .hint(format!("IAM user '{user}' was made and could not be deleted again: {left}"))
                 .hint(format!("Once its keys are gone: aws iam delete-user --user-name {user}")),
         }
@@ -242,7 +244,7 @@ fn write(
     let sealed = sealing::seal(app, target, None, &targets)?;
     app.update(&app.credentials, |document: &mut Document| {
         if [ID, SECRET].iter().any(|field| document.value(target, field).is_some_and(|v| !v.is_empty())) {
-            return Err(Failure::profile(format!(
+            return Err(Error::profile(format!(
                 "Profile '{target}' holds a key already; nothing was written"
             ))
             .hint("See what is there: iam-sorry list"));
@@ -259,20 +261,20 @@ fn write(
 /// Whether a key waits in the environment and there is no manager yet for it to become. Where a manager is named, that
 /// one is meant, and a key that happens to be in the environment (as in CI) is left alone.
 pub fn is_handed_over(app: &App) -> Result<bool> {
-    if app.settings.handed_over.is_none() || app.named_manager().is_some() {
+    if app.settings.environment_credentials.is_none() || app.named_manager().is_some() {
         return Ok(false);
     }
     let (credentials, config) = app.documents()?;
-    Ok(!credentials.contains(OWN_MANAGER) && !config.contains(OWN_MANAGER))
+    Ok(!credentials.contains(DEFAULT_MANAGER) && !config.contains(DEFAULT_MANAGER))
 }
 
 /// The first run: the key from AWS_ACCESS_KEY_ID goes into the manager profile, sealed, and is rotated away, since whoever
 /// handed it over has it too.
 pub fn set_up(app: &App) -> Result<()> {
-    let Some(given) = &app.settings.handed_over else { return Err(no_manager()) };
-    let (target, id) = (OWN_MANAGER, &given.access_key_id);
+    let Some(given) = &app.settings.environment_credentials else { return Err(no_manager()) };
+    let (target, id) = (DEFAULT_MANAGER, &given.access_key_id);
     if !given.is_permanent() || id.starts_with("ASIA") {
-        return Err(Failure::profile(
+        return Err(Error::profile(
             "The credentials in the environment are temporary; a manager needs a permanent key of an IAM user",
         )
         .hint("Making one out of a session would outlive what you were given; ask your administrator for one, or")
@@ -283,8 +285,8 @@ pub fn set_up(app: &App) -> Result<()> {
         let aws = aws::connect(app, None)?;
         let found = caller(&aws, given).await?;
         found.user().cloned().ok_or_else(|| {
-            Failure::new(
-                Kind::Aws,
+            Error::new(
+                ErrorKind::Aws,
                 format!("The key {id} in the environment belongs to {}", describe(&found)),
             )
             .hint("A manager is an IAM user")
@@ -304,8 +306,8 @@ pub fn set_up(app: &App) -> Result<()> {
     app.out
         .done(format!("Profile '{target}' holds the key of IAM user '{user}', sealed with your SSH key"))?;
     if replace {
-        rotate::run(app, target).map_err(|failure| {
-            failure
+        rotate::run(app, target).map_err(|error| {
+            error
                 .hint(format!(
                     "Profile '{target}' works, but whoever handed the key over has it too. Try again:"
                 ))

@@ -22,21 +22,21 @@ mod status;
 use std::process::ExitCode;
 
 use crate::app::App;
-use crate::args::{Later, Seed, Verb};
-use crate::failure::{Failure, Result};
+use crate::args::{LaterOriginalArgs, OriginalArgs, Verb};
+use crate::error::{Error, Result};
 use crate::keyring::hygiene::CoreLimit;
 use crate::provider::ProvideOptions;
 use crate::provider::manager::no_manager;
 use crate::recovery;
 
 /// Runs the verb, or the original tool's form that the flags spell.
-pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> Result<ExitCode> {
+pub fn run(app: &App, verb: Option<Verb>, seed: OriginalArgs, core_limit: CoreLimit) -> Result<ExitCode> {
     if !sees_to_leftovers(verb.as_ref(), &seed) {
-        recovery::finish(app, recovery::Effort::InPassing)?;
+        recovery::finish(app, recovery::RecoveryMode::Opportunistic)?;
     }
     let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
-    if seed != Seed::default() {
-        return Err(Failure::usage(
+    if seed != OriginalArgs::default() {
+        return Err(Error::usage(
             "NAME and the flags of the original (--encrypt, --eval, --show-..., ...) don't go with a verb",
         )
         .hint("See: iam-sorry --help"));
@@ -86,7 +86,7 @@ pub fn run(app: &App, verb: Option<Verb>, seed: Seed, core_limit: CoreLimit) -> 
 
 /// Refreshing, rotating and `doctor` finish what a dead run left by themselves, with more patience (`doctor --offline`
 /// not at all). Two more run at every prompt and every TAB, and promise to ask no AWS service.
-fn sees_to_leftovers(verb: Option<&Verb>, seed: &Seed) -> bool {
+fn sees_to_leftovers(verb: Option<&Verb>, seed: &OriginalArgs) -> bool {
     match verb {
         Some(Verb::Refresh { .. } | Verb::Rotate { .. } | Verb::Doctor { .. }) => true,
         // The service's verbs have nothing to do with what a manager's run left.
@@ -94,13 +94,13 @@ fn sees_to_leftovers(verb: Option<&Verb>, seed: &Seed) -> bool {
         Some(_) => false,
         None => {
             let shows = [&seed.show_encrypted, &seed.show_decrypted, &seed.eval].iter().any(|p| p.is_some());
-            !shows && !seed.encrypt && seed.later == Later::default()
+            !shows && !seed.encrypt && seed.later == LaterOriginalArgs::default()
         }
     }
 }
 
 /// The forms of the original README.
-fn run_seed(app: &App, seed: Seed) -> Result<()> {
+fn run_seed(app: &App, seed: OriginalArgs) -> Result<()> {
     if let Some(profile) = seed.show_encrypted {
         return show::as_stored(app, &profile);
     }
@@ -115,7 +115,7 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
     }
     if seed.encrypt {
         if let Some(name) = seed.name.filter(|name| Some(name.as_str()) != app.manager_name()) {
-            return Err(Failure::usage(
+            return Err(Error::usage(
                 "--encrypt seals the manager profile; temporary credentials stay plain",
             )
             .hint("Seal the manager:   iam-sorry --profile MANAGER --encrypt")
@@ -124,7 +124,7 @@ fn run_seed(app: &App, seed: Seed) -> Result<()> {
         let manager = app.manager_name().ok_or_else(no_manager)?;
         return encrypt::encrypt(app, manager, false);
     }
-    if seed.later != Later::default() {
+    if seed.later != LaterOriginalArgs::default() {
         return original::run(app, seed.later, seed.name.as_deref());
     }
     match seed.name {

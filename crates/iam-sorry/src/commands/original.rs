@@ -2,20 +2,20 @@
 
 use iam_sorry_core::aws_files::Document;
 
-use crate::app::{App, OWN_MANAGER};
-use crate::args::{DEFAULT_BOUNDARY, Later, PolicyArgs};
+use crate::app::{App, DEFAULT_MANAGER};
+use crate::args::{DEFAULT_BOUNDARY, LaterOriginalArgs, PolicyArgs};
 use crate::commands::{describe, manager};
-use crate::failure::{Failure, Result};
-use crate::profile::{Kind, Profile};
+use crate::error::{Error, Result};
+use crate::profile::{Profile, ProfileKind};
 use crate::terminal;
 
 /// Runs the one form that is given; `name` is the positional NAME.
-pub fn run(app: &App, asked: Later, name: Option<&str>) -> Result<()> {
+pub fn run(app: &App, asked: LaterOriginalArgs, name: Option<&str>) -> Result<()> {
     if let Some(owner) = asked.chown {
         return Err(chown(&owner, name));
     }
     if asked.print_lambda_policy.is_some() {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "--print-lambda-policy is gone: deploying web applications is not our business",
         )
         .hint("The original's text is in its last release: pip install iam-sorry==0.2.2"));
@@ -82,23 +82,23 @@ fn fix_profiles(app: &App) -> Result<()> {
 fn region_to_write(app: &App, config: &Document) -> String {
     let given = app.global.region.as_deref().or(app.settings.region.as_deref());
     let of = |name| config.value(name, "region");
-    given.or_else(|| of(OWN_MANAGER)).or_else(|| of("default")).unwrap_or("us-east-1").to_owned()
+    given.or_else(|| of(DEFAULT_MANAGER)).or_else(|| of("default")).unwrap_or("us-east-1").to_owned()
 }
 
 fn report_config_only(app: &App, name: &str, credentials: &Document, config: &Document) -> Result<()> {
     let Some(profile) = Profile::find(name, credentials, config) else { return Ok(()) };
     match (profile.kind(), profile.setting("source_profile")) {
-        (Kind::Role, Some(source)) if !credentials.contains(source) && !config.contains(source) => {
+        (ProfileKind::Role, Some(source)) if !credentials.contains(source) && !config.contains(source) => {
             app.out.warn(format!(
                 "Role profile '{name}' names '{source}' as its source_profile, and there is no such profile\n\
                  Make it: iam-sorry --profile MANAGER {source}"
             ));
             Ok(())
         }
-        (Kind::Role, Some(source)) => {
+        (ProfileKind::Role, Some(source)) => {
             app.out.done(format!("Role profile '{name}' is fine (source: {source})"))
         }
-        (Kind::Empty, _) => {
+        (ProfileKind::Empty, _) => {
             app.out.warn(format!(
                 "Profile '{name}' is only in {} and has nothing to sign with",
                 app.settings.config_file.display()
@@ -113,26 +113,26 @@ fn report_config_only(app: &App, name: &str, credentials: &Document, config: &Do
 fn reset(app: &App, lose_key: bool) -> Result<()> {
     let (credentials, config) = app.documents()?;
     let (c, g) = (app.settings.credentials_file.display(), app.settings.config_file.display());
-    let Some(profile) = Profile::find(OWN_MANAGER, &credentials, &config) else {
+    let Some(profile) = Profile::find(DEFAULT_MANAGER, &credentials, &config) else {
         return app
             .out
-            .line(format!("There is no profile '{OWN_MANAGER}' in {c} or {g}. No changes were made."));
+            .line(format!("There is no profile '{DEFAULT_MANAGER}' in {c} or {g}. No changes were made."));
     };
     let key = profile.permanent_key();
     let question = match key {
-        None => format!("Remove profile '{OWN_MANAGER}' from {c} and {g}?"),
+        None => format!("Remove profile '{DEFAULT_MANAGER}' from {c} and {g}?"),
         Some(key) => {
             let id = app.open_quietly(&profile, key).map(|opened| opened.access_key_id);
             let id = id.map_or_else(|_| "permanent key".to_owned(), |id| format!("permanent key {id}"));
             if app.global.yes && !lose_key {
-                return Err(Failure::profile(format!(
-                    "Profile '{OWN_MANAGER}' holds the {id}, which may be nowhere else; nothing was removed"
+                return Err(Error::profile(format!(
+                    "Profile '{DEFAULT_MANAGER}' holds the {id}, which may be nowhere else; nothing was removed"
                 ))
-                .hint(format!("Keep it under another name:  iam-sorry rename {OWN_MANAGER} NAME"))
+                .hint(format!("Keep it under another name:  iam-sorry rename {DEFAULT_MANAGER} NAME"))
                 .hint("Lose it:                     iam-sorry --reset --lose-key --yes"));
             }
             format!(
-                "Profile '{OWN_MANAGER}' holds the {id}, which may be nowhere else. It stays valid at AWS.\n\
+                "Profile '{DEFAULT_MANAGER}' holds the {id}, which may be nowhere else. It stays valid at AWS.\n\
                  Remove the profile from {c} and {g}, and lose the key?"
             )
         }
@@ -141,9 +141,9 @@ fn reset(app: &App, lose_key: bool) -> Result<()> {
         return app.out.line("Aborted.");
     }
     for file in [&app.credentials, &app.config] {
-        let removed = app.update(file, |document| Ok(document.remove_profile(OWN_MANAGER)))?;
+        let removed = app.update(file, |document| Ok(document.remove_profile(DEFAULT_MANAGER)))?;
         if removed {
-            app.out.done(format!("Removed '{OWN_MANAGER}' from {}", file.path().display()))?;
+            app.out.done(format!("Removed '{DEFAULT_MANAGER}' from {}", file.path().display()))?;
         }
     }
     if let (Some(_), Some(user)) = (key, profile.owner()) {
@@ -156,7 +156,7 @@ fn reset(app: &App, lose_key: bool) -> Result<()> {
 fn print_policy(app: &App, prefix: &str, create_users: bool) -> Result<()> {
     let login = || {
         app.settings.login.as_deref().ok_or_else(|| {
-            Failure::usage("No prefix is given, and neither USER nor LOGNAME is set")
+            Error::usage("No prefix is given, and neither USER nor LOGNAME is set")
                 .hint("Name it: iam-sorry --print-policy PREFIX")
         })
     };
@@ -177,9 +177,9 @@ fn print_policy(app: &App, prefix: &str, create_users: bool) -> Result<()> {
 
 /// The original wrote the new owner into a tag that only its own client looked at, and for that its manager could tag
 /// every user of the account.
-fn chown(owner: &str, name: Option<&str>) -> Failure {
+fn chown(owner: &str, name: Option<&str>) -> Error {
     let user = name.unwrap_or("USER");
-    Failure::usage(format!(
+    Error::usage(format!(
         "--chown is not here: the tag that it wrote bound nobody. Who may manage '{user}' is decided by policies in IAM"
     ))
     .hint(format!("Let an administrator give '{owner}' this policy:"))

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::args::Recipients as Action;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::keyring::Keyring;
 use crate::profile::Profile;
 use crate::sealing;
@@ -45,7 +45,7 @@ fn list(app: &App, target: &str) -> Result<()> {
 fn sealed(app: &App, name: &str) -> Result<Profile> {
     let profile = app.profile(name)?;
     if profile.sealed_fields().is_empty() {
-        return Err(Failure::profile(format!("Profile '{name}' holds nothing that is sealed"))
+        return Err(Error::profile(format!("Profile '{name}' holds nothing that is sealed"))
             .hint(format!("Seal it: iam-sorry encrypt '{name}'")));
     }
     Ok(profile)

@@ -7,13 +7,13 @@ use iam_sorry_aws::lookup::user_of_key;
 use iam_sorry_core::aws_files::Document;
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::profile::{OWNER, Profile, ROLE, TOKEN};
 use crate::progress::Bars;
 use crate::provider::manager::{Manager, no_manager};
 use crate::provider::refresh::{Issuers, Refreshed, refresh_one, undetermined};
-use crate::provider::{Job, department};
-use crate::recovery::{self, Effort};
+use crate::provider::{RefreshJob, department};
+use crate::recovery::{self, RecoveryMode};
 use crate::{aws, service, terminal};
 
 use super::service::role;
@@ -38,7 +38,7 @@ pub fn run(app: &App, request: &RefreshRequest) -> Result<()> {
         // A manager that is temporary itself is refreshed by whoever manages it.
         names.retain(|name| app.manager_name() != Some(name));
         if names.is_empty() {
-            return Err(Failure::profile("There is no profile yet that iam-sorry made")
+            return Err(Error::profile("There is no profile yet that iam-sorry made")
                 .hint("Make one: iam-sorry --profile MANAGER NAME"));
         }
     }
@@ -57,12 +57,13 @@ pub fn run(app: &App, request: &RefreshRequest) -> Result<()> {
     // Everything that can be refused is refused before AWS is asked for anything.
     let server = service::for_credentials(app)?;
     let manager_name = if server.is_none() { app.manager_name() } else { None };
-    let plan_one = |name| Job::plan(app, name, app.manager_name(), (&credentials, &config), request.keep_key);
-    let jobs: Vec<Job> = names.iter().map(|name| plan_one(name)).collect::<Result<_>>()?;
+    let plan_one =
+        |name| RefreshJob::plan(app, name, app.manager_name(), (&credentials, &config), request.keep_key);
+    let jobs: Vec<RefreshJob> = names.iter().map(|name| plan_one(name)).collect::<Result<_>>()?;
     let manager = Manager::new(app, manager_name, &config, &credentials);
     let service = match server.filter(|_| jobs.iter().any(|job| job.own.is_none())) {
         Some(_) if request.keep_key => {
-            return Err(Failure::usage(
+            return Err(Error::usage(
                 "--keep-key goes with a manager; a department service keeps no keys in profiles",
             )
             .hint("A key of the user's own: iam-sorry keys create NAME --as PROFILE --encrypt"));
@@ -80,7 +81,7 @@ pub fn run(app: &App, request: &RefreshRequest) -> Result<()> {
             manager.check_namespace(&user)?;
         }
     }
-    recovery::finish(app, Effort::Thorough)?;
+    recovery::finish(app, RecoveryMode::Full)?;
     let bars = Bars::new(app.out, jobs.len());
     let results = {
         let (jobs, bars) = (&jobs, &bars);
@@ -107,11 +108,11 @@ pub fn default_profile(app: &App) -> Result<()> {
     let profile = Profile::find("default", &credentials, &config)
         .filter(|_| credentials.contains("default"))
         .ok_or_else(|| {
-            Failure::profile("'default' profile does not exist in credentials file")
+            Error::profile("'default' profile does not exist in credentials file")
                 .hint(format!("Name a profile or user: iam-sorry --profile {manager} NAME"))
         })?;
     let key =
-        profile.usable_key().ok_or_else(|| Failure::profile("'default' profile has no aws_access_key_id"))?;
+        profile.usable_key().ok_or_else(|| Error::profile("'default' profile has no aws_access_key_id"))?;
     let user = match profile.owner() {
         Some(owner) => owner.to_owned(),
         None => {
@@ -142,7 +143,7 @@ fn made_by_us(credentials: &Document) -> Vec<String> {
     credentials.profiles().into_iter().filter(ours).map(str::to_owned).collect()
 }
 
-fn report(app: &App, jobs: &[Job], results: Vec<Result<Refreshed>>) -> Result<()> {
+fn report(app: &App, jobs: &[RefreshJob], results: Vec<Result<Refreshed>>) -> Result<()> {
     let total = results.len();
     let mut failures = Vec::new();
     // A reader of stdout that went away must not hide what failed.
@@ -162,10 +163,10 @@ fn report(app: &App, jobs: &[Job], results: Vec<Result<Refreshed>>) -> Result<()
                     );
                 }
             }
-            Err(failure) => {
+            Err(error) => {
                 failures.push(match job.what_stays(app) {
-                    Some(line) => failure.hint(line),
-                    None => failure,
+                    Some(line) => error.hint(line),
+                    None => error,
                 });
             }
         }
@@ -175,8 +176,8 @@ fn report(app: &App, jobs: &[Job], results: Vec<Result<Refreshed>>) -> Result<()
         return Err(last);
     }
     let count = failures.len() + 1;
-    for failure in &failures {
-        app.out.error(failure);
+    for error in &failures {
+        app.out.error(error);
     }
     Err(last.hint(format!("{count} of {total} profiles could not be refreshed")))
 }

@@ -1,7 +1,7 @@
 //! `rename` and `reseal`: sealed values are bound to their profile's name, so a new name means sealing them again.
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::profile::{PROCESS, Profile};
 use crate::sealing;
 
@@ -12,7 +12,7 @@ pub fn rename(app: &App, old: &str, new: &str) -> Result<()> {
     let (credentials, config) = app.documents()?;
     let profile = Profile::find(old, &credentials, &config).ok_or_else(|| app.not_found("Profile", old))?;
     if credentials.contains(new) || config.contains(new) {
-        return Err(Failure::profile(format!("There is a profile '{new}' already; nothing was changed"))
+        return Err(Error::profile(format!("There is a profile '{new}' already; nothing was changed"))
             .hint(format!("Choose another name: iam-sorry rename '{old}' NAME")));
     }
     // What can be refused is refused before the first of the two files is written.
@@ -52,7 +52,7 @@ pub fn reseal(app: &App, name: &str, was: Option<&str>) -> Result<()> {
     let profile = app.profile(name)?;
     let resealed = reseal_fields(app, &profile, was.unwrap_or(name), name)?;
     if resealed.is_empty() {
-        return Err(Failure::profile(format!("Profile '{name}' holds nothing that is sealed"))
+        return Err(Error::profile(format!("Profile '{name}' holds nothing that is sealed"))
             .hint(format!("Seal it: iam-sorry encrypt '{name}'")));
     }
     app.update(&app.credentials, |document| {

@@ -15,18 +15,18 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
 use crate::aws;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::profile::Profile;
 use crate::provider::manager::Manager;
 use crate::provider::mfa;
-use crate::recovery::{self, Effort, journal};
+use crate::recovery::{self, RecoveryMode, journal};
 use crate::sealing::check_unchanged;
 
 pub fn run(app: &App, name: &str) -> Result<()> {
     // First of all: what an interrupted rotation left decides which key is the profile's.
-    recovery::finish(app, Effort::Thorough)?;
+    recovery::finish(app, RecoveryMode::Full)?;
     let (credentials, config) = app.documents()?;
-    let job = Job::plan(app, name, &credentials, &config)?;
+    let job = RotationJob::plan(app, name, &credentials, &config)?;
     let manager = Manager::new(app, app.manager_name(), &config, &credentials);
     let done = {
         let (job, manager) = (&job, &manager);
@@ -38,19 +38,19 @@ pub fn run(app: &App, name: &str) -> Result<()> {
         let also = if number == 0 { "" } else { ", which held the same key," };
         app.out.done(format!("Profile '{}'{also} holds the new key{}", holder.name, how(holder)))?;
     }
-    if let Some(failure) = done.old_left {
+    if let Some(error) = done.old_left {
         // The user may have made the key but not be allowed to delete the old one; the manager may.
-        recovery::finish(app, Effort::Thorough)?;
+        recovery::finish(app, RecoveryMode::Full)?;
         let still = |entry: &iam_sorry_aws::journal::Pending| entry.record.key_id.as_ref() == Some(&done.new);
         if journal(app).pending()?.entries.iter().any(still) {
-            return Err(failure.into());
+            return Err(error.into());
         }
     }
     app.out.done(format!("Old access key {} is deactivated and deleted", done.old))
 }
 
 /// What a rotation came to.
-struct Done {
+struct RotationResult {
     user: String,
     new: String,
     old: String,
@@ -58,30 +58,29 @@ struct Done {
 }
 
 /// The profile, its key, and every other profile that holds the same key.
-struct Job {
+struct RotationJob {
     name: String,
     key: AccessKey,
     holders: Vec<Profile>,
 }
 
-impl Job {
+impl RotationJob {
     /// Everything that can be refused, or asked of a person, comes before AWS makes a key.
     fn plan(app: &App, name: &str, credentials: &Document, config: &Document) -> Result<Self> {
         let profile =
             Profile::find(name, credentials, config).ok_or_else(|| app.not_found("Profile", name))?;
         let key = profile.permanent_key().ok_or_else(|| {
-            let failure =
-                Failure::profile(format!("Profile '{name}' holds no permanent access key to rotate"));
+            let error = Error::profile(format!("Profile '{name}' holds no permanent access key to rotate"));
             match profile.active_key() {
                 Some(_) => {
-                    failure.hint(format!("Temporary credentials are refreshed: iam-sorry refresh {name}"))
+                    error.hint(format!("Temporary credentials are refreshed: iam-sorry refresh {name}"))
                 }
-                None => failure.hint("See what is there: iam-sorry list"),
+                None => error.hint("See what is there: iam-sorry list"),
             }
         })?;
         let legacy = |(_, value): &(&str, &str)| matches!(seal::parse(value), Ok(Value::Legacy(_)));
         if profile.sealed_fields().iter().any(legacy) {
-            return Err(Failure::key(format!("Profile '{name}' holds values of the original tool"))
+            return Err(Error::key(format!("Profile '{name}' holds values of the original tool"))
                 .hint(format!("Seal them anew first: iam-sorry migrate {name}")));
         }
         let opened = app.open(&profile, key)?;
@@ -158,17 +157,22 @@ fn values_of(app: &App, holder: &Profile, new: &AccessKey) -> Result<Vec<(String
 }
 
 /// The key's own user first; where IAM does not let it, the manager.
-async fn replace(app: &App, job: &Job, manager: &Manager<'_>, cancel: &Cancel) -> Result<Done> {
+async fn replace(
+    app: &App,
+    job: &RotationJob,
+    manager: &Manager<'_>,
+    cancel: &Cancel,
+) -> Result<RotationResult> {
     let profile = &job.holders[0];
     let aws = aws::connect(app, Some(profile))?;
     let own = Credentials::from(job.key.clone());
     let refusal = match caller(&aws, &own).await {
         Ok(found) => {
             let user = found.user().ok_or_else(|| {
-                Failure::profile(format!("The key of profile '{}' belongs to {}", job.name, describe(&found)))
+                Error::profile(format!("The key of profile '{}' belongs to {}", job.name, describe(&found)))
                     .hint("Only the keys of IAM users are rotated here")
             })?;
-            let signer = match mfa(app, profile)? {
+            let credentials = match mfa(app, profile)? {
                 None => own,
                 Some(mfa) => {
                     session_from_key(&aws, &job.key, SessionDuration::HOUR, Some(&mfa), Some(user))
@@ -179,21 +183,21 @@ async fn replace(app: &App, job: &Job, manager: &Manager<'_>, cancel: &Cancel) -
             match rotate(
                 app,
                 job,
-                &Signer { aws: &aws, credentials: &signer, profile: &job.name },
+                &KeyManager { aws: &aws, credentials: &credentials, profile: &job.name },
                 user,
                 cancel,
             )
             .await
             {
-                Err(Stopped::NotAllowed(refusal)) => refusal,
-                ended => return ended.map_err(Stopped::into_failure),
+                Err(RotationError::NotAllowed(refusal)) => refusal,
+                ended => return ended.map_err(RotationError::into_failure),
             }
         }
         Err(refusal @ AwsError::InvalidKey { .. }) => refusal,
         Err(error) => return Err(error.into()),
     };
     let Some(name) = app.manager_name().filter(|manager| *manager != job.name) else {
-        return Err(Failure::from(refusal)
+        return Err(Error::from(refusal)
             .hint(format!("Or let a manager do it: iam-sorry rotate {} --profile MANAGER", job.name)));
     };
     manager.name()?;
@@ -202,34 +206,34 @@ async fn replace(app: &App, job: &Job, manager: &Manager<'_>, cancel: &Cancel) -
         Some(owner) => owner?,
         None => user_of_key(aws, credentials, &job.key.id).await?,
     };
-    rotate(app, job, &Signer { aws, credentials, profile: name }, &user, cancel)
+    rotate(app, job, &KeyManager { aws, credentials, profile: name }, &user, cancel)
         .await
-        .map_err(Stopped::into_failure)
+        .map_err(RotationError::into_failure)
 }
 
 /// Who makes the new key and deletes the old one.
-struct Signer<'a> {
+struct KeyManager<'a> {
     aws: &'a Aws,
     credentials: &'a Credentials,
     profile: &'a str,
 }
 
-enum Stopped {
+enum RotationError {
     /// IAM does not let this signer; nothing was done, and another may try.
     NotAllowed(AwsError),
-    Failed(Failure),
+    Failed(Error),
 }
 
-impl Stopped {
-    fn into_failure(self) -> Failure {
+impl RotationError {
+    fn into_failure(self) -> Error {
         match self {
             Self::NotAllowed(error) => error.into(),
-            Self::Failed(failure) => failure,
+            Self::Failed(error) => error,
         }
     }
 }
 
-impl<T: Into<Failure>> From<T> for Stopped {
+impl<T: Into<Error>> From<T> for RotationError {
     fn from(error: T) -> Self {
         Self::Failed(error.into())
     }
@@ -237,20 +241,20 @@ impl<T: Into<Failure>> From<T> for Stopped {
 
 async fn rotate(
     app: &App,
-    job: &Job,
-    signer: &Signer<'_>,
+    job: &RotationJob,
+    key_manager: &KeyManager<'_>,
     user: &UserName,
     cancel: &Cancel,
-) -> std::result::Result<Done, Stopped> {
+) -> std::result::Result<RotationResult, RotationError> {
     let (journal, patience, out) = (journal(app), Timeouts::default(), app.out);
     let progress = |event: &Progress| match event {
         Progress::MakingKey { user } => out.progress(format!("Making a new access key for '{user}'")),
         event => out.progress(event.to_string()),
     };
     let issuer = Issuer {
-        aws: signer.aws,
-        manager: signer.credentials,
-        manager_profile: signer.profile,
+        aws: key_manager.aws,
+        manager: key_manager.credentials,
+        manager_profile: key_manager.profile,
         target_profile: &job.name,
         journal: &journal,
         progress: &progress,
@@ -259,7 +263,7 @@ async fn rotate(
     };
     let rotation = match start(&issuer, user, &job.key.id).await {
         Ok(rotation) => rotation,
-        Err(error) if error.is_denied() => return Err(Stopped::NotAllowed(error)),
+        Err(error) if error.is_denied() => return Err(RotationError::NotAllowed(error)),
         Err(error) => return Err(error.into()),
     };
     let (new, old) = (rotation.key().clone(), job.key.id.clone());
@@ -268,13 +272,13 @@ async fn rotate(
     rotation.still_there(&issuer).await?;
     app.out.progress(format!("Deactivating and deleting the old access key {old}"));
     let old_left = rotation.stored(&issuer).await.err();
-    Ok(Done { user: user.to_string(), new: new.id, old, old_left })
+    Ok(RotationResult { user: user.to_string(), new: new.id, old, old_left })
 }
 
 /// Into the file and read back. Where that fails the new key goes again, but only if the file is sure not to hold it.
 async fn store(
     app: &App,
-    job: &Job,
+    job: &RotationJob,
     rotation: Rotation,
     issuer: &Issuer<'_>,
     new: &AccessKey,
@@ -285,11 +289,11 @@ async fn store(
     });
     match (job.is_stored(app, new), written) {
         (Some(true), _) => Ok(rotation),
-        (Some(false), Err(failure)) => Err(failure.unless_undone(rotation.discard(issuer).await)),
+        (Some(false), Err(error)) => Err(error.unless_undone(rotation.discard(issuer).await)),
         // Left to the journal, which asks the file again.
-        (_, Err(failure)) => Err(failure),
-        (_, Ok(())) => Err(Failure::new(
-            Kind::Other,
+        (_, Err(error)) => Err(error),
+        (_, Ok(())) => Err(Error::new(
+            ErrorKind::Other,
             format!("The new access key of profile '{}' could not be read back from the file", job.name),
         )
         .hint("Nothing was deleted. Finish it: iam-sorry doctor")),

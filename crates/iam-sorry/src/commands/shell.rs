@@ -14,8 +14,8 @@ use iam_sorry_core::timestamp::human_duration;
 use secrecy::ExposeSecret;
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
-use crate::files::{Access, replace_atomically};
+use crate::error::{Error, Result};
+use crate::files::{FileMode, replace_atomically};
 use crate::keyring::hygiene::CoreLimit;
 use crate::provider::{self, ProfileCredentials, ProvideOptions};
 use crate::settings;
@@ -54,7 +54,7 @@ const FISH: &str = "functions --query fish_prompt; and functions --copy fish_pro
 
 pub fn run(app: &App, name: &str, core_limit: CoreLimit) -> Result<ExitCode> {
     if let Some(held) = settings::text(PROFILE) {
-        return Err(Failure::usage(format!("This is a shell with the credentials of '{held}' already"))
+        return Err(Error::usage(format!("This is a shell with the credentials of '{held}' already"))
             .hint("Leave it first: exit (or Ctrl-D)")
             .hint(format!("For one command only: iam-sorry exec {name} -- COMMAND")));
     }
@@ -80,7 +80,7 @@ pub fn run(app: &App, name: &str, core_limit: CoreLimit) -> Result<ExitCode> {
     app.out.progress(format!("Credentials of '{name}': {lasting}. Leave with: exit"));
     core_limit.restore();
     let error = shell.exec();
-    Err(Failure::other(format!("{} can't be run: {error}", program.display()))
+    Err(Error::other(format!("{} can't be run: {error}", program.display()))
         .hint("Set SHELL to the path of a shell"))
 }
 
@@ -118,11 +118,11 @@ fn script(app: &App, name: &str, text: &str) -> Result<PathBuf> {
         .recursive(true)
         .mode(0o700)
         .create(&folder)
-        .map_err(|e| Failure::other(format!("The folder {} can't be made: {e}", folder.display())))?;
+        .map_err(|e| Error::other(format!("The folder {} can't be made: {e}", folder.display())))?;
     let path = folder.join(name);
     if std::fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(path);
     }
-    replace_atomically(&path, text.as_bytes(), Access::Private)?;
+    replace_atomically(&path, text.as_bytes(), FileMode::Private)?;
     Ok(path)
 }

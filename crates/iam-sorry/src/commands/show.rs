@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
-use crate::failure::Result;
+use crate::error::Result;
 use crate::profile::{ID, KEPT_ID, KEPT_SECRET, Profile, SECRET, TOKEN};
 
 /// The fields as they lie in the file. Plain secrets are not shown here: they are what `--show-decrypted` is for.

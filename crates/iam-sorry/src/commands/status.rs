@@ -6,12 +6,12 @@ use iam_sorry_core::timestamp::{Timestamp, human_duration};
 use serde_json::json;
 
 use crate::app::App;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::settings::text;
 
 /// Where AWS tools started from this shell would get credentials, in the order in which they look.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum CredentialSource {
     Variables,
     Profile,
     Endpoint,
@@ -19,7 +19,7 @@ enum Source {
 }
 
 struct Held {
-    source: Source,
+    source: CredentialSource,
     profile: Option<String>,
     access_key_id: Option<String>,
     temporary: bool,
@@ -32,20 +32,20 @@ struct Held {
 pub fn run(app: &App, as_json: bool) -> Result<ExitCode> {
     let held = Held::read();
     let left = held.expiration.map(|at| at.seconds_after(app.now()));
-    let usable = held.source != Source::None && left.is_none_or(|left| left > 0);
+    let usable = held.source != CredentialSource::None && left.is_none_or(|left| left > 0);
     if as_json {
         app.out.line(serde_json::to_string_pretty(&held.to_json(left)).unwrap_or_default())?;
-        return Ok(ExitCode::from(if usable { 0 } else { Kind::Profile.code() }));
+        return Ok(ExitCode::from(if usable { 0 } else { ErrorKind::Profile.exit_code() }));
     }
-    if held.source == Source::None {
-        return Err(Failure::profile("This shell holds no AWS credentials")
+    if held.source == CredentialSource::None {
+        return Err(Error::profile("This shell holds no AWS credentials")
             .hint("Start one that does: iam-sorry shell PROFILE"));
     }
     held.print(app, left)?;
     match left.filter(|left| *left <= 0) {
         None => Ok(ExitCode::SUCCESS),
         Some(left) => {
-            Err(Failure::profile(format!("They expired {} ago", human_duration(-left))).hint(held.way_on()))
+            Err(Error::profile(format!("They expired {} ago", human_duration(-left))).hint(held.way_on()))
         }
     }
 }
@@ -58,31 +58,31 @@ impl Held {
         let endpoint = text("AWS_CONTAINER_CREDENTIALS_FULL_URI");
         // AWS CLI and SDKs: a profile that is named beats variables only as an option, which is none of the shell's.
         let source = match (&access_key_id, &named, &endpoint) {
-            (Some(_), _, _) => Source::Variables,
-            (None, Some(_), _) => Source::Profile,
-            (None, None, Some(_)) => Source::Endpoint,
-            (None, None, None) => Source::None,
+            (Some(_), _, _) => CredentialSource::Variables,
+            (None, Some(_), _) => CredentialSource::Profile,
+            (None, None, Some(_)) => CredentialSource::Endpoint,
+            (None, None, None) => CredentialSource::None,
         };
-        let of_variables = source == Source::Variables;
+        let of_variables = source == CredentialSource::Variables;
         Self {
             source,
-            profile: if source == Source::Profile { named } else { shell_profile },
+            profile: if source == CredentialSource::Profile { named } else { shell_profile },
             temporary: of_variables && text("AWS_SESSION_TOKEN").is_some(),
             expiration: text("AWS_CREDENTIAL_EXPIRATION")
                 .filter(|_| of_variables)
                 .and_then(|at| Timestamp::parse(&at).ok()),
             access_key_id,
-            endpoint: endpoint.filter(|_| source == Source::Endpoint),
+            endpoint: endpoint.filter(|_| source == CredentialSource::Endpoint),
             region: text("AWS_REGION").or_else(|| text("AWS_DEFAULT_REGION")),
         }
     }
 
     fn source(&self) -> &'static str {
         match self.source {
-            Source::Variables => "variables",
-            Source::Profile => "profile",
-            Source::Endpoint => "endpoint",
-            Source::None => "none",
+            CredentialSource::Variables => "variables",
+            CredentialSource::Profile => "profile",
+            CredentialSource::Endpoint => "endpoint",
+            CredentialSource::None => "none",
         }
     }
 

@@ -22,21 +22,21 @@ const ABANDONED: Duration = Duration::from_secs(60);
 
 /// Who may read the file when it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub enum FileMode {
     /// The owner alone: secrets.
     Private,
     /// As it was; the owner alone where it is new.
-    AsBefore,
+    Unchanged,
 }
 
 /// Replaces a file by these bytes, through symbolic links, making its folder (0700) when there is none.
 ///
 /// # Errors
 /// The file is as it was, and no temporary file is left.
-pub fn replace_atomically(path: &Path, bytes: &[u8], access: Access) -> Result<Vec<Notice>, FileError> {
+pub fn replace_atomically(path: &Path, bytes: &[u8], mode: FileMode) -> Result<Vec<Notice>, FileError> {
     let target = resolve(path)?;
     create_folder_of(&target)?;
-    let (_, notices) = replace_if(&target, bytes, access, || Ok(true))?;
+    let (_, notices) = replace_if(&target, bytes, mode, || Ok(true))?;
     Ok(notices)
 }
 
@@ -44,7 +44,7 @@ pub fn replace_atomically(path: &Path, bytes: &[u8], access: Access) -> Result<V
 pub(super) fn replace_if(
     target: &Path,
     bytes: &[u8],
-    access: Access,
+    mode: FileMode,
     unchanged: impl FnOnce() -> Result<bool, FileError>,
 ) -> Result<(bool, Vec<Notice>), FileError> {
     let before = match std::fs::symlink_metadata(target) {
@@ -54,7 +54,7 @@ pub(super) fn replace_if(
         Err(error) => return Err(error).when("look at", target),
     };
     let mut temporary = Temporary::create(target)?;
-    let written = temporary.fill(bytes, before.as_ref(), access);
+    let written = temporary.fill(bytes, before.as_ref(), mode);
     written.when("write", target)?;
     temporary.remove_older(target);
     if !unchanged()? {
@@ -62,32 +62,32 @@ pub(super) fn replace_if(
     }
     temporary.rename_to(target).when("replace", target)?;
     sync_folder_of(target).when("flush the folder of", target)?;
-    let notices = before.map(|before| notices(target, &before, access)).unwrap_or_default();
+    let notices = before.map(|before| notices(target, &before, mode)).unwrap_or_default();
     Ok((true, notices))
 }
 
 /// Takes the rights of others away from a file that need not be written.
-pub(super) fn narrow(file: &File, path: &Path) -> Result<Option<Notice>, FileError> {
+pub(super) fn restrict_to_owner(file: &File, path: &Path) -> Result<Option<Notice>, FileError> {
     let mode = file.metadata().when("look at", path)?.mode() & 0o7777;
     if mode & 0o077 == 0 {
         return Ok(None);
     }
     let path = path.to_owned();
     Ok(Some(match file.set_permissions(Permissions::from_mode(mode & 0o600 | 0o400)) {
-        Ok(()) => Notice::Narrowed { path, mode },
+        Ok(()) => Notice::ModeRestricted { path, mode },
         // Somebody else's file, or a file system without rights: nothing was to be written, so it is no error.
         Err(_) => Notice::OthersCanRead { path, mode },
     }))
 }
 
-fn notices(target: &Path, before: &Metadata, access: Access) -> Vec<Notice> {
+fn notices(target: &Path, before: &Metadata, wanted: FileMode) -> Vec<Notice> {
     let mode = before.mode() & 0o7777;
     let mut notices = Vec::new();
-    if access == Access::Private && mode & 0o077 != 0 {
-        notices.push(Notice::Narrowed { path: target.to_owned(), mode });
+    if wanted == FileMode::Private && mode & 0o077 != 0 {
+        notices.push(Notice::ModeRestricted { path: target.to_owned(), mode });
     }
     if before.nlink() > 1 {
-        notices.push(Notice::OtherNames { path: target.to_owned(), count: before.nlink() - 1 });
+        notices.push(Notice::HardLinks { path: target.to_owned(), count: before.nlink() - 1 });
     }
     notices
 }
@@ -154,7 +154,7 @@ impl Temporary {
         }
     }
 
-    fn fill(&mut self, bytes: &[u8], before: Option<&Metadata>, access: Access) -> io::Result<()> {
+    fn fill(&mut self, bytes: &[u8], before: Option<&Metadata>, wanted: FileMode) -> io::Result<()> {
         self.file.write_all(bytes)?;
         let mut mode = match before {
             Some(before) => before.mode() & 0o777,
@@ -163,7 +163,7 @@ impl Temporary {
         if let Some(before) = before {
             mode &= self.keep_owner(before)?;
         }
-        if access == Access::Private {
+        if wanted == FileMode::Private {
             mode &= 0o600;
         }
         // Set after the owner, and whatever the umask: the owner can always read it.
@@ -189,9 +189,9 @@ impl Temporary {
         let Ok(now) = self.file.metadata().and_then(|found| found.modified()) else { return };
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let temporary = format!(".{name}{MARK}");
-        let offer = format!(".{name}.iam-sorry.lock.owner-");
+        let pending = format!(".{name}.iam-sorry.lock.owner-");
         remove_abandoned(folder_of(target), now, |found| {
-            found.starts_with(&offer) || (found.starts_with(&temporary) && found.ends_with(".tmp"))
+            found.starts_with(&pending) || (found.starts_with(&temporary) && found.ends_with(".tmp"))
         });
     }
 
@@ -211,12 +211,12 @@ impl Drop for Temporary {
 }
 
 /// A file that is written piece by piece, for the owner alone, and takes its name only when it is whole.
-pub struct Growing {
+pub struct AtomicWriter {
     target: PathBuf,
     temporary: Temporary,
 }
 
-impl Growing {
+impl AtomicWriter {
     /// Begins a file that will replace whatever regular file is there.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::time::Duration;
 use iam_sorry_core::aws_files::{Document, FileKind, ParseError};
 use zeroize::Zeroizing;
 
-use super::atomic::{Access, create_folder_of, folder_of, narrow, replace_if, resolve};
+use super::atomic::{FileMode, create_folder_of, folder_of, replace_if, resolve, restrict_to_owner};
 use super::error::{FileError, IoContext};
 use super::lock::Lock;
 use super::notice::Notice;
@@ -34,7 +34,7 @@ pub struct AwsFile {
 
 /// What was read.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedDocument {
     /// The file; empty when there is none.
     pub document: Document,
     /// To tell the user.
@@ -53,19 +53,19 @@ impl AwsFile {
     }
 
     /// Reads the file, without a lock: writers replace it in one step. A missing file is an empty one.
-    pub fn load(&self) -> Result<Loaded, FileError> {
+    pub fn load(&self) -> Result<LoadedDocument, FileError> {
         self.load_with(|bytes| Document::parse(bytes, self.kind))
     }
 
     /// As [`AwsFile::load`], for the sake of one profile: a file of thousands costs little more than one of ten.
-    pub fn load_for(&self, profile: &str) -> Result<Loaded, FileError> {
+    pub fn load_for(&self, profile: &str) -> Result<LoadedDocument, FileError> {
         self.load_with(|bytes| Document::parse_for(bytes, self.kind, profile))
     }
 
     fn load_with(
         &self,
         parse: impl FnOnce(&[u8]) -> Result<Document, ParseError>,
-    ) -> Result<Loaded, FileError> {
+    ) -> Result<LoadedDocument, FileError> {
         let found = read(&self.path)?;
         let notices = match (&found.file, self.kind) {
             (Some(file), FileKind::Credentials) => {
@@ -77,7 +77,7 @@ impl AwsFile {
         };
         let document =
             parse(&found.bytes).map_err(|source| FileError::Parse { path: self.path.clone(), source })?;
-        Ok(Loaded { document, notices })
+        Ok(LoadedDocument { document, notices })
     }
 
     /// Edits the file under its lock. `edit` may run again when another tool changed the file meanwhile.
@@ -103,10 +103,10 @@ impl AwsFile {
             let done = edit(&mut document)?;
             let bytes = Zeroizing::new(document.render());
             if *bytes == *found.bytes {
-                return Ok((done, self.narrowed(&found, &target)?));
+                return Ok((done, self.restricted(&found, &target)?));
             }
             let unchanged = || Ok(lock.is_still_held() && *read(&target)?.bytes == *found.bytes);
-            let (replaced, notices) = replace_if(&target, &bytes, self.access(), unchanged)?;
+            let (replaced, notices) = replace_if(&target, &bytes, self.mode(), unchanged)?;
             if replaced {
                 return Ok((done, notices));
             }
@@ -119,16 +119,16 @@ impl AwsFile {
             .map_err(|source| FileError::Parse { path: self.path.clone(), source })
     }
 
-    fn access(&self) -> Access {
+    fn mode(&self) -> FileMode {
         match self.kind {
-            FileKind::Credentials => Access::Private,
-            FileKind::Config => Access::AsBefore,
+            FileKind::Credentials => FileMode::Private,
+            FileKind::Config => FileMode::Unchanged,
         }
     }
 
-    fn narrowed(&self, found: &Found, target: &Path) -> Result<Vec<Notice>, FileError> {
-        match (&found.file, self.access()) {
-            (Some(file), Access::Private) => Ok(narrow(file, target)?.into_iter().collect()),
+    fn restricted(&self, found: &FileContents, target: &Path) -> Result<Vec<Notice>, FileError> {
+        match (&found.file, self.mode()) {
+            (Some(file), FileMode::Private) => Ok(restrict_to_owner(file, target)?.into_iter().collect()),
             _ => Ok(Vec::new()),
         }
     }
@@ -152,13 +152,13 @@ impl AwsFile {
 }
 
 /// A file's bytes, wiped when dropped, and the file that they were read from.
-struct Found {
+struct FileContents {
     bytes: Zeroizing<Vec<u8>>,
     file: Option<File>,
 }
 
 /// Reads a file that may be missing. One that another tool seems to be writing in place is read until it rests.
-fn read(path: &Path) -> Result<Found, FileError> {
+fn read(path: &Path) -> Result<FileContents, FileError> {
     let mut found = read_once(path)?;
     for _ in 0..10 {
         let Some(file) = &found.file else { break };
@@ -177,13 +177,13 @@ fn read(path: &Path) -> Result<Found, FileError> {
     Ok(found)
 }
 
-fn read_once(path: &Path) -> Result<Found, FileError> {
+fn read_once(path: &Path) -> Result<FileContents, FileError> {
     // NONBLOCK: a pipe in this place would wait for a writer.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Found { bytes: Zeroizing::default(), file: None });
+            return Ok(FileContents { bytes: Zeroizing::default(), file: None });
         }
         Err(error) => return Err(error).when("read", path),
     };
@@ -202,5 +202,5 @@ fn read_once(path: &Path) -> Result<Found, FileError> {
         return Err(FileError::TooLarge { path: path.to_owned() });
     }
     let file = metadata.is_file().then_some(file);
-    Ok(Found { bytes, file })
+    Ok(FileContents { bytes, file })
 }

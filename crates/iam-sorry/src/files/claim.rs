@@ -14,7 +14,7 @@ use super::atomic::{create_new, folder_of, random, remove_abandoned};
 
 /// A process, told apart from any other that had or will have its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(super) struct Holder {
     pid: i32,
     /// In clock ticks since boot (proc(5), stat, field 22).
     started: u64,
@@ -24,13 +24,13 @@ pub(super) struct Owner {
     nonce: u64,
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} on {}", self.pid, self.host)
     }
 }
 
-impl Owner {
+impl Holder {
     fn this() -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
@@ -91,52 +91,54 @@ fn state_of(pid: i32) -> Option<(char, u64)> {
     Some((fields.next()?.chars().next()?, fields.nth(18)?.parse().ok()?))
 }
 
-pub(super) enum Claimed {
+pub(super) enum ClaimOutcome {
     /// With the file, to be touched while it is held.
     Ours {
-        owner: Owner,
+        holder: Holder,
         file: File,
     },
     /// A dead owner's claim was removed: try again.
     Freed,
     Theirs,
     /// Not a regular file.
-    Planted,
+    NotRegular,
 }
 
 /// Our claim under a name of its own, ready to be linked into place.
-pub(super) struct Offer {
+pub(super) struct PendingClaim {
     path: PathBuf,
     file: File,
-    owner: Owner,
+    holder: Holder,
 }
 
-impl Drop for Offer {
+impl Drop for PendingClaim {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-impl Offer {
+impl PendingClaim {
     pub(super) fn beside(lock: &Path) -> io::Result<Self> {
-        let owner = Owner::this();
-        let path = suffixed(lock, &format!(".owner-{:016x}", owner.nonce));
+        let holder = Holder::this();
+        let path = suffixed(lock, &format!(".owner-{:016x}", holder.nonce));
         let file = create_new(&path)?;
-        let mut offer = Self { path, file, owner };
-        offer.file.write_all(offer.owner.text().as_bytes())?;
-        Ok(offer)
+        let mut pending = Self { path, file, holder };
+        pending.file.write_all(pending.holder.text().as_bytes())?;
+        Ok(pending)
     }
 
     /// Puts the claim in place, or finds out whose is there; one that is dead or silent for `stale` is removed.
-    pub(super) fn claim(&self, claim: &Path, stale: Duration) -> io::Result<Claimed> {
+    pub(super) fn claim(&self, claim: &Path, stale: Duration) -> io::Result<ClaimOutcome> {
         match std::fs::hard_link(&self.path, claim) {
-            Ok(()) => return Ok(Claimed::Ours { owner: self.owner.clone(), file: self.file.try_clone()? }),
+            Ok(()) => {
+                return Ok(ClaimOutcome::Ours { holder: self.holder.clone(), file: self.file.try_clone()? });
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             // File systems without hard links (FAT, some FUSE) know exclusive creation.
             Err(error) if no_links(&error) => match create_new(claim) {
                 Ok(mut file) => {
-                    file.write_all(self.owner.text().as_bytes())?;
-                    return Ok(Claimed::Ours { owner: self.owner.clone(), file });
+                    file.write_all(self.holder.text().as_bytes())?;
+                    return Ok(ClaimOutcome::Ours { holder: self.holder.clone(), file });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -144,18 +146,18 @@ impl Offer {
             Err(error) => return Err(error),
         }
         if std::fs::symlink_metadata(claim).is_ok_and(|found| !found.is_file()) {
-            return Ok(Claimed::Planted);
+            return Ok(ClaimOutcome::NotRegular);
         }
         let Ok((found, last_beat)) = contents(claim) else {
             // Gone meanwhile, or not for us to read: then it is not for us to judge either.
             let gone = !claim.exists();
-            return Ok(if gone { Claimed::Freed } else { Claimed::Theirs });
+            return Ok(if gone { ClaimOutcome::Freed } else { ClaimOutcome::Theirs });
         };
-        let dead = Owner::parse(&found).is_some_and(|owner| owner.is_dead(&self.owner));
+        let dead = Holder::parse(&found).is_some_and(|holder| holder.is_dead(&self.holder));
         if dead || self.now()?.duration_since(last_beat).is_ok_and(|silence| silence > stale) {
             return self.remove(claim, &found);
         }
-        Ok(Claimed::Theirs)
+        Ok(ClaimOutcome::Theirs)
     }
 
     /// The file server's time, since both this and the heartbeat are its.
@@ -165,10 +167,10 @@ impl Offer {
     }
 
     /// Removes the claim that was judged, and no other: another waiter may have put its own there meanwhile.
-    fn remove(&self, claim: &Path, judged: &[u8]) -> io::Result<Claimed> {
+    fn remove(&self, claim: &Path, judged: &[u8]) -> io::Result<ClaimOutcome> {
         let aside = suffixed(&self.path, "-aside");
         match std::fs::rename(claim, &aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Claimed::Freed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ClaimOutcome::Freed),
             renamed => renamed?,
         }
         let right = contents(&aside).is_ok_and(|(found, _)| found == judged);
@@ -180,7 +182,7 @@ impl Offer {
         // Where one process died others may have, leaving offers. Those of waiting processes are touched.
         let offers = format!("{}-", claim.file_name().unwrap_or_default().to_string_lossy());
         remove_abandoned(folder_of(claim), self.now()?, |name| name.starts_with(&offers));
-        Ok(if right { Claimed::Freed } else { Claimed::Theirs })
+        Ok(if right { ClaimOutcome::Freed } else { ClaimOutcome::Theirs })
     }
 }
 

@@ -77,7 +77,7 @@ pub enum LockError {
     },
     /// A link, folder or pipe in its place: perhaps planted, so it isn't touched.
     #[error("{} is not a regular file, so it is not used as a lock\nLook at it with: ls -l {}\nThen remove it.", path.display(), path.display())]
-    Planted {
+    NotRegular {
         /// The lock file.
         path: PathBuf,
     },

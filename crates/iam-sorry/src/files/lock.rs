@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use super::atomic::{folder_of, random};
-use super::claim::{Claimed, Offer, Owner, suffixed, touch};
+use super::claim::{ClaimOutcome, Holder, PendingClaim, suffixed, touch};
 use super::error::LockError;
 
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// Held until dropped. Not to be held across exec(2): the process would go on holding it.
 pub struct Lock {
     claim: PathBuf,
-    owner: Owner,
+    holder: Holder,
     heart: Option<(Sender<()>, JoinHandle<()>)>,
     /// Closing it gives the flock back, last of all.
     _flock: File,
@@ -43,7 +43,7 @@ impl fmt::Debug for Lock {
 
 /// How waiting for a lock ended.
 #[derive(Debug)]
-pub enum Waited<T> {
+pub enum LockOutcome<T> {
     /// It is ours.
     Held(Lock),
     /// It is no longer needed.
@@ -54,8 +54,8 @@ impl Lock {
     /// Waits for the lock at `path`, at most `timeout`.
     pub fn acquire(path: &Path, timeout: Duration) -> Result<Self, LockError> {
         match Self::acquire_unless(path, timeout, || None::<Never>)? {
-            Waited::Held(lock) => Ok(lock),
-            Waited::Ready(never) => match never {},
+            LockOutcome::Held(lock) => Ok(lock),
+            LockOutcome::Ready(never) => match never {},
         }
     }
 
@@ -65,13 +65,13 @@ impl Lock {
         path: &Path,
         timeout: Duration,
         ready: impl FnMut() -> Option<T>,
-    ) -> Result<Waited<T>, LockError> {
-        acquire_with(path, timeout, Means { flock: true, stale: STALE }, ready)
+    ) -> Result<LockOutcome<T>, LockError> {
+        acquire_with(path, timeout, LockOptions { flock: true, stale: STALE }, ready)
     }
 
     /// Whether nobody took the claim over, as others may when this process was stopped for half a minute.
     pub fn is_still_held(&self) -> bool {
-        Owner::read(&self.claim).is_some_and(|owner| owner == self.owner)
+        Holder::read(&self.claim).is_some_and(|holder| holder == self.holder)
     }
 }
 
@@ -91,7 +91,7 @@ enum Never {}
 
 /// What tests vary.
 #[derive(Clone, Copy)]
-pub(super) struct Means {
+pub(super) struct LockOptions {
     pub(super) flock: bool,
     pub(super) stale: Duration,
 }
@@ -99,42 +99,47 @@ pub(super) struct Means {
 pub(super) fn acquire_with<T>(
     path: &Path,
     timeout: Duration,
-    means: Means,
+    means: LockOptions,
     mut ready: impl FnMut() -> Option<T>,
-) -> Result<Waited<T>, LockError> {
+) -> Result<LockOutcome<T>, LockError> {
     let failed = |source: io::Error| LockError::Io { path: path.to_owned(), source };
     let deadline = Instant::now() + timeout;
     let claim = suffixed(path, ".owner");
     let mut pause = Pause::new();
     let mut file = None;
-    let mut offer = None;
+    let mut pending = None;
     loop {
         if let Some(done) = ready() {
-            return Ok(Waited::Ready(done));
+            return Ok(LockOutcome::Ready(done));
         }
         let file = match &mut file {
             Some(file) => file,
             None => file.insert(open_lock_file(path)?),
         };
-        // Asking again for a flock that is already held does nothing.
+        // PassphrasePrompt again for a flock that is already held does nothing.
         if !means.flock || try_flock(file).map_err(failed)? {
-            let offer = match &mut offer {
-                Some(offer) => offer,
-                None => offer.insert(Offer::beside(path).map_err(failed)?),
+            let pending = match &mut pending {
+                Some(pending) => pending,
+                None => pending.insert(PendingClaim::beside(path).map_err(failed)?),
             };
-            match offer.claim(&claim, means.stale).map_err(failed)? {
-                Claimed::Ours { owner, file: claimed } => {
+            match pending.claim(&claim, means.stale).map_err(failed)? {
+                ClaimOutcome::Ours { holder, file: claimed } => {
                     let _flock = file.try_clone().map_err(failed)?;
-                    return Ok(Waited::Held(Lock { claim, owner, heart: beat(claimed), _flock }));
+                    return Ok(LockOutcome::Held(Lock {
+                        claim,
+                        holder,
+                        heart: start_heartbeat(claimed),
+                        _flock,
+                    }));
                 }
-                Claimed::Freed => continue,
-                Claimed::Planted => return Err(LockError::Planted { path: claim }),
-                Claimed::Theirs => {}
+                ClaimOutcome::Freed => continue,
+                ClaimOutcome::NotRegular => return Err(LockError::NotRegular { path: claim }),
+                ClaimOutcome::Theirs => {}
             }
         }
         if Instant::now() >= deadline {
-            let holder =
-                Owner::read(&claim).map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
+            let holder = Holder::read(&claim)
+                .map_or_else(|| "another process".to_owned(), |holder| holder.to_string());
             return Err(LockError::Timeout { path: path.to_owned(), holder });
         }
         pause.sleep_until(deadline);
@@ -151,12 +156,16 @@ fn open_lock_file(path: &Path) -> Result<File, LockError> {
         Ok(file) => file,
         Err(error) => {
             let planted = std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file());
-            return Err(if planted { LockError::Planted { path: path.to_owned() } } else { failed(error) });
+            return Err(if planted {
+                LockError::NotRegular { path: path.to_owned() }
+            } else {
+                failed(error)
+            });
         }
     };
     let found = file.metadata().map_err(failed)?;
     if !found.is_file() {
-        return Err(LockError::Planted { path: path.to_owned() });
+        return Err(LockError::NotRegular { path: path.to_owned() });
     }
     // Made by root in a user's folder it would lock the user out.
     if found.len() == 0
@@ -180,7 +189,7 @@ fn try_flock(file: &File) -> io::Result<bool> {
 }
 
 /// Touches the claim until told to stop; the time is the file server's, so that machines' clocks need not agree.
-fn beat(claim: File) -> Option<(Sender<()>, JoinHandle<()>)> {
+fn start_heartbeat(claim: File) -> Option<(Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = channel();
     let heart = move || {
         while stopped.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
@@ -191,7 +200,7 @@ fn beat(claim: File) -> Option<(Sender<()>, JoinHandle<()>)> {
     std::thread::Builder::new().name("lock heartbeat".to_owned()).spawn(heart).ok().map(|heart| (stop, heart))
 }
 
-/// Growing pauses, each shifted by chance, so that hundreds of waiting processes don't ask in step.
+/// AtomicWriter pauses, each shifted by chance, so that hundreds of waiting processes don't ask in step.
 struct Pause {
     length: Duration,
     chance: u64,

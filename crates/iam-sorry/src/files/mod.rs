@@ -11,8 +11,8 @@ mod notice;
 #[cfg(test)]
 mod tests;
 
-pub use atomic::{Access, Growing, create_folder_of, replace_atomically};
+pub use atomic::{AtomicWriter, FileMode, create_folder_of, replace_atomically};
 pub use aws_file::AwsFile;
 pub use error::FileError;
-pub use lock::{Lock, Waited};
+pub use lock::{Lock, LockOutcome};
 pub use notice::Notice;

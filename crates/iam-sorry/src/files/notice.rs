@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Notice {
     /// Others could read the file; its rights were narrowed.
-    Narrowed {
+    ModeRestricted {
         /// The file.
         path: PathBuf,
         /// As it was found.
@@ -22,7 +22,7 @@ pub enum Notice {
         mode: u32,
     },
     /// The file has further hard links, which still hold the old bytes.
-    OtherNames {
+    HardLinks {
         /// The file.
         path: PathBuf,
         /// How many.
@@ -33,7 +33,7 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Narrowed { path, mode } => {
+            Self::ModeRestricted { path, mode } => {
                 write!(
                     f,
                     "{} could be read by others (mode {mode:04o}); it is yours alone now",
@@ -44,7 +44,7 @@ impl fmt::Display for Notice {
                 let path = path.display();
                 write!(f, "{path} can be read by others (mode {mode:04o}). Narrow it: chmod 600 {path}")
             }
-            Self::OtherNames { path, count } => write!(
+            Self::HardLinks { path, count } => write!(
                 f,
                 "{path} had {count} more hard link(s); they keep the old contents. Find them: find ~ -xdev -samefile OLD",
                 path = path.display()

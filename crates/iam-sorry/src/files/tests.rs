@@ -14,7 +14,7 @@ use iam_sorry_core::aws_files::{Document, FileKind};
 use super::atomic::create_new;
 use super::aws_file::LARGEST;
 use super::error::LockError;
-use super::lock::{Means, acquire_with};
+use super::lock::{LockOptions, acquire_with};
 use super::*;
 
 const KEYS: &str = "# mine\n[default]\naws_access_key_id = AKIAONE\n";
@@ -149,7 +149,7 @@ fn child() {
             set(&file, "a", "k", "v").unwrap();
         }
         "growing" => {
-            let mut growing = Growing::begin(&path).unwrap();
+            let mut growing = AtomicWriter::begin(&path).unwrap();
             growing.write(b"piece").unwrap();
             growing.finish().unwrap();
         }
@@ -181,14 +181,14 @@ fn eight_writing_processes_lose_no_edit() {
 #[test]
 fn eight_writing_threads_lose_no_edit_also_without_flock() {
     let rig = Rig::new("0");
-    let means = Means { flock: false, stale: Duration::from_secs(30) };
+    let means = LockOptions { flock: false, stale: Duration::from_secs(30) };
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..50 {
                     let waited =
                         acquire_with(&rig.lock_path(), Duration::from_secs(60), means, || None::<()>);
-                    let Waited::Held(lock) = waited.unwrap() else { panic!("nothing else was asked") };
+                    let LockOutcome::Held(lock) = waited.unwrap() else { panic!("nothing else was asked") };
                     let count: u32 = rig.text().parse().unwrap();
                     rig.write(&(count + 1).to_string());
                     drop(lock);
@@ -225,14 +225,14 @@ fn the_lock_of_a_killed_process_is_taken_over_at_once() {
     for flock in [true, false] {
         let rig = Rig::new("");
         let mut holder = started("hold", &rig.lock_path());
-        let means = Means { flock, stale: Duration::from_secs(3600) };
+        let means = LockOptions { flock, stale: Duration::from_secs(3600) };
         let waited = acquire_with(&rig.lock_path(), Duration::from_millis(50), means, || None::<()>);
         let error = waited.unwrap_err().to_string();
         assert!(error.contains(&format!("process {}", holder.id())), "{error}");
         holder.kill().unwrap();
         // Not yet waited for: a zombie holds nothing either.
         let waited = acquire_with(&rig.lock_path(), Duration::from_secs(20), means, || None::<()>).unwrap();
-        assert!(matches!(waited, Waited::Held(_)));
+        assert!(matches!(waited, LockOutcome::Held(_)));
         drop(waited);
         holder.wait().unwrap();
         assert!(!rig.claim_path().exists());
@@ -274,16 +274,16 @@ fn of_a_hundred_that_wait_one_works_and_the_others_take_its_result() {
             scope.spawn(|| {
                 let mut waited =
                     Lock::acquire_unless(&rig.lock_path(), Duration::from_secs(60), ready).unwrap();
-                if let Waited::Held(lock) = waited {
+                if let LockOutcome::Held(lock) = waited {
                     // Whoever gets the lock looks once more: the result may have come just before.
                     if ready().is_none() {
                         worked.fetch_add(1, Ordering::SeqCst);
-                        replace_atomically(&result, b"done", Access::Private).unwrap();
+                        replace_atomically(&result, b"done", FileMode::Private).unwrap();
                     }
                     drop(lock);
-                    waited = Waited::Ready(ready().unwrap());
+                    waited = LockOutcome::Ready(ready().unwrap());
                 }
-                assert!(matches!(waited, Waited::Ready(text) if text == "done"));
+                assert!(matches!(waited, LockOutcome::Ready(text) if text == "done"));
             });
         }
     });
@@ -298,11 +298,11 @@ fn planted_links_and_pipes_are_not_followed() {
     for planted in [rig.lock_path(), rig.claim_path()] {
         symlink(&victim, &planted).unwrap();
         let error = set(&rig.file(), "a", "k", "v").unwrap_err();
-        assert!(matches!(error, FileError::Lock(LockError::Planted { .. })), "{error}");
+        assert!(matches!(error, FileError::Lock(LockError::NotRegular { .. })), "{error}");
         std::fs::remove_file(&planted).unwrap();
         assert!(Command::new("mkfifo").arg(&planted).status().unwrap().success());
         let error = set(&rig.file(), "a", "k", "v").unwrap_err();
-        assert!(matches!(error, FileError::Lock(LockError::Planted { .. })), "{error}");
+        assert!(matches!(error, FileError::Lock(LockError::NotRegular { .. })), "{error}");
         std::fs::remove_file(&planted).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "safe");
@@ -375,12 +375,12 @@ fn wide_credentials_are_narrowed_with_a_word_and_config_keeps_its_mode() {
     set_mode(&rig.path(), 0o664);
     let notices = rig.file().load().unwrap().notices;
     assert_eq!(notices, [Notice::OthersCanRead { path: rig.path(), mode: 0o664 }]);
-    let narrowed = [Notice::Narrowed { path: rig.path(), mode: 0o664 }];
-    assert_eq!(set(&rig.file(), "default", "aws_access_key_id", "AKIATWO").unwrap(), narrowed);
+    let restricted = [Notice::ModeRestricted { path: rig.path(), mode: 0o664 }];
+    assert_eq!(set(&rig.file(), "default", "aws_access_key_id", "AKIATWO").unwrap(), restricted);
     assert_eq!(mode(&rig.path()), 0o600);
     // Also where no byte changes.
     set_mode(&rig.path(), 0o664);
-    assert_eq!(set(&rig.file(), "default", "aws_access_key_id", "AKIATWO").unwrap(), narrowed);
+    assert_eq!(set(&rig.file(), "default", "aws_access_key_id", "AKIATWO").unwrap(), restricted);
     assert_eq!(mode(&rig.path()), 0o600);
 
     let config = rig.folder.path().join("config");
@@ -460,7 +460,7 @@ fn a_hard_linked_file_is_told_about() {
     let other = rig.folder.path().join("other");
     std::fs::hard_link(rig.path(), &other).unwrap();
     let notices = set(&rig.file(), "a", "k", "v").unwrap();
-    assert_eq!(notices, [Notice::OtherNames { path: rig.path(), count: 1 }]);
+    assert_eq!(notices, [Notice::HardLinks { path: rig.path(), count: 1 }]);
     assert_eq!(std::fs::read_to_string(other).unwrap(), KEYS);
 }
 

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 /// How long an agent may take.
 #[derive(Debug, Clone, Copy)]
-pub struct AgentTimes {
+pub struct AgentTimeouts {
     /// To accept a connection.
     pub connect: Duration,
     /// To list or sign, until the user is told what is being waited for.
@@ -24,7 +24,7 @@ pub struct AgentTimes {
     pub answer: Duration,
 }
 
-impl Default for AgentTimes {
+impl Default for AgentTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(2),
@@ -63,12 +63,12 @@ pub enum AgentError {
 #[derive(Debug)]
 pub struct AgentConnection {
     stream: UnixStream,
-    times: AgentTimes,
+    times: AgentTimeouts,
 }
 
 impl AgentConnection {
-    /// Connects within [`AgentTimes::connect`].
-    pub fn open(path: &Path, times: AgentTimes) -> Result<Self, AgentError> {
+    /// Connects within [`AgentTimeouts::connect`].
+    pub fn open(path: &Path, times: AgentTimeouts) -> Result<Self, AgentError> {
         let unreachable = |source: io::Error| AgentError::Unreachable { path: path.to_owned(), source };
         let stream = connect(path, Instant::now() + times.connect).map_err(unreachable)?;
         Ok(Self { stream, times })

@@ -138,7 +138,7 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
         /// Why nothing was asked or answered.
-        source: AskError,
+        source: PromptError,
     },
     /// Ctrl-C at the prompt: exit code 130.
     #[error("interrupted")]
@@ -153,7 +153,7 @@ pub enum KeyError {
 
 /// No passphrase was to be had.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum PromptError {
     /// No terminal and no askpass program.
     #[error("there is no terminal and no askpass program to ask for the passphrase")]
     NoWay,

@@ -28,9 +28,9 @@ use iam_sorry_core::ssh::{KeyId, PublicKey};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-pub use errors::{AskError, KeyError};
+pub use errors::{KeyError, PromptError};
 pub use options::KeyringOptions;
-pub use passphrase::Asking;
+pub use passphrase::PassphrasePrompt;
 use signer::{SealingKey, Signer};
 
 /// Fields that a value may have been moved from, besides those that stand in the profile.

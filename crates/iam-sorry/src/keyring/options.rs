@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::agent::AgentTimes;
-use super::passphrase::Asking;
+use super::agent::AgentTimeouts;
+use super::passphrase::PassphrasePrompt;
 
 /// Gets what the user should read while the keyring works.
 pub(super) type Notices<'n> = Box<dyn FnMut(&str) + 'n>;
@@ -21,9 +21,9 @@ pub struct KeyringOptions {
     /// SSH_AUTH_SOCK.
     pub agent_socket: Option<PathBuf>,
     /// How long the agent may take.
-    pub agent_times: AgentTimes,
+    pub agent_timeouts: AgentTimeouts,
     /// How to ask for a passphrase.
-    pub asking: Asking,
+    pub passphrase_prompt: PassphrasePrompt,
     /// Seal also with a key whose file is not here, so that nobody can say whether it has a passphrase.
     pub allow_agent_only: bool,
     /// Don't open values of the original tool.
@@ -38,7 +38,7 @@ impl KeyringOptions {
             ssh_key: path("IAM_SORRY_SSH_KEY"),
             home: path("HOME"),
             agent_socket: path("SSH_AUTH_SOCK"),
-            asking: Asking::from_variables(&variable),
+            passphrase_prompt: PassphrasePrompt::from_variables(&variable),
             ..Self::default()
         }
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::errors::AskError;
+use super::errors::PromptError;
 use super::tty::{self, MAX_BYTES, secret};
 
 /// How often a wrong passphrase may be tried again, as with ssh (NumberOfPasswordPrompts).
@@ -33,7 +33,7 @@ const ASKPASS_ENVIRONMENT: [&str; 14] = [
 
 /// The ways there are to ask.
 #[derive(Debug, Clone, Default)]
-pub struct Asking {
+pub struct PassphrasePrompt {
     /// Whether the controlling terminal may be used.
     pub terminal: bool,
     /// SSH_ASKPASS.
@@ -60,7 +60,7 @@ pub enum AskpassRequire {
     Force,
 }
 
-impl Asking {
+impl PassphrasePrompt {
     /// From the variables, which the caller looks up: nothing here reads the environment.
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
@@ -80,7 +80,7 @@ impl Asking {
     }
 
     /// Asks once. Without a way to ask, fails at once.
-    pub fn ask(&self, prompt: &str) -> Result<SecretString, AskError> {
+    pub fn ask(&self, prompt: &str) -> Result<SecretString, PromptError> {
         // readpass.c of OpenSSH, read_passphrase().
         let askpass = self.askpass.as_deref().filter(|_| match self.require {
             AskpassRequire::Never => false,
@@ -92,13 +92,13 @@ impl Asking {
             Some(program) if first => self.run_askpass(program, prompt),
             _ => match tty::open(self.terminal) {
                 Some(terminal) if self.require != AskpassRequire::Force => tty::ask(&terminal, prompt),
-                _ => askpass.map_or(Err(AskError::NoWay), |program| self.run_askpass(program, prompt)),
+                _ => askpass.map_or(Err(PromptError::NoWay), |program| self.run_askpass(program, prompt)),
             },
         }
     }
 
-    fn run_askpass(&self, program: &Path, prompt: &str) -> Result<SecretString, AskError> {
-        let failed = |source| AskError::Askpass { path: program.to_owned(), source };
+    fn run_askpass(&self, program: &Path, prompt: &str) -> Result<SecretString, PromptError> {
+        let failed = |source| PromptError::Askpass { path: program.to_owned(), source };
         let mut child = Command::new(program)
             .arg(prompt)
             .env_clear()
@@ -116,10 +116,10 @@ impl Asking {
         let status = child.wait().map_err(failed)?;
         read.map_err(failed)?;
         if !status.success() {
-            return Err(AskError::Cancelled);
+            return Err(PromptError::Cancelled);
         }
         let end = answer.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(answer.len());
-        secret(&answer[..end]).ok_or(AskError::Cancelled)
+        secret(&answer[..end]).ok_or(PromptError::Cancelled)
     }
 }
 

@@ -10,7 +10,7 @@ use iam_sorry_core::ssh::{KeyFileError, KeyId, PublicKey, Signature, UnlockedKey
 use secrecy::SecretString;
 
 use super::agent::{AgentConnection, AgentError};
-use super::errors::{AskError, KeyError};
+use super::errors::{KeyError, PromptError};
 use super::key_file::{self, Configured, KeyOnDisk};
 use super::options::{KeyringOptions, Notices};
 use super::passphrase::TRIES;
@@ -321,10 +321,11 @@ impl<'n> Signer<'n> {
             let prompt = format!("Enter passphrase for {}: ", file.path.display());
             let mut left = TRIES;
             loop {
-                let passphrase = self.options.asking.ask(&prompt).map_err(|source| match source {
-                    AskError::Interrupted => KeyError::Interrupted,
-                    source => KeyError::Locked { path: file.path.clone(), source },
-                })?;
+                let passphrase =
+                    self.options.passphrase_prompt.ask(&prompt).map_err(|source| match source {
+                        PromptError::Interrupted => KeyError::Interrupted,
+                        source => KeyError::Locked { path: file.path.clone(), source },
+                    })?;
                 left -= 1;
                 match file.key.unlock(&passphrase) {
                     Err(KeyFileError::WrongPassphrase) if left > 0 => {
@@ -357,7 +358,7 @@ impl<'n> Signer<'n> {
     }
 
     fn open_agent(&mut self, socket: &Path) -> Result<(AgentConnection, Identities), AgentError> {
-        let mut connection = AgentConnection::open(socket, self.options.agent_times)?;
+        let mut connection = AgentConnection::open(socket, self.options.agent_timeouts)?;
         let identities = connection.identities(&mut || {
             (self.notices)("Waiting for the SSH agent (it may be showing a dialog) ...");
         })?;
@@ -399,7 +400,7 @@ impl<'n> Signer<'n> {
             return Ok(first);
         }
         let socket = self.options.agent_socket.clone().ok_or(AgentError::Closed)?;
-        let mut connection = AgentConnection::open(&socket, self.options.agent_times)?;
+        let mut connection = AgentConnection::open(&socket, self.options.agent_timeouts)?;
         let second = connection.sign(key, data, &mut || {
             (self.notices)(
                 "Waiting for the SSH agent to sign once more (to check that it always signs alike) ...",

@@ -7,7 +7,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use secrecy::SecretString;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::errors::AskError;
+use super::errors::PromptError;
 
 /// Longer lines are no passphrases.
 pub(super) const MAX_BYTES: usize = 1024;
@@ -16,9 +16,9 @@ pub(super) fn open(allowed: bool) -> Option<File> {
     OpenOptions::new().read(true).write(true).open("/dev/tty").ok().filter(|_| allowed)
 }
 
-pub(super) fn ask(mut terminal: &File, prompt: &str) -> Result<SecretString, AskError> {
+pub(super) fn ask(mut terminal: &File, prompt: &str) -> Result<SecretString, PromptError> {
     let quiet = Quiet::start(terminal)?;
-    terminal.write_all(prompt.as_bytes()).map_err(AskError::Terminal)?;
+    terminal.write_all(prompt.as_bytes()).map_err(PromptError::Terminal)?;
     let answer = read_line(terminal);
     drop(quiet);
     let _ = terminal.write_all(b"\n");
@@ -32,8 +32,8 @@ struct Quiet<'a> {
 }
 
 impl<'a> Quiet<'a> {
-    fn start(terminal: &'a File) -> Result<Self, AskError> {
-        let failed = |e: rustix::io::Errno| AskError::Terminal(e.into());
+    fn start(terminal: &'a File) -> Result<Self, PromptError> {
+        let failed = |e: rustix::io::Errno| PromptError::Terminal(e.into());
         let before = tcgetattr(terminal).map_err(failed)?;
         let mut quiet = before.clone();
         quiet.local_modes &= !(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG);
@@ -49,21 +49,21 @@ impl Drop for Quiet<'_> {
     }
 }
 
-fn read_line(mut terminal: &File) -> Result<SecretString, AskError> {
+fn read_line(mut terminal: &File) -> Result<SecretString, PromptError> {
     let mut line = Zeroizing::new(Vec::with_capacity(MAX_BYTES));
     let mut byte = Zeroizing::new([0]);
     loop {
         match terminal.read(&mut byte[..]) {
-            Ok(0) => return Err(AskError::Cancelled),
+            Ok(0) => return Err(PromptError::Cancelled),
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(AskError::Terminal(e)),
+            Err(e) => return Err(PromptError::Terminal(e)),
         }
         match byte[0] {
-            b'\n' | b'\r' => return secret(&line).ok_or(AskError::Cancelled),
-            0x03 => return Err(AskError::Interrupted), // Ctrl-C
-            0x04 if line.is_empty() => return Err(AskError::Cancelled), // Ctrl-D
-            0x15 => line.zeroize(),                    // Ctrl-U
+            b'\n' | b'\r' => return secret(&line).ok_or(PromptError::Cancelled),
+            0x03 => return Err(PromptError::Interrupted), // Ctrl-C
+            0x04 if line.is_empty() => return Err(PromptError::Cancelled), // Ctrl-D
+            0x15 => line.zeroize(),                       // Ctrl-U
             0x08 | 0x7F => while line.pop().is_some_and(|b| b & 0xC0 == 0x80) {}, // one character of UTF-8
             other if line.len() < MAX_BYTES => line.push(other),
             _ => {}

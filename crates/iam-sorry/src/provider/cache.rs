@@ -54,7 +54,7 @@ impl CacheEntry {
         let mut text = Zeroizing::new(String::with_capacity(4096));
         text.push_str(&credentials.to_process_json());
         text.push_str(&format!("\n{now}\n"));
-        replace_atomically(&self.path, text.as_bytes(), files::Access::Private)?;
+        replace_atomically(&self.path, text.as_bytes(), files::FileMode::Private)?;
         if let Some(folder) = self.path.parent() {
             forget_old(folder);
         }

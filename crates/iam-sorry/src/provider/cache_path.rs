@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::{Access, access};
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// Names a piece of work by all that its result depends on; shown in hexadecimal. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl CachePaths {
         let locks = match &settings.lock_dir {
             Some(folder) if usable(folder) => folder.clone(),
             Some(folder) => {
-                return Err(Failure::other(format!("The lock folder {} can't be written", folder.display()))
+                return Err(Error::other(format!("The lock folder {} can't be written", folder.display()))
                     .hint(
                         "Set another one: export IAM_SORRY_LOCK_DIR=/path, or lock_dir in the settings file",
                     ));
@@ -103,7 +103,7 @@ fn fallback(app: &App) -> Result<PathBuf> {
         })
         .ok_or_else(|| {
             let state = app.settings.state_dir.display();
-            Failure::other(format!("There is no folder for locks: {state} can't be written, nor one in /tmp"))
+            Error::other(format!("There is no folder for locks: {state} can't be written, nor one in /tmp"))
                 .hint("Set one that is yours alone: export IAM_SORRY_LOCK_DIR=/path")
         })
 }

@@ -8,7 +8,7 @@ use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::timestamp::human_duration;
 
 use crate::app::App;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{PROCESS, Profile};
 
 use super::cache::CacheEntry;
@@ -34,11 +34,11 @@ pub struct ProfileCredentials {
 /// Credentials of profile `name`, valid now.
 ///
 /// # Errors
-/// Kind `Profile` where there are none and no way to get them; `Aws` where AWS was asked in vain; `Key` where a sealed
+/// ErrorKind `Profile` where there are none and no way to get them; `Aws` where AWS was asked in vain; `Key` where a sealed
 /// value could not be opened.
 pub fn credentials(app: &App, name: &str, options: ProvideOptions) -> Result<ProfileCredentials> {
     let chain = ProviderChain { app, config: app.load(&app.config)? };
-    let in_progress = InProgress::new(&app.settings.under_way);
+    let in_progress = InProgress::new(&app.settings.in_progress);
     let Some(profile) = chain.find_first(name)? else {
         let manager = app.global.profile.as_deref().filter(|manager| options.make && *manager != name);
         let Some(manager) = manager else { return Err(app.not_found("Profile", name)) };
@@ -148,27 +148,27 @@ impl ProviderChain<'_> {
             }
             Ok(credentials)
         });
-        got.or_else(|failure| self.instead(name, failure, cache.valid(app.now()).map(Ok)))
+        got.or_else(|error| self.instead(name, error, cache.valid(app.now()).map(Ok)))
     }
 
     /// What could not be renewed is handed out as long as it is valid, and not a second longer.
     pub(super) fn instead(
         &self,
         name: &str,
-        failure: Failure,
+        error: Error,
         old: Option<Result<Credentials>>,
     ) -> Result<Credentials> {
-        if failure.kind == Kind::Interrupted {
-            return Err(failure);
+        if error.kind == ErrorKind::Interrupted {
+            return Err(error);
         }
-        let Some(old) = old else { return Err(failure) };
+        let Some(old) = old else { return Err(error) };
         let old = old?;
         let left = old.seconds_left(self.app.now()).unwrap_or(0);
         if left <= 0 {
-            return Err(failure);
+            return Err(error);
         }
         self.app.out.warn(format!(
-            "The credentials of '{name}' are valid for another {} and were not renewed: {failure}",
+            "The credentials of '{name}' are valid for another {} and were not renewed: {error}",
             human_duration(left)
         ));
         Ok(old)

@@ -10,14 +10,14 @@ use secrecy::ExposeSecret;
 
 use crate::app::App;
 use crate::aws;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::output::printable;
 use crate::profile::{EXPIRATION, ID, OWNER, Profile, ROLE, SECRET, SERVER, TOKEN};
 use crate::service::{self, Client, ServiceError, new_key};
 
 /// A client with the person's session.
 pub fn open(app: &App, origin: &Origin) -> Result<Client> {
-    let (client, name) = service::signed_in(app, origin)?;
+    let (client, name) = service::signed_in_client(app, origin)?;
     announce(app, &client, name.as_deref());
     Ok(client)
 }
@@ -45,8 +45,8 @@ pub async fn issue_for_user(
     // IAM names are one whatever their case; the path before the name is the namespace's.
     let of = issued.arn.rsplit('/').next().unwrap_or_default();
     if !issued.arn.contains(":user/") || !of.eq_ignore_ascii_case(user.as_str()) {
-        return Err(Failure::new(
-            Kind::Aws,
+        return Err(Error::new(
+            ErrorKind::Aws,
             format!(
                 "The service gave credentials of {}, not of '{user}'; they are not used",
                 printable(&issued.arn)
@@ -60,21 +60,21 @@ pub async fn issue_for_user(
 pub fn renew_role(app: &App, arn: &str, profile_name: &str, server: Option<&Origin>) -> Result<Credentials> {
     let origin = match server {
         Some(origin) => origin.clone(),
-        None => service::required(app)?,
+        None => service::required_origin(app)?,
     };
-    let (client, name) = service::signed_in(app, &origin)?;
+    let (client, name) = service::signed_in_client(app, &origin)?;
     let (credentials, config) = app.documents()?;
     credentials.clone().set(profile_name, ROLE, "x")?;
     let before = Profile::find(profile_name, &credentials, &config);
     let ours = |profile: &Profile| profile.field(ROLE).is_some() || profile.usable_key().is_none();
     if before.as_ref().is_some_and(|profile| !ours(profile)) {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "Profile '{profile_name}' holds other credentials, which are not overwritten"
         ))
         .hint("Name another profile: --as PROFILE"));
     }
     announce(app, &client, name.as_deref());
-    let duration = app.asked_duration()?.map(SessionDuration::seconds);
+    let duration = app.requested_duration()?.map(SessionDuration::seconds);
     let request = CredentialsRequest {
         user: None,
         role: Some(arn.to_owned()),
@@ -122,7 +122,7 @@ fn take(app: &App, issued: IssuedCredentials) -> Result<Credentials> {
         app.out.progress(printable(note));
     }
     let expiration = Timestamp::parse(&issued.expiration)
-        .map_err(|e| Failure::new(Kind::Aws, format!("The service's answer can't be used: {e}")))?;
+        .map_err(|e| Error::new(ErrorKind::Aws, format!("The service's answer can't be used: {e}")))?;
     Ok(Credentials {
         access_key_id: issued.access_key_id,
         secret_access_key: issued.secret_access_key,

@@ -1,7 +1,7 @@
 //! The profiles whose credentials are being got: what stops one that needs itself.
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// The profiles under way, outermost first, those of an iam-sorry that started a program that started us included.
 #[derive(Clone, Debug)]
@@ -23,12 +23,12 @@ impl InProgress {
 
     /// Stops a profile that needs itself, which would go on until the machine has no process left (aws-vault#1176).
     pub fn check(&self, app: &App, name: &str) -> Result<()> {
-        if !self.0.iter().any(|under_way| under_way == name) {
+        if !self.0.iter().any(|in_progress| in_progress == name) {
             return Ok(());
         }
         let way: Vec<&str> = self.0.iter().map(String::as_str).chain([name]).collect();
         let (credentials, config) = (&app.settings.credentials_file, &app.settings.config_file);
-        Err(Failure::profile(format!(
+        Err(Error::profile(format!(
             "Profile '{name}' needs its own credentials to get credentials: {}",
             way.join(" -> ")
         ))

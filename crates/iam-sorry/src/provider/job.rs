@@ -7,12 +7,12 @@ use iam_sorry_core::timestamp::human_duration;
 use secrecy::SecretString;
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::profile::{self, KEPT_ID, OWNER, Profile};
 use crate::sealing;
 
 /// One profile to refresh, and what is known of it before AWS is asked.
-pub struct Job {
+pub struct RefreshJob {
     pub name: String,
     /// As it is in the files; `None` where it will be new.
     pub profile: Option<Profile>,
@@ -24,7 +24,7 @@ pub struct Job {
     pub hand_out_unwritten: bool,
 }
 
-impl Job {
+impl RefreshJob {
     /// `manager` is the profile that must not be overwritten.
     pub fn plan(
         app: &App,
@@ -34,7 +34,7 @@ impl Job {
         keep_key: bool,
     ) -> Result<Self> {
         if manager == Some(name) {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "'{name}' is the manager profile; it is never overwritten with temporary credentials"
             ))
             .hint(format!("Name another profile or user: iam-sorry --profile {name} NAME"))
@@ -46,16 +46,16 @@ impl Job {
         credentials.clone().set(name, OWNER, "x")?;
         let profile = Profile::find(name, credentials, config);
         if let Some(profile) = &profile {
-            use profile::Kind::{Process, Role, Sso};
+            use profile::ProfileKind::{Process, Role, Sso};
             if let kind @ (Role | Sso | Process) = profile.kind() {
-                return Err(Failure::profile(format!(
+                return Err(Error::profile(format!(
                     "Profile '{name}' is a {} profile: AWS tools get its credentials by themselves",
                     kind.as_str()
                 ))
                 .hint(format!("Use it: aws --profile {name} ...")));
             }
             if profile.kept_key().is_some() && profile.active_key().is_none() {
-                return Err(Failure::profile(format!(
+                return Err(Error::profile(format!(
                     "Profile '{name}' serves its permanent keys through credential_process; they are not overwritten"
                 ))
                 .hint(format!("Use it: iam-sorry exec {name} -- COMMAND")));
@@ -83,7 +83,7 @@ impl Job {
     pub fn check_name(&self) -> Result<()> {
         match &self.profile {
             Some(profile) if profile.owner().is_some() || profile.active_key().is_some() => Ok(()),
-            _ => UserName::parse(&self.name).map(drop).map_err(|e| Failure::usage(e.to_string())),
+            _ => UserName::parse(&self.name).map(drop).map_err(|e| Error::usage(e.to_string())),
         }
     }
 

@@ -12,13 +12,13 @@ use tokio::sync::OnceCell;
 
 use crate::app::App;
 use crate::aws;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::profile::{NAMESPACE, Profile};
 
 use super::mfa::mfa;
 
-pub fn no_manager() -> Failure {
-    Failure::usage("No manager profile specified. Use --profile or set AWS_PROFILE environment variable")
+pub fn no_manager() -> Error {
+    Error::usage("No manager profile specified. Use --profile or set AWS_PROFILE environment variable")
         .hint("iam-sorry --profile usermanager NAME")
 }
 
@@ -42,7 +42,7 @@ impl<'a> Manager<'a> {
         match &self.profile {
             Some(profile) if profile.usable_key().is_some() => Ok(name),
             Some(_) => {
-                Err(Failure::profile(format!("Manager profile '{name}' missing access key or secret key"))
+                Err(Error::profile(format!("Manager profile '{name}' missing access key or secret key"))
                     .hint(format!(
                         "Put them into [{name}] in {}",
                         self.app.settings.credentials_file.display()
@@ -65,7 +65,7 @@ impl<'a> Manager<'a> {
             return Ok(());
         }
         let (name, file) = (&profile.name, self.app.settings.credentials_file.display());
-        Err(Failure::usage(format!(
+        Err(Error::usage(format!(
             "Manager profile '{name}' is for the users '{namespace}' and '{namespace}-*', and '{user}' is not one of them"
         ))
         .hint("Name that user's manager: --profile MANAGER")

@@ -3,7 +3,7 @@
 use iam_sorry_aws::issue::Mfa;
 
 use crate::app::App;
-use crate::failure::Result;
+use crate::error::Result;
 use crate::profile::Profile;
 use crate::terminal;
 

@@ -21,5 +21,5 @@ mod singleflight;
 mod store;
 
 pub use chain::{ProfileCredentials, ProvideOptions, credentials};
-pub use job::Job;
+pub use job::RefreshJob;
 pub use mfa::mfa;

@@ -9,9 +9,9 @@ use iam_sorry_core::timestamp::human_duration;
 use zeroize::Zeroizing;
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::profile::Profile;
-use crate::settings::{TOKEN, UNDER_WAY};
+use crate::settings::{IN_PROGRESS_VARIABLE, TOKEN};
 
 use super::in_progress::InProgress;
 
@@ -31,7 +31,7 @@ pub fn run(app: &App, profile: &Profile, line: &str, in_progress: &InProgress) -
     let name = &profile.name;
     let config = app.settings.config_file.display();
     let failed = |what: String| {
-        Failure::profile(format!("The credential_process of profile '{name}' gave no credentials: {what}"))
+        Error::profile(format!("The credential_process of profile '{name}' gave no credentials: {what}"))
             .hint(format!("It stands in [profile {name}] in {config}: {line}"))
     };
     let words = split(line).filter(|words| !words.is_empty());
@@ -39,7 +39,7 @@ pub fn run(app: &App, profile: &Profile, line: &str, in_progress: &InProgress) -
     let mut child = Command::new(&words[0])
         .args(&words[1..])
         .env_remove(TOKEN)
-        .env(UNDER_WAY, in_progress.lines())
+        .env(IN_PROGRESS_VARIABLE, in_progress.lines())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

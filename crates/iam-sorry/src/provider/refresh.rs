@@ -9,13 +9,13 @@ use iam_sorry_core::ssh::login::Origin;
 
 use crate::app::App;
 use crate::aws;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Bars;
-use crate::recovery::{self, Effort, journal};
+use crate::recovery::{self, RecoveryMode, journal};
 use crate::service::Client;
 
 use super::department;
-use super::job::Job;
+use super::job::RefreshJob;
 use super::manager::{Manager, no_manager};
 use super::mfa::mfa;
 use super::store::{IssuedBy, deliver, write};
@@ -40,7 +40,7 @@ pub fn renew(app: &App, name: &str, manager: Option<&str>, server: Option<&Origi
     let duration = app.duration()?;
     let duration = if duration.seconds() < 3600 { SessionDuration::HOUR } else { duration };
     let (credentials, config) = app.documents()?;
-    let mut job = Job::plan(app, name, None, (&credentials, &config), false)?;
+    let mut job = RefreshJob::plan(app, name, None, (&credentials, &config), false)?;
     job.hand_out_unwritten = true;
     let manager = Manager::new(app, manager, &config, &credentials);
     let service = server.map(|origin| department::open(app, origin)).transpose()?;
@@ -48,7 +48,7 @@ pub fn renew(app: &App, name: &str, manager: Option<&str>, server: Option<&Origi
         job.check_name()?;
         manager.name()?;
         // The key of a renewal that was killed a moment ago is in the way of this one's: IAM allows two.
-        recovery::finish(app, Effort::InPassing)?;
+        recovery::finish(app, RecoveryMode::Opportunistic)?;
     }
     let bars = Bars::new(app.out, 1);
     let done = aws::block_on(|cancel| async {
@@ -73,7 +73,7 @@ pub struct Refreshed {
 
 pub async fn refresh_one(
     app: &App,
-    job: &Job,
+    job: &RefreshJob,
     issuers: &Issuers<'_>,
     duration: SessionDuration,
     keep_key: bool,
@@ -114,7 +114,7 @@ struct Lapsed(String);
 /// The user's own permanent key asks STS: no manager, no key made.
 async fn with_own_key(
     app: &App,
-    job: &Job,
+    job: &RefreshJob,
     own: &AccessKey,
     duration: SessionDuration,
     cancel: &Cancel,
@@ -133,8 +133,8 @@ async fn with_own_key(
         };
         let Session { credentials, caller } = session;
         let user = caller.user().ok_or_else(|| {
-            Failure::new(
-                Kind::Aws,
+            Error::new(
+                ErrorKind::Aws,
                 format!("The permanent keys of profile '{}' are not an IAM user's", job.name),
             )
             .hint("The account's root user gets no temporary credentials here: use an IAM user")
@@ -145,14 +145,14 @@ async fn with_own_key(
     match work.await {
         Ok(Err(lapsed)) => Err(lapsed),
         Ok(Ok(done)) => Ok(Ok(done)),
-        Err(failure) => Ok(Err(failure)),
+        Err(error) => Ok(Err(error)),
     }
 }
 
 /// The manager makes a key for the user, for as long as it takes.
 async fn with_manager(
     app: &App,
-    job: &Job,
+    job: &RefreshJob,
     manager: &Manager<'_>,
     duration: SessionDuration,
     keep_key: bool,
@@ -186,7 +186,7 @@ async fn with_manager(
         Some(kept) => match write(app, job, &issued.credentials, user, Some(kept.key()), IssuedBy::Manager) {
             // The profile holds it, which is what the next run finds out where the journal could not be cleared.
             Ok(()) => kept.kept().unwrap_or_else(|e| app.out.warn(e.to_string())),
-            Err(failure) => return Err(failure.unless_undone(kept.discard(&issuer).await)),
+            Err(error) => return Err(error.unless_undone(kept.discard(&issuer).await)),
         },
     }
     Ok(done(issued.credentials, written, user, issued.of_manager))
@@ -195,16 +195,16 @@ async fn with_manager(
 /// The recorded owner, else whose the key in the profile is, else the name itself.
 async fn user_behind(
     app: &App,
-    job: &Job,
+    job: &RefreshJob,
     aws: &Aws,
     manager: &Credentials,
     cancel: &Cancel,
 ) -> Result<UserName> {
-    let by_name = || UserName::parse(&job.name).map_err(Failure::from);
+    let by_name = || UserName::parse(&job.name).map_err(Error::from);
     let Some(profile) = &job.profile else { return by_name() };
     if let Some(owner) = profile.owner() {
         return UserName::parse(owner)
-            .map_err(|e| Failure::profile(format!("Profile '{}': credentials_owner: {e}", job.name)));
+            .map_err(|e| Error::profile(format!("Profile '{}': credentials_owner: {e}", job.name)));
     }
     let Some(key) = profile.active_key() else { return by_name() };
     let id = app.open(profile, key)?.access_key_id;
@@ -212,13 +212,13 @@ async fn user_behind(
 }
 
 /// The department service makes them, as its rules allow.
-async fn with_service(app: &App, job: &Job, client: &Client) -> Result<Refreshed> {
+async fn with_service(app: &App, job: &RefreshJob, client: &Client) -> Result<Refreshed> {
     let user = match job.known_user() {
         Some(user) => user,
         // No owner is recorded; the service is asked for the user of that name.
         None => UserName::parse(&job.name)?,
     };
-    let credentials = department::issue_for_user(app, client, &user, app.asked_duration()?).await?;
+    let credentials = department::issue_for_user(app, client, &user, app.requested_duration()?).await?;
     let written = deliver(app, job, &credentials, user.as_str(), IssuedBy::Service(client.origin()))?;
     Ok(done(credentials, written, user.as_str(), false))
 }
@@ -228,7 +228,7 @@ fn done(credentials: Credentials, written: bool, user: &str, without_mfa: bool) 
     Refreshed { credentials, written, user: user.to_owned(), expires, without_mfa }
 }
 
-pub fn undetermined(app: &App, name: &str, cause: AwsError) -> Failure {
+pub fn undetermined(app: &App, name: &str, cause: AwsError) -> Error {
     let why = match &cause {
         // The key's, not the manager's, which would be refused with another code.
         AwsError::InvalidKey { key_id, code, .. } if code.starts_with("NoSuchEntity") => {
@@ -240,7 +240,7 @@ pub fn undetermined(app: &App, name: &str, cause: AwsError) -> Failure {
         _ => return cause.into(),
     };
     let manager = app.manager_name().unwrap_or("MANAGER");
-    Failure::new(Kind::Aws, format!("Could not determine IAM user for profile '{name}'")).hint(why).hint(format!(
+    Error::new(ErrorKind::Aws, format!("Could not determine IAM user for profile '{name}'")).hint(why).hint(format!(
         "Write 'credentials_owner = USER' into [{name}], or remove that section, then: iam-sorry --profile {manager} {name}"
     ))
 }

@@ -5,8 +5,8 @@ use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::ssh::login::Origin;
 use iam_sorry_core::timestamp::human_duration;
 
-use crate::app::OWN_MANAGER;
-use crate::failure::{Failure, Result};
+use crate::app::DEFAULT_MANAGER;
+use crate::error::{Error, Result};
 use crate::profile::{Profile, ROLE, SERVER, StoredKey};
 
 use super::cache::{CacheEntry, RENEWAL_MARGIN};
@@ -40,10 +40,10 @@ impl ProviderChain<'_> {
             (None, Some(way)) => self.renewed(&profile.name, &way),
             (None, None) => Err(self.no_way(profile)),
         };
-        renewed.or_else(|failure| {
+        renewed.or_else(|error| {
             let valid = at.seconds_after(app.now()) > 0;
             let old = valid.then(|| app.open(profile, key));
-            self.instead(&profile.name, failure, old)
+            self.instead(&profile.name, error, old)
         })
     }
 
@@ -147,23 +147,23 @@ impl ProviderChain<'_> {
         let can =
             |manager: &&str| *manager != name && self.find(manager).is_some_and(|m| m.usable_key().is_some());
         let named = [&settings.profile, &settings.profile_in_file].into_iter().flatten();
-        named.map(String::as_str).chain([OWN_MANAGER]).find(can)
+        named.map(String::as_str).chain([DEFAULT_MANAGER]).find(can)
     }
 
-    fn no_way(&self, profile: &Profile) -> Failure {
+    fn no_way(&self, profile: &Profile) -> Error {
         let name = &profile.name;
         let when = match profile.expiration().map(|at| (at, at.seconds_after(self.app.now()))) {
             Some((at, left)) if left <= 0 => format!("expired {} ago, at {at}", human_duration(-left)),
             Some((at, left)) => format!("expire in {}, at {at}", human_duration(left)),
             None => "are missing".to_owned(),
         };
-        let failure = Failure::profile(format!("The credentials of profile '{name}' {when}"));
+        let error = Error::profile(format!("The credentials of profile '{name}' {when}"));
         if profile.owner().is_none() {
-            return failure.hint(
+            return error.hint(
                 "Another tool made them (there is no credentials_owner), so they are renewed with that tool",
             );
         }
-        failure
+        error
             .hint(format!("Refresh them: iam-sorry --profile MANAGER {name}"))
             .hint("With profile = \"MANAGER\" in ~/.config/iam-sorry/config.toml that is done by itself")
     }

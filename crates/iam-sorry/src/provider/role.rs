@@ -5,7 +5,7 @@ use iam_sorry_aws::issue::{RoleRequest, assume_role};
 use iam_sorry_core::credentials::Credentials;
 
 use crate::aws;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::profile::Profile;
 
 use super::cache_path::CacheKey;
@@ -62,8 +62,8 @@ impl ProviderChain<'_> {
         let next = match (profile.setting("source_profile"), profile.setting("credential_source")) {
             (Some(name), None) => name,
             (None, Some("Environment")) => {
-                return self.app.settings.handed_over.clone().map(RoleSource::Environment).ok_or_else(|| {
-                    Failure::profile(format!(
+                return self.app.settings.environment_credentials.clone().map(RoleSource::Environment).ok_or_else(|| {
+                    Error::profile(format!(
                         "Profile '{}' has credential_source = Environment, but the environment holds no credentials",
                         profile.name
                     ))
@@ -197,8 +197,8 @@ impl ProviderChain<'_> {
         Ok(asked.map(|seconds| seconds.min(most)))
     }
 
-    fn wrong(&self, profile: &Profile, what: String) -> Failure {
-        Failure::profile(format!("Profile '{}': {what}", profile.name)).hint(format!(
+    fn wrong(&self, profile: &Profile, what: String) -> Error {
+        Error::profile(format!("Profile '{}': {what}", profile.name)).hint(format!(
             "Mend [profile {}] in {}",
             profile.name,
             self.app.settings.config_file.display()

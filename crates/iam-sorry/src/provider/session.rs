@@ -5,7 +5,7 @@ use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::UserName;
 
 use crate::aws;
-use crate::failure::Result;
+use crate::error::Result;
 use crate::profile::{Profile, StoredKey};
 
 use super::cache_path::CacheKey;

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use iam_sorry_core::credentials::Credentials;
 
 use super::cache_path::{CacheKey, CachePaths};
-use crate::failure::{Failure, Kind, Result};
-use crate::files::{Access, FileError, Lock, Waited, replace_atomically};
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::{FileError, FileMode, Lock, LockOutcome, replace_atomically};
 
 /// Longer than a renewal through a manager may take, whose new key AWS may not know for a minute.
 const WAIT_LIMIT: Duration = Duration::from_secs(300);
 /// What fails sooner asked nobody, neither AWS nor a person.
-const LOCAL: Duration = Duration::from_millis(500);
+const LOCAL_FAILURE: Duration = Duration::from_millis(500);
 
 /// Does `work` unless another process does it already; then its result comes from `ready`.
 ///
@@ -29,18 +29,18 @@ pub fn run(
     mut ready: impl FnMut() -> Option<Result<Credentials>>,
     work: impl FnOnce() -> Result<Credentials>,
 ) -> Result<Credentials> {
-    let note = paths.failure_note(key);
+    let failure_note = paths.failure_note(key);
     // Told apart by what the file is, not by its time: the machines of a cluster don't agree about that.
-    let before = FileIdentity::of(&note);
+    let before = FileIdentity::of(&failure_note);
     let mut done = || {
         ready().or_else(|| {
-            let now = FileIdentity::of(&note);
-            if now.is_some() && now != before { read_note(&note).map(Err) } else { None }
+            let now = FileIdentity::of(&failure_note);
+            if now.is_some() && now != before { read_failure_note(&failure_note).map(Err) } else { None }
         })
     };
     let lock = match Lock::acquire_unless(&paths.lock(key), WAIT_LIMIT, &mut done).map_err(FileError::from)? {
-        Waited::Ready(result) => return result,
-        Waited::Held(lock) => lock,
+        LockOutcome::Ready(result) => return result,
+        LockOutcome::Held(lock) => lock,
     };
     // The last holder may have finished between our look and its letting go.
     if let Some(result) = done() {
@@ -48,11 +48,11 @@ pub fn run(
     }
     let began = Instant::now();
     let result = work();
-    if let Err(failure) = &result
-        && is_everybodys(failure, began.elapsed())
+    if let Err(error) = &result
+        && is_shared(error, began.elapsed())
     {
-        let text = format!("{}\n{}", failure.kind.code(), failure.text);
-        let _ = replace_atomically(&note, text.as_bytes(), Access::Private);
+        let text = format!("{}\n{}", error.kind.exit_code(), error.text);
+        let _ = replace_atomically(&failure_note, text.as_bytes(), FileMode::Private);
     }
     drop(lock);
     result
@@ -60,20 +60,20 @@ pub fn run(
 
 /// What went wrong with AWS goes wrong for all. A missing agent or manager may be this process's alone, and is soon
 /// found out by the next; but nobody wants to decline the same question a hundred times.
-fn is_everybodys(failure: &Failure, took: Duration) -> bool {
-    match failure.kind {
-        Kind::Aws => true,
-        Kind::Interrupted | Kind::BrokenPipe => false,
-        _ => took > LOCAL,
+fn is_shared(error: &Error, took: Duration) -> bool {
+    match error.kind {
+        ErrorKind::Aws => true,
+        ErrorKind::Interrupted | ErrorKind::BrokenPipe => false,
+        _ => took > LOCAL_FAILURE,
     }
 }
 
-fn read_note(path: &Path) -> Option<Failure> {
+fn read_failure_note(path: &Path) -> Option<Error> {
     let text = std::fs::read_to_string(path).ok()?;
     let (code, text) = text.split_once('\n')?;
-    let kinds = [Kind::Other, Kind::Usage, Kind::Profile, Kind::Aws, Kind::Key];
-    let kind = kinds.into_iter().find(|kind| Ok(kind.code()) == code.parse())?;
-    Some(Failure::new(kind, text))
+    let kinds = [ErrorKind::Other, ErrorKind::Usage, ErrorKind::Profile, ErrorKind::Aws, ErrorKind::Key];
+    let kind = kinds.into_iter().find(|kind| Ok(kind.exit_code()) == code.parse())?;
+    Some(Error::new(kind, text))
 }
 
 /// A file as it is now: replaced or written to, it is another.

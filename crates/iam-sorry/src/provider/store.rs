@@ -5,11 +5,11 @@ use iam_sorry_core::ssh::login::Origin;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::profile::{EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, SECRET, SERVER, TOKEN};
 use crate::sealing;
 
-use super::job::Job;
+use super::job::RefreshJob;
 
 /// Who made the credentials, for the profile.
 #[derive(Clone, Copy)]
@@ -22,14 +22,14 @@ pub enum IssuedBy<'a> {
 /// Writes the credentials down; false where that failed and they are wanted all the same.
 pub fn deliver(
     app: &App,
-    job: &Job,
+    job: &RefreshJob,
     credentials: &Credentials,
     user: &str,
     issued_by: IssuedBy<'_>,
 ) -> Result<bool> {
     match write(app, job, credentials, user, None, issued_by) {
-        Err(failure) if job.hand_out_unwritten => {
-            app.out.warn(format!("The renewed credentials of '{}' are not written: {failure}", job.name));
+        Err(error) if job.hand_out_unwritten => {
+            app.out.warn(format!("The renewed credentials of '{}' are not written: {error}", job.name));
             Ok(false)
         }
         written => written.map(|()| true),
@@ -40,7 +40,7 @@ pub fn deliver(
 /// lay in their place. Also one that AWS did not accept: it may be inactive for now, or of another account.
 pub fn write(
     app: &App,
-    job: &Job,
+    job: &RefreshJob,
     credentials: &Credentials,
     user: &str,
     new: Option<&AccessKey>,
@@ -68,7 +68,7 @@ pub fn write(
         match &job.profile {
             Some(profile) => sealing::check_unchanged(document, profile)?,
             None if document.contains(name) => {
-                return Err(Failure::other(format!(
+                return Err(Error::other(format!(
                     "Profile '{name}' appeared meanwhile; nothing was written"
                 ))
                 .hint("Run the command again"));

@@ -23,23 +23,23 @@ use zeroize::Zeroizing;
 
 use super::error::ServiceError;
 use super::transport::{Body, Connection, Transport};
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::output::Output;
 
 /// Lists are paged, so no answer of the service's is near this.
-const LARGEST: usize = 8 << 20;
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
 /// A user's credentials may wait a minute for a new key to become valid everywhere.
-const ANSWER: Duration = Duration::from_secs(150);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(150);
 /// The longest pause that a service may ask for between tries.
-const LONGEST_PAUSE: u32 = 60;
+const MAX_RETRY_AFTER_SECONDS: u32 = 60;
 
 /// How often a request is tried.
 #[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
+pub struct RetryPolicy {
     /// Tries in all.
-    pub tries: u32,
+    pub max_attempts: u32,
     /// Whether a person waits for this one request, who is told of pauses.
-    pub tells: bool,
+    pub report_pauses: bool,
 }
 
 /// One service, asked with one session.
@@ -48,17 +48,17 @@ pub struct Client {
     token: Option<SecretString>,
     idle: Mutex<Vec<Connection>>,
     cancel: Cancel,
-    patience: Timeouts,
+    retry_policy: RetryPolicy,
     out: Output,
 }
 
 /// A whole answer that was no problem.
-struct Answer {
+struct ResponseBody {
     body: Zeroizing<Vec<u8>>,
 }
 
 /// What is sent.
-struct Asked<'a> {
+struct ApiRequest<'a> {
     method: Method,
     path: &'a str,
     body: Option<Zeroizing<Vec<u8>>>,
@@ -66,7 +66,7 @@ struct Asked<'a> {
     key: Option<&'a str>,
 }
 
-impl Asked<'_> {
+impl ApiRequest<'_> {
     fn is_safe_to_repeat(&self) -> bool {
         self.key.is_some() || self.method == Method::GET
     }
@@ -74,15 +74,15 @@ impl Asked<'_> {
 
 impl Client {
     pub fn new(transport: Transport, out: Output) -> Self {
-        let patience = Timeouts { tries: 3, tells: true };
-        Self { transport, token: None, idle: Mutex::default(), cancel: Cancel::new(), patience, out }
+        let retry_policy = RetryPolicy { max_attempts: 3, report_pauses: true };
+        Self { transport, token: None, idle: Mutex::default(), cancel: Cancel::new(), retry_policy, out }
     }
 
     /// Refuses a token that could not stand in a header, so that none is ever sent half.
     pub fn with_token(mut self, token: SecretString) -> Result<Self> {
         let text = token.expose_secret();
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Failure::profile("The session token holds characters that no token has")
+            return Err(Error::profile("The session token holds characters that no token has")
                 .hint("Look at IAM_SORRY_TOKEN, or sign in again: iam-sorry login URL"));
         }
         self.token = Some(token);
@@ -97,8 +97,8 @@ impl Client {
     }
 
     #[must_use]
-    pub fn with_patience(mut self, patience: Timeouts) -> Self {
-        self.patience = patience;
+    pub fn with_retry_policy(mut self, retry_policy: RetryPolicy) -> Self {
+        self.retry_policy = retry_policy;
         self
     }
 
@@ -107,8 +107,8 @@ impl Client {
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> std::result::Result<T, ServiceError> {
-        let asked = Asked { method: Method::GET, path, body: None, key: None };
-        self.read(&self.send(&asked).await?)
+        let request = ApiRequest { method: Method::GET, path, body: None, key: None };
+        self.read(&self.send(&request).await?)
     }
 
     /// Every item of a paged list, up to `most`.
@@ -147,16 +147,16 @@ impl Client {
         key: &str,
     ) -> std::result::Result<T, ServiceError> {
         let body = body.map(to_json);
-        self.read(&self.send(&Asked { method, path, body, key: Some(key) }).await?)
+        self.read(&self.send(&ApiRequest { method, path, body, key: Some(key) }).await?)
     }
 
     /// A request that must not be sent twice: sign-in, sign-out. `body` is JSON.
-    pub async fn once<T: DeserializeOwned>(
+    pub async fn post_once<T: DeserializeOwned>(
         &self,
         path: &str,
         body: Option<Zeroizing<Vec<u8>>>,
     ) -> std::result::Result<T, ServiceError> {
-        self.read(&self.send(&Asked { method: Method::POST, path, body, key: None }).await?)
+        self.read(&self.send(&ApiRequest { method: Method::POST, path, body, key: None }).await?)
     }
 
     /// The same with a value that holds no secret.
@@ -165,35 +165,36 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> std::result::Result<T, ServiceError> {
-        self.once(path, Some(to_json(body))).await
+        self.post_once(path, Some(to_json(body))).await
     }
 
     /// A request whose answer says no more than that it was done.
-    pub async fn tell(&self, method: Method, path: &str) -> std::result::Result<(), ServiceError> {
+    pub async fn execute(&self, method: Method, path: &str) -> std::result::Result<(), ServiceError> {
         let key = new_key();
-        self.send(&Asked { method, path, body: None, key: Some(&key) }).await.map(drop)
+        self.send(&ApiRequest { method, path, body: None, key: Some(&key) }).await.map(drop)
     }
 
     /// An answer of any length, piece by piece.
     pub async fn download(&self, path: &str) -> std::result::Result<Download<'_>, ServiceError> {
-        let asked = Asked { method: Method::GET, path, body: None, key: None };
-        let response = self.unless_cancelled(ANSWER, self.exchange(&asked)).await?;
+        let request = ApiRequest { method: Method::GET, path, body: None, key: None };
+        let response = self.unless_cancelled(RESPONSE_TIMEOUT, self.exchange(&request)).await?;
         let response = self.checked(response).await?;
         Ok(Download { client: self, body: response.into_body() })
     }
 
     /// Sends, and sends again where that is safe and may help.
-    async fn send(&self, asked: &Asked<'_>) -> std::result::Result<Answer, ServiceError> {
+    async fn send(&self, request: &ApiRequest<'_>) -> std::result::Result<ResponseBody, ServiceError> {
         let mut tried = 0;
         loop {
             tried += 1;
-            let answer = self.unless_cancelled(ANSWER, self.ask(asked)).await;
+            let answer = self.unless_cancelled(RESPONSE_TIMEOUT, self.ask(request)).await;
             let Err(error) = answer else { return answer };
-            let Some(pause) = pause_after(&error, asked, tried).filter(|_| tried < self.patience.tries)
+            let Some(pause) =
+                pause_after(&error, request, tried).filter(|_| tried < self.retry_policy.max_attempts)
             else {
                 return Err(error);
             };
-            if self.patience.tells && pause >= Duration::from_secs(2) {
+            if self.retry_policy.report_pauses && pause >= Duration::from_secs(2) {
                 let why = error.to_string();
                 let why = why.lines().next().unwrap_or_default();
                 self.out.progress(format!("{why} Trying again in {} s", pause.as_secs()));
@@ -206,53 +207,59 @@ impl Client {
         }
     }
 
-    async fn ask(&self, asked: &Asked<'_>) -> std::result::Result<Answer, ServiceError> {
-        let response = self.checked(self.exchange(asked).await?).await?;
+    async fn ask(&self, request: &ApiRequest<'_>) -> std::result::Result<ResponseBody, ServiceError> {
+        let response = self.checked(self.exchange(request).await?).await?;
         let expected = response.status() != StatusCode::NO_CONTENT;
         if expected && !is_json(response.headers()) {
-            return Err(self.not_ours(&response));
+            return Err(self.unexpected(&response));
         }
-        Ok(Answer { body: self.whole(response.into_body()).await? })
+        Ok(ResponseBody { body: self.whole(response.into_body()).await? })
     }
 
     /// One request and the head of its answer. A connection that lay idle may have been closed by the other side, which
     /// shows only in the next request: it serves what may be sent again.
-    async fn exchange(&self, asked: &Asked<'_>) -> std::result::Result<Response<Incoming>, ServiceError> {
-        if asked.is_safe_to_repeat()
+    async fn exchange(
+        &self,
+        request: &ApiRequest<'_>,
+    ) -> std::result::Result<Response<Incoming>, ServiceError> {
+        if request.is_safe_to_repeat()
             && let Some(mut connection) = self.idle_connection()
             && connection.ready().await.is_ok()
-            && let Ok(response) = connection.send_request(self.request(asked)?).await
+            && let Ok(response) = connection.send_request(self.http_request(request)?).await
         {
             self.put_back(connection);
             return Ok(response);
         }
         let mut connection = self.transport.connect().await?;
-        let response = connection.send_request(self.request(asked)?).await.map_err(|e| self.broken(&e))?;
+        let response = connection
+            .send_request(self.http_request(request)?)
+            .await
+            .map_err(|e| self.connection_lost(&e))?;
         self.put_back(connection);
         Ok(response)
     }
 
-    fn request(&self, asked: &Asked<'_>) -> std::result::Result<Request<Body>, ServiceError> {
-        let mut request = Request::builder()
-            .method(asked.method.clone())
-            .uri(format!("{}{}", api::PREFIX, asked.path))
+    fn http_request(&self, request: &ApiRequest<'_>) -> std::result::Result<Request<Body>, ServiceError> {
+        let mut http = Request::builder()
+            .method(request.method.clone())
+            .uri(format!("{}{}", api::PREFIX, request.path))
             .header(header::HOST, self.origin().authority())
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("iam-sorry/", env!("CARGO_PKG_VERSION")));
-        if let Some(key) = asked.key {
-            request = request.header(api::IDEMPOTENCY_KEY, key);
+        if let Some(key) = request.key {
+            http = http.header(api::IDEMPOTENCY_KEY, key);
         }
-        if asked.body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        if request.body.is_some() {
+            http = http.header(header::CONTENT_TYPE, "application/json");
         }
         if let Some(token) = &self.token {
             let bearer = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
             let mut value = HeaderValue::from_str(&bearer).map_err(|_| self.unsendable())?;
             value.set_sensitive(true);
-            request = request.header(header::AUTHORIZATION, value);
+            http = http.header(header::AUTHORIZATION, value);
         }
-        let body = asked.body.clone().unwrap_or_default();
-        request.body(Full::new(Cursor::new(body))).map_err(|_| self.unsendable())
+        let body = request.body.clone().unwrap_or_default();
+        http.body(Full::new(Cursor::new(body))).map_err(|_| self.unsendable())
     }
 
     /// The answer, unless it is a redirect, a problem, or something that no service of ours sends.
@@ -267,9 +274,9 @@ impl Client {
         if status.is_redirection() {
             return Err(ServiceError::Redirected { origin: self.origin().clone(), status: status.as_u16() });
         }
-        let not_ours = self.not_ours(&response);
+        let unexpected = self.unexpected(&response);
         if !is_json(response.headers()) {
-            return Err(not_ours);
+            return Err(unexpected);
         }
         let seconds = response.headers().get(header::RETRY_AFTER);
         let retry_after = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -279,7 +286,7 @@ impl Client {
                 let (origin, problem) = (self.origin().clone(), Box::new(problem));
                 Err(ServiceError::Problem { origin, problem, retry_after })
             }
-            Err(_) => Err(not_ours),
+            Err(_) => Err(unexpected),
         }
     }
 
@@ -287,20 +294,20 @@ impl Client {
     async fn whole(&self, mut body: Incoming) -> std::result::Result<Zeroizing<Vec<u8>>, ServiceError> {
         let mut whole = Zeroizing::new(Vec::with_capacity(16 * 1024));
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|e| self.broken(&e))?;
+            let frame = frame.map_err(|e| self.connection_lost(&e))?;
             let Some(data) = frame.data_ref() else { continue };
-            if whole.len() + data.len() > LARGEST {
-                let what = format!("its answer is longer than {} MiB", LARGEST >> 20);
-                return Err(ServiceError::NotOurs { origin: self.origin().clone(), what });
+            if whole.len() + data.len() > MAX_RESPONSE_BYTES {
+                let what = format!("its answer is longer than {} MiB", MAX_RESPONSE_BYTES >> 20);
+                return Err(ServiceError::UnexpectedResponse { origin: self.origin().clone(), what });
             }
             whole.extend_from_slice(data);
         }
         Ok(whole)
     }
 
-    fn read<T: DeserializeOwned>(&self, answer: &Answer) -> std::result::Result<T, ServiceError> {
+    fn read<T: DeserializeOwned>(&self, answer: &ResponseBody) -> std::result::Result<T, ServiceError> {
         // serde's own text may repeat what it read, which may be a secret.
-        serde_json::from_slice(&answer.body).map_err(|e| ServiceError::NotOurs {
+        serde_json::from_slice(&answer.body).map_err(|e| ServiceError::UnexpectedResponse {
             origin: self.origin().clone(),
             what: format!("its JSON lacks something at line {}, column {}", e.line(), e.column()),
         })
@@ -327,20 +334,20 @@ impl Client {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 
-    fn broken(&self, error: &hyper::Error) -> ServiceError {
-        ServiceError::Broken { origin: self.origin().clone(), why: error.to_string() }
+    fn connection_lost(&self, error: &hyper::Error) -> ServiceError {
+        ServiceError::ConnectionLost { origin: self.origin().clone(), why: error.to_string() }
     }
 
-    fn not_ours(&self, response: &Response<Incoming>) -> ServiceError {
+    fn unexpected(&self, response: &Response<Incoming>) -> ServiceError {
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let kind: String = kind.unwrap_or("no content type").chars().take(60).collect();
         let what = format!("HTTP {} with {kind}", response.status().as_u16());
-        ServiceError::NotOurs { origin: self.origin().clone(), what }
+        ServiceError::UnexpectedResponse { origin: self.origin().clone(), what }
     }
 
     fn unsendable(&self) -> ServiceError {
         let what = "the request can't be written down".to_owned();
-        ServiceError::NotOurs { origin: self.origin().clone(), what }
+        ServiceError::UnexpectedResponse { origin: self.origin().clone(), what }
     }
 }
 
@@ -358,9 +365,9 @@ impl Download<'_> {
     pub async fn next(&mut self) -> std::result::Result<Option<Vec<u8>>, ServiceError> {
         let (client, body) = (self.client, &mut self.body);
         client
-            .unless_cancelled(ANSWER, async {
+            .unless_cancelled(RESPONSE_TIMEOUT, async {
                 while let Some(frame) = body.frame().await {
-                    let frame = frame.map_err(|e| client.broken(&e))?;
+                    let frame = frame.map_err(|e| client.connection_lost(&e))?;
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data.to_vec()));
                     }
@@ -372,7 +379,7 @@ impl Download<'_> {
 }
 
 /// How long to wait before another try; `None` where none would help or none is safe.
-fn pause_after(error: &ServiceError, asked: &Asked<'_>, tried: u32) -> Option<Duration> {
+fn pause_after(error: &ServiceError, request: &ApiRequest<'_>, tried: u32) -> Option<Duration> {
     let backoff = Duration::from_millis(250 << tried.min(6));
     match error {
         ServiceError::Problem { problem, retry_after, .. } => match problem.code {
@@ -384,10 +391,10 @@ fn pause_after(error: &ServiceError, asked: &Asked<'_>, tried: u32) -> Option<Du
             | ProblemCode::DirectoryUnavailable
             | ProblemCode::AwsUnavailable
             | ProblemCode::Busy
-                if asked.is_safe_to_repeat() || problem.code == ProblemCode::TooManyRequests =>
+                if request.is_safe_to_repeat() || problem.code == ProblemCode::TooManyRequests =>
             {
                 match retry_after {
-                    Some(seconds) if *seconds > LONGEST_PAUSE => None,
+                    Some(seconds) if *seconds > MAX_RETRY_AFTER_SECONDS => None,
                     Some(seconds) => Some(Duration::from_secs(u64::from(*seconds)).max(backoff / 2)),
                     None => Some(backoff),
                 }
@@ -396,7 +403,7 @@ fn pause_after(error: &ServiceError, asked: &Asked<'_>, tried: u32) -> Option<Du
         },
         // A restart takes a moment.
         ServiceError::Unreachable { .. } => Some(backoff),
-        ServiceError::Broken { .. } if asked.is_safe_to_repeat() => Some(backoff),
+        ServiceError::ConnectionLost { .. } if request.is_safe_to_repeat() => Some(backoff),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use iam_sorry_core::api::{Problem, ProblemCode};
 use iam_sorry_core::ssh::login::Origin;
 
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 
 /// Every variant's text says what happened, then what to do. None holds a secret: bodies are never repeated.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum ServiceError {
     #[error(
         "The connection to {origin} broke off ({why}): whether the request was carried out is not known\nRun the command again: what was done already is not done twice"
     )]
-    Broken { origin: Origin, why: String },
+    ConnectionLost { origin: Origin, why: String },
     /// No answer in time.
     #[error(
         "{origin} did not answer within {seconds} seconds\nRun the command again: what was done already is not done twice"
@@ -35,7 +35,7 @@ pub enum ServiceError {
     #[error(
         "{origin} does not answer like a department service: {what}\nIs the address right? See what answers: curl {origin}/api/v1/service"
     )]
-    NotOurs { origin: Origin, what: String },
+    UnexpectedResponse { origin: Origin, what: String },
     /// A problem of the service's own.
     #[error("{}", .problem.detail)]
     Problem { origin: Origin, problem: Box<Problem>, retry_after: Option<u32> },
@@ -54,16 +54,16 @@ impl ServiceError {
     }
 
     /// `what` is "You are not signed in to" or the like.
-    pub fn not_signed_in(origin: &Origin, what: &str) -> Failure {
-        Failure::profile(format!("{what} {origin}")).hint(format!("Sign in: iam-sorry login {origin}"))
+    pub fn not_signed_in(origin: &Origin, what: &str) -> Error {
+        Error::profile(format!("{what} {origin}")).hint(format!("Sign in: iam-sorry login {origin}"))
     }
 }
 
-impl From<ServiceError> for Failure {
+impl From<ServiceError> for Error {
     fn from(error: ServiceError) -> Self {
         let kind = match &error {
-            ServiceError::Interrupted => Kind::Interrupted,
-            _ => Kind::Aws,
+            ServiceError::Interrupted => ErrorKind::Interrupted,
+            _ => ErrorKind::Aws,
         };
         let ServiceError::Problem { origin, problem, retry_after } = error else {
             return Self::new(kind, error.to_string());
@@ -71,19 +71,19 @@ impl From<ServiceError> for Failure {
         if problem.code == ProblemCode::SignInNeeded {
             return ServiceError::not_signed_in(&origin, "Your session has ended at");
         }
-        let mut failure = Self::new(kind, problem.detail.clone());
+        let mut error = Self::new(kind, problem.detail.clone());
         for reason in problem.reasons.iter().filter(|reason| !problem.detail.contains(reason.as_str())) {
-            failure = failure.hint(format!("Why: {reason}"));
+            error = error.hint(format!("Why: {reason}"));
         }
         if let Some(seconds) = retry_after {
-            failure = failure.hint(format!("Try again in {seconds} s"));
+            error = error.hint(format!("Try again in {seconds} s"));
         }
         if problem.status >= 500 {
-            failure = failure.hint(format!(
+            error = error.hint(format!(
                 "The operator of {origin} finds it in the log as request {}",
                 problem.request_id
             ));
         }
-        failure
+        error
     }
 }

@@ -5,9 +5,9 @@
 
 mod client;
 mod error;
-pub mod people;
-mod state;
+mod session_store;
 mod transport;
+pub mod user_list;
 
 use http::Uri;
 use http::uri::Scheme;
@@ -16,61 +16,59 @@ use iam_sorry_core::ssh::login::Origin;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::settings::read_regular;
 
-pub use client::{Client, Timeouts, encoded, new_key, query};
+pub use client::{Client, RetryPolicy, encoded, new_key, query};
 pub use error::ServiceError;
-pub use state::{Session, State};
+pub use session_store::{ServiceSession, SessionStore};
 use transport::Transport;
 
 /// What switches the service off, in `--server` and IAM_SORRY_SERVER.
 const NONE: &str = "none";
 
 /// The service that the flag, the variable or the settings file names.
-pub fn named(app: &App) -> Result<Option<Origin>> {
+pub fn configured(app: &App) -> Result<Option<Origin>> {
     match app.global.server.as_deref().or(app.settings.server.as_deref()) {
         None | Some(NONE) => Ok(None),
-        Some(url) => parse(url).map(Some),
+        Some(url) => parse_origin(url).map(Some),
     }
 }
 
 /// An address as a person gave it.
-pub fn parse(url: &str) -> Result<Origin> {
-    Origin::parse(url).map_err(|e| Failure::usage(e.to_string()))
+pub fn parse_origin(url: &str) -> Result<Origin> {
+    Origin::parse(url).map_err(|e| Error::usage(e.to_string()))
 }
 
 /// The service that makes credentials, where one does: no manager profile is named, and a service is, or there is a
 /// session at one.
 pub fn for_credentials(app: &App) -> Result<Option<Origin>> {
     if app.global.server.is_some() {
-        return named(app);
+        return configured(app);
     }
     // Whoever names a manager means the manager; the settings file's is a default like the service's own.
     let manager = app.global.profile.is_some() || app.settings.profile != app.settings.profile_in_file;
     if manager || switched_off(app) {
         return Ok(None);
     }
-    match named(app)? {
+    match configured(app)? {
         Some(origin) => Ok(Some(origin)),
         None if app.settings.profile_in_file.is_some() => Ok(None),
-        None => Ok(State::load(app)?.current().map(|session| session.origin.clone())),
+        None => Ok(SessionStore::load(app)?.current().map(|session| session.origin.clone())),
     }
 }
 
 /// The service that a verb about the service asks.
-pub fn required(app: &App) -> Result<Origin> {
-    if let Some(origin) = named(app)? {
+pub fn required_origin(app: &App) -> Result<Origin> {
+    if let Some(origin) = configured(app)? {
         return Ok(origin);
     }
     if switched_off(app) {
-        return Err(Failure::usage(
-            "'none' is no service, and this needs one\nName it: --server https://HOST",
-        ));
+        return Err(Error::usage("'none' is no service, and this needs one\nName it: --server https://HOST"));
     }
-    let state = State::load(app)?;
+    let state = SessionStore::load(app)?;
     state.current().map(|session| session.origin.clone()).ok_or_else(|| {
-        Failure::profile("You are not signed in to a department service")
+        Error::profile("You are not signed in to a department service")
             .hint("Sign in: iam-sorry login https://HOST")
     })
 }
@@ -80,11 +78,11 @@ fn switched_off(app: &App) -> bool {
 }
 
 /// A client without a session.
-pub fn anonymous(app: &App, origin: &Origin) -> Result<Client> {
+pub fn anonymous_client(app: &App, origin: &Origin) -> Result<Client> {
     let ca = app.global.ca_file.as_ref().or(app.settings.server_ca.as_ref());
     let pem = ca.map(|path| {
         read_regular(path).map_err(|e| {
-            Failure::usage(format!("The certificate authorities in {} can't be read: {e}", path.display()))
+            Error::usage(format!("The certificate authorities in {} can't be read: {e}", path.display()))
                 .hint("Name a PEM file: --ca-file FILE")
         })
     });
@@ -96,7 +94,7 @@ pub fn anonymous(app: &App, origin: &Origin) -> Result<Client> {
 fn proxy(app: &App, origin: &Origin) -> Result<Option<Intercept>> {
     let Some(proxy) = app.settings.proxy.as_ref().filter(|_| origin.is_https()) else { return Ok(None) };
     let useless = || {
-        Failure::usage("The address in HTTPS_PROXY is none of a proxy that can be used")
+        Error::usage("The address in HTTPS_PROXY is none of a proxy that can be used")
             .hint("Set it like this: export HTTPS_PROXY=http://proxy.example.org:3128")
     };
     let address = Uri::try_from(origin.as_str()).map_err(|_| useless())?;
@@ -112,19 +110,19 @@ fn proxy(app: &App, origin: &Origin) -> Result<Option<Intercept>> {
 
 /// The session token of the environment, where it is for this service: the one that environment or settings name, or, where
 /// they name none, the command line. No other service gets it, and none that somebody signed in to by hand some time.
-pub fn handed_over(app: &App, origin: &Origin) -> Option<SecretString> {
-    let named = app.settings.server.as_deref().or(app.global.server.as_deref());
-    let named = named.and_then(|url| Origin::parse(url).ok());
-    app.settings.server_token.clone().filter(|_| named.as_ref() == Some(origin))
+pub fn environment_token(app: &App, origin: &Origin) -> Option<SecretString> {
+    let configured = app.settings.server.as_deref().or(app.global.server.as_deref());
+    let configured = configured.and_then(|url| Origin::parse(url).ok());
+    app.settings.server_token.clone().filter(|_| configured.as_ref() == Some(origin))
 }
 
 /// A client with the session that the person has there, and their name where it is known.
-pub fn signed_in(app: &App, origin: &Origin) -> Result<(Client, Option<String>)> {
-    let client = anonymous(app, origin)?;
-    if let Some(token) = handed_over(app, origin) {
+pub fn signed_in_client(app: &App, origin: &Origin) -> Result<(Client, Option<String>)> {
+    let client = anonymous_client(app, origin)?;
+    if let Some(token) = environment_token(app, origin) {
         return Ok((client.with_token(token)?, None));
     }
-    let state = State::load(app)?;
+    let state = SessionStore::load(app)?;
     let Some(session) = state.of(origin) else {
         return Err(ServiceError::not_signed_in(origin, "You are not signed in to"));
     };
@@ -137,6 +135,6 @@ pub fn signed_in(app: &App, origin: &Origin) -> Result<(Client, Option<String>)>
 
 /// The service of a verb about it, ready to be asked.
 pub fn open(app: &App) -> Result<Client> {
-    let origin = required(app)?;
-    Ok(signed_in(app, &origin)?.0)
+    let origin = required_origin(app)?;
+    Ok(signed_in_client(app, &origin)?.0)
 }

@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::error::ServiceError;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 
 /// A request's body, wiped when it is dropped.
 pub type Body = Full<io::Cursor<Zeroizing<Vec<u8>>>>;
@@ -54,7 +54,7 @@ impl Transport {
             return Ok(Self { origin, tls: None });
         }
         let name = ServerName::try_from(origin.host().to_owned())
-            .map_err(|_| Failure::usage(format!("No certificate can be checked for {origin}")))?;
+            .map_err(|_| Error::usage(format!("No certificate can be checked for {origin}")))?;
         let roots = match ca {
             Some(pem) => named_roots(pem)?,
             None => system_roots()?,
@@ -62,7 +62,7 @@ impl Transport {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|e| Failure::other(format!("TLS can't be set up: {e}")))?
+            .map_err(|e| Error::other(format!("TLS can't be set up: {e}")))?
             .with_root_certificates(roots)
             .with_no_client_auth();
         let connector = TlsConnector::from(Arc::new(config));
@@ -159,8 +159,7 @@ async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
 }
 
 fn named_roots(pem: &[u8]) -> Result<RootCertStore> {
-    let useless =
-        || Failure::usage("There is no certificate in the file of --ca-file").hint("Name a PEM file");
+    let useless = || Error::usage("There is no certificate in the file of --ca-file").hint("Name a PEM file");
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         roots.add(certificate.map_err(|_| useless())?).map_err(|_| useless())?;
@@ -173,7 +172,7 @@ fn system_roots() -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        return Err(Failure::other("The system has no certificate authorities to trust")
+        return Err(Error::other("The system has no certificate authorities to trust")
             .hint("Install ca-certificates, or name a PEM file: --ca-file FILE"));
     }
     Ok(roots)

@@ -14,43 +14,43 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use super::request::{self, LARGEST, Request};
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 const PATH: &str = "/credentials";
 
 /// For the whole of a request's head to arrive, and for the answer to be taken.
-const REQUEST_TIME: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// For the credentials to be had; a new key may take AWS a minute.
-pub const ANSWER_TIME: Duration = Duration::from_secs(90);
+pub const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Connections at a time; a command's SDKs need one or two.
 const AT_ONCE: usize = 32;
 
 /// What the main thread says.
-pub enum Answer {
+pub enum CredentialResponse {
     /// The credentials, as JSON.
     Credentials(Zeroizing<String>),
     /// Why there are none now.
     Failed { code: &'static str, message: String },
 }
 
-impl Answer {
-    pub fn failed(failure: &Failure) -> Self {
-        let code = match failure.kind {
-            Kind::Key => "KeyNotAvailable",
-            Kind::Profile => "ProfileNotUsable",
-            Kind::Aws => "AwsRefused",
+impl CredentialResponse {
+    pub fn failed(error: &Error) -> Self {
+        let code = match error.kind {
+            ErrorKind::Key => "KeyNotAvailable",
+            ErrorKind::Profile => "ProfileNotUsable",
+            ErrorKind::Aws => "AwsRefused",
             _ => "CredentialsNotAvailable",
         };
         // SDKs show it on one line.
-        let sentences = failure.text.lines().map(|line| line.trim().trim_end_matches(['.', ':', ',']));
+        let sentences = error.text.lines().map(|line| line.trim().trim_end_matches(['.', ':', ',']));
         Self::Failed { code, message: sentences.collect::<Vec<_>>().join(". ") }
     }
 }
 
 /// Asks the main thread; `None` where it does not answer in time.
-type Ask = dyn Fn() -> Option<Answer> + Send + Sync;
+type RequestCredentials = dyn Fn() -> Option<CredentialResponse> + Send + Sync;
 
 /// The running endpoint; ends on drop.
 pub struct Endpoint {
@@ -61,14 +61,14 @@ pub struct Endpoint {
 struct Shared {
     address: SocketAddr,
     token: Zeroizing<String>,
-    ask: Box<Ask>,
+    ask: Box<RequestCredentials>,
     connections: AtomicUsize,
     stopped: AtomicBool,
 }
 
 /// Fills `bytes` at random.
 pub fn random(bytes: &mut [u8]) -> Result<()> {
-    aws_lc_rs::rand::fill(bytes).map_err(|_| Failure::other("The system gives no random numbers"))
+    aws_lc_rs::rand::fill(bytes).map_err(|_| Error::other("The system gives no random numbers"))
 }
 
 /// 256 bits, as hex: a header's value, and no line end.
@@ -88,9 +88,9 @@ impl Endpoint {
     /// Listens on a port that the kernel chooses.
     pub fn start(
         token: Zeroizing<String>,
-        ask: impl Fn() -> Option<Answer> + Send + Sync + 'static,
+        ask: impl Fn() -> Option<CredentialResponse> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let failed = |e: io::Error| Failure::other(format!("No address on this machine to serve on: {e}"));
+        let failed = |e: io::Error| Error::other(format!("No address on this machine to serve on: {e}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let shared = Arc::new(Shared {
@@ -150,7 +150,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    stream.set_write_timeout(Some(REQUEST_TIME))?;
+    stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST));
     let response = match read_head(&mut stream, &mut bytes)? {
         None => refusal(431, "RequestTooLarge", "The request is too large"),
@@ -174,7 +174,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 
 /// Where the head ends; `None` where it is too large. A client that is too slow is an error, and hears nothing.
 fn read_head(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Option<usize>> {
-    let deadline = Instant::now() + REQUEST_TIME;
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
     let mut some = Zeroizing::new([0; 1024]);
     loop {
         if let Some(end) = request::head_length(bytes) {
@@ -213,8 +213,8 @@ fn respond(request: &Request<'_>, shared: &Shared) -> Zeroizing<String> {
         return refusal(405, "MethodNotAllowed", "Only GET is understood");
     }
     match (shared.ask)() {
-        Some(Answer::Credentials(json)) => response(200, &json),
-        Some(Answer::Failed { code, message }) => refusal(503, code, &message),
+        Some(CredentialResponse::Credentials(json)) => response(200, &json),
+        Some(CredentialResponse::Failed { code, message }) => refusal(503, code, &message),
         None => refusal(504, "Timeout", "The credentials took too long"),
     }
 }

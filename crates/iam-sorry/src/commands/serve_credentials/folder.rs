@@ -10,8 +10,8 @@ use std::process::Command;
 use iam_sorry_core::aws_files::Document;
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
-use crate::files::{Access, replace_atomically};
+use crate::error::{Error, Result};
+use crate::files::{FileMode, replace_atomically};
 use crate::profile::{ID, PROCESS, SECRET, TOKEN};
 
 /// Settings of a profile from which SDKs get credentials, in whatever way.
@@ -40,7 +40,7 @@ impl Folder {
         let mut name = [0; 8];
         super::endpoint::random(&mut name)?;
         let name = format!("iam-sorry-{:016x}", u64::from_ne_bytes(name));
-        let mut last = Failure::other("There is no folder for temporary files\nSet TMPDIR to one");
+        let mut last = Error::other("There is no folder for temporary files\nSet TMPDIR to one");
         for place in places.iter().filter(|place| place.is_absolute()) {
             let path = place.join(&name);
             // Fails where the name exists: nobody can have prepared it for us.
@@ -55,7 +55,7 @@ impl Folder {
     /// A new file in it, 0600.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = self.path.join(name);
-        replace_atomically(&path, bytes, Access::Private)?;
+        replace_atomically(&path, bytes, FileMode::Private)?;
         Ok(path)
     }
 }
@@ -66,8 +66,8 @@ impl Drop for Folder {
     }
 }
 
-fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::other(format!("Can't {what} {}: {error}", path.display()))
+fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::other(format!("Can't {what} {}: {error}", path.display()))
         .hint("Set TMPDIR to a folder with room that is yours")
 }
 

@@ -21,11 +21,11 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use secrecy::ExposeSecret;
 
 use crate::app::App;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::hygiene::{self, CoreLimit};
 use crate::provider::{self, ProvideOptions};
 use crate::{settings, signals};
-use endpoint::{Answer, Endpoint};
+use endpoint::{CredentialResponse, Endpoint};
 use folder::Folder;
 
 /// What has less left is renewed first: SDKs begin to ask again 15 minutes before the end.
@@ -38,15 +38,15 @@ const PERMANENT_SECONDS: i64 = 30 * 60;
 const IN_THE_WAY: [&str; 3] = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"];
 
 /// What the main thread waits for.
-enum Event {
+enum ServeEvent {
     /// The endpoint wants credentials.
-    Asked(SyncSender<Answer>),
+    Asked(SyncSender<CredentialResponse>),
     /// The command has ended and can be waited for.
     Ended,
 }
 
 pub fn run(app: &App, name: &str, command: &[OsString], core_limit: CoreLimit) -> Result<ExitCode> {
-    let mut supply = Supply::open(app, name)?;
+    let mut supply = CredentialSupply::open(app, name)?;
     let (events, heard) = channel();
     let folder = Folder::new(&app.settings.runtime_dirs)?;
     let token = endpoint::new_token()?;
@@ -54,8 +54,8 @@ pub fn run(app: &App, name: &str, command: &[OsString], core_limit: CoreLimit) -
     let asked = events.clone();
     let ask = move || {
         let (reply, answer) = sync_channel(1);
-        asked.send(Event::Asked(reply)).ok()?;
-        answer.recv_timeout(endpoint::ANSWER_TIME).ok()
+        asked.send(ServeEvent::Asked(reply)).ok()?;
+        answer.recv_timeout(endpoint::CREDENTIAL_TIMEOUT).ok()
     };
     let endpoint = Endpoint::start(token, ask)?;
 
@@ -63,17 +63,17 @@ pub fn run(app: &App, name: &str, command: &[OsString], core_limit: CoreLimit) -
     child.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.url());
     child.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token_file);
     folder::hide_default(app, &folder, &mut child)?;
-    let recipient = Arc::new(Recipient::default());
-    let to_child = Arc::clone(&recipient);
+    let forwarder = Arc::new(SignalForwarder::default());
+    let to_child = Arc::clone(&forwarder);
     signals::watch(move |kind| to_child.pass_on(kind))?;
     core_limit.restore();
     let started = child.spawn();
     drop(hygiene::harden());
     match started {
-        Ok(child) => attend(child, &recipient, events, &heard, &mut supply),
+        Ok(child) => attend(child, &forwarder, events, &heard, &mut supply),
         Err(error) => {
             let program = command.first().map_or_else(String::new, |p| p.display().to_string());
-            app.out.error(&Failure::other(format!("{program} can't be run: {error}")));
+            app.out.error(&Error::other(format!("{program} can't be run: {error}")));
             Ok(ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }))
         }
     }
@@ -82,7 +82,7 @@ pub fn run(app: &App, name: &str, command: &[OsString], core_limit: CoreLimit) -
 /// The command, with nothing in its environment that an SDK would take before the endpoint.
 fn child_of(app: &App, name: &str, command: &[OsString], first: &Credentials) -> Result<Command> {
     let [program, arguments @ ..] = command else {
-        return Err(Failure::usage("serve-credentials needs a command")
+        return Err(Error::usage("serve-credentials needs a command")
             .hint(format!("iam-sorry serve-credentials {name} -- COMMAND")));
     };
     let mut child = Command::new(program);
@@ -104,61 +104,61 @@ fn child_of(app: &App, name: &str, command: &[OsString], first: &Credentials) ->
 /// Serves until the command ends, and ends as it did.
 fn attend(
     mut child: Child,
-    recipient: &Recipient,
-    events: Sender<Event>,
-    heard: &Receiver<Event>,
-    supply: &mut Supply<'_>,
+    forwarder: &SignalForwarder,
+    events: Sender<ServeEvent>,
+    heard: &Receiver<ServeEvent>,
+    supply: &mut CredentialSupply<'_>,
 ) -> Result<ExitCode> {
-    let waiting = |e: std::io::Error| Failure::other(format!("The command can't be waited for: {e}"));
+    let waiting = |e: std::io::Error| Error::other(format!("The command can't be waited for: {e}"));
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| Failure::other("The command has no process id"))?;
-    recipient.starts(pid);
+    let pid = pid.ok_or_else(|| Error::other("The command has no process id"))?;
+    forwarder.starts(pid);
     std::thread::Builder::new()
         .name("child".into())
         .spawn(move || {
             // Without reaping it: as long as it is a zombie, its number is nobody else's, and no signal goes astray.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             while matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}
-            drop(events.send(Event::Ended));
+            drop(events.send(ServeEvent::Ended));
         })
         .map_err(waiting)?;
     while let Ok(event) = heard.recv() {
         match event {
-            Event::Ended => break,
+            ServeEvent::Ended => break,
             // The client may have gone away meanwhile; what was fetched is kept for the next one.
-            Event::Asked(reply) => drop(reply.send(supply.answer())),
+            ServeEvent::Asked(reply) => drop(reply.send(supply.answer())),
         }
     }
-    recipient.ends();
+    forwarder.ends();
     Ok(ExitCode::from(code_of(child.wait().map_err(waiting)?)))
 }
 
 /// Where signals go. Not through the main thread, which may be waiting for an agent or AWS.
 #[derive(Default)]
-struct Recipient(Mutex<Passing>);
+struct SignalForwarder(Mutex<ForwarderState>);
 
 #[derive(Default)]
-struct Passing {
+struct ForwarderState {
     child: Option<Pid>,
     /// What came before there was a child.
     early: Vec<Signal>,
 }
 
-impl Recipient {
+impl SignalForwarder {
     fn pass_on(&self, kind: Signal) {
-        let mut passing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match passing.child {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.child {
             Some(_) if signals::came_to_the_child_too(kind) => {}
             // It may have ended this moment: then there is nobody to tell.
             Some(pid) => _ = kill_process(pid, kind),
-            None => passing.early.push(kind),
+            None => state.early.push(kind),
         }
     }
 
     fn starts(&self, pid: Pid) {
-        let mut passing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        passing.child = Some(pid);
-        for kind in std::mem::take(&mut passing.early) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.child = Some(pid);
+        for kind in std::mem::take(&mut state.early) {
             let _ = kill_process(pid, kind);
         }
     }
@@ -176,7 +176,7 @@ fn code_of(status: ExitStatus) -> u8 {
 }
 
 /// The credentials of one profile, again and again.
-struct Supply<'a> {
+struct CredentialSupply<'a> {
     app: &'a App,
     name: String,
     /// As they were when the command started.
@@ -187,13 +187,13 @@ struct Supply<'a> {
     by_agent: bool,
 }
 
-impl<'a> Supply<'a> {
+impl<'a> CredentialSupply<'a> {
     /// Before the command starts there may be questions; while it runs, the terminal is the command's.
     fn open(app: &'a App, name: &str) -> Result<Self> {
-        app.never_ask();
+        app.disable_prompts();
         let (first, by_agent) = match fetch(app, name) {
-            Err(failure) if failure.kind == Kind::Key => {
-                app.ask_again();
+            Err(error) if error.kind == ErrorKind::Key => {
+                app.enable_prompts();
                 (fetch(app, name)?, false)
             }
             first => (first?, true),
@@ -202,13 +202,13 @@ impl<'a> Supply<'a> {
         Ok(Self { app, name: name.to_owned(), first, latest, by_agent })
     }
 
-    fn answer(&mut self) -> Answer {
+    fn answer(&mut self) -> CredentialResponse {
         let now = self.app.now();
         if let Some(latest) = self.latest.as_ref().filter(|c| left(c, now) >= RENEW_BEFORE_SECONDS) {
-            return Answer::Credentials(latest.to_container_json(now));
+            return CredentialResponse::Credentials(latest.to_container_json(now));
         }
         if self.by_agent {
-            self.app.never_ask();
+            self.app.disable_prompts();
         }
         let fetched = fetch(self.app, &self.name);
         let now = self.app.now();
@@ -217,12 +217,12 @@ impl<'a> Supply<'a> {
                 let until = Timestamp::from_unix(now.unix() + PERMANENT_SECONDS).unwrap_or(now);
                 let json = fresh.to_container_json(until);
                 self.latest = fresh.expiration.is_some().then_some(fresh);
-                Answer::Credentials(json)
+                CredentialResponse::Credentials(json)
             }
-            Err(failure) => match self.latest.as_ref().filter(|c| left(c, now) > 0) {
+            Err(error) => match self.latest.as_ref().filter(|c| left(c, now) > 0) {
                 // What still works is better than a failure; the next request tries again.
-                Some(latest) => Answer::Credentials(latest.to_container_json(now)),
-                None => Answer::failed(&failure),
+                Some(latest) => CredentialResponse::Credentials(latest.to_container_json(now)),
+                None => CredentialResponse::failed(&error),
             },
         }
     }

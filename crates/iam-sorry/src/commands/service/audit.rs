@@ -12,8 +12,8 @@ use super::request::ask;
 use super::show;
 use crate::app::App;
 use crate::args::{Audit, ExportFormat, Which};
-use crate::failure::{Failure, Result};
-use crate::files::Growing;
+use crate::error::{Error, Result};
+use crate::files::AtomicWriter;
 use crate::output::printable;
 use crate::service::{self, query};
 use crate::settings::read_regular;
@@ -85,7 +85,7 @@ fn export(app: &App, which: &Which, format: ExportFormat, output: Option<&Path>)
     };
     let path = format!("/audit/export{}", filter(which, None, format));
     let client = service::open(app)?;
-    let mut file = output.map(Growing::begin).transpose()?;
+    let mut file = output.map(AtomicWriter::begin).transpose()?;
     let mut lines = 0_usize;
     crate::aws::block_on(|cancel| async {
         let client = client.with_cancel(cancel);
@@ -102,9 +102,7 @@ fn export(app: &App, which: &Which, format: ExportFormat, output: Option<&Path>)
         }
         // An answer that was cut must not pass for a short trail.
         if last != b'\n' {
-            return Err(
-                Failure::other("The export ends in the middle of a line").hint("Run the command again")
-            );
+            return Err(Error::other("The export ends in the middle of a line").hint("Run the command again"));
         }
         Ok(())
     })?;
@@ -125,13 +123,13 @@ fn verify(
 ) -> Result<()> {
     let key = |path: &PathBuf| {
         let bytes = read_regular(path)
-            .map_err(|e| Failure::usage(format!("The key {} can't be read: {e}", path.display())))?;
+            .map_err(|e| Error::usage(format!("The key {} can't be read: {e}", path.display())))?;
         CheckpointKey::from_pem(&String::from_utf8_lossy(&bytes))
-            .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+            .map_err(|e| Error::usage(format!("{}: {e}", path.display())))
     };
     let expected = |text: &String| {
         Expected::parse(text).ok_or_else(|| {
-            Failure::usage(format!("'{text}' is no state of a trail"))
+            Error::usage(format!("'{text}' is no state of a trail"))
                 .hint("A record's number and its hash of 64 digits: --expect 4711:9f2c...")
         })
     };
@@ -141,7 +139,7 @@ fn verify(
     if let Some(most) = max_unsigned {
         verifier = verifier.longest_unsigned(most);
     }
-    let unreadable = |e: io::Error| Failure::usage(format!("{} can't be read: {e}", file.display()));
+    let unreadable = |e: io::Error| Error::usage(format!("{} can't be read: {e}", file.display()));
     if file.as_os_str() == "-" {
         feed(&mut verifier, io::stdin().lock()).map_err(unreadable)?;
     } else {
@@ -209,16 +207,15 @@ fn tell(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -> Result
             None => Ok(()),
         };
     }
-    let mut failure =
-        Failure::other(format!("The trail is not as it was written: {} findings", report.count));
+    let mut error = Error::other(format!("The trail is not as it was written: {} findings", report.count));
     if matches!(&report.findings[..], [Finding::Filtered]) {
-        failure = Failure::other("This export can't be verified");
+        error = Error::other("This export can't be verified");
     }
     for finding in report.findings.iter().take(MOST_SHOWN) {
-        failure = failure.hint(printable(&finding.to_string()));
+        error = error.hint(printable(&finding.to_string()));
     }
     if report.count > MOST_SHOWN as u64 {
-        failure = failure.hint(format!("and {} more", report.count - MOST_SHOWN as u64));
+        error = error.hint(format!("and {} more", report.count - MOST_SHOWN as u64));
     }
-    Err(failure)
+    Err(error)
 }

@@ -15,21 +15,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::failure::{Failure, Kind, Result};
-use crate::files::{Access, create_folder_of, replace_atomically};
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::{FileMode, create_folder_of, replace_atomically};
 use crate::output::printable;
-use crate::service::{self, Client, ServiceError, Timeouts, new_key};
+use crate::service::{self, Client, RetryPolicy, ServiceError, new_key};
 
 /// As many as for refreshes: more would only run into the service's rate limits, and into AWS's.
 const AT_ONCE: usize = 8;
 /// A class takes minutes; one request may wait for its turn that long.
-const PATIENCE: Timeouts = Timeouts { tries: 12, tells: false };
+const RETRY_POLICY: RetryPolicy = RetryPolicy { max_attempts: 12, report_pauses: false };
 /// Failures beyond this many are counted only.
 const MOST_SHOWN: usize = 50;
 
 /// What became of one item that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Became {
+pub enum ItemOutcome {
     /// It was done now.
     Done,
     /// There was nothing to do.
@@ -37,7 +37,7 @@ pub enum Became {
 }
 
 /// In words, for messages: `create`, `created`, `there already`.
-pub struct Words {
+pub struct ActionWords {
     pub verb: &'static str,
     pub past: &'static str,
     pub already: &'static str,
@@ -45,7 +45,7 @@ pub struct Words {
     pub dry_run: bool,
 }
 
-impl Words {
+impl ActionWords {
     fn done(&self) -> String {
         if self.dry_run { format!("would be {}", self.past) } else { self.past.to_owned() }
     }
@@ -53,7 +53,7 @@ impl Words {
 
 /// What is kept of a run that is not finished.
 #[derive(Default, Serialize, Deserialize)]
-struct Run {
+struct BulkRun {
     id: String,
     /// How often each item failed: the service answers the same key in the same way, so another try needs another one.
     failed: BTreeMap<String, u32>,
@@ -62,21 +62,21 @@ struct Run {
 /// Does `work` for each of the items: `(line, name, item)`. `fingerprint` is what makes it the same run again.
 pub fn run<T>(
     app: &App,
-    words: &Words,
+    words: &ActionWords,
     fingerprint: &str,
     items: &[(Option<usize>, String, T)],
-    work: impl AsyncFn(&Client, &T, &str) -> std::result::Result<Became, ServiceError>,
+    work: impl AsyncFn(&Client, &T, &str) -> std::result::Result<ItemOutcome, ServiceError>,
 ) -> Result<()> {
     let client = service::open(app)?;
     let file = run_file(app, &client, words.verb, fingerprint);
     let mut kept = load(&file);
     save(app, &file, &kept)?;
     let bar = bar(app, items.len() as u64);
-    let ended: Mutex<Vec<(usize, std::result::Result<Became, ServiceError>)>> = Mutex::default();
+    let ended: Mutex<Vec<(usize, std::result::Result<ItemOutcome, ServiceError>)>> = Mutex::default();
     let outcome = {
         let (kept, bar, ended, work) = (&kept, &bar, &ended, &work);
         crate::aws::block_on(|cancel| async move {
-            let client = &client.with_patience(PATIENCE).with_cancel(cancel.clone());
+            let client = &client.with_retry_policy(RETRY_POLICY).with_cancel(cancel.clone());
             let all = items.iter().enumerate().map(|(index, (_, name, item))| async move {
                 let key = key_of(kept, words.verb, name);
                 let result = work(client, item, &key).await;
@@ -107,16 +107,16 @@ pub fn run<T>(
 
 fn report<T>(
     app: &App,
-    words: &Words,
+    words: &ActionWords,
     items: &[(Option<usize>, String, T)],
-    mut ended: Vec<(usize, std::result::Result<Became, ServiceError>)>,
-    kept: &mut Run,
+    mut ended: Vec<(usize, std::result::Result<ItemOutcome, ServiceError>)>,
+    kept: &mut BulkRun,
     file: &std::path::Path,
 ) -> Result<()> {
     ended.sort_by_key(|(index, _)| *index);
     let count =
         |became| ended.iter().filter(|(_, result)| matches!(result, Ok(found) if *found == became)).count();
-    let (done, already) = (count(Became::Done), count(Became::Already));
+    let (done, already) = (count(ItemOutcome::Done), count(ItemOutcome::Already));
     let (mut failures, mut interrupted) = (Vec::new(), false);
     for (index, result) in ended {
         let Err(error) = result else { continue };
@@ -130,7 +130,7 @@ fn report<T>(
             *kept.failed.entry(name.clone()).or_default() += 1;
         }
         let place = line.map_or_else(String::new, |line| format!("line {line}, "));
-        let text = Failure::from(error).text;
+        let text = Error::from(error).text;
         failures.push(format!("{place}{name}: {}", text.replace('\n', " ")));
     }
     // A dry run leaves nothing to go on with.
@@ -146,29 +146,29 @@ fn report<T>(
     app.out.done(summary)?;
     if interrupted {
         return Err(
-            Failure::new(Kind::Interrupted, "Interrupted.").hint("Run the same command again to go on")
+            Error::new(ErrorKind::Interrupted, "Interrupted.").hint("Run the same command again to go on")
         );
     }
     if failures.is_empty() {
         return Ok(());
     }
-    let mut failure = Failure::new(
-        Kind::Aws,
+    let mut error = Error::new(
+        ErrorKind::Aws,
         format!("{} of {} could not be {}:", failures.len(), items.len(), words.past),
     );
     for text in failures.iter().take(MOST_SHOWN) {
-        failure = failure.hint(printable(text));
+        error = error.hint(printable(text));
     }
     if failures.len() > MOST_SHOWN {
-        failure = failure.hint(format!("and {} more", failures.len() - MOST_SHOWN));
+        error = error.hint(format!("and {} more", failures.len() - MOST_SHOWN));
     }
-    Err(failure.hint(format!("Run the same command again: what is {} is skipped", words.past)))
+    Err(error.hint(format!("Run the same command again: what is {} is skipped", words.past)))
 }
 
-fn line(words: &Words, name: &str, result: &std::result::Result<Became, ServiceError>) -> String {
+fn line(words: &ActionWords, name: &str, result: &std::result::Result<ItemOutcome, ServiceError>) -> String {
     let what = match result {
-        Ok(Became::Done) => &words.done(),
-        Ok(Became::Already) => words.already,
+        Ok(ItemOutcome::Done) => &words.done(),
+        Ok(ItemOutcome::Already) => words.already,
         Err(_) => "failed",
     };
     printable(&format!("{name}: {what}"))
@@ -185,7 +185,7 @@ fn bar(app: &App, count: u64) -> Option<ProgressBar> {
     Some(bar)
 }
 
-fn key_of(run: &Run, verb: &str, name: &str) -> String {
+fn key_of(run: &BulkRun, verb: &str, name: &str) -> String {
     let again = run.failed.get(name).copied().unwrap_or(0);
     hashed(&[&run.id, verb, &name.to_lowercase(), &again.to_string()])
 }
@@ -201,15 +201,16 @@ fn hashed(parts: &[&str]) -> String {
 }
 
 /// A run that can't be read is a new one: at worst something is found to be done already.
-fn load(file: &std::path::Path) -> Run {
-    let kept = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Run>(&bytes).ok());
-    kept.filter(|run| !run.id.is_empty()).unwrap_or_else(|| Run { id: new_key(), failed: BTreeMap::new() })
+fn load(file: &std::path::Path) -> BulkRun {
+    let kept = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<BulkRun>(&bytes).ok());
+    kept.filter(|run| !run.id.is_empty())
+        .unwrap_or_else(|| BulkRun { id: new_key(), failed: BTreeMap::new() })
 }
 
-fn save(app: &App, file: &std::path::Path, run: &Run) -> Result<()> {
+fn save(app: &App, file: &std::path::Path, run: &BulkRun) -> Result<()> {
     create_folder_of(file)?;
     let text = serde_json::to_vec(run).unwrap_or_default();
-    let notices = replace_atomically(file, &text, Access::Private)?;
+    let notices = replace_atomically(file, &text, FileMode::Private)?;
     app.show_notices(&notices);
     Ok(())
 }

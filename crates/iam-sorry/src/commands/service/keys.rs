@@ -12,7 +12,7 @@ use super::request::{MOST, ask, user_path};
 use super::show;
 use crate::app::App;
 use crate::args::{Destination, Keys};
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{EXPIRATION, ID, KEPT_ID, KEPT_SECRET, OWNER, Profile, SECRET, TOKEN};
 use crate::service::{ServiceError, encoded, new_key, query};
 use crate::{sealing, terminal};
@@ -25,10 +25,10 @@ pub fn run(app: &App, action: Keys) -> Result<()> {
         }
         Keys::Create { name, to } => {
             somewhere(&to)?;
-            let place = Place::prepare(app, &to, None)?;
+            let target = TargetProfile::prepare(app, &to, None)?;
             let path = format!("{}/keys", user_path(&name));
             let key = made(app, &name, &path)?;
-            deliver(app, &name, key, place.as_ref())
+            deliver(app, &name, key, target.as_ref())
         }
         Keys::Rotate { name, access_key_id, to } => {
             let old = match access_key_id {
@@ -36,10 +36,10 @@ pub fn run(app: &App, action: Keys) -> Result<()> {
                 None => the_only_key(app, &name)?,
             };
             somewhere(&to)?;
-            let place = Place::prepare(app, &to, Some(&old))?;
+            let target = TargetProfile::prepare(app, &to, Some(&old))?;
             let path = format!("{}/keys/{}/rotate", user_path(&name), encoded(&old));
             let key = made(app, &name, &path)?;
-            deliver(app, &name, key, place.as_ref())
+            deliver(app, &name, key, target.as_ref())
         }
         Keys::Confirm { name, access_key_id, dry_run } => {
             let done = end_rotation(app, &name, &access_key_id, "confirm", dry_run)?;
@@ -76,26 +76,26 @@ fn somewhere(to: &Destination) -> Result<()> {
     if stdout.is_some() && stdout != nowhere {
         return Ok(());
     }
-    Err(Failure::usage("The secret would be lost: standard output is closed, or /dev/null")
+    Err(Error::usage("The secret would be lost: standard output is closed, or /dev/null")
         .hint("Put the new key into a profile: --as PROFILE"))
 }
 
 fn the_only_key(app: &App, name: &str) -> Result<String> {
     match &list(app, name)?[..] {
         [one] => Ok(one.access_key_id.clone()),
-        [] => Err(Failure::profile(format!("IAM user '{name}' has no access key to rotate"))
+        [] => Err(Error::profile(format!("IAM user '{name}' has no access key to rotate"))
             .hint(format!("Make one: iam-sorry keys create {name}"))),
         several => {
             if let Some((old, new)) =
                 several.iter().find_map(|key| Some((&key.access_key_id, key.replaced_by.as_ref()?)))
             {
-                return Err(Failure::usage(format!(
+                return Err(Error::usage(format!(
                     "IAM user '{name}' has a rotation that is not confirmed: {new} takes the place of {old}"
                 ))
                 .hint(both_ways(name, old, new)));
             }
             let ids: Vec<&str> = several.iter().map(|key| key.access_key_id.as_str()).collect();
-            Err(Failure::usage(format!(
+            Err(Error::usage(format!(
                 "IAM user '{name}' has {} access keys: {}",
                 several.len(),
                 ids.join(", ")
@@ -107,21 +107,21 @@ fn the_only_key(app: &App, name: &str) -> Result<String> {
 
 fn made(app: &App, name: &str, path: &str) -> Result<NewKey> {
     ask(app, async |client| client.change(Method::POST, path, None::<&Options>, &new_key()).await)
-        .map_err(|failure| lost(failure, name))
+        .map_err(|error| lost(error, name))
 }
 
 /// A key whose answer was lost exists, and its secret is nowhere.
-fn lost(failure: Failure, name: &str) -> Failure {
-    failure.hint(format!("See whether a key was made: iam-sorry keys list {name}"))
+fn lost(error: Error, name: &str) -> Error {
+    error.hint(format!("See whether a key was made: iam-sorry keys list {name}"))
 }
 
 /// Onto the screen or into the profile; then a rotation is confirmed.
-fn deliver(app: &App, name: &str, key: NewKey, place: Option<&Place>) -> Result<()> {
+fn deliver(app: &App, name: &str, key: NewKey, target: Option<&TargetProfile>) -> Result<()> {
     let id = key.access_key_id.clone();
     let old = key.old_key.clone();
-    let Some(place) = place else {
-        if let Err(failure) = print(app, name, &key) {
-            return Err(taken_back(app, name, &id, old.as_ref(), failure));
+    let Some(target) = target else {
+        if let Err(error) = print(app, name, &key) {
+            return Err(taken_back(app, name, &id, old.as_ref(), error));
         }
         notes(app, &key.done);
         return match old {
@@ -129,12 +129,12 @@ fn deliver(app: &App, name: &str, key: NewKey, place: Option<&Place>) -> Result<
             _ => Ok(()),
         };
     };
-    if let Err(failure) = place.write(app, name, &id, &key.secret_access_key) {
-        return Err(taken_back(app, name, &id, old.as_ref(), failure));
+    if let Err(error) = target.write(app, name, &id, &key.secret_access_key) {
+        return Err(taken_back(app, name, &id, old.as_ref(), error));
     }
     app.out.done(format!("New access key {id} of IAM user '{name}'"))?;
-    let sealed = if place.seals() { ", sealed" } else { "" };
-    app.out.done(format!("Profile '{}' holds it{sealed}", place.profile_name))?;
+    let sealed = if target.seals() { ", sealed" } else { "" };
+    app.out.done(format!("Profile '{}' holds it{sealed}", target.profile_name))?;
     let Some(old) = old else {
         notes(app, &key.done);
         return Ok(());
@@ -164,10 +164,10 @@ fn print(app: &App, name: &str, key: &NewKey) -> Result<()> {
 /// What was printed has arrived once somebody says so: a reader behind a pipe may fail after it took the text.
 fn ask_whether_stored(app: &App, name: &str, new: &str, old: &OldKey) -> Result<()> {
     app.out.progress(both_ways(name, &old.access_key_id, new));
-    let may_ask = app.global.yes || std::io::stdin().is_terminal();
+    let prompts_enabled = app.global.yes || std::io::stdin().is_terminal();
     let question =
         format!("Have you stored the new key, so that the old one, {}, can be deleted?", old.access_key_id);
-    if may_ask && terminal::confirm(app, &question)? {
+    if prompts_enabled && terminal::confirm(app, &question)? {
         return confirm(app, name, new, old);
     }
     Ok(())
@@ -180,13 +180,13 @@ fn confirm(app: &App, name: &str, new: &str, old: &OldKey) -> Result<()> {
             notes(app, &done);
             Ok(())
         }
-        Err(failure) if failure.kind == Kind::Interrupted => {
-            Err(failure.hint(both_ways(name, &old.access_key_id, new)))
+        Err(error) if error.kind == ErrorKind::Interrupted => {
+            Err(error.hint(both_ways(name, &old.access_key_id, new)))
         }
-        Err(failure) => {
+        Err(error) => {
             let until = old.deleted_after.as_deref().map(|at| format!(" until {at}")).unwrap_or_default();
             app.out.warn(format!(
-                "The old key {} is still there{until}, since the new one could not be confirmed: {failure}\nConfirm it: \
+                "The old key {} is still there{until}, since the new one could not be confirmed: {error}\nConfirm it: \
                  iam-sorry keys confirm {name} {new}",
                 old.access_key_id
             ));
@@ -209,7 +209,7 @@ fn both_ways(name: &str, old: &str, new: &str) -> String {
 }
 
 /// A key that could not be stored is of no use to anybody; the old one works again, where it took the place of one.
-fn taken_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, failure: Failure) -> Failure {
+fn taken_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, error: Error) -> Error {
     let (deleted, hint) = match old {
         Some(old) => (
             end_rotation(app, name, &old.access_key_id, "restore", false),
@@ -233,10 +233,10 @@ fn taken_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, failure: Fa
         }
         (Err(_), _) => format!("The new key {id} exists, and its secret is lost. Take it back: {hint}"),
     };
-    match failure.kind {
+    match error.kind {
         // Else it would end quietly, and in success: the key is what was asked for.
-        Kind::BrokenPipe => Failure::other("Nobody read the new key from standard output").hint(text),
-        _ => failure.hint(text),
+        ErrorKind::BrokenPipe => Error::other("Nobody read the new key from standard output").hint(text),
+        _ => error.hint(text),
     }
 }
 
@@ -248,7 +248,7 @@ fn delete(app: &App, name: &str, id: &str, force: bool, dry_run: bool) -> Result
     let truth = |value: bool| value.then_some("true");
     let fields = query(&[("dry_run", truth(asked.dry_run)), ("force", truth(asked.force))]);
     let path = format!("{}/keys/{}{fields}", user_path(name), encoded(id));
-    let done: std::result::Result<Done, Failure> = ask(app, async |client| {
+    let done: std::result::Result<Done, Error> = ask(app, async |client| {
         match client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await {
             Err(e @ ServiceError::Problem { .. }) if e.code() == Some(ProblemCode::Conflict) && !force => {
                 Err(e)
@@ -260,13 +260,13 @@ fn delete(app: &App, name: &str, id: &str, force: bool, dry_run: bool) -> Result
 }
 
 /// The profile that a key goes into, looked at before the key is made.
-struct Place {
+struct TargetProfile {
     profile_name: String,
     profile: Option<Profile>,
     encrypt: bool,
 }
 
-impl Place {
+impl TargetProfile {
     /// `old` is the key that the profile may hold, because it is replaced.
     fn prepare(app: &App, to: &Destination, old: Option<&str>) -> Result<Option<Self>> {
         let Some(profile_name) = to.profile.clone() else { return Ok(None) };
@@ -278,18 +278,18 @@ impl Place {
         {
             let opened = app.open(profile, stored)?;
             if old != Some(opened.access_key_id.as_str()) {
-                return Err(Failure::usage(format!(
+                return Err(Error::usage(format!(
                     "Profile '{profile_name}' holds another key, which is not overwritten"
                 ))
                 .hint("Name another profile: --as PROFILE"));
             }
         }
-        let place = Self { profile_name, profile, encrypt: to.encrypt };
-        if place.seals() {
+        let target = Self { profile_name, profile, encrypt: to.encrypt };
+        if target.seals() {
             // A trial: what sealing needs is found and unlocked before there is a key to lose.
-            place.sealed(app, "trial", &"trial".into())?;
+            target.sealed(app, "trial", &"trial".into())?;
         }
-        Ok(Some(place))
+        Ok(Some(target))
     }
 
     /// As asked for, and where what it replaces was sealed.
@@ -319,11 +319,8 @@ impl Place {
             match &self.profile {
                 Some(profile) => sealing::check_unchanged(document, profile)?,
                 None if document.contains(&self.profile_name) => {
-                    return Err(Failure::other(format!(
-                        "Profile '{}' appeared meanwhile",
-                        self.profile_name
-                    ))
-                    .hint("Run the command again"));
+                    return Err(Error::other(format!("Profile '{}' appeared meanwhile", self.profile_name))
+                        .hint("Run the command again"));
                 }
                 None => {}
             }

@@ -13,7 +13,7 @@ mod users;
 
 use crate::app::App;
 use crate::args::ServiceVerb;
-use crate::failure::Result;
+use crate::error::Result;
 
 pub fn run(app: &App, verb: ServiceVerb) -> Result<()> {
     match verb {

@@ -4,7 +4,7 @@ use iam_sorry_core::api::PageQuery;
 
 use crate::app::App;
 use crate::aws;
-use crate::failure::Result;
+use crate::error::Result;
 use crate::service::{self, Client, ServiceError, encoded, query};
 
 /// Nobody has more sessions, users or records on a screen than this.

@@ -1,7 +1,7 @@
 //! `refresh --role ARN --as PROFILE`, and later `refresh PROFILE`.
 
 use crate::app::App;
-use crate::failure::Result;
+use crate::error::Result;
 use crate::provider::department::renew_role;
 
 pub fn refresh(app: &App, arn: &str, profile_name: &str) -> Result<()> {

@@ -7,7 +7,7 @@ use super::request::{MOST, ask, paged};
 use super::show;
 use crate::app::App;
 use crate::args::{Listing, Sessions};
-use crate::failure::Result;
+use crate::error::Result;
 use crate::output::printable;
 use crate::service::encoded;
 
@@ -72,7 +72,7 @@ pub fn run(app: &App, action: Sessions) -> Result<()> {
         Sessions::List { listing } => list(app, &listing),
         Sessions::End { id } => {
             ask(app, async |client| {
-                client.tell(Method::DELETE, &format!("/sessions/{}", encoded(&id))).await
+                client.execute(Method::DELETE, &format!("/sessions/{}", encoded(&id))).await
             })?;
             app.out.done(format!("Session {id} is ended"))
         }

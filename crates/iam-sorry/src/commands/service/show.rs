@@ -5,7 +5,7 @@ use iam_sorry_core::api::{Done, KeyInfo};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::failure::Result;
+use crate::error::Result;
 use crate::output::printable;
 
 /// Columns as wide as their widest cell; nothing at all where there are no rows.

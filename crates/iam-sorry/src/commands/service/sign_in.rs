@@ -15,9 +15,9 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::app::App;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::output::printable;
-use crate::service::{self, Client, ServiceError, Session, State};
+use crate::service::{self, Client, ServiceError, ServiceSession, SessionStore};
 use crate::settings::TOKEN;
 
 /// A refused key counts as a failed sign-in at the service, which slows down whoever has many.
@@ -27,14 +27,14 @@ const CLOCK_OFF: i64 = 50;
 
 /// `GET /service`, as far as a client of any version needs it: ways to sign in that we don't know are no mistake.
 #[derive(Deserialize)]
-struct Info {
+struct ServiceInfo {
     name: String,
     origin: String,
     methods: Vec<String>,
     time: String,
 }
 
-impl Info {
+impl ServiceInfo {
     fn offers(&self, method: &str) -> bool {
         self.methods.iter().any(|offered| offered == method)
     }
@@ -42,14 +42,14 @@ impl Info {
 
 pub fn login(app: &App, url: Option<&str>, ldap: bool, user: Option<&str>) -> Result<()> {
     let origin = match url {
-        Some(url) => service::parse(url)?,
+        Some(url) => service::parse_origin(url)?,
         None => address(app)?,
     };
-    let client = service::anonymous(app, &origin)?;
-    let info: Info = ask(&client, async |client| client.get("/service").await)?;
+    let client = service::anonymous_client(app, &origin)?;
+    let info: ServiceInfo = ask(&client, async |client| client.get("/service").await)?;
     if info.origin != origin.as_str() {
-        return Err(Failure::new(
-            Kind::Aws,
+        return Err(Error::new(
+            ErrorKind::Aws,
             format!(
                 "The service at {origin} calls itself {}: sign-ins are bound to the address",
                 info.origin
@@ -61,11 +61,11 @@ pub fn login(app: &App, url: Option<&str>, ldap: bool, user: Option<&str>) -> Re
         true => (with_password(app, &client, &info, user)?, None),
         false => with_key(app, &client, &info, user).map(|(signed_in, key)| (signed_in, Some(key)))?,
     };
-    let expires_at = Timestamp::parse(&signed_in.expires_at).map_err(|e| Failure::other(e.to_string()))?;
+    let expires_at = Timestamp::parse(&signed_in.expires_at).map_err(|e| Error::other(e.to_string()))?;
     let identity = signed_in.identity;
-    State::keep(
+    SessionStore::keep(
         app,
-        Session {
+        ServiceSession {
             origin: origin.clone(),
             token: signed_in.token,
             expires_at,
@@ -85,40 +85,41 @@ pub fn login(app: &App, url: Option<&str>, ldap: bool, user: Option<&str>) -> Re
 /// can end it.
 pub fn logout(app: &App, url: Option<&str>) -> Result<()> {
     let origin = match url {
-        Some(url) => service::parse(url)?,
-        None => service::required(app)?,
+        Some(url) => service::parse_origin(url)?,
+        None => service::required_origin(app)?,
     };
-    let handed_over = service::handed_over(app, &origin);
-    let state = State::load(app)?;
+    let environment_token = service::environment_token(app, &origin);
+    let state = SessionStore::load(app)?;
     let stored = state.of(&origin);
     // Also one that has ended by this machine's clock: whether it has is for the service to say.
-    let Some(token) = handed_over.as_ref().or(stored.map(|session| &session.token)) else {
+    let Some(token) = environment_token.as_ref().or(stored.map(|session| &session.token)) else {
         return Err(ServiceError::not_signed_in(&origin, "You are not signed in to"));
     };
     let is_stored = stored.is_some_and(|session| session.token.expose_secret() == token.expose_secret());
-    let still = |failure: Failure| {
-        failure.hint(format!("You are not signed out of {origin}: the session may still hold there"))
+    let still = |error: Error| {
+        error.hint(format!("You are not signed out of {origin}: the session may still hold there"))
     };
-    let client = service::anonymous(app, &origin)
+    let client = service::anonymous_client(app, &origin)
         .and_then(|client| client.with_token(token.clone()))
         .map_err(still)?;
-    let told = ask(&client, async |client| Ok(client.tell(Method::POST, "/logout").await)).map_err(still)?;
+    let told =
+        ask(&client, async |client| Ok(client.execute(Method::POST, "/logout").await)).map_err(still)?;
     match told {
         Ok(()) => {}
         // There is none any more.
         Err(e) if e.code() == Some(ProblemCode::SignInNeeded) => {}
         // A service that is gone for good could not be left otherwise.
         Err(ServiceError::Unreachable { why, .. }) if is_stored => {
-            State::forget(app, &origin)?;
+            SessionStore::forget(app, &origin)?;
             let until = stored.map_or_else(String::new, |session| format!(" until {}", session.expires_at));
-            return Err(Failure::new(Kind::Aws, format!("{origin} can't be reached: {why}"))
+            return Err(Error::new(ErrorKind::Aws, format!("{origin} can't be reached: {why}"))
                 .hint(format!("The session is forgotten here, but may still hold there{until}"))
                 .hint("Its web page ends it, or 'iam-sorry sessions end' after another sign-in"));
         }
         Err(e) => return Err(still(e.into())),
     }
     if is_stored {
-        State::forget(app, &origin)?;
+        SessionStore::forget(app, &origin)?;
         return app.out.done(format!("Signed out of {origin}"));
     }
     app.out.done(format!("Signed out of {origin}: the session of {TOKEN} is ended"))?;
@@ -132,9 +133,9 @@ pub fn logout(app: &App, url: Option<&str>) -> Result<()> {
 
 /// Where no address is typed: the one that is configured, else the last one.
 fn address(app: &App) -> Result<Origin> {
-    service::required(app).map_err(|failure| match failure.kind {
-        Kind::Profile => Failure::usage("Which department service?").hint("iam-sorry login https://HOST"),
-        _ => failure,
+    service::required_origin(app).map_err(|error| match error.kind {
+        ErrorKind::Profile => Error::usage("Which department service?").hint("iam-sorry login https://HOST"),
+        _ => error,
     })
 }
 
@@ -152,12 +153,17 @@ fn ask<T>(
 }
 
 /// One key after the other, until the service accepts one.
-fn with_key(app: &App, client: &Client, info: &Info, user: Option<&str>) -> Result<(SignedIn, PublicKey)> {
+fn with_key(
+    app: &App,
+    client: &Client,
+    info: &ServiceInfo,
+    user: Option<&str>,
+) -> Result<(SignedIn, PublicKey)> {
     if !info.offers("ssh-key") {
-        let failure = Failure::new(Kind::Aws, format!("{} has no sign-in by SSH key", client.origin()));
+        let error = Error::new(ErrorKind::Aws, format!("{} has no sign-in by SSH key", client.origin()));
         return Err(match info.offers("ldap") {
-            true => failure.hint(format!("With a password: iam-sorry login {} --ldap", client.origin())),
-            false => failure.hint("Its web page may have another way"),
+            true => error.hint(format!("With a password: iam-sorry login {} --ldap", client.origin())),
+            false => error.hint("Its web page may have another way"),
         });
     }
     let last = Last::at(app, client.origin())?;
@@ -168,9 +174,9 @@ fn with_key(app: &App, client: &Client, info: &Info, user: Option<&str>) -> Resu
         expected = expected.or(as_last);
         match try_key(app, client, key, user.or(as_last.map(|last| last.name.as_str()))) {
             Ok(signed_in) => return Ok((signed_in, *key)),
-            Err(Tried::Refused(failure)) => refusal = Some(failure),
-            Err(Tried::Unusable(failure)) => unusable = Some(failure),
-            Err(Tried::Failed(failure)) => return Err(failure),
+            Err(Tried::Refused(error)) => refusal = Some(error),
+            Err(Tried::Unusable(error)) => unusable = Some(error),
+            Err(Tried::Failed(error)) => return Err(error),
         }
     }
     if keys.len() > MOST_KEYS {
@@ -180,12 +186,12 @@ fn with_key(app: &App, client: &Client, info: &Info, user: Option<&str>) -> Resu
         ));
     }
     let Some(refusal) = refusal else {
-        return Err(unusable.unwrap_or_else(|| Failure::key("There is no SSH key to sign in with")));
+        return Err(unusable.unwrap_or_else(|| Error::key("There is no SSH key to sign in with")));
     };
     let tried: Vec<String> = keys.iter().take(MOST_KEYS).map(|key| key.key_id().to_string()).collect();
-    let mut failure = refusal.hint(format!("Tried: {}", tried.join(", ")));
+    let mut error = refusal.hint(format!("Tried: {}", tried.join(", ")));
     if let Some(last) = expected {
-        failure = failure.hint(format!(
+        error = error.hint(format!(
             "{} signed {} in here the last time, and has to be theirs again; if it is somebody else's now: \
              iam-sorry login {} --user NAME",
             last.key,
@@ -194,13 +200,12 @@ fn with_key(app: &App, client: &Client, info: &Info, user: Option<&str>) -> Resu
         ));
     }
     if let Some(off) = clock_off(app, info) {
-        failure =
-            failure.hint(format!("This machine's clock is {off} s off the service's: check it (date -u)"));
+        error = error.hint(format!("This machine's clock is {off} s off the service's: check it (date -u)"));
     }
     if info.offers("ldap") {
-        failure = failure.hint(format!("With a password: iam-sorry login {} --ldap", client.origin()));
+        error = error.hint(format!("With a password: iam-sorry login {} --ldap", client.origin()));
     }
-    Err(failure)
+    Err(error)
 }
 
 /// Whom a key signed in here the last time. The key alone may be claimed by somebody else since (a public key is easily
@@ -212,7 +217,7 @@ struct Last {
 
 impl Last {
     fn at(app: &App, origin: &Origin) -> Result<Option<Self>> {
-        let state = State::load(app)?;
+        let state = SessionStore::load(app)?;
         let last = state.of(origin).and_then(|session| {
             let key = KeyId::parse(session.key.as_deref()?)?;
             Some(Self { key, name: session.name.clone() })
@@ -223,10 +228,10 @@ impl Last {
 
 enum Tried {
     /// Not accepted by the service: the next may be.
-    Refused(Failure),
+    Refused(Error),
     /// It can't sign.
-    Unusable(Failure),
-    Failed(Failure),
+    Unusable(Error),
+    Failed(Error),
 }
 
 fn try_key(
@@ -243,12 +248,12 @@ fn try_key(
             .map_err(Tried::Failed)?;
     // The address is ours, not what a server says: a relay gets a signature over its own.
     let message = login_message(client.origin(), &challenge.nonce, &challenge.request, &challenge.time)
-        .map_err(|e| Tried::Failed(Failure::new(Kind::Aws, format!("{}: {e}", client.origin()))))?;
+        .map_err(|e| Tried::Failed(Error::new(ErrorKind::Aws, format!("{}: {e}", client.origin()))))?;
     let signature = app
         .keyring(|keyring| keyring.sign_once(key, &to_be_signed(&message), "signing in"))
-        .map_err(|failure| match failure.kind {
-            Kind::Interrupted => Tried::Failed(failure),
-            _ => Tried::Unusable(failure),
+        .map_err(|error| match error.kind {
+            ErrorKind::Interrupted => Tried::Failed(error),
+            _ => Tried::Unusable(error),
         })?;
     let signature = URL_SAFE_NO_PAD.encode(signature.as_bytes());
     let login = SshLogin { nonce: challenge.nonce, public_key, signature, name };
@@ -259,36 +264,39 @@ fn try_key(
     match answer {
         Ok(Ok(signed_in)) => Ok(signed_in),
         Ok(Err(refusal)) => Err(Tried::Refused(refusal.into())),
-        Err(failure) => Err(Tried::Failed(failure)),
+        Err(error) => Err(Tried::Failed(error)),
     }
 }
 
-fn with_password(app: &App, client: &Client, info: &Info, user: Option<&str>) -> Result<SignedIn> {
+fn with_password(app: &App, client: &Client, info: &ServiceInfo, user: Option<&str>) -> Result<SignedIn> {
     if !info.offers("ldap") {
-        return Err(Failure::new(Kind::Aws, format!("{} has no sign-in by password", client.origin()))
+        return Err(Error::new(ErrorKind::Aws, format!("{} has no sign-in by password", client.origin()))
             .hint(format!("By SSH key: iam-sorry login {}", client.origin())));
     }
     let username = user.or(app.settings.login.as_deref()).map(str::to_owned).ok_or_else(|| {
-        Failure::usage("Whose password? USER is not set").hint("Name yourself: --ldap --user NAME")
+        Error::usage("Whose password? USER is not set").hint("Name yourself: --ldap --user NAME")
     })?;
     let prompt = format!("Password of {username} for {}: ", client.origin());
-    let password: SecretString = app.settings.keys.asking.ask(&prompt).map_err(|e| {
-        let kind =
-            if matches!(e, crate::keyring::AskError::Interrupted) { Kind::Interrupted } else { Kind::Usage };
+    let password: SecretString = app.settings.keys.passphrase_prompt.ask(&prompt).map_err(|e| {
+        let kind = if matches!(e, crate::keyring::PromptError::Interrupted) {
+            ErrorKind::Interrupted
+        } else {
+            ErrorKind::Usage
+        };
         let text = e.to_string().replace("passphrase", "password");
-        Failure::new(kind, format!("No sign-in: {text}"))
+        Error::new(kind, format!("No sign-in: {text}"))
             .hint("Where nobody can be asked, sign in by SSH key, or set IAM_SORRY_TOKEN")
     })?;
     // Many directories take an empty password for an anonymous sign-in that succeeds (RFC 4513, section 5.1.2).
     if password.expose_secret().is_empty() {
-        return Err(Failure::usage("An empty password signs nobody in"));
+        return Err(Error::usage("An empty password signs nobody in"));
     }
     let login = LdapLogin { username, password };
     let body = Zeroizing::new(login.to_json().as_bytes().to_vec());
-    ask(client, async |client| client.once("/login/ldap", Some(body)).await)
+    ask(client, async |client| client.post_once("/login/ldap", Some(body)).await)
 }
 
-fn clock_off(app: &App, info: &Info) -> Option<i64> {
+fn clock_off(app: &App, info: &ServiceInfo) -> Option<i64> {
     let off = Timestamp::parse(&info.time).ok()?.seconds_after(app.now()).abs();
     (off > CLOCK_OFF).then_some(off)
 }

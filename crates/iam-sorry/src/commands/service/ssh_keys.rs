@@ -12,7 +12,7 @@ use super::request::{MOST, ask, paged};
 use super::show;
 use crate::app::App;
 use crate::args::SshKeys;
-use crate::failure::{Failure, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::output::printable;
 use crate::service::encoded;
 use crate::settings::read_regular;
@@ -24,7 +24,7 @@ pub fn run(app: &App, action: SshKeys) -> Result<()> {
         SshKeys::Remove { key } => {
             let id = app.keyring(|keyring| keyring.find_key_id(&key))?;
             let path = format!("/ssh-keys/{}", encoded(&id.to_string()));
-            ask(app, async |client| client.tell(Method::DELETE, &path).await)?;
+            ask(app, async |client| client.execute(Method::DELETE, &path).await)?;
             app.out.done(format!("SSH key {id} signs nobody in any more"))
         }
     }
@@ -52,7 +52,7 @@ fn add(app: &App, named: &str) -> Result<()> {
     let RegistrationChallenge { nonce, person, name, request, time, .. } = challenge;
     // The address is ours, not what a server says: a relay gets a signature over its own.
     let message = registration_message(&origin, (&person, &name), &nonce, &request, &time)
-        .map_err(|e| Failure::new(Kind::Aws, format!("{origin}: {e}")))?;
+        .map_err(|e| Error::new(ErrorKind::Aws, format!("{origin}: {e}")))?;
     let blob = registration_to_be_signed(&message);
     let signature = app.keyring(|keyring| keyring.sign_once(&key, &blob, "registering that key"))?;
     let signature = URL_SAFE_NO_PAD.encode(signature.as_bytes());

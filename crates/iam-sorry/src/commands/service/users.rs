@@ -6,20 +6,21 @@ use http::Method;
 use iam_sorry_core::api::{CreateUser, Done, Options, PolicyChange, ProblemCode, UserDetails, UserInfo};
 use iam_sorry_core::names::UserName;
 
-use super::bulk::{self, Became, Words};
+use super::bulk::{self, ActionWords, ItemOutcome};
 use super::request::{MOST, ask, paged, user_path};
 use super::show;
 use crate::app::App;
 use crate::args::{Many, Policies, Users};
-use crate::failure::{Failure, Result};
-use crate::service::people::{self, Person};
+use crate::error::{Error, Result};
+use crate::service::user_list::{self, ListedUser};
 use crate::service::{Client, ServiceError, new_key, query};
 use crate::settings::read_regular;
 use crate::terminal;
 
-const CREATE: Words = Words { verb: "create", past: "created", already: "there already", dry_run: false };
-const DELETE: Words =
-    Words { verb: "delete", past: "deleted", already: "not the service's (any more)", dry_run: false };
+const CREATE: ActionWords =
+    ActionWords { verb: "create", past: "created", already: "there already", dry_run: false };
+const DELETE: ActionWords =
+    ActionWords { verb: "delete", past: "deleted", already: "not the service's (any more)", dry_run: false };
 
 pub fn run(app: &App, action: Users) -> Result<()> {
     match action {
@@ -85,24 +86,24 @@ pub fn policies(app: &App, action: Policies) -> Result<()> {
 }
 
 fn create(app: &App, many: &Many, policies: &[String]) -> Result<()> {
-    let (people, fingerprint) = people_of(many)?;
-    let request = |person: &Person| CreateUser {
-        name: person.name.clone(),
-        policies: [&person.policies[..], policies].concat(),
+    let (users, fingerprint) = people_of(many)?;
+    let request = |user: &ListedUser| CreateUser {
+        name: user.name.clone(),
+        policies: [&user.policies[..], policies].concat(),
         dry_run: many.dry_run,
     };
-    if let ([person], None) = (&people[..], &many.file) {
-        let request = request(person);
+    if let ([user], None) = (&users[..], &many.file) {
+        let request = request(user);
         let done: Done =
             ask(app, async |client| client.change(Method::POST, "/users", Some(&request), &new_key()).await)?;
-        return show::done(app, &format!("IAM user '{}' is created", person.name), &done, many.dry_run);
+        return show::done(app, &format!("IAM user '{}' is created", user.name), &done, many.dry_run);
     }
-    let items: Vec<_> = people
+    let items: Vec<_> = users
         .iter()
-        .map(|person| (many.file.as_ref().map(|_| person.line), person.name.clone(), request(person)))
+        .map(|user| (many.file.as_ref().map(|_| user.line), user.name.clone(), request(user)))
         .collect();
     let fingerprint = format!("{fingerprint}\0{}\0{}", policies.join(","), many.dry_run);
-    let words = Words { dry_run: many.dry_run, ..CREATE };
+    let words = ActionWords { dry_run: many.dry_run, ..CREATE };
     bulk::run(app, &words, &fingerprint, &items, create_one)
 }
 
@@ -111,10 +112,10 @@ async fn create_one(
     client: &Client,
     request: &CreateUser,
     key: &str,
-) -> std::result::Result<Became, ServiceError> {
+) -> std::result::Result<ItemOutcome, ServiceError> {
     let made = client.change::<Done>(Method::POST, "/users", Some(request), key).await;
     let refusal = match made {
-        Ok(done) if done.changed || request.dry_run => return Ok(Became::Done),
+        Ok(done) if done.changed || request.dry_run => return Ok(ItemOutcome::Done),
         Ok(_) => None,
         Err(e) if e.code() == Some(ProblemCode::Conflict) => Some(e),
         Err(e) => return Err(e),
@@ -129,7 +130,7 @@ async fn create_one(
                 return client
                     .change::<Done>(Method::POST, "/users", Some(request), &new_key())
                     .await
-                    .map(|_| Became::Done);
+                    .map(|_| ItemOutcome::Done);
             }
         },
         Err(e) => return Err(e),
@@ -139,13 +140,13 @@ async fn create_one(
         let path = format!("{}/policies", user_path(&request.name));
         client.change::<Done>(Method::POST, &path, Some(&change), &new_key()).await?;
     }
-    Ok(Became::Already)
+    Ok(ItemOutcome::Already)
 }
 
 fn delete(app: &App, many: &Many) -> Result<()> {
-    let (people, fingerprint) = people_of(many)?;
+    let (users, fingerprint) = people_of(many)?;
     if !many.dry_run {
-        let whom = match &people[..] {
+        let whom = match &users[..] {
             [one] => format!("IAM user '{}'", one.name),
             several => format!(
                 "{} IAM users, '{}' to '{}',",
@@ -160,28 +161,28 @@ fn delete(app: &App, many: &Many) -> Result<()> {
         }
     }
     let path = |name: &str| format!("{}{}", user_path(name), dry(many.dry_run));
-    if let ([person], None) = (&people[..], &many.file) {
-        let path = path(&person.name);
+    if let ([user], None) = (&users[..], &many.file) {
+        let path = path(&user.name);
         let done: Done = ask(app, async |client| {
             client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await
         })?;
-        return show::done(app, &format!("IAM user '{}' is deleted", person.name), &done, many.dry_run);
+        return show::done(app, &format!("IAM user '{}' is deleted", user.name), &done, many.dry_run);
     }
-    let items: Vec<_> = people
+    let items: Vec<_> = users
         .iter()
-        .map(|person| (many.file.as_ref().map(|_| person.line), person.name.clone(), path(&person.name)))
+        .map(|user| (many.file.as_ref().map(|_| user.line), user.name.clone(), path(&user.name)))
         .collect();
     let fingerprint = format!("{fingerprint}\0{}", many.dry_run);
-    let words = Words { dry_run: many.dry_run, ..DELETE };
+    let words = ActionWords { dry_run: many.dry_run, ..DELETE };
     bulk::run(app, &words, &fingerprint, &items, async |client: &Client, path: &String, key: &str| {
         match client.change::<Done>(Method::DELETE, path, None::<&Options>, key).await {
-            Ok(done) if done.changed || many.dry_run => Ok(Became::Done),
-            Ok(_) => Ok(Became::Already),
+            Ok(done) if done.changed || many.dry_run => Ok(ItemOutcome::Done),
+            Ok(_) => Ok(ItemOutcome::Already),
             // A guardrail keeps the service from users that are not its own, those that are gone included.
             Err(e) if is_not_ours(&e) => {
                 let user = path.split('?').next().unwrap_or(path);
                 match client.get::<UserDetails>(user).await {
-                    Err(shown) if is_not_ours(&shown) => Ok(Became::Already),
+                    Err(shown) if is_not_ours(&shown) => Ok(ItemOutcome::Already),
                     _ => Err(e),
                 }
             }
@@ -195,15 +196,15 @@ fn is_not_ours(error: &ServiceError) -> bool {
 }
 
 /// Who is meant, with every name of a form that IAM takes; and what makes a later run the same one.
-fn people_of(many: &Many) -> Result<(Vec<Person>, String)> {
+fn people_of(many: &Many) -> Result<(Vec<ListedUser>, String)> {
     let Some(file) = &many.file else {
         for name in &many.names {
             UserName::parse(name)?;
         }
         // A heading of our own, so that no name is taken for one.
         let text = format!("name\n{}", many.names.join("\n"));
-        let people = people::parse(&text).map_err(|e| Failure::usage(e.to_string()))?;
-        return Ok((people, text));
+        let users = user_list::parse(&text).map_err(|e| Error::usage(e.to_string()))?;
+        return Ok((users, text));
     };
     let bytes = if file.as_os_str() == "-" {
         let mut bytes = Vec::new();
@@ -211,17 +212,17 @@ fn people_of(many: &Many) -> Result<(Vec<Person>, String)> {
             .lock()
             .take(16 << 20)
             .read_to_end(&mut bytes)
-            .map_err(|e| Failure::other(format!("Standard input can't be read: {e}")))?;
+            .map_err(|e| Error::other(format!("Standard input can't be read: {e}")))?;
         bytes
     } else {
-        read_regular(file).map_err(|e| Failure::usage(format!("{} can't be read: {e}", file.display())))?
+        read_regular(file).map_err(|e| Error::usage(format!("{} can't be read: {e}", file.display())))?
     };
     let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("{} is not text in UTF-8", file.display())))?;
-    let people = people::parse(&text).map_err(|e| {
-        Failure::usage(format!("{} can't be used; nothing was begun", file.display())).hint(e.to_string())
+        .map_err(|_| Error::usage(format!("{} is not text in UTF-8", file.display())))?;
+    let users = user_list::parse(&text).map_err(|e| {
+        Error::usage(format!("{} can't be used; nothing was begun", file.display())).hint(e.to_string())
     })?;
-    Ok((people, text))
+    Ok((users, text))
 }
 
 fn details(app: &App, details: &UserDetails) -> Result<()> {

@@ -113,10 +113,10 @@ fn agents_that_misbehave_are_left_for_the_file() {
             rig = rig.fake(&agent);
             rig.notices.borrow_mut().clear();
             if fault == Hang {
-                rig.options.agent_times.notice = Duration::from_millis(50);
-                rig.options.agent_times.answer = Duration::from_millis(300);
+                rig.options.agent_timeouts.notice = Duration::from_millis(50);
+                rig.options.agent_timeouts.answer = Duration::from_millis(300);
             } else {
-                rig.options.agent_times.answer = Duration::from_secs(60);
+                rig.options.agent_timeouts.answer = Duration::from_secs(60);
             }
             let opened = open(&mut rig.keyring(), &values);
             assert_eq!(opened.unwrap(), [ID, SECRET], "{fault:?} {stage:?}");
@@ -148,7 +148,7 @@ fn a_slow_agent_is_waited_for_with_a_notice() {
         PASSPHRASE,
     );
     let mut rig = rig.fake(&agent);
-    rig.options.agent_times.notice = Duration::from_millis(20);
+    rig.options.agent_timeouts.notice = Duration::from_millis(20);
     let values = rig.sealed();
     assert_eq!(open(&mut rig.keyring(), &values).unwrap(), [ID, SECRET]);
     assert!(rig.heard().contains("Waiting for the SSH agent to sign"), "{}", rig.heard());

@@ -9,9 +9,9 @@ fn without_a_passphrase_the_files_give_nothing() {
     let rig = Rig::with_key().askpass(&askpass);
     let values = rig.sealed();
     let mut thief = rig;
-    thief.options.asking = Asking::default();
+    thief.options.passphrase_prompt = PassphrasePrompt::default();
     let error = open(&mut thief.keyring(), &values).unwrap_err();
-    assert!(matches!(&error, KeyError::Locked { source: AskError::NoWay, .. }), "{error}");
+    assert!(matches!(&error, KeyError::Locked { source: PromptError::NoWay, .. }), "{error}");
     assert!(error.to_string().contains("ssh-add "), "{error}");
 }
 
@@ -42,7 +42,7 @@ fn a_wrong_passphrase_has_three_tries() {
     let cancelled = AskPass::refusing();
     let rig = rig.askpass(&cancelled);
     let error = open(&mut rig.keyring(), &values).unwrap_err();
-    assert!(matches!(error, KeyError::Locked { source: AskError::Cancelled, .. }));
+    assert!(matches!(error, KeyError::Locked { source: PromptError::Cancelled, .. }));
     assert_eq!(cancelled.calls(), 1);
 }
 
@@ -51,8 +51,14 @@ fn askpass_is_used_as_openssh_uses_it() {
     let askpass = AskPass::answering(PASSPHRASE);
     let ask = |require, display| {
         let environment = vec![("PATH".into(), "/usr/bin:/bin".into())];
-        let asking = Asking { terminal: false, askpass: Some(askpass.path()), require, display, environment };
-        asking.ask("? ").map(|s| s.expose_secret().to_owned())
+        let passphrase_prompt = PassphrasePrompt {
+            terminal: false,
+            askpass: Some(askpass.path()),
+            require,
+            display,
+            environment,
+        };
+        passphrase_prompt.ask("? ").map(|s| s.expose_secret().to_owned())
     };
     use AskpassRequire::*;
     for (require, display, used) in [
@@ -66,7 +72,7 @@ fn askpass_is_used_as_openssh_uses_it() {
         let answer = ask(require, display);
         match used {
             true => assert_eq!(answer.unwrap(), PASSPHRASE, "{require:?}"),
-            false => assert!(matches!(answer, Err(AskError::NoWay)), "{require:?} {display}"),
+            false => assert!(matches!(answer, Err(PromptError::NoWay)), "{require:?} {display}"),
         }
     }
 }
@@ -82,8 +88,8 @@ fn askpass_inherits_nothing_but_what_it_needs() {
         "SSH_ASKPASS_REQUIRE" => Some("force".into()),
         _ => Some("AWS_SECRET_ACCESS_KEY would be here".into()),
     };
-    let asking = Asking::from_variables(variables);
-    assert_eq!(asking.ask("? ").unwrap().expose_secret(), "word");
+    let passphrase_prompt = PassphrasePrompt::from_variables(variables);
+    assert_eq!(passphrase_prompt.ask("? ").unwrap().expose_secret(), "word");
     let seen = home.read("seen");
     let odd = seen.lines().filter_map(|l| l.split_once('=')).map(|(name, _)| name).find(|name| {
         name.starts_with("AWS")

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{AgentFault, AskPass, FakeAgent, GpgAgent, Home, KeyKind, SshAgent, Stage};
 
-use super::agent::AgentTimes;
+use super::agent::AgentTimeouts;
 use super::passphrase::AskpassRequire;
 use super::*;
 
@@ -34,7 +34,7 @@ impl Rig {
         let options = KeyringOptions {
             home: Some(home.path().to_owned()),
             // Generous, since the machine may be busy; the tests of time itself set their own.
-            agent_times: AgentTimes {
+            agent_timeouts: AgentTimeouts {
                 connect: Duration::from_millis(300),
                 notice: Duration::from_secs(60),
                 answer: Duration::from_secs(60),
@@ -66,9 +66,9 @@ impl Rig {
     }
 
     fn askpass(mut self, askpass: &AskPass) -> Self {
-        self.options.asking.askpass = Some(askpass.path());
-        self.options.asking.require = AskpassRequire::Force;
-        self.options.asking.environment = vec![("PATH".into(), "/usr/bin:/bin".into())];
+        self.options.passphrase_prompt.askpass = Some(askpass.path());
+        self.options.passphrase_prompt.require = AskpassRequire::Force;
+        self.options.passphrase_prompt.environment = vec![("PATH".into(), "/usr/bin:/bin".into())];
         self
     }
 

@@ -15,8 +15,8 @@ fn child(mut command: std::process::Command, test: &str) -> std::process::Comman
 }
 
 fn prompting_child() {
-    let asking = Asking { terminal: true, ..Asking::default() };
-    match asking.ask("Passphrase? ") {
+    let passphrase_prompt = PassphrasePrompt { terminal: true, ..PassphrasePrompt::default() };
+    match passphrase_prompt.ask("Passphrase? ") {
         Ok(answer) => println!("answer={};", answer.expose_secret()),
         Err(error) => println!("error={error};"),
     }

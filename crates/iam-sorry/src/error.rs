@@ -12,7 +12,7 @@ use crate::keyring::KeyError;
 
 /// What kind of thing went wrong; decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// Anything that has no code of its own (1).
     Other,
     /// The command line itself (2).
@@ -29,9 +29,9 @@ pub enum Kind {
     BrokenPipe,
 }
 
-impl Kind {
+impl ErrorKind {
     /// The exit code (`iam-sorry --help`, EXIT STATUS).
-    pub fn code(self) -> u8 {
+    pub fn exit_code(self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
             Self::Other => 1,
@@ -46,29 +46,29 @@ impl Kind {
 
 /// A failure as the user sees it. The first line says what happened, the following ones what to do.
 #[derive(Debug)]
-pub struct Failure {
-    pub kind: Kind,
+pub struct Error {
+    pub kind: ErrorKind,
     pub text: String,
 }
 
 /// What commands return.
-pub type Result<T> = std::result::Result<T, Failure>;
+pub type Result<T> = std::result::Result<T, Error>;
 
-impl Failure {
-    pub fn new(kind: Kind, text: impl Into<String>) -> Self {
+impl Error {
+    pub fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into() }
     }
     pub fn usage(text: impl Into<String>) -> Self {
-        Self::new(Kind::Usage, text)
+        Self::new(ErrorKind::Usage, text)
     }
     pub fn profile(text: impl Into<String>) -> Self {
-        Self::new(Kind::Profile, text)
+        Self::new(ErrorKind::Profile, text)
     }
     pub fn other(text: impl Into<String>) -> Self {
-        Self::new(Kind::Other, text)
+        Self::new(ErrorKind::Other, text)
     }
     pub fn key(text: impl Into<String>) -> Self {
-        Self::new(Kind::Key, text)
+        Self::new(ErrorKind::Key, text)
     }
 
     /// Adds a line that says what to do next.
@@ -89,44 +89,44 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl From<FileError> for Failure {
+impl From<FileError> for Error {
     fn from(e: FileError) -> Self {
-        Self::new(if e.is_about_contents() { Kind::Profile } else { Kind::Other }, e.to_string())
+        Self::new(if e.is_about_contents() { ErrorKind::Profile } else { ErrorKind::Other }, e.to_string())
     }
 }
 
-impl From<EditError> for Failure {
+impl From<EditError> for Error {
     fn from(e: EditError) -> Self {
         Self::profile(e.to_string())
     }
 }
 
-impl From<KeyError> for Failure {
+impl From<KeyError> for Error {
     fn from(e: KeyError) -> Self {
-        let kind = if matches!(e, KeyError::Interrupted) { Kind::Interrupted } else { Kind::Key };
+        let kind = if matches!(e, KeyError::Interrupted) { ErrorKind::Interrupted } else { ErrorKind::Key };
         Self::new(kind, e.to_string())
     }
 }
 
-impl From<InvalidName> for Failure {
+impl From<InvalidName> for Error {
     fn from(e: InvalidName) -> Self {
         Self::usage(e.to_string())
     }
 }
 
-impl From<iam_sorry_aws::AwsError> for Failure {
+impl From<iam_sorry_aws::AwsError> for Error {
     fn from(e: iam_sorry_aws::AwsError) -> Self {
         let kind = match e {
-            iam_sorry_aws::AwsError::Interrupted => Kind::Interrupted,
+            iam_sorry_aws::AwsError::Interrupted => ErrorKind::Interrupted,
             // A folder of this machine, about which AWS was never asked.
-            iam_sorry_aws::AwsError::Journal { .. } => Kind::Other,
-            _ => Kind::Aws,
+            iam_sorry_aws::AwsError::Journal { .. } => ErrorKind::Other,
+            _ => ErrorKind::Aws,
         };
         Self::new(kind, e.to_string())
     }

@@ -11,14 +11,14 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::app::App;
-use crate::failure::{Failure, Result};
-use crate::files::{Access, FileError, Lock, create_folder_of, replace_atomically};
+use crate::error::{Error, Result};
+use crate::files::{FileError, FileMode, Lock, create_folder_of, replace_atomically};
 
 /// Two sign-ins at once must not lose each other's session.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A session at one service.
-pub struct Session {
+pub struct ServiceSession {
     pub origin: Origin,
     pub token: SecretString,
     pub expires_at: Timestamp,
@@ -30,17 +30,17 @@ pub struct Session {
 
 /// All of them, the last one that was opened first.
 #[derive(Default)]
-pub struct State {
-    sessions: Vec<Session>,
+pub struct SessionStore {
+    sessions: Vec<ServiceSession>,
 }
 
 #[derive(Deserialize)]
-struct Written {
-    sessions: Vec<WrittenSession>,
+struct StoredSessions {
+    sessions: Vec<StoredSession>,
 }
 
 #[derive(Deserialize)]
-struct WrittenSession {
+struct StoredSession {
     origin: Origin,
     token: SecretString,
     expires_at: String,
@@ -49,22 +49,22 @@ struct WrittenSession {
     key: Option<String>,
 }
 
-impl State {
+impl SessionStore {
     /// As it is now; nothing where there is no file.
     pub fn load(app: &App) -> Result<Self> {
         let path = path(app);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(e) => return Err(Failure::other(format!("{} can't be read: {e}", path.display()))),
+            Err(e) => return Err(Error::other(format!("{} can't be read: {e}", path.display()))),
         };
         let garbled = || {
-            Failure::other(format!("{} can't be understood", path.display()))
+            Error::other(format!("{} can't be understood", path.display()))
                 .hint("Remove it, then sign in again: iam-sorry login https://HOST")
         };
-        let written: Written = serde_json::from_slice(&bytes).map_err(|_| garbled())?;
-        let read = |session: WrittenSession| {
-            Ok(Session {
+        let written: StoredSessions = serde_json::from_slice(&bytes).map_err(|_| garbled())?;
+        let read = |session: StoredSession| {
+            Ok(ServiceSession {
                 expires_at: Timestamp::parse(&session.expires_at).map_err(|_| garbled())?,
                 origin: session.origin,
                 token: session.token,
@@ -76,22 +76,22 @@ impl State {
     }
 
     /// The session that was opened last.
-    pub fn current(&self) -> Option<&Session> {
+    pub fn current(&self) -> Option<&ServiceSession> {
         self.sessions.first()
     }
 
     /// All of them, the last one that was opened first.
-    pub fn all(&self) -> &[Session] {
+    pub fn all(&self) -> &[ServiceSession] {
         &self.sessions
     }
 
     /// The session at one service, valid or not.
-    pub fn of(&self, origin: &Origin) -> Option<&Session> {
+    pub fn of(&self, origin: &Origin) -> Option<&ServiceSession> {
         self.sessions.iter().find(|session| session.origin == *origin)
     }
 
     /// Keeps a session in the place of the older one at the same service.
-    pub fn keep(app: &App, session: Session) -> Result<()> {
+    pub fn keep(app: &App, session: ServiceSession) -> Result<()> {
         Self::update(app, |sessions| {
             sessions.retain(|other| other.origin != session.origin);
             sessions.insert(0, session);
@@ -103,13 +103,13 @@ impl State {
         Self::update(app, |sessions| sessions.retain(|session| session.origin != *origin))
     }
 
-    fn update(app: &App, edit: impl FnOnce(&mut Vec<Session>)) -> Result<()> {
+    fn update(app: &App, edit: impl FnOnce(&mut Vec<ServiceSession>)) -> Result<()> {
         let path = path(app);
         create_folder_of(&path)?;
         let _lock = Lock::acquire(&path.with_extension("lock"), LOCK_TIMEOUT).map_err(FileError::from)?;
         let mut state = Self::load(app)?;
         edit(&mut state.sessions);
-        replace_atomically(&path, state.to_json().as_bytes(), Access::Private)?;
+        replace_atomically(&path, state.to_json().as_bytes(), FileMode::Private)?;
         Ok(())
     }
 

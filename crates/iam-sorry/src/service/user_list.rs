@@ -6,7 +6,7 @@ use iam_sorry_core::names::UserName;
 
 /// One line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Person {
+pub struct ListedUser {
     /// Counted from 1, for messages.
     pub line: usize,
     /// The IAM user's name, of a form that IAM takes.
@@ -18,7 +18,7 @@ pub struct Person {
 /// Everything that is wrong with a file, a line each; nothing is begun with such a file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct BadFile(Vec<String>);
+pub struct InvalidUserList(Vec<String>);
 
 /// More are no class.
 const MOST: usize = 10_000;
@@ -27,11 +27,11 @@ const MOST: usize = 10_000;
 /// those that begin with `#` don't count.
 ///
 /// # Errors
-/// [`BadFile`] with every line that can't be used: names that IAM does not take, names twice (also in another case, which
+/// [`InvalidUserList`] with every line that can't be used: names that IAM does not take, names twice (also in another case, which
 /// is the same user to IAM), quotes that don't close, and more than 10,000 lines.
-pub fn parse(text: &str) -> Result<Vec<Person>, BadFile> {
+pub fn parse(text: &str) -> Result<Vec<ListedUser>, InvalidUserList> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (mut people, mut wrong) = (Vec::new(), Vec::new());
+    let (mut users, mut wrong) = (Vec::new(), Vec::new());
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for (line, content) in (1..).zip(text.lines()) {
         if content.trim().is_empty() || content.trim_start().starts_with('#') {
@@ -43,7 +43,7 @@ pub fn parse(text: &str) -> Result<Vec<Person>, BadFile> {
         };
         let name = cells.remove(0);
         let heading = ["name", "user", "username"].iter().any(|word| name.eq_ignore_ascii_case(word));
-        if people.is_empty() && seen.is_empty() && heading {
+        if users.is_empty() && seen.is_empty() && heading {
             continue;
         }
         if let Err(e) = UserName::parse(&name) {
@@ -56,15 +56,15 @@ pub fn parse(text: &str) -> Result<Vec<Person>, BadFile> {
             continue;
         }
         let policies = cells.iter().flat_map(|cell| cell.split([';', ' '])).filter(|arn| !arn.is_empty());
-        people.push(Person { line, name, policies: policies.map(str::to_owned).collect() });
+        users.push(ListedUser { line, name, policies: policies.map(str::to_owned).collect() });
     }
-    if people.len() > MOST {
-        wrong.push(format!("{} names are more than the {MOST} that one file may have", people.len()));
+    if users.len() > MOST {
+        wrong.push(format!("{} names are more than the {MOST} that one file may have", users.len()));
     }
-    if people.is_empty() && wrong.is_empty() {
+    if users.is_empty() && wrong.is_empty() {
         wrong.push("there is no name in it".to_owned());
     }
-    if wrong.is_empty() { Ok(people) } else { Err(BadFile(wrong)) }
+    if wrong.is_empty() { Ok(users) } else { Err(InvalidUserList(wrong)) }
 }
 
 /// The values of one line, trimmed; at least one.
@@ -126,15 +126,15 @@ mod tests {
         assert_eq!(names("alice\nbob\n"), ["alice", "bob"]);
         assert_eq!(names("\u{feff}name\r\nalice\r\n\r\n# no\r\nbob"), ["alice", "bob"]);
         assert_eq!(names("alice\nname\n"), ["alice", "name"], "only the first line is a heading");
-        let people = parse("Name,policies\nalice,arn:a;arn:b\n \"bob\" , \"arn:c\" ,arn:d,\n").unwrap();
-        assert_eq!(people[0].policies, ["arn:a", "arn:b"]);
-        assert_eq!((people[1].line, people[1].name.as_str()), (3, "bob"));
-        assert_eq!(people[1].policies, ["arn:c", "arn:d"]);
+        let users = parse("Name,policies\nalice,arn:a;arn:b\n \"bob\" , \"arn:c\" ,arn:d,\n").unwrap();
+        assert_eq!(users[0].policies, ["arn:a", "arn:b"]);
+        assert_eq!((users[1].line, users[1].name.as_str()), (3, "bob"));
+        assert_eq!(users[1].policies, ["arn:c", "arn:d"]);
     }
 
     #[test]
     fn everything_wrong_is_said_at_once() {
-        let BadFile(wrong) = parse("alice\nALICE\na b\n\"bob\nb\"o\nx/y\n").unwrap_err();
+        let InvalidUserList(wrong) = parse("alice\nALICE\na b\n\"bob\nb\"o\nx/y\n").unwrap_err();
         assert_eq!(wrong.len(), 5, "{wrong:?}");
         assert_eq!(wrong[0], "line 2: 'ALICE' stands in line 1 already");
         assert!(wrong[2].starts_with("line 4: a quotation mark"), "{wrong:?}");
@@ -146,9 +146,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_taken_and_every_name_is_ones_of_iam(text in "\\PC{0,60}|[a-z\",\n; ]{0,60}") {
-            if let Ok(people) = parse(&text) {
-                for person in people {
-                    prop_assert!(UserName::parse(&person.name).is_ok());
+            if let Ok(users) = parse(&text) {
+                for user in users {
+                    prop_assert!(UserName::parse(&user.name).is_ok());
                 }
             }
         }
