@@ -39,7 +39,7 @@ pub use fake_agent::{AgentFault, FakeAgent, Stage};
 pub use home::{Home, KeyKind};
 pub use http::{Answer, request};
 pub use machine::{Ended, Machine, MachineOnAws};
-pub use memory_aws::{Chaos, MemoryAws, MemoryKey, MemoryUser};
+pub use memory_aws::{Chaos, IamAccount, IamFailure, IamFields, Lag, MemoryAws, MemoryKey, MemoryUser};
 pub use ports::free_port;
 pub use postgres::{Cutter, Postgres};
 pub use proxy::{Call, Fault, FaultProxy, Hook, Parameters};
