@@ -53,19 +53,9 @@ impl TestCa {
 
     /// A server certificate for `names`, in openssl's spelling: `DNS:localhost`, `IP:127.0.0.1`.
     pub fn issue(&self, names: &[&str]) -> Certificate {
-        let dir = tempfile::Builder::new().tempdir_in(self.folder.path()).expect("a new folder").keep();
+        let dir = self.request(names);
         let path = |name: &str| dir.join(name).display().to_string();
-        let (key, request, certificate, extensions) = (path("key"), path("csr"), path("crt"), path("ext"));
-        let text = format!(
-            "basicConstraints = critical,CA:FALSE\nextendedKeyUsage = serverAuth\nsubjectAltName = {}\n",
-            names.join(",")
-        );
-        fs::write(&extensions, text).expect("a new file");
-        self.openssl(&[
-            &["req", "-new", "-config", "ca.cnf", "-subj", "/CN=test server", "-out", &request][..],
-            &NEW_KEY,
-            &["-keyout", &key],
-        ]);
+        let (request, certificate, extensions) = (path("csr"), path("crt"), path("ext"));
         self.openssl(&[&[
             "x509",
             "-req",
@@ -84,6 +74,45 @@ impl TestCa {
             &certificate,
         ][..]]);
         Certificate { certificate: dir.join("crt"), key: dir.join("key") }
+    }
+
+    /// The same, valid for one day in the year 2020.
+    pub fn issue_expired(&self, names: &[&str]) -> Certificate {
+        let dir = self.request(names);
+        let path = |name: &str| dir.join(name).display().to_string();
+        let (request, certificate, extensions, config) = (path("csr"), path("crt"), path("ext"), path("cnf"));
+        // Of openssl's commands only `ca` lets the dates be chosen, and it keeps a database.
+        let text = format!(
+            "[ca]\ndefault_ca = own\n[own]\ndatabase = {0}/index\nnew_certs_dir = {0}\nrand_serial = yes\n\
+             default_md = sha256\npolicy = any\n[any]\ncommonName = supplied\n",
+            dir.display()
+        );
+        fs::write(&config, text).expect("a new file");
+        fs::write(dir.join("index"), "").expect("a new file");
+        self.openssl(&[
+            &["ca", "-batch", "-notext", "-config", &config, "-in", &request, "-out", &certificate][..],
+            &["-cert", "ca.pem", "-keyfile", "ca.key", "-extfile", &extensions],
+            &["-startdate", "20200101000000Z", "-enddate", "20200102000000Z"],
+        ]);
+        Certificate { certificate: dir.join("crt"), key: dir.join("key") }
+    }
+
+    /// A new folder with a key, a request for a certificate, and the extensions that it is to have.
+    fn request(&self, names: &[&str]) -> PathBuf {
+        let dir = tempfile::Builder::new().tempdir_in(self.folder.path()).expect("a new folder").keep();
+        let path = |name: &str| dir.join(name).display().to_string();
+        let (key, request, extensions) = (path("key"), path("csr"), path("ext"));
+        let text = format!(
+            "basicConstraints = critical,CA:FALSE\nextendedKeyUsage = serverAuth\nsubjectAltName = {}\n",
+            names.join(",")
+        );
+        fs::write(&extensions, text).expect("a new file");
+        self.openssl(&[
+            &["req", "-new", "-config", "ca.cnf", "-subj", "/CN=test server", "-out", &request][..],
+            &NEW_KEY,
+            &["-keyout", &key],
+        ]);
+        dir
     }
 
     /// For names that every rig uses: `localhost` and 127.0.0.1.

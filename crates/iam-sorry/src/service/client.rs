@@ -2,34 +2,31 @@
 //! service at all (a proxy, a login page, a server that never stops).
 
 use std::future::Future;
-use std::io::Cursor;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http::{Method, Request, StatusCode};
 use iam_sorry_aws::Cancel;
 use iam_sorry_core::api::{self, Problem, ProblemCode};
 use iam_sorry_core::ssh::login::Origin;
+use iam_sorry_net::{Response, SecretBody, Security, TimeLimits, secret_body};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::error::ServiceError;
-use super::transport::{Body, Connection, Transport};
 use crate::error::{Error, Result};
 use crate::output::Output;
 
 /// Lists are paged, so no answer of the service's is near this.
 const MAX_RESPONSE_BYTES: usize = 8 << 20;
 /// A user's credentials may wait a minute for a new key to become valid everywhere.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(150);
+const LIMITS: TimeLimits =
+    TimeLimits { connect: Duration::from_secs(15), request: Some(Duration::from_secs(150)) };
 /// The longest pause that a service may ask for between tries.
 const MAX_RETRY_AFTER_SECONDS: u32 = 60;
 
@@ -44,9 +41,9 @@ pub struct RetryPolicy {
 
 /// One service, asked with one session.
 pub struct Client {
-    transport: Transport,
+    origin: Origin,
+    http: iam_sorry_net::Client<SecretBody>,
     token: Option<SecretString>,
-    idle: Mutex<Vec<Connection>>,
     cancel: Cancel,
     retry_policy: RetryPolicy,
     out: Output,
@@ -73,9 +70,10 @@ impl ApiRequest<'_> {
 }
 
 impl Client {
-    pub fn new(transport: Transport, out: Output) -> Self {
+    pub fn new(origin: Origin, security: Security, out: Output) -> Self {
+        let http = iam_sorry_net::Client::new(security, LIMITS);
         let retry_policy = RetryPolicy { max_attempts: 3, report_pauses: true };
-        Self { transport, token: None, idle: Mutex::default(), cancel: Cancel::new(), retry_policy, out }
+        Self { origin, http, token: None, cancel: Cancel::new(), retry_policy, out }
     }
 
     /// Refuses a token that could not stand in a header, so that none is ever sent half.
@@ -103,7 +101,7 @@ impl Client {
     }
 
     pub fn origin(&self) -> &Origin {
-        self.transport.origin()
+        &self.origin
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> std::result::Result<T, ServiceError> {
@@ -177,9 +175,8 @@ impl Client {
     /// An answer of any length, piece by piece.
     pub async fn download(&self, path: &str) -> std::result::Result<Download<'_>, ServiceError> {
         let request = ApiRequest { method: Method::GET, path, body: None, key: None };
-        let response = self.unless_cancelled(RESPONSE_TIMEOUT, self.exchange(&request)).await?;
-        let response = self.checked(response).await?;
-        Ok(Download { client: self, body: response.into_body() })
+        let begun = async { self.checked(self.exchange(&request).await?).await };
+        Ok(Download { client: self, response: self.unless_cancelled(begun).await? })
     }
 
     /// Sends, and sends again where that is safe and may help.
@@ -187,7 +184,7 @@ impl Client {
         let mut tried = 0;
         loop {
             tried += 1;
-            let answer = self.unless_cancelled(RESPONSE_TIMEOUT, self.ask(request)).await;
+            let answer = self.unless_cancelled(self.ask(request)).await;
             let Err(error) = answer else { return answer };
             let Some(pause) =
                 pause_after(&error, request, tried).filter(|_| tried < self.retry_policy.max_attempts)
@@ -199,7 +196,7 @@ impl Client {
                 let why = why.lines().next().unwrap_or_default();
                 self.out.progress(format!("{why} Trying again in {} s", pause.as_secs()));
             }
-            self.unless_cancelled(pause * 2, async {
+            self.unless_cancelled(async {
                 tokio::time::sleep(pause).await;
                 Ok(())
             })
@@ -213,37 +210,27 @@ impl Client {
         if expected && !is_json(response.headers()) {
             return Err(self.unexpected(&response));
         }
-        Ok(ResponseBody { body: self.whole(response.into_body()).await? })
+        Ok(ResponseBody { body: self.whole(response).await? })
     }
 
-    /// One request and the head of its answer. A connection that lay idle may have been closed by the other side, which
-    /// shows only in the next request: it serves what may be sent again.
-    async fn exchange(
+    /// One request and the head of its answer. What must not be sent twice gets a connection of its own: one that lay idle
+    /// may have been closed by the other side, which shows only in the next request.
+    async fn exchange(&self, request: &ApiRequest<'_>) -> std::result::Result<Response, ServiceError> {
+        let http = self.http_request(request)?;
+        let sent = match request.is_safe_to_repeat() {
+            true => self.http.send(http).await,
+            false => self.http.send_on_new_connection(http).await,
+        };
+        sent.map_err(|error| self.failed(error))
+    }
+
+    fn http_request(
         &self,
         request: &ApiRequest<'_>,
-    ) -> std::result::Result<Response<Incoming>, ServiceError> {
-        if request.is_safe_to_repeat()
-            && let Some(mut connection) = self.idle_connection()
-            && connection.ready().await.is_ok()
-            && let Ok(response) = connection.send_request(self.http_request(request)?).await
-        {
-            self.put_back(connection);
-            return Ok(response);
-        }
-        let mut connection = self.transport.connect().await?;
-        let response = connection
-            .send_request(self.http_request(request)?)
-            .await
-            .map_err(|e| self.connection_lost(&e))?;
-        self.put_back(connection);
-        Ok(response)
-    }
-
-    fn http_request(&self, request: &ApiRequest<'_>) -> std::result::Result<Request<Body>, ServiceError> {
+    ) -> std::result::Result<Request<SecretBody>, ServiceError> {
         let mut http = Request::builder()
             .method(request.method.clone())
-            .uri(format!("{}{}", api::PREFIX, request.path))
-            .header(header::HOST, self.origin().authority())
+            .uri(format!("{}{}{}", self.origin, api::PREFIX, request.path))
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("iam-sorry/", env!("CARGO_PKG_VERSION")));
         if let Some(key) = request.key {
@@ -259,14 +246,11 @@ impl Client {
             http = http.header(header::AUTHORIZATION, value);
         }
         let body = request.body.clone().unwrap_or_default();
-        http.body(Full::new(Cursor::new(body))).map_err(|_| self.unsendable())
+        http.body(secret_body(body)).map_err(|_| self.unsendable())
     }
 
     /// The answer, unless it is a redirect, a problem, or something that no service of ours sends.
-    async fn checked(
-        &self,
-        response: Response<Incoming>,
-    ) -> std::result::Result<Response<Incoming>, ServiceError> {
+    async fn checked(&self, response: Response) -> std::result::Result<Response, ServiceError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -280,7 +264,7 @@ impl Client {
         }
         let seconds = response.headers().get(header::RETRY_AFTER);
         let retry_after = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = self.whole(response.into_body()).await?;
+        let body = self.whole(response).await?;
         match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => {
                 let (origin, problem) = (self.origin().clone(), Box::new(problem));
@@ -290,19 +274,8 @@ impl Client {
         }
     }
 
-    /// A whole body, in a buffer that is wiped.
-    async fn whole(&self, mut body: Incoming) -> std::result::Result<Zeroizing<Vec<u8>>, ServiceError> {
-        let mut whole = Zeroizing::new(Vec::with_capacity(16 * 1024));
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|e| self.connection_lost(&e))?;
-            let Some(data) = frame.data_ref() else { continue };
-            if whole.len() + data.len() > MAX_RESPONSE_BYTES {
-                let what = format!("its answer is longer than {} MiB", MAX_RESPONSE_BYTES >> 20);
-                return Err(ServiceError::UnexpectedResponse { origin: self.origin().clone(), what });
-            }
-            whole.extend_from_slice(data);
-        }
-        Ok(whole)
+    async fn whole(&self, response: Response) -> std::result::Result<Zeroizing<Vec<u8>>, ServiceError> {
+        response.whole_body(MAX_RESPONSE_BYTES).await.map_err(|error| self.failed(error))
     }
 
     fn read<T: DeserializeOwned>(&self, answer: &ResponseBody) -> std::result::Result<T, ServiceError> {
@@ -315,30 +288,19 @@ impl Client {
 
     async fn unless_cancelled<T>(
         &self,
-        limit: Duration,
         work: impl Future<Output = std::result::Result<T, ServiceError>>,
     ) -> std::result::Result<T, ServiceError> {
         tokio::select! {
-            ended = tokio::time::timeout(limit, work) => ended.unwrap_or_else(|_| {
-                Err(ServiceError::TimedOut { origin: self.origin().clone(), seconds: limit.as_secs() })
-            }),
+            ended = work => ended,
             () = self.cancel.cancelled() => Err(ServiceError::Interrupted),
         }
     }
 
-    fn idle_connection(&self) -> Option<Connection> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    fn failed(&self, error: iam_sorry_net::Error) -> ServiceError {
+        ServiceError::of(&self.origin, error)
     }
 
-    fn put_back(&self, connection: Connection) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-    }
-
-    fn connection_lost(&self, error: &hyper::Error) -> ServiceError {
-        ServiceError::ConnectionLost { origin: self.origin().clone(), why: error.to_string() }
-    }
-
-    fn unexpected(&self, response: &Response<Incoming>) -> ServiceError {
+    fn unexpected(&self, response: &Response) -> ServiceError {
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let kind: String = kind.unwrap_or("no content type").chars().take(60).collect();
         let what = format!("HTTP {} with {kind}", response.status().as_u16());
@@ -354,27 +316,18 @@ impl Client {
 /// An answer under way.
 pub struct Download<'a> {
     client: &'a Client,
-    body: Incoming,
+    response: Response,
 }
 
 impl Download<'_> {
     /// The next piece; `None` at the end.
     ///
     /// # Errors
-    /// Where the connection breaks off: what was read so far is not the whole.
+    /// If the connection breaks off: what was read so far is not the whole.
     pub async fn next(&mut self) -> std::result::Result<Option<Vec<u8>>, ServiceError> {
-        let (client, body) = (self.client, &mut self.body);
-        client
-            .unless_cancelled(RESPONSE_TIMEOUT, async {
-                while let Some(frame) = body.frame().await {
-                    let frame = frame.map_err(|e| client.connection_lost(&e))?;
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data.to_vec()));
-                    }
-                }
-                Ok(None)
-            })
-            .await
+        let (client, response) = (self.client, &mut self.response);
+        let read = async { response.next_piece().await.map_err(|error| client.failed(error)) };
+        Ok(client.unless_cancelled(read).await?.map(|piece| piece.to_vec()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use iam_sorry_core::api::{Problem, ProblemCode};
 use iam_sorry_core::ssh::login::Origin;
+use iam_sorry_net::ConnectError;
 
 use crate::error::{Error, ErrorKind};
 
@@ -45,6 +46,32 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
+    /// What went wrong between us and `origin`.
+    pub fn of(origin: &Origin, error: iam_sorry_net::Error) -> Self {
+        use iam_sorry_net::Error::{Broken, Connect, NotHttp, TimedOut, TooLong, Unsendable};
+        let origin = origin.clone();
+        match error {
+            Connect(ConnectError::Tls(why)) => Self::Tls { origin, why },
+            Connect(ConnectError::TimedOut(_)) => {
+                Self::Unreachable { origin, why: "it did not answer in time".to_owned() }
+            }
+            Connect(ConnectError::Proxy { proxy, reason }) => {
+                Self::Unreachable { origin, why: format!("the proxy {proxy} (HTTPS_PROXY) {reason}") }
+            }
+            Connect(error) => Self::Unreachable { origin, why: error.to_string() },
+            Broken(why) | NotHttp(why) => Self::ConnectionLost { origin, why },
+            TimedOut(limit) => Self::TimedOut { origin, seconds: limit.as_secs() },
+            TooLong(limit) => {
+                let what = format!("its answer is longer than {} MiB", limit >> 20);
+                Self::UnexpectedResponse { origin, what }
+            }
+            Unsendable(why) => {
+                let what = format!("the request can't be written down: {why}");
+                Self::UnexpectedResponse { origin, what }
+            }
+        }
+    }
+
     /// The problem's code, where it is one.
     pub fn code(&self) -> Option<ProblemCode> {
         match self {

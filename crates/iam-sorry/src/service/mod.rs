@@ -6,14 +6,13 @@
 mod client;
 mod error;
 mod session_store;
-mod transport;
 pub mod user_list;
 
-use http::Uri;
-use http::uri::Scheme;
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use std::path::Path;
+
 use iam_sorry_core::ssh::login::Origin;
-use secrecy::{ExposeSecret, SecretString};
+use iam_sorry_net::{Proxy, Security, TrustError, TrustRoots, client_config};
+use secrecy::SecretString;
 
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -22,7 +21,6 @@ use crate::settings::read_regular;
 pub use client::{Client, RetryPolicy, encoded, new_key, query};
 pub use error::ServiceError;
 pub use session_store::{ServiceSession, SessionStore};
-use transport::Transport;
 
 /// What switches the service off, in `--server` and IAM_SORRY_SERVER.
 const NONE: &str = "none";
@@ -80,32 +78,44 @@ fn switched_off(app: &App) -> bool {
 /// A client without a session.
 pub fn anonymous_client(app: &App, origin: &Origin) -> Result<Client> {
     let ca = app.global.ca_file.as_ref().or(app.settings.server_ca.as_ref());
-    let pem = ca.map(|path| {
-        read_regular(path).map_err(|e| {
-            Error::usage(format!("The certificate authorities in {} can't be read: {e}", path.display()))
-                .hint("Name a PEM file: --ca-file FILE")
-        })
-    });
-    let transport = Transport::new(origin.clone(), pem.transpose()?.as_deref(), proxy(app, origin)?)?;
-    Ok(Client::new(transport, app.out))
+    let pem = ca.map(|path| read_ca(path)).transpose()?;
+    let security = match origin.is_https() {
+        true => https(pem.as_deref(), proxy(app)?)?,
+        // Of this machine alone (`Origin`).
+        false => Security::LoopbackHttp,
+    };
+    Ok(Client::new(origin.clone(), security, app.out))
+}
+
+fn read_ca(path: &Path) -> Result<Vec<u8>> {
+    read_regular(path).map_err(|e| {
+        Error::usage(format!("The certificate authorities in {} can't be read: {e}", path.display()))
+            .hint("Name a PEM file: --ca-file FILE")
+    })
+}
+
+/// Trusts the authorities in `pem` alone; without it, the system's.
+fn https(pem: Option<&[u8]>, proxy: Option<Proxy>) -> Result<Security> {
+    let tls = client_config(pem.map_or(TrustRoots::System, TrustRoots::Pem));
+    let tls = tls.map_err(|error| match error {
+        TrustError::NoSystemRoots => Error::other("The system has no certificate authorities to trust")
+            .hint("Install ca-certificates, or name a PEM file: --ca-file FILE"),
+        TrustError::NoCertificate | TrustError::Unreadable(_) => {
+            Error::usage("There is no certificate in the file of --ca-file").hint("Name a PEM file")
+        }
+    })?;
+    Ok(Security::Https { tls: tls.into(), proxy })
 }
 
 /// The proxy on the way to a service: the one that is on the way to AWS.
-fn proxy(app: &App, origin: &Origin) -> Result<Option<Intercept>> {
-    let Some(proxy) = app.settings.proxy.as_ref().filter(|_| origin.is_https()) else { return Ok(None) };
-    let useless = || {
-        Error::usage("The address in HTTPS_PROXY is none of a proxy that can be used")
-            .hint("Set it like this: export HTTPS_PROXY=http://proxy.example.org:3128")
-    };
-    let address = Uri::try_from(origin.as_str()).map_err(|_| useless())?;
-    let matcher = |no_proxy| Matcher::builder().https(proxy.expose_secret()).no(no_proxy).build();
-    // It takes no notice of what it can't read.
-    let usable =
-        |uri: &Uri| uri.scheme() == Some(&Scheme::HTTP) && uri.host().is_some_and(|host| !host.is_empty());
-    if !matcher("").intercept(&address).is_some_and(|found| usable(found.uri())) {
-        return Err(useless());
+fn proxy(app: &App) -> Result<Option<Proxy>> {
+    let Some(address) = &app.settings.proxy else { return Ok(None) };
+    let proxy = Proxy::new(address, app.settings.no_proxy.as_deref()).ok();
+    match proxy.filter(|proxy| !proxy.speaks_tls()) {
+        Some(proxy) => Ok(Some(proxy)),
+        None => Err(Error::usage("The address in HTTPS_PROXY is none of a proxy that can be used")
+            .hint("Set it like this: export HTTPS_PROXY=http://proxy.example.org:3128")),
     }
-    Ok(matcher(app.settings.no_proxy.as_deref().unwrap_or_default()).intercept(&address))
 }
 
 /// The session token of the environment, where it is for this service: the one that environment or settings name, or, where
