@@ -5,17 +5,24 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::engine::{Connection, DbError, params};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, schema};
 
-const BEAT: &str = "INSERT INTO instances (id, started_ms, beat_ms) VALUES (?1, @NOW, @NOW)
+const BEAT: &str =
+    "INSERT INTO instances (id, started_ms, beat_ms, binary_version) VALUES (?1, @NOW, @NOW, ?2)
      ON CONFLICT (id) DO UPDATE SET beat_ms = excluded.beat_ms";
 
 /// Larger than what any one request writes, so that a request finds room where this did.
 const BALLAST: usize = 256 * 1024;
 
-/// The first beat, before anything else is done. An instance that is alone waits for nobody's lease: who held one is dead.
-pub(crate) fn announce(connection: &mut dyn Connection, instance: &str, alone: bool) -> Result<(), DbError> {
-    connection.execute(BEAT, params![instance])?;
+/// The first beat, before anything else is done; `program` is the schema that the instance's program has. An instance that is
+/// alone waits for nobody's lease: who held one is dead.
+pub(crate) fn announce(
+    connection: &mut dyn Connection,
+    instance: &str,
+    program: u32,
+    alone: bool,
+) -> Result<(), DbError> {
+    connection.execute(BEAT, params![instance, i64::from(program)])?;
     if alone {
         connection.execute("DELETE FROM leases", &[])?;
     }
@@ -27,14 +34,17 @@ impl Store {
     /// writer and disk as any operation, so a success also says that operations can be written.
     ///
     /// # Errors
-    /// [`StoreError`]: act on nothing until one succeeds again.
+    /// [`StoreError`]: act on nothing until one succeeds again. [`StoreError::Schema`]: a newer program has changed the schema
+    /// in a way that this one can't work with.
     pub async fn beat(&self) -> Result<Duration, StoreError> {
-        let me = self.inner.instance.clone();
+        let (me, program) = (self.inner.instance.clone(), self.inner.program);
+        let sql = format!("SELECT (SELECT @NOW - beat_ms FROM instances WHERE id = ?1), {}", schema::NOW);
         self.write(move |tx| {
-            let silent = tx.first("SELECT @NOW - beat_ms FROM instances WHERE id = ?1", params![&me])?;
-            tx.deferred(BEAT, params![&me])?;
+            let row = tx.first(&sql, params![&me])?.ok_or_else(|| DbError::Other("no answer".into()))?;
+            schema::check_now(row.int(1)?, row.optional_int(2)?, program)?;
+            tx.deferred(BEAT, params![&me, i64::from(program)])?;
             // No row: it was swept out, after a day.
-            let silent = silent.map_or(Ok(i64::MAX), |row| row.int(0))?;
+            let silent = row.optional_int(0)?.unwrap_or(i64::MAX);
             Ok(Duration::from_millis(silent.max(0).unsigned_abs()))
         })
         .await

@@ -63,17 +63,25 @@ struct Inner {
     writer: Writer,
     readers: Readers,
     instance: String,
+    /// The schema of its program.
+    program: u32,
     chain: ChainId,
     halt: Arc<Halt>,
 }
 
 impl Store {
-    /// Brings the schema up to this program's. Safe to run again, and by several at once on PostgreSQL.
+    /// Brings the schema up to this program's. Safe to run again, and by several at once on PostgreSQL, where instances go
+    /// on if they can work with the new schema. A newer schema that this program can work with is left as it is.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] while an instance runs on the same SQLite file, [`StoreError::Schema`] for a newer schema.
+    /// [`StoreError::Taken`] while an instance runs on the same SQLite file, or on PostgreSQL one that can't work with the new
+    /// schema; [`StoreError::Schema`] for a newer schema that this program can't work with.
     pub fn migrate(settings: &Settings) -> Result<MigrateReport, StoreError> {
-        thread::apart(|| schema::migrate(settings))
+        Self::migrate_to(settings, &schema::MIGRATIONS)
+    }
+
+    fn migrate_to(settings: &Settings, program: &[schema::Migration]) -> Result<MigrateReport, StoreError> {
+        thread::apart(|| schema::migrate(settings, program))
     }
 
     /// Whether there is a database with a schema, of whatever version. Makes nothing.
@@ -88,9 +96,9 @@ impl Store {
     /// trail's head and its last record disagree, it is halted ([`Store::contradiction`]): it can be read, not written.
     ///
     /// # Errors
-    /// [`StoreError::Schema`] for a schema that isn't this program's, [`StoreError::Taken`].
+    /// [`StoreError::Schema`] for a schema that this program can't work with, [`StoreError::Taken`].
     pub fn open(settings: &Settings, instance: &str) -> Result<Self, StoreError> {
-        Self::start(settings, instance, true)
+        Self::start(settings, instance, true, schema::VERSION)
     }
 
     /// Opens it beside a running service, for a command such as `audit export`: no instance of its own, no operations.
@@ -98,10 +106,11 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], without `Taken`.
     pub fn open_beside(settings: &Settings, name: &str) -> Result<Self, StoreError> {
-        Self::start(settings, name, false)
+        Self::start(settings, name, false, schema::VERSION)
     }
 
-    fn start(settings: &Settings, instance: &str, own: bool) -> Result<Self, StoreError> {
+    /// As a program of schema `program`: this one's, but in tests of two versions side by side.
+    fn start(settings: &Settings, instance: &str, own: bool, program: u32) -> Result<Self, StoreError> {
         if let Engine::Sqlite { path } = &settings.engine
             && !path.exists()
         {
@@ -115,10 +124,11 @@ impl Store {
             let connector = Connector::new(settings, false)?;
             let lock = if own { connector.lock()? } else { None };
             let connection = connector.connect(true)?;
-            let mut opened = Opened::new(connector, connection, lock, &halt)?;
+            let mut opened = Opened::new(connector, connection, lock, &halt, program)?;
             if own && halt.why().is_none() {
                 // Who holds the lock of a SQLite file is the only instance there is.
-                instances::announce(opened.connection.as_mut(), instance, opened.lock.is_some())?;
+                let alone = opened.lock.is_some();
+                instances::announce(opened.connection.as_mut(), instance, program, alone)?;
             }
             Ok(opened)
         })?;
@@ -128,6 +138,7 @@ impl Store {
                 chain: opened.seen.chain,
                 writer: Writer::start(settings, instance.to_owned(), opened, Arc::clone(&halt))?,
                 instance: instance.to_owned(),
+                program,
                 halt,
             }),
         })

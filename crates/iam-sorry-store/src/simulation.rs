@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::engine::simulated::{Shared, Simulated};
 use crate::engine::{Cell, Connection, Connector, DbError, Param};
 use crate::writer::{Opened, Writer};
-use crate::{Halt, Inner, Readers, Settings, Store, StoreError, instances};
+use crate::{Halt, Inner, Readers, Settings, Store, StoreError, instances, schema};
 
 /// Where a message between an instance and the database is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,14 +169,15 @@ impl Store {
         let connector = Connector::simulated(&settings, link);
         let halt = Arc::new(Halt::default());
         let connection = connector.connect(true)?;
-        let mut opened = Opened::new(connector.clone(), connection, None, &halt)?;
+        let mut opened = Opened::new(connector.clone(), connection, None, &halt, schema::VERSION)?;
         if halt.why().is_none() {
-            instances::announce(opened.connection.as_mut(), instance, false)?;
+            instances::announce(opened.connection.as_mut(), instance, schema::VERSION, false)?;
         }
         let chain = opened.seen.chain;
         let readers = Readers::inline(&settings, &connector, &wire);
         let (writer, work) = Writer::inline(&settings, instance.to_owned(), opened, Arc::clone(&halt), wire);
-        let inner = Inner { writer, readers, instance: instance.to_owned(), chain, halt };
+        let inner =
+            Inner { writer, readers, instance: instance.to_owned(), program: schema::VERSION, chain, halt };
         Ok((Self { inner: Arc::new(inner) }, work))
     }
 }

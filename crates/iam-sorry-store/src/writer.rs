@@ -137,14 +137,15 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Checks the schema and the trail's end; a trail that was cut or changed halts the store.
+    /// Checks the schema, which a program of schema `program` must be able to work with, and the trail's end; a trail that was cut or changed halts the store.
     pub(crate) fn new(
         connector: Connector,
         mut connection: Box<dyn Connection>,
         lock: Option<InstanceLock>,
         halt: &Halt,
+        program: u32,
     ) -> Result<Self, StoreError> {
-        schema::check(connection.as_mut())?;
+        schema::check(connection.as_mut(), program)?;
         let seen = match Head::check(connection.as_mut()) {
             Ok(head) => head,
             Err(StoreError::Corrupt(why)) => {

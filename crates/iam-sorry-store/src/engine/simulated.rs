@@ -46,7 +46,7 @@ impl Shared {
             .map_err(super::sqlite::failed)?;
         let mut sqlite = Sqlite::in_memory(connection)?;
         sqlite.begin()?;
-        schema::steps(&mut sqlite)?;
+        schema::steps(&mut sqlite, &schema::MIGRATIONS)?;
         sqlite.commit()?;
         Ok(Self { sqlite: Mutex::new(sqlite), now_ms })
     }

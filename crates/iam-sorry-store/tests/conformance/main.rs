@@ -10,6 +10,7 @@ mod rig;
 mod schema;
 mod sessions;
 mod upgrade;
+mod upgrade_from_2;
 
 /// Makes each of the named async functions of a module two tests: `sqlite::NAME` and `postgres::NAME`.
 macro_rules! on_both {

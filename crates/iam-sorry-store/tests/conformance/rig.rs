@@ -32,18 +32,18 @@ impl Rig {
         Self::empty_postgres().migrated()
     }
 
-    /// Another one on the same engine, as a version-1 program left it: tests/fixtures.
-    pub fn of_version_1(&self) -> Rig {
+    /// Another one on the same engine, as a program of that schema left it: tests/fixtures.
+    pub fn of_version(&self, version: u32) -> Rig {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         if self.is_postgres() {
             let rig = Self::empty_postgres();
             let database = rig.database.as_deref().unwrap();
-            Postgres::shared().load(database, &fixtures.join("version-1.postgres.sql"));
+            Postgres::shared().load(database, &fixtures.join(format!("version-{version}.postgres.sql")));
             return rig;
         }
         let rig = Self::empty_sqlite();
         let Engine::Sqlite { path } = &rig.settings.engine else { unreachable!() };
-        let dump = std::fs::read_to_string(fixtures.join("version-1.sqlite.sql")).unwrap();
+        let dump = std::fs::read_to_string(fixtures.join(format!("version-{version}.sqlite.sql"))).unwrap();
         rusqlite::Connection::open(path).unwrap().execute_batch(&dump).unwrap();
         rig
     }

@@ -72,7 +72,7 @@ async fn an_older_schema_is_refused_with_the_way_out(rig: &Rig) {
 }
 
 async fn a_newer_schema_is_refused(rig: &Rig) {
-    sql(rig, "INSERT INTO schema_version VALUES (99, 0)").unwrap();
+    sql(rig, "INSERT INTO schema_version (version, applied_ms, min_binary) VALUES (99, 0, 99)").unwrap();
     for result in [Store::open(&rig.settings, "one").map(drop), Store::migrate(&rig.settings).map(drop)] {
         let Err(StoreError::Schema(text)) = result else { panic!("{result:?}") };
         assert!(text.contains("99") && text.contains("newer"), "{text}");
