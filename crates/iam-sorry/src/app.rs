@@ -1,4 +1,4 @@
-//! What every command works with: settings, the two AWS files, the keyring, the printer.
+//! What every command works with: settings, the two AWS files, the keyring, and the output.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::output::Output;
 use crate::profile::{Profile, ProfileKind, StoredKey};
 use crate::settings::Settings;
 
-/// The manager profile where none is named, as in the original since 0.2.
+/// The manager profile if none is named, as in the original since 0.2.
 pub const DEFAULT_MANAGER: &str = "iam-sorry";
 
 pub struct App {
@@ -31,7 +31,7 @@ pub struct App {
     pub config: AwsFile,
     default_manager_exists: OnceCell<bool>,
     keyring: RefCell<Keyring<'static>>,
-    asks: Cell<bool>,
+    prompts: Cell<bool>,
 }
 
 impl App {
@@ -41,7 +41,7 @@ impl App {
         Ok(Self {
             credentials: file(&settings.credentials_file, FileKind::Credentials),
             config: file(&settings.config_file, FileKind::Config),
-            asks: Cell::new(true),
+            prompts: Cell::new(true),
             keyring: RefCell::new(Keyring::new(keyring_options(&settings, &global), move |notice| {
                 out.warn(notice)
             })),
@@ -63,18 +63,22 @@ impl App {
         Ok(work(&mut self.keyring.borrow_mut())?)
     }
 
-    /// The current time. The one place that reads the clock.
+    /// The current time. Only this function reads the clock.
     pub fn now(&self) -> Timestamp {
         let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         i64::try_from(seconds).ok().and_then(Timestamp::from_unix).unwrap_or(Timestamp::EPOCH)
     }
 
-    /// `--duration`, else the settings file's, else 36 hours.
+    /// The duration to request: `--duration`, else the settings file's, else 36 hours.
+    ///
+    /// # Errors
+    /// Kind `Usage` if the text is no duration from 1 to 36 hours.
     pub fn duration(&self) -> Result<SessionDuration> {
         Ok(self.requested_duration()?.unwrap_or(SessionDuration::MAX))
     }
 
-    /// The same where somebody asked for one; a department service has its own idea of the longest.
+    /// As [`App::duration`], but `None` if neither flag nor settings file gives one: a department service then uses its
+    /// own maximum.
     pub fn requested_duration(&self) -> Result<Option<SessionDuration>> {
         match self.global.duration.as_ref().or(self.settings.duration.as_ref()) {
             Some(text) => Ok(Some(SessionDuration::parse(text)?)),
@@ -82,7 +86,7 @@ impl App {
         }
     }
 
-    /// The manager profile's name, where one is given; else [`DEFAULT_MANAGER`], where there is such a profile.
+    /// The manager profile's name if one is given, else [`DEFAULT_MANAGER`] if that profile exists.
     pub fn manager_name(&self) -> Option<&str> {
         self.named_manager().or_else(|| {
             let look =
@@ -91,24 +95,24 @@ impl App {
         })
     }
 
-    /// The manager profile's name as the flag, the variable or the settings file gives it.
+    /// The manager profile's name from the flag, the variable or the settings file.
     pub fn named_manager(&self) -> Option<&str> {
         self.global.profile.as_deref().or(self.settings.profile.as_deref())
     }
 
-    /// Both files as they are now.
+    /// The current contents of both files.
     pub fn documents(&self) -> Result<(Document, Document)> {
         Ok((self.load(&self.credentials)?, self.load(&self.config)?))
     }
 
-    /// One of the files as it is now; what is odd about it goes to stderr.
+    /// The current contents of one file. Warnings about the file go to stderr.
     pub fn load(&self, file: &AwsFile) -> Result<Document> {
         let loaded = file.load()?;
         self.show_notices(&loaded.notices);
         Ok(loaded.document)
     }
 
-    /// Edits one of the files, under its lock; an error from `edit` changes nothing.
+    /// Edits one of the files under its lock; an error from `edit` changes nothing.
     pub fn update<T>(&self, file: &AwsFile, edit: impl FnMut(&mut Document) -> Result<T>) -> Result<T> {
         let (value, notices) = file.update(edit)?;
         self.show_notices(&notices);
@@ -121,7 +125,7 @@ impl App {
         }
     }
 
-    /// A profile that must be there.
+    /// The profile, or kind `Profile` if neither file has it.
     pub fn profile(&self, name: &str) -> Result<Profile> {
         let credentials = self.credentials.load_for(name)?;
         self.show_notices(&credentials.notices);
@@ -129,30 +133,31 @@ impl App {
         Profile::find(name, &credentials, &config).ok_or_else(|| self.not_found("Profile", name))
     }
 
-    /// `what` is "Profile" or "Manager profile", as the original says it.
+    /// An error for a profile that does not exist. `what` is "Profile" or "Manager profile", the original's words.
     pub fn not_found(&self, what: &str, name: &str) -> Error {
         let file = self.settings.credentials_file.display();
         Error::profile(format!("{what} '{name}' not found in credentials file {file}"))
             .hint("See what is there: iam-sorry list")
     }
 
-    /// Opens a stored key: sealed values through the agent or the key file, plain ones as they are.
+    /// Decrypts a stored key: sealed values through the agent or the key file; plain values are returned unchanged.
     pub fn open(&self, profile: &Profile, key: StoredKey<'_>) -> Result<Credentials> {
         let keyring = &mut self.keyring.borrow_mut();
         match open_with(keyring, profile, key) {
-            // Once more with the names it may have been moved from, which are of no use while all goes well.
+            // Again, with the names that the value may have been moved from. Reading them costs time, and only a
+            // failure needs them.
             Err(KeyError::Value { source, .. })
                 if matches!(*source, SealError::TamperedOrMoved { sealed_as: None, .. }) =>
             {
                 let names = self.load(&self.credentials)?;
-                keyring.know_profiles(names.profiles().into_iter().map(str::to_owned));
+                keyring.add_known_profiles(names.profiles().into_iter().map(str::to_owned));
                 Ok(open_with(keyring, profile, key)?)
             }
             opened => Ok(opened?),
         }
     }
 
-    /// A second keyring with another key file, for what the person's own key can't open.
+    /// A second keyring with another key file, for values that the person's own key can't open.
     pub fn keyring_with(&self, ssh_key: &Path) -> Keyring<'static> {
         let mut options = keyring_options(&self.settings, &self.global);
         options.ssh_key = Some(ssh_key.to_owned());
@@ -160,41 +165,41 @@ impl App {
         Keyring::new(options, move |notice| out.warn(notice))
     }
 
-    /// As [`App::open`], but never asks for a passphrase.
-    pub fn open_quietly(&self, profile: &Profile, key: StoredKey<'_>) -> Result<Credentials> {
+    /// As [`App::open`], but without prompting for a passphrase.
+    pub fn open_without_prompt(&self, profile: &Profile, key: StoredKey<'_>) -> Result<Credentials> {
         let mut options = keyring_options(&self.settings, &self.global);
         options.passphrase_prompt = PassphrasePrompt::default();
         let mut keyring = Keyring::new(options, |_: &str| {});
         Ok(open_with(&mut keyring, profile, key)?)
     }
 
-    /// Forgets every key that was opened, and asks nobody from now on: what the agent no longer holds stays closed.
+    /// Forgets every opened key and prompts for nothing from now on: what the agent no longer holds stays closed.
     pub fn disable_prompts(&self) {
-        self.asks.set(false);
+        self.prompts.set(false);
         let mut options = keyring_options(&self.settings, &self.global);
         options.passphrase_prompt = PassphrasePrompt::default();
         *self.keyring.borrow_mut() = Keyring::new(options, |_: &str| {});
     }
 
-    /// Takes [`App::disable_prompts`] back.
+    /// Reverses [`App::disable_prompts`].
     pub fn enable_prompts(&self) {
-        self.asks.set(true);
+        self.prompts.set(true);
         let out = self.out;
         let options = keyring_options(&self.settings, &self.global);
         *self.keyring.borrow_mut() = Keyring::new(options, move |notice| out.warn(notice));
     }
 
-    /// Whether the terminal is ours to ask at.
+    /// Whether this process may prompt at the terminal.
     pub fn prompts_enabled(&self) -> bool {
-        self.asks.get()
+        self.prompts.get()
     }
 
-    /// What `doctor` says about the key and the agent.
+    /// The state of the key and the agent, for `doctor`.
     pub fn key_report(&self) -> KeyReport {
         self.keyring.borrow_mut().describe_default_key()
     }
 
-    /// The credentials that a profile holds right now, ready to hand out: never an expired set.
+    /// The credentials that the profile holds, ready to hand out; never an expired set.
     pub fn usable_credentials(&self, profile: &Profile) -> Result<Credentials> {
         let name = &profile.name;
         let key = profile.usable_key().ok_or_else(|| match profile.kind() {
@@ -221,7 +226,7 @@ impl App {
         self.open(profile, key)
     }
 
-    /// The region for requests about `profile`: flag, variable, profile.
+    /// The region for requests about `profile`: the flag, else the variable, else the profile.
     pub fn region_of<'a>(&'a self, profile: &'a Profile) -> Option<&'a str> {
         self.global
             .region
@@ -247,7 +252,7 @@ fn open_with(
     })
 }
 
-/// The settings' options with the flags over them.
+/// The options of the settings, overridden by the flags.
 fn keyring_options(settings: &Settings, global: &Global) -> KeyringOptions {
     let mut options = settings.keys.clone();
     options.ssh_key = global.ssh_key.clone().or(options.ssh_key);

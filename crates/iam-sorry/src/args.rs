@@ -49,7 +49,7 @@ pub struct Cli {
     pub global: Global,
 
     #[command(flatten)]
-    pub seed: OriginalArgs,
+    pub original: OriginalArgs,
 
     #[command(subcommand)]
     pub verb: Option<Verb>,
@@ -66,7 +66,7 @@ pub fn parse_fast_path(arguments: &[OsString]) -> Option<Cli> {
     let name = name.to_str().filter(|name| !name.is_empty() && !name.starts_with('-'))?.to_owned();
     let mut cli = Cli::default();
     match form.to_str()? {
-        "--eval" => cli.seed.eval = Some(name),
+        "--eval" => cli.original.eval = Some(name),
         "credential-process" => cli.verb = Some(Verb::CredentialProcess { target: name, session: false }),
         _ => return None,
     }

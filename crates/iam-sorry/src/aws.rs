@@ -1,4 +1,4 @@
-//! From profile and variables to a way to AWS; and the only place that starts an async runtime.
+//! Builds the AWS client from profile and variables. The only module that starts an async runtime.
 
 use std::future::Future;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::profile::Profile;
 use crate::settings::read_regular;
 
-/// STS and IAM as `profile` reaches them.
+/// A client for STS and IAM, configured for `profile`.
 pub fn connect(app: &App, profile: Option<&Profile>) -> Result<Aws> {
     let env = &app.settings;
     let setting = |key: &str| profile.and_then(|p| p.setting(key));
@@ -49,8 +49,8 @@ pub fn connect(app: &App, profile: Option<&Profile>) -> Result<Aws> {
     Ok(Aws::new(&settings)?)
 }
 
-/// The service's own variable, the one for all, the profile's `services` section, its `endpoint_url`: in this order (AWS
-/// SDKs and Tools Reference Guide, "Service-specific endpoints").
+/// The endpoint, in this order: the service's own variable, the variable for all services, the profile's `services`
+/// section, its `endpoint_url` (AWS SDKs and Tools Reference Guide, "Service-specific endpoints").
 fn endpoint<'a>(app: &'a App, profile: Option<&'a Profile>, service: &str) -> Option<&'a str> {
     let env = &app.settings;
     if env.ignore_endpoints {
@@ -65,13 +65,14 @@ fn endpoint<'a>(app: &'a App, profile: Option<&'a Profile>, service: &str) -> Op
     })
 }
 
-/// Endpoint and region of STS as [`connect`] finds them: what keeps one emulator's or partition's sessions from another's.
+/// Endpoint and region of STS as [`connect`] finds them. Cache keys contain them, so that emulators and partitions
+/// share no sessions.
 pub fn address(app: &App, profile: &Profile) -> (String, String) {
     let endpoint = endpoint(app, Some(profile), "sts");
     (endpoint.unwrap_or_default().to_owned(), app.region_of(profile).unwrap_or_default().to_owned())
 }
 
-/// Runs `work` to its end. Ctrl-C and SIGTERM cancel it; what it has begun it still takes back.
+/// Runs `work` to its end. Ctrl-C and SIGTERM cancel it; it still undoes what it has begun.
 pub fn block_on<T, W>(work: impl FnOnce(Cancel) -> W) -> Result<T>
 where
     W: Future<Output = Result<T>>,
@@ -86,7 +87,7 @@ where
         let done = work(cancel.clone());
         tokio::pin!(done);
         tokio::select! {
-            // Watched before the work begins: it may ask a person something, and must never be dropped half way.
+            // Handlers first: the work may prompt, and must never be dropped half way.
             biased;
             watched = signals => match watched {
                 Ok(()) => done.await,

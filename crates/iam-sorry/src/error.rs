@@ -1,6 +1,6 @@
-//! How a command ends when it does not succeed: what happened, what to type next, and the exit code that follows.
+//! Why a command failed: what happened, what to type next, and the exit code.
 //!
-//! Libraries have their own error types; this is where each becomes one of the exit codes that scripts rely on.
+//! Libraries have their own error types. Here each of them gets one of the exit codes that scripts rely on.
 
 use std::fmt;
 
@@ -10,27 +10,27 @@ use iam_sorry_core::names::InvalidName;
 use crate::files::FileError;
 use crate::keyring::KeyError;
 
-/// What kind of thing went wrong; decides the exit code.
+/// The category of an error; it decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Anything that has no code of its own (1).
+    /// Anything without an exit code of its own (1).
     Other,
-    /// The command line itself (2).
+    /// The command line itself is wrong (2).
     Usage,
     /// A profile or its credentials are missing or unusable (3).
     Profile,
-    /// AWS refused, or could not be reached (4).
+    /// AWS or the department service refused, or could not be reached (4).
     Aws,
     /// The SSH key, the agent or a sealed value (5).
     Key,
     /// Ctrl-C (130).
     Interrupted,
-    /// The reader of our output went away: nothing to say, nothing failed.
+    /// The reader of stdout is gone: nothing is printed, and the exit code is 0.
     BrokenPipe,
 }
 
 impl ErrorKind {
-    /// The exit code (`iam-sorry --help`, EXIT STATUS).
+    /// The exit code (`iam-sorry --help`, "Exit status").
     pub fn exit_code(self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
@@ -44,14 +44,14 @@ impl ErrorKind {
     }
 }
 
-/// A failure as the user sees it. The first line says what happened, the following ones what to do.
+/// An error as the user reads it. The first line of the text says what happened, the following lines what to do.
 #[derive(Debug)]
 pub struct Error {
     pub kind: ErrorKind,
     pub text: String,
 }
 
-/// What commands return.
+/// The result of a command.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -71,7 +71,7 @@ impl Error {
         Self::new(ErrorKind::Key, text)
     }
 
-    /// Adds a line that says what to do next.
+    /// Appends a line that says what to do next.
     #[must_use]
     pub fn hint(mut self, line: impl AsRef<str>) -> Self {
         self.text.push('\n');
@@ -79,9 +79,9 @@ impl Error {
         self
     }
 
-    /// Adds what went wrong where the work was taken back because of this.
+    /// Appends the second error if undoing the work failed too.
     #[must_use]
-    pub fn unless_undone(self, undone: std::result::Result<(), iam_sorry_aws::AwsError>) -> Self {
+    pub fn with_undo_result(self, undone: std::result::Result<(), iam_sorry_aws::AwsError>) -> Self {
         match undone {
             Ok(()) => self,
             Err(left) => self.hint(left.to_string()),
@@ -124,7 +124,7 @@ impl From<iam_sorry_aws::AwsError> for Error {
     fn from(e: iam_sorry_aws::AwsError) -> Self {
         let kind = match e {
             iam_sorry_aws::AwsError::Interrupted => ErrorKind::Interrupted,
-            // A folder of this machine, about which AWS was never asked.
+            // The journal is a folder of this machine; no request was sent to AWS.
             iam_sorry_aws::AwsError::Journal { .. } => ErrorKind::Other,
             _ => ErrorKind::Aws,
         };

@@ -1,5 +1,5 @@
-//! `iam-sorry`: temporary AWS credentials for headless machines. The entry point decides two things that nothing else
-//! may: what is read from outside (arguments, environment), and the exit code.
+//! `iam-sorry`: temporary AWS credentials for headless machines. The entry point alone reads the arguments and returns
+//! the exit code.
 
 mod app;
 mod args;
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     let outcome = Settings::read().map_err(|error| (plain, error)).and_then(|settings| {
         let output = Output::new(settings.no_color, cli.global.quiet);
         App::new(settings, cli.global, output)
-            .and_then(|app| commands::run(&app, cli.verb, cli.seed, core_limit))
+            .and_then(|app| commands::run(&app, cli.verb, cli.original, core_limit))
             .map_err(|error| (output, error))
     });
     match outcome {

@@ -1,10 +1,10 @@
-//! The one place that prints. stdout carries what was asked for; notices, progress and prompts go to stderr.
+//! The only type that prints. Results go to stdout; warnings, progress and prompts go to stderr.
 
 use std::io::{self, IsTerminal, Write};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Who prints, and with which colours.
+/// Where output goes, and whether it is coloured.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     color_out: bool,
@@ -13,7 +13,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Colour only on a terminal, and not where NO_COLOR is set (no-color.org).
+    /// Uses colour on a terminal only, and not if NO_COLOR is set (no-color.org).
     pub fn new(no_color: bool, quiet: bool) -> Self {
         Self {
             color_out: !no_color && io::stdout().is_terminal(),
@@ -22,15 +22,16 @@ impl Output {
         }
     }
 
-    /// What was asked for, exactly as given.
+    /// Prints a result, unchanged.
     ///
     /// # Errors
-    /// A failure that ends quietly where the reader is gone; one that says so where the text could not be written.
+    /// Kind `BrokenPipe` if the reader is gone, which ends the program quietly; kind `Other` if stdout can't be
+    /// written.
     pub fn raw(&self, text: &str) -> Result<()> {
         self.bytes(text.as_bytes())
     }
 
-    /// The same of bytes that end anywhere.
+    /// As [`Output::raw`], for bytes that need not be whole characters.
     ///
     /// # Errors
     /// As [`Output::raw`].
@@ -42,36 +43,36 @@ impl Output {
         })
     }
 
-    /// A line of what was asked for.
+    /// Prints a line of a result.
     pub fn line(&self, text: impl AsRef<str>) -> Result<()> {
         self.raw(&format!("{}\n", text.as_ref()))
     }
 
-    /// `✓ text`: something was done.
+    /// Prints `✓ text`: an action that succeeded.
     pub fn done(&self, text: impl AsRef<str>) -> Result<()> {
         let tick = if self.color_out { "\x1b[32m✓\x1b[0m" } else { "✓" };
         self.line(format!("{tick} {}", printable(text.as_ref())))
     }
 
-    /// Something worth knowing that does not stop the work.
+    /// Prints a warning: the work goes on.
     pub fn warn(&self, text: impl AsRef<str>) {
         let (on, off) = if self.color_err { ("\x1b[33m", "\x1b[0m") } else { ("", "") };
         self.stderr(&format!("{on}⚠{off} {}\n", indent(text.as_ref())));
     }
 
-    /// Progress, for people; silenced by `--quiet`.
+    /// Prints progress for people; `--quiet` silences it.
     pub fn progress(&self, text: impl AsRef<str>) {
         if !self.quiet {
             self.stderr(&format!("{}\n", text.as_ref()));
         }
     }
 
-    /// A question; the cursor stays behind it.
+    /// Prints a prompt; the cursor stays behind it.
     pub fn prompt(&self, text: &str) {
         self.stderr(text);
     }
 
-    /// The last words of a command that failed.
+    /// Prints the error that ends the command.
     pub fn error(&self, error: &Error) {
         if error.kind == ErrorKind::BrokenPipe {
             return;
@@ -80,23 +81,24 @@ impl Output {
         self.stderr(&format!("{on}Error:{off} {}\n", indent(&error.text)));
     }
 
-    /// Whether progress bars make sense.
+    /// Whether to draw progress bars.
     pub fn animates(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()
     }
 
-    /// stderr may be closed; there is nobody left to tell then.
+    /// stderr may be closed, and then nobody is left to inform.
     fn stderr(self, text: &str) {
         let _ = io::stderr().lock().write_all(text.as_bytes());
     }
 }
 
-/// Lines after the first stand two spaces in, as the original sets its advice.
+/// Indents all lines but the first by two spaces, as the original does for its advice.
 fn indent(text: &str) -> String {
     printable(text).replace('\n', "\n  ")
 }
 
-/// Names come from files and command lines: nothing in them may reach the terminal as an escape sequence.
+/// Names come from files and command lines, so control characters are replaced: none may reach the terminal as an
+/// escape sequence.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }

@@ -1,47 +1,47 @@
-//! What a profile's two sections (credentials and config) say together: what kind it is, whose it is, how long it lasts.
+//! What the two sections of a profile (credentials and config) mean together: its kind, its IAM user, its expiration.
 
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::seal;
 use iam_sorry_core::timestamp::Timestamp;
 
-/// The fields that SDKs read.
+/// Fields that SDKs read.
 pub const ID: &str = "aws_access_key_id";
 pub const SECRET: &str = "aws_secret_access_key";
 pub const TOKEN: &str = "aws_session_token";
-/// As the original tool writes them: the IAM user behind the credentials, and when they expire.
+/// Fields of the original tool: the IAM user that owns the credentials, and when they expire.
 pub const OWNER: &str = "credentials_owner";
 pub const EXPIRATION: &str = "expiration";
-/// With credentials that a department service made: which one, and the role where they are a role's.
+/// With credentials that a department service issued: the service's origin, and the role if they are a role's.
 pub const SERVER: &str = "iam_sorry_server";
 pub const ROLE: &str = "iam_sorry_role";
-/// With a manager's key: the namespace that it was made for.
+/// With a manager's key: the namespace that the manager was made for.
 pub const NAMESPACE: &str = "iam_sorry_namespace";
-/// A permanent key under names that SDKs don't read: kept sealed beside temporary credentials, or served through
+/// A permanent key under names that SDKs don't read: sealed beside temporary credentials, or served through
 /// credential_process.
 pub const KEPT_ID: &str = "iam_sorry_access_key_id";
 pub const KEPT_SECRET: &str = "iam_sorry_secret_access_key";
-/// In the config file.
+/// A setting of the config file.
 pub const PROCESS: &str = "credential_process";
 
 /// Every field that may hold a sealed value.
 pub const SEALABLE: [&str; 5] = [ID, SECRET, TOKEN, KEPT_ID, KEPT_SECRET];
 
-/// What `list` calls it.
+/// The kind of a profile, as `list` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProfileKind {
-    /// Permanent or temporary keys, sealed.
+    /// Keys, permanent or temporary, that are sealed.
     Encrypted,
     /// Permanent keys in plain text.
     Permanent,
     /// Temporary credentials.
     Temporary,
-    /// role_arn in the config file.
+    /// `role_arn` in the config file.
     Role,
-    /// credential_process of another program.
+    /// `credential_process` of another program.
     Process,
-    /// IAM Identity Center, which AWS CLI serves.
+    /// IAM Identity Center, which AWS CLI handles.
     Sso,
-    /// Nothing to sign with.
+    /// No credentials and no source of any.
     Empty,
 }
 
@@ -59,7 +59,7 @@ impl ProfileKind {
     }
 }
 
-/// A key as it lies in the file: field names and values, sealed or not.
+/// A key as stored in the file: names and values of its fields, sealed or plain.
 #[derive(Clone, Copy)]
 pub struct StoredKey<'a> {
     pub id: (&'a str, &'a str),
@@ -68,7 +68,7 @@ pub struct StoredKey<'a> {
 }
 
 impl<'a> StoredKey<'a> {
-    /// Its fields, in the order id, secret, token.
+    /// Its fields, in the order ID, secret, token.
     pub fn fields(&self) -> Vec<(&'a str, &'a str)> {
         [Some(self.id), Some(self.secret), self.token].into_iter().flatten().collect()
     }
@@ -78,18 +78,18 @@ impl<'a> StoredKey<'a> {
     }
 }
 
-/// One profile, copied out of the two documents. Values may be secrets, so it has no Debug.
+/// A copy of one profile's fields. Values may be secrets, so it has no Debug.
 #[derive(Clone)]
 pub struct Profile {
     pub name: String,
     credentials: Vec<(String, String)>,
     config: Vec<(String, String)>,
-    /// Service and address, from the `services` section that it points to.
+    /// Pairs of service and URL, from the `services` section that the profile names.
     endpoints: Vec<(&'static str, String)>,
 }
 
 impl Profile {
-    /// `None` where neither file knows the name.
+    /// The profile, or `None` if neither file has a section of that name.
     pub fn find(name: &str, credentials: &Document, config: &Document) -> Option<Self> {
         if !credentials.contains(name) && !config.contains(name) {
             return None;
@@ -109,7 +109,7 @@ impl Profile {
         })
     }
 
-    /// The address that its `services` section gives for `sts` or `iam`.
+    /// The endpoint that its `services` section gives for `sts` or `iam`.
     pub fn service_endpoint(&self, service: &str) -> Option<&str> {
         let found = self.endpoints.iter().find(|(of, url)| *of == service && !url.is_empty());
         found.map(|(_, url)| url.as_str())
@@ -120,27 +120,27 @@ impl Profile {
         lookup(&self.credentials, key)
     }
 
-    /// A setting: from the config section, else from the credentials section, which SDKs read too.
+    /// A setting of the config section, else of the credentials section, which SDKs read too.
     pub fn setting(&self, key: &str) -> Option<&str> {
         lookup(&self.config, key).or_else(|| self.field(key))
     }
 
-    /// The key that SDKs would use.
+    /// The key that SDKs use.
     pub fn active_key(&self) -> Option<StoredKey<'_>> {
         self.stored(ID, SECRET, self.pair(TOKEN))
     }
 
-    /// The permanent key kept under our own names.
+    /// The permanent key under iam-sorry's own field names.
     pub fn kept_key(&self) -> Option<StoredKey<'_>> {
         self.stored(KEPT_ID, KEPT_SECRET, None)
     }
 
-    /// The user's own permanent key, wherever this profile keeps one.
+    /// The user's permanent key, under whichever names it is stored.
     pub fn permanent_key(&self) -> Option<StoredKey<'_>> {
         self.kept_key().or_else(|| self.active_key().filter(|key| key.token.is_none()))
     }
 
-    /// What is handed out for this profile: the active key, else the kept one.
+    /// The key that iam-sorry hands out: the active key, else the kept one.
     pub fn usable_key(&self) -> Option<StoredKey<'_>> {
         self.active_key().or_else(|| self.kept_key())
     }
@@ -154,7 +154,7 @@ impl Profile {
             .collect()
     }
 
-    /// Whether its credentials come from AssumeRole: it names a role and whose credentials assume it.
+    /// Whether its credentials come from AssumeRole: it names a role and the source of the credentials that assume it.
     pub fn is_assumable_role(&self) -> bool {
         let sources = ["source_profile", "credential_source"];
         self.setting("role_arn").is_some() && sources.iter().any(|key| self.setting(key).is_some())
@@ -179,12 +179,12 @@ impl Profile {
         }
     }
 
-    /// The IAM user, as it was written down when the credentials were made.
+    /// The IAM user that was recorded when the credentials were made.
     pub fn owner(&self) -> Option<&str> {
         self.field(OWNER)
     }
 
-    /// When the temporary credentials expire, where the file says.
+    /// When the temporary credentials expire, if the file records it.
     pub fn expiration(&self) -> Option<Timestamp> {
         self.active_key()?.token?;
         Timestamp::parse(self.field(EXPIRATION)?).ok()

@@ -1,4 +1,4 @@
-//! Progress for refreshes: a spinner a profile on a terminal, plain lines elsewhere.
+//! Progress of refreshes: a spinner for each profile on a terminal, plain lines elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,26 +11,26 @@ use crate::output::Output;
 pub struct Bars {
     out: Output,
     many: bool,
-    shown: Option<MultiProgress>,
-    /// Where nothing moves on the screen: what was last said of each, without the seconds behind it.
-    said: Mutex<BTreeMap<String, String>>,
+    multi: Option<MultiProgress>,
+    /// Without a terminal: the last step printed for each profile, without its seconds.
+    last_step: Mutex<BTreeMap<String, String>>,
     bars: Mutex<BTreeMap<String, ProgressBar>>,
 }
 
 impl Bars {
-    /// For `count` profiles at once.
+    /// Progress of `count` profiles at the same time.
     pub fn new(out: Output, count: usize) -> Self {
-        let shown = out.animates().then(MultiProgress::new);
-        Self { out, many: count > 1, shown, said: Mutex::default(), bars: Mutex::default() }
+        let multi = out.animates().then(MultiProgress::new);
+        Self { out, many: count > 1, multi, last_step: Mutex::default(), bars: Mutex::default() }
     }
 
-    /// What is going on with one of them.
+    /// Shows the current step of one profile.
     pub fn step(&self, name: &str, text: &str) {
-        let Some(shown) = &self.shown else {
-            // A wait counts its seconds: on a terminal that is one line that moves, in a log it is told once.
-            let what = text.split(" (").next().unwrap_or_default().to_owned();
-            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            if said.insert(name.to_owned(), what.clone()) == Some(what) {
+        let Some(multi) = &self.multi else {
+            // A wait counts its seconds: a terminal updates one line, and a log gets one line in all.
+            let step_text = text.split(" (").next().unwrap_or_default().to_owned();
+            let mut last_step = self.last_step.lock().unwrap_or_else(PoisonError::into_inner);
+            if last_step.insert(name.to_owned(), step_text.clone()) == Some(step_text) {
                 return;
             }
             let line = if self.many { format!("{name}: {text}") } else { text.to_owned() };
@@ -38,7 +38,7 @@ impl Bars {
         };
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = bars.entry(name.to_owned()).or_insert_with(|| {
-            let bar = shown.add(ProgressBar::new_spinner());
+            let bar = multi.add(ProgressBar::new_spinner());
             bar.set_style(ProgressStyle::default_spinner());
             bar.set_prefix(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(120));
@@ -47,7 +47,7 @@ impl Bars {
         bar.set_message(format!("{name}: {text}"));
     }
 
-    /// Takes them off the screen.
+    /// Removes the spinners from the screen.
     pub fn clear(&self) {
         for bar in self.bars.lock().unwrap_or_else(PoisonError::into_inner).values() {
             bar.finish_and_clear();

@@ -1,5 +1,5 @@
-//! What a killed run left in the journal, finished by the next run of any verb. Costs one look at a folder where there is
-//! nothing to do.
+//! Recovery: the next run of any verb finishes what a killed run left in the journal. If the journal is empty, that
+//! costs one look at a folder.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use crate::aws;
 use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{Profile, StoredKey};
 
-/// How much may be asked of the person for it.
+/// What recovery may cost the person who waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryMode {
-    /// On the way to something else: only what opens without a question and needs no waiting.
+    /// Before another command: no prompt, and no waiting.
     Opportunistic,
-    /// Passphrases may be asked for, and AWS waited for.
+    /// Prompts for passphrases, and waits for AWS.
     Full,
 }
 
-/// How long another command is held up by it, where AWS does not answer.
+/// How long another command waits for an AWS that does not answer.
 const OPPORTUNISTIC_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The journal of this person on this machine.
+/// The journal of this user on this machine.
 pub fn journal(app: &App) -> Journal {
     Journal::new(app.settings.state_dir.join("journal"))
 }
 
-/// Finishes what dead runs left. What can't be finished now is said on stderr and stops nothing.
+/// Finishes what dead runs left. A warning names what can't be finished now; the command goes on.
 ///
 /// # Errors
-/// Only Ctrl-C: whoever wants this to stop wants no more of it.
+/// Only kind `Interrupted`.
 pub fn finish(app: &App, mode: RecoveryMode) -> Result<()> {
     let journal = journal(app);
     let listing = match journal.pending() {
@@ -53,7 +53,7 @@ pub fn finish(app: &App, mode: RecoveryMode) -> Result<()> {
     Ok(())
 }
 
-/// What an entry is about, for a sentence.
+/// The subject of a sentence about an entry.
 pub fn subject(entry: &Pending) -> String {
     let user = &entry.record.intent.user;
     match &entry.record.key_id {
@@ -62,12 +62,12 @@ pub fn subject(entry: &Pending) -> String {
     }
 }
 
-/// By the manager that made the key; where that one is refused or gone, by the manager of this run.
+/// Uses the manager that made the key; if that manager is refused or gone, the manager of this run.
 fn finish_one(app: &App, journal: &Journal, entry: &Pending, mode: RecoveryMode) -> Result<Outcome> {
     let recorded = &entry.record.intent.manager;
     let first = finish_as(app, journal, entry, mode, recorded);
     match (first, app.manager_name().filter(|name| name != recorded)) {
-        // A user who may make keys but not delete them has rotated as far as was allowed.
+        // A user who may make keys but not delete them can rotate no further than this.
         (Err(error), Some(other)) if error.kind != ErrorKind::Interrupted => {
             finish_as(app, journal, entry, mode, other).map_err(|_| error)
         }
@@ -88,19 +88,19 @@ fn finish_as(
             .hint("Finish it with another: iam-sorry --profile MANAGER doctor")
     })?;
     // The permanent key first: a session of it, which the profile may hold as well, can't call IAM without MFA. After a
-    // rotation it is the new one, which the profile held before the old one was touched.
+    // rotation the profile holds the new key, which was written before the old one was deactivated.
     let key = profile
         .permanent_key()
         .or_else(|| profile.usable_key())
         .ok_or_else(|| app.not_found("Manager profile", manager))?;
     let credentials = match mode {
         RecoveryMode::Full => app.open(&profile, key)?,
-        RecoveryMode::Opportunistic => app.open_quietly(&profile, key).map_err(|_| {
+        RecoveryMode::Opportunistic => app.open_without_prompt(&profile, key).map_err(|_| {
             Error::key(format!("the manager profile '{manager}' can't be opened without asking"))
                 .hint("Finish it now: iam-sorry doctor")
         })?,
     };
-    // Looked at once the entry is held: a key that was stored in the meantime must not be taken for a lost one.
+    // Read once the entry is locked: a key that was stored in the meantime must not count as lost.
     let holds = |_: &Record, key_id: &str| match target_ids(app, intent, mode) {
         Err(_) | Ok(None) => Stored::Unknown,
         Ok(Some(ids)) if ids.iter().any(|id| id == key_id) => Stored::Yes,
@@ -134,13 +134,13 @@ fn finish_as(
     })
 }
 
-/// The access keys that the entry's target holds; `None` where that can't be told.
+/// The access keys that the entry's target profile holds; `None` if that can't be determined.
 fn target_ids(app: &App, intent: &Intent, mode: RecoveryMode) -> Result<Option<Vec<String>>> {
     let (credentials, config) = app.documents()?;
     if let Some(target) = Profile::find(&intent.target, &credentials, &config) {
         return Ok(stored_ids(app, &target, mode));
     }
-    // It may have been renamed since, and the key be in use under the new name.
+    // The profile may have been renamed since, and the key be in use under the new name.
     let may_be_it =
         |profile: &Profile| profile.owner().is_none_or(|owner| owner.eq_ignore_ascii_case(&intent.user));
     let all = credentials.profiles().into_iter();
@@ -152,12 +152,12 @@ fn target_ids(app: &App, intent: &Intent, mode: RecoveryMode) -> Result<Option<V
     Ok(ids.map(|ids| ids.concat()))
 }
 
-/// The access keys that a profile holds; `None` where they can't be opened, or not without asking.
+/// The access keys that a profile holds; `None` if they can't be opened in this mode.
 fn stored_ids(app: &App, profile: &Profile, mode: RecoveryMode) -> Option<Vec<String>> {
     let keys: [Option<StoredKey<'_>>; 2] = [profile.active_key(), profile.kept_key()];
     let open = |key| match mode {
         RecoveryMode::Full => app.open(profile, key),
-        RecoveryMode::Opportunistic => app.open_quietly(profile, key),
+        RecoveryMode::Opportunistic => app.open_without_prompt(profile, key),
     };
     keys.into_iter()
         .flatten()

@@ -1,4 +1,5 @@
-//! Sealed values in a profile's section: made for the SSH keys that open it, and stored only if nobody changed it meanwhile.
+//! Sealed values in a profile's section: sealed for the SSH keys that open it, and written only if the section is
+//! unchanged.
 
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::seal::{self, Value};
@@ -11,8 +12,8 @@ use crate::profile::{Profile, SEALABLE};
 /// A value and the field that will hold it.
 pub type Target = (&'static str, SecretString);
 
-/// Seals values for `name`, ready to be stored: for whoever can open what `profile` holds sealed already (a key that is
-/// not at hand must not be locked out), else with the person's own key.
+/// Seals values for profile `name`: for the recipients of what `profile` already holds sealed (a recipient whose key is
+/// absent must not lose access), else for the person's own key.
 pub fn seal(
     app: &App,
     name: &str,
@@ -41,7 +42,7 @@ pub fn store(document: &mut Document, name: &str, sealed: &[(&'static str, Strin
     Ok(())
 }
 
-/// The section must still hold what was opened: another program may have written meanwhile.
+/// Fails unless the section still holds the values that were opened: another program may have written it since.
 pub fn check_unchanged(document: &Document, profile: &Profile) -> Result<()> {
     if SEALABLE
         .iter()

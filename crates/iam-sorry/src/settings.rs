@@ -1,5 +1,5 @@
-//! Everything that comes from outside the command line: the environment and our own settings file, read once, here.
-//! Flag beats variable beats file.
+//! All input from outside the command line: the environment and the settings file, read once. A flag beats a variable,
+//! and a variable beats the file.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::keyring::KeyringOptions;
 
-/// Each variable that is read, with what it does; `iam-sorry man` prints this table.
+/// Each variable that iam-sorry reads, with its meaning; `iam-sorry man` prints this table.
 pub const VARIABLES: &[(&str, &str)] = &[
     ("AWS_PROFILE", "the manager profile, where --profile is not given"),
     ("AWS_SHARED_CREDENTIALS_FILE", "instead of ~/.aws/credentials"),
@@ -70,10 +70,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ),
 ];
 
-/// A session's token at a department service: a secret of ours, which no program that we start inherits.
+/// The variable with a session token for a department service: a secret that no child process inherits.
 pub const TOKEN: &str = "IAM_SORRY_TOKEN";
 
-/// Marks the programs that we start, with the profiles under way, one a line.
+/// The variable that tells child processes which profiles' credentials are being obtained, one a line.
 pub const IN_PROGRESS_VARIABLE: &str = "IAM_SORRY_PROCESS";
 
 /// The settings file, `iam-sorry/config.toml` under XDG_CONFIG_HOME.
@@ -99,7 +99,7 @@ enum Hours {
 }
 
 impl Hours {
-    /// As `--duration` would have it.
+    /// The text that `--duration` would hold.
     fn into_text(self) -> String {
         match self {
             Self::Number(hours) => hours.to_string(),
@@ -108,34 +108,34 @@ impl Hours {
     }
 }
 
-/// Where things are and how AWS is reached, before any profile is looked at.
+/// Paths, and how to reach AWS and the service, before any profile is read.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub credentials_file: PathBuf,
     pub config_file: PathBuf,
     pub state_dir: PathBuf,
     pub lock_dir: Option<PathBuf>,
-    /// Folders for private files that go away again, best first.
+    /// Folders for private temporary files, in order of preference.
     pub runtime_dirs: Vec<PathBuf>,
-    /// AWS_PROFILE, else the settings file's.
+    /// AWS_PROFILE, else the settings file's `profile`.
     pub profile: Option<String>,
-    /// The settings file's alone: AWS_PROFILE may as well name the profile that is being used.
+    /// The settings file's `profile` alone: AWS_PROFILE may also name the profile that is being used.
     pub profile_in_file: Option<String>,
     /// XDG_RUNTIME_DIR.
     pub runtime_dir: Option<PathBuf>,
-    /// The profiles that an iam-sorry above this one is getting credentials for.
+    /// The profiles for which a parent iam-sorry is obtaining credentials.
     pub in_progress: Vec<String>,
     pub duration: Option<String>,
-    /// Name of the person who is logged in.
+    /// The login name: USER, else LOGNAME.
     pub login: Option<String>,
-    /// The key in AWS's own variables.
+    /// The credentials in AWS's own variables.
     pub environment_credentials: Option<Credentials>,
     pub keys: KeyringOptions,
     /// The department service: the variable's, else the settings file's.
     pub server: Option<String>,
-    /// A session's token that was handed over.
+    /// The session token in IAM_SORRY_TOKEN.
     pub server_token: Option<SecretString>,
-    /// Whom to trust for the service's certificate.
+    /// The PEM file with the certificate authorities to trust for the service.
     pub server_ca: Option<PathBuf>,
     pub no_color: bool,
     pub region: Option<String>,
@@ -149,7 +149,7 @@ pub struct Settings {
     pub max_attempts: Option<String>,
     pub retry_mode: Option<String>,
     pub allow_http: bool,
-    /// May carry a password: never shown.
+    /// May contain a password, so it is never shown.
     pub proxy: Option<SecretString>,
     pub no_proxy: Option<String>,
 }
@@ -158,7 +158,8 @@ impl Settings {
     /// Reads the environment and the settings file.
     ///
     /// # Errors
-    /// Where no home is known and the files are not named by variables; where the settings file can't be understood.
+    /// Kind `Profile` if HOME is not set and no variable names the files; kind `Usage` if the settings file can't be
+    /// parsed.
     pub fn read() -> Result<Self> {
         let home = path("HOME");
         let beside_home = |variable: &str, below: &str| match (path(variable), &home) {
@@ -209,15 +210,15 @@ impl Settings {
             endpoint: text("AWS_ENDPOINT_URL"),
             endpoint_sts: text("AWS_ENDPOINT_URL_STS"),
             endpoint_iam: text("AWS_ENDPOINT_URL_IAM"),
-            ignore_endpoints: truth("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") == Some(true),
-            use_fips: truth("AWS_USE_FIPS_ENDPOINT"),
-            use_dualstack: truth("AWS_USE_DUALSTACK_ENDPOINT"),
+            ignore_endpoints: boolean("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") == Some(true),
+            use_fips: boolean("AWS_USE_FIPS_ENDPOINT"),
+            use_dualstack: boolean("AWS_USE_DUALSTACK_ENDPOINT"),
             ca_bundle: path("AWS_CA_BUNDLE"),
             max_attempts: text("AWS_MAX_ATTEMPTS"),
             retry_mode: text("AWS_RETRY_MODE"),
             proxy: either_case("HTTPS_PROXY").or_else(|| either_case("ALL_PROXY")).map(Into::into),
             no_proxy: either_case("NO_PROXY"),
-            allow_http: truth("IAM_SORRY_ALLOW_HTTP") == Some(true),
+            allow_http: boolean("IAM_SORRY_ALLOW_HTTP") == Some(true),
         })
     }
 }
@@ -249,7 +250,7 @@ fn read_settings_file(path: &Path) -> Result<SettingsFile> {
     })
 }
 
-/// A file that somebody named. A pipe in its place must not hang us, nor a device fill the memory.
+/// Reads a file that a person named. It is opened without blocking on a pipe, and at most 16 MiB of it are read.
 pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     const MOST: u64 = 16 << 20;
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -264,7 +265,7 @@ pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `~/` in a path that no shell has seen.
+/// Expands `~/`, for paths that no shell has expanded.
 fn expand(path: PathBuf, home: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), home) {
         (Ok(rest), Some(home)) => home.join(rest),
@@ -272,21 +273,21 @@ fn expand(path: PathBuf, home: Option<&Path>) -> PathBuf {
     }
 }
 
-/// A variable that is there and not empty.
+/// A variable, unless it is empty.
 pub fn text(name: &str) -> Option<String> {
     env::var(name).ok().filter(|v| !v.is_empty())
 }
 
-/// The same, as a path.
+/// As [`text`], as a path.
 pub fn path(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 
-/// As curl and Python read proxies: lower case first.
+/// Reads a proxy variable as curl and Python do: lower case first.
 fn either_case(name: &str) -> Option<String> {
     text(&name.to_lowercase()).or_else(|| text(name))
 }
 
-fn truth(name: &str) -> Option<bool> {
+fn boolean(name: &str) -> Option<bool> {
     text(name).map(|v| v.eq_ignore_ascii_case("true") || v == "1")
 }

@@ -1,4 +1,4 @@
-//! Questions to the person at the keyboard. Nothing here hangs where there is no keyboard.
+//! Prompts at the terminal. None of them hangs if there is no terminal.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::os::unix::net::UnixStream;
@@ -10,24 +10,24 @@ use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
 use crate::signals;
 
-/// Asks a yes/no question on stderr; the answer comes from the terminal, or from what is piped in.
+/// Asks a yes/no question on stderr and reads the answer from stdin.
 ///
 /// # Errors
-/// Where nobody answers within a second because there is no terminal: a usage failure that names `--yes`.
+/// Kind `Usage`, naming `--yes`, if stdin is no terminal and gives no line within a second.
 pub fn confirm(app: &App, question: &str) -> Result<bool> {
     if app.global.yes {
         return Ok(true);
     }
-    let answer = answer(app, &format!("{question} (y/n): "))?.ok_or_else(|| {
+    let answer = read_answer(app, &format!("{question} (y/n): "))?.ok_or_else(|| {
         Error::usage("There is no terminal to answer this question.\nAdd --yes to answer it with yes")
     })?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// The current code of an MFA device: `--mfa-code`, or asked for.
+/// The current code of an MFA device: `--mfa-code`, else prompted for.
 ///
 /// # Errors
-/// Where there is nobody to ask, and where the answer is no six-digit code.
+/// Kind `Usage` if it can't prompt, or if the answer is no six-digit code.
 pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
     let code = match &app.global.mfa_code {
         Some(code) => code.clone(),
@@ -37,7 +37,7 @@ pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
             ))
             .hint("Put a session with MFA into the profile before: iam-sorry refresh NAME --mfa-code CODE"));
         }
-        None => answer(app, &format!("MFA code of {serial}: "))?.ok_or_else(|| {
+        None => read_answer(app, &format!("MFA code of {serial}: "))?.ok_or_else(|| {
             Error::usage(format!(
                 "There is no terminal to ask for the MFA code of {serial}.\nAdd --mfa-code CODE"
             ))
@@ -53,9 +53,9 @@ pub fn mfa_code(app: &App, serial: &str) -> Result<String> {
     ))
 }
 
-/// What is typed behind the question; `None` where nobody does.
-fn answer(app: &App, question: &str) -> Result<Option<String>> {
-    // Before the question: a Ctrl-C right behind it counts.
+/// The line that is typed after the prompt; `None` if there is none.
+fn read_answer(app: &App, question: &str) -> Result<Option<String>> {
+    // Before the prompt, so that a Ctrl-C right after it counts.
     let interrupts = signals::interrupts()?;
     app.out.prompt(question);
     let answer = read_line(interrupts.as_ref());
@@ -65,24 +65,24 @@ fn answer(app: &App, question: &str) -> Result<Option<String>> {
     answer
 }
 
-/// One line of stdin; `None` where nobody gives one. Where stdin is no terminal, it is waited for one second at most.
+/// One line of stdin; `None` if there is none. If stdin is no terminal, it waits one second at most.
 ///
-/// Once [`crate::aws::block_on`] has run, Ctrl-C no longer ends the process; `interrupts` tells of it then.
+/// Once [`crate::aws::block_on`] has run, Ctrl-C no longer ends the process; `interrupts` becomes readable instead.
 fn read_line(interrupts: Option<&UnixStream>) -> Result<Option<String>> {
     let stdin = io::stdin();
     let a_second = Timespec { tv_sec: 0, tv_nsec: 900_000_000 };
-    let patience = (!stdin.is_terminal()).then_some(&a_second);
+    let timeout = (!stdin.is_terminal()).then_some(&a_second);
     let mut watched = vec![PollFd::new(&stdin, PollFlags::IN)];
-    watched.extend(interrupts.map(|told| PollFd::new(told, PollFlags::IN)));
+    watched.extend(interrupts.map(|readable| PollFd::new(readable, PollFlags::IN)));
     let found = loop {
-        match poll(&mut watched, patience) {
+        match poll(&mut watched, timeout) {
             Err(Errno::INTR) if interrupts.is_some() => {}
-            // Without /proc it is not known whether Ctrl-C is caught: then this is the only sign of it.
+            // Without /proc it is unknown whether Ctrl-C is caught; then EINTR is the only sign of it.
             Err(Errno::INTR) => return Err(interrupted()),
             found => break found,
         }
     };
-    if watched.get(1).is_some_and(|told| !told.revents().is_empty()) {
+    if watched.get(1).is_some_and(|readable| !readable.revents().is_empty()) {
         return Err(interrupted());
     }
     let Ok(1..) = found else { return Ok(None) };

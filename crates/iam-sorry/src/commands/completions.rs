@@ -1,4 +1,4 @@
-//! `completions SHELL`: clap's text, and the profiles' names where a profile goes, for bash, zsh and fish.
+//! `completions SHELL`: clap's completions, plus profile names for bash, zsh and fish.
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -7,10 +7,10 @@ use crate::app::App;
 use crate::args::{Cli, CompletionShell};
 use crate::error::Result;
 
-/// Verbs whose arguments are profiles.
+/// Verbs whose arguments are profile names.
 const VERBS: &str = "refresh encrypt decrypt migrate reseal rename exec serve-credentials shell env credential-process rotate";
 
-/// Wraps clap's function: names where a name goes, and none of its placeholders (`<PROFILE>`), which nobody types.
+/// Wraps clap's function: adds profile names, and drops the placeholders (`<PROFILE>`) that nobody types.
 const BASH: &str = r#"
 _iam_sorry_profiles() {
     local name
@@ -68,7 +68,7 @@ pub fn print(app: &App, shell: CompletionShell) -> Result<()> {
     let text = match shell {
         CompletionShell::Bash => {
             let clap = generated(Shell::Bash);
-            // What it registers its function by is the function's name.
+            // clap registers the function by its name.
             let function = clap.split_once("complete -F ").and_then(|(_, rest)| rest.split(' ').next());
             let more = BASH.replace("@CLAP@", function.unwrap_or(":"));
             clap + &more
@@ -81,7 +81,7 @@ pub fn print(app: &App, shell: CompletionShell) -> Result<()> {
     app.out.raw(&text.replace("@VERBS@", VERBS))
 }
 
-/// The names alone: nothing is opened, and nothing is said about a file that can't be read.
+/// Prints the profile names. Opens nothing, and prints no warning about a file that can't be read.
 pub fn profiles(app: &App) -> Result<()> {
     let Ok((credentials, config)) = app.documents() else { return Ok(()) };
     let mut names = credentials.profiles();
@@ -95,8 +95,8 @@ fn generated(shell: Shell) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Options whose value is a profile take no file. Without a condition, since clap's own fails while an option still lacks
-/// its value.
+/// Options whose value is a profile complete no files. They have no condition, since clap's own fails while an option
+/// still lacks its value.
 fn fish_with_names(clap: &str) -> String {
     let options = [" -l profile -d ", " -l show-encrypted -d ", " -l show-decrypted -d ", " -l eval -d "];
     let mut text = String::with_capacity(clap.len() + 4096);
@@ -113,12 +113,12 @@ fn fish_with_names(clap: &str) -> String {
     text
 }
 
-/// zsh's own argument specifications end in what completes them; where that is a profile, ours takes clap's place.
+/// zsh's argument specifications end in their completer. For profiles it is replaced by iam-sorry's.
 fn zsh_with_names(clap: &str) -> String {
     let places = ["':target", "':old", "'*::names", "'*::profiles"];
     let mut text = String::with_capacity(clap.len() + 512);
     for (number, line) in clap.lines().enumerate() {
-        // clap takes NAME and a verb for two words after each other; here they are one or the other.
+        // clap expects NAME and then a verb, but they are alternatives.
         if line.starts_with("'::name") {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What iam-sorry says about itself: manual pages, and the IAM policy that it needs.
+//! Manual pages, and the IAM policy that a manager needs.
 
 use clap::CommandFactory;
 use iam_sorry_aws::policy::{PolicyRequest, manager_policy, namespace_admin_policy};
@@ -9,7 +9,7 @@ use crate::args::{Cli, PolicyArgs};
 use crate::error::{Error, Result};
 use crate::settings::VARIABLES;
 
-/// The page of the program, or of one verb.
+/// Prints the manual page of the program, or of one verb.
 pub fn man(app: &App, verb: Option<&str>) -> Result<()> {
     let mut program = Cli::command();
     program.build();
@@ -40,7 +40,7 @@ fn render_variables(page: &mut Vec<u8>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The least policy of a manager, ready to attach.
+/// Prints the least policy for a manager, ready to attach.
 pub fn policy(app: &App, args: &PolicyArgs) -> Result<()> {
     let users = match &args.namespace {
         Some(prefix) => Namespace::parse(prefix)?.patterns(),

@@ -1,4 +1,5 @@
-//! `doctor`: what is wrong, and the command that mends each. Changes nothing, but for finishing what a dead run left.
+//! `doctor`: reports what is wrong, each with a command that fixes it. Changes nothing, except that recovery finishes
+//! what a dead run left.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,7 +20,7 @@ use crate::profile::{Profile, SEALABLE};
 use crate::recovery::{self, RecoveryMode, journal, subject};
 use crate::service::{ServiceSession, SessionStore};
 
-/// More than this and AWS refuses signatures (AWS General Reference, "Signature Version 4": 5 minutes).
+/// AWS refuses signatures if the clock is further off (AWS General Reference, "Signature Version 4": 5 minutes).
 const CLOCK_LIMIT_SECONDS: i64 = 300;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,26 +30,26 @@ enum Severity {
     Bad,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 struct Diagnosis {
     check: &'static str,
     severity: Severity,
     what: String,
-    /// The next command to type.
-    mend: Option<String>,
+    /// The next command to type. `--json` calls it `fix`.
+    fix: Option<String>,
 }
 
 fn ok(check: &'static str, what: impl Into<String>) -> Diagnosis {
-    Diagnosis { check, severity: Severity::Ok, what: what.into(), mend: None }
+    Diagnosis { check, severity: Severity::Ok, what: what.into(), fix: None }
 }
-fn warn(check: &'static str, what: impl Into<String>, mend: impl Into<String>) -> Diagnosis {
-    Diagnosis { check, severity: Severity::Warn, what: what.into(), mend: Some(mend.into()) }
+fn warn(check: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Diagnosis {
+    Diagnosis { check, severity: Severity::Warn, what: what.into(), fix: Some(fix.into()) }
 }
-fn bad(check: &'static str, what: impl Into<String>, mend: impl Into<String>) -> Diagnosis {
-    Diagnosis { check, severity: Severity::Bad, what: what.into(), mend: Some(mend.into()) }
+fn bad(check: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Diagnosis {
+    Diagnosis { check, severity: Severity::Bad, what: what.into(), fix: Some(fix.into()) }
 }
 
-/// Looks at everything; fails where something is bad, so that scripts see it.
+/// Runs all checks, and fails if one is bad, so that scripts notice.
 pub fn run(app: &App, as_json: bool, offline: bool) -> Result<()> {
     let mut diagnoses = Vec::new();
     diagnoses.extend(key_and_agent(app));
@@ -88,8 +89,8 @@ impl Diagnosis {
             Severity::Warn => app.out.line(format!("⚠ {text}"))?,
             Severity::Bad => app.out.line(format!("✗ {text}"))?,
         }
-        match &self.mend {
-            Some(mend) => app.out.line(format!("  → {}", mend.replace('\n', "\n    "))),
+        match &self.fix {
+            Some(fix) => app.out.line(format!("  → {}", fix.replace('\n', "\n    "))),
             None => Ok(()),
         }
     }
@@ -100,11 +101,11 @@ impl Diagnosis {
             Severity::Warn => "warning",
             Severity::Bad => "error",
         };
-        json!({ "check": self.check, "status": severity, "what": self.what, "mend": self.mend })
+        json!({ "check": self.check, "status": severity, "what": self.what, "mend": self.fix })
     }
 }
 
-/// Sessions at department services, as they were written down here.
+/// Sessions at department services, from the local file.
 fn sessions(app: &App) -> Vec<Diagnosis> {
     let state = match SessionStore::load(app) {
         Ok(state) => state,
@@ -258,7 +259,8 @@ fn left_over_keys(app: &App) -> Vec<Diagnosis> {
     diagnoses
 }
 
-/// Asks STS with a key that nobody has: the refusal proves that the endpoint answers, and bears its time.
+/// Sends STS a request with a key that does not exist: the refusal proves that the endpoint answers, and carries its
+/// time.
 fn service(app: &App) -> Vec<Diagnosis> {
     let manager = app.manager_name().and_then(|name| app.profile(name).ok());
     let aws = match aws::connect(app, manager.as_ref()) {
@@ -295,7 +297,7 @@ fn service(app: &App) -> Vec<Diagnosis> {
 fn from_failure(check: &'static str, error: &Error) -> Diagnosis {
     debug_assert!(error.kind != ErrorKind::BrokenPipe);
     match error.text.split_once('\n') {
-        Some((what, mend)) => bad(check, what, mend),
+        Some((what, fix)) => bad(check, what, fix),
         None => bad(check, &error.text, "See: iam-sorry doctor --help"),
     }
 }

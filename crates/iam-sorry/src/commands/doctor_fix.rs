@@ -1,4 +1,4 @@
-//! `doctor --fix`: mends what can be mended safely. Modes and locks at once; before anything is sealed it asks.
+//! `doctor --fix`: fixes what is safe to fix. Modes and locks at once; sealing only after a prompt.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{self, Profile};
 use crate::terminal;
 
-/// What can't be mended is said, and stops nothing: the checks that follow show what is left.
+/// A fix that fails is a warning, and the others go on: the checks that follow report what remains.
 pub fn run(app: &App) -> Result<()> {
-    let mended = [modes(app), locks(app), legacy(app), plain(app)];
-    for error in mended.into_iter().filter_map(std::result::Result::err) {
+    let results = [modes(app), locks(app), legacy(app), plain(app)];
+    for error in results.into_iter().filter_map(std::result::Result::err) {
         if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::BrokenPipe) {
             return Err(error);
         }
@@ -23,7 +23,7 @@ pub fn run(app: &App) -> Result<()> {
     Ok(())
 }
 
-/// The folder and the SSH key; the credentials file itself is narrowed where its lock is taken.
+/// The folder and the SSH key. The mode of the credentials file itself is restricted by [`locks`].
 fn modes(app: &App) -> Result<()> {
     if let Some(folder) = app.settings.credentials_file.parent() {
         narrow(app, folder, 0o022)?;
@@ -34,7 +34,8 @@ fn modes(app: &App) -> Result<()> {
     }
 }
 
-/// Takes all rights of others from what is ours, where it has any of `too_much`. A link is left alone.
+/// Removes the permissions of group and others from the user's own file or folder, if it has any of `too_much`. Links
+/// are left alone.
 fn narrow(app: &App, path: &Path, too_much: u32) -> Result<()> {
     let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
     let ours = found.uid() == rustix::process::geteuid().as_raw();
@@ -47,7 +48,8 @@ fn narrow(app: &App, path: &Path, too_much: u32) -> Result<()> {
     app.out.done(format!("{} is yours alone now (mode {mode:04o})", path.display()))
 }
 
-/// An edit that changes nothing takes over a dead holder's lock, gives it back, and narrows the credentials file.
+/// An edit without changes takes over a dead holder's lock, releases it, and restricts the mode of the credentials
+/// file.
 fn locks(app: &App) -> Result<()> {
     for file in [&app.credentials, &app.config] {
         if file.path().exists() {

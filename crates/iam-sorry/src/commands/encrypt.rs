@@ -1,4 +1,4 @@
-//! `encrypt`, `decrypt`, `migrate`: between plain text, the original tool's values and sealed ones.
+//! `encrypt`, `decrypt`, `migrate`: convert between plain text, the original tool's values, and sealed values.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::profile::{
 };
 use crate::{sealing, terminal};
 
-/// Seals a profile's keys; with `process`, every AWS tool gets them through credential_process.
+/// Seals a profile's keys. With `process`, AWS tools get them through credential_process.
 pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
     if name == "default" {
         return Err(Error::usage(
@@ -48,7 +48,8 @@ pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
     let mut targets: Vec<sealing::Target> =
         vec![(under[0], opened.access_key_id.into()), (under[1], opened.secret_access_key)];
     targets.extend(opened.session_token.map(|token| (TOKEN, token)));
-    // Whatever else is sealed in this section joins them: a profile has one envelope (sealed-format-v2.md, "Using it").
+    // Other sealed fields of the section are sealed again too, since a profile has one envelope (sealed-format-v2.md,
+    // "Using it").
     let own: Vec<&str> = key.fields().iter().map(|(field, _)| *field).collect();
     let mut others = profile.sealed_fields();
     others.retain(|(field, _)| !own.contains(field) && !targets.iter().any(|(target, _)| target == field));
@@ -56,7 +57,7 @@ pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
     targets.extend(others.iter().map(|(field, _)| *field).zip(opened_others));
     let sealed = sealing::seal(app, name, Some(&profile), &targets)?;
 
-    // The config line comes first: should the second write fail, the static keys still work and nothing is lost.
+    // The config line first: if the second write fails, the static keys still work and nothing is lost.
     if let Some(line) = &line {
         app.update(&app.config, |config| Ok(config.set(name, PROCESS, line)?))?;
     }
@@ -77,7 +78,7 @@ pub fn encrypt(app: &App, name: &str, process: bool) -> Result<()> {
     Ok(())
 }
 
-/// Back to plain text, after a question.
+/// Writes the keys as plain text, after a prompt.
 pub fn decrypt(app: &App, name: &str) -> Result<()> {
     let profile = app.profile(name)?;
     let key = profile
@@ -93,7 +94,7 @@ pub fn decrypt(app: &App, name: &str) -> Result<()> {
     app.update(&app.credentials, |document| {
         sealing::check_unchanged(document, &profile)?;
         let from_kept = key.id.0 == KEPT_ID;
-        // A key that is kept beside a session stays, sealed: nothing else holds it.
+        // A key that is kept beside a session stays sealed: nothing else holds it.
         if from_kept {
             for field in [KEPT_ID, KEPT_SECRET, TOKEN, OWNER, EXPIRATION] {
                 document.remove(name, field);
@@ -118,7 +119,7 @@ pub fn decrypt(app: &App, name: &str) -> Result<()> {
     app.out.done(format!("Profile '{name}' decrypted: its keys are plain text now"))
 }
 
-/// Seals the original tool's values anew, all under one envelope, and replaces them in one write.
+/// Seals the original tool's values again, all in one envelope, and replaces them in one write.
 pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()> {
     let document = app.load(&app.credentials)?;
     for name in names {
@@ -143,9 +144,9 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
         if !fields.iter().any(|(_, value)| matches!(seal::parse(value), Ok(Value::Legacy(_)))) {
             continue;
         }
-        // All fields at once, so that one that was put back from an old copy beside newer ones is noticed.
+        // All fields at once, so that one restored from an old copy beside newer ones is detected.
         let open = |keyring: &mut Keyring<'static>| {
-            keyring.migrates([name.to_owned()]);
+            keyring.suppress_legacy_warning([name.to_owned()]);
             keyring.open_fields(name, &fields)
         };
         opened.extend(match &mut old {
@@ -184,8 +185,8 @@ pub fn migrate(app: &App, names: &[String], old_key: Option<&Path>) -> Result<()
     Ok(())
 }
 
-/// `credential_process = "/abs/iam-sorry" credential-process NAME`. SDKs split it like a shell, without one, and expand no
-/// `~`, so the path is absolute and quoted.
+/// `credential_process = "/abs/iam-sorry" credential-process NAME`. SDKs split the line like a shell but run none and
+/// expand no `~`, so the path is absolute and quoted.
 pub fn process_line_for(app: &App, profile: &Profile, name: &str) -> Result<String> {
     if let Some(other) = profile.setting(PROCESS).filter(|line| !is_ours(line)) {
         return Err(Error::profile(format!("Profile '{name}' has a credential_process of its own: {other}"))
@@ -214,7 +215,7 @@ fn is_ours(line: &str) -> bool {
     line.contains("iam-sorry") && line.contains(" credential-process ")
 }
 
-/// Inside double quotes these mean something to one SDK or another.
+/// Characters that mean something to one SDK or another inside double quotes.
 fn is_quotable(text: &str) -> bool {
     !text.chars().any(|c| c.is_control() || "\"\\$`%".contains(c)) && !text.starts_with('-')
 }

@@ -1,5 +1,5 @@
-//! `env` (and `--eval`), `unset`, `exec`, `credential-process`: credentials handed to shells, commands and SDKs.
-//! Where they come from is the [`provider`]'s work.
+//! `env` (and `--eval`), `unset`, `exec`, `credential-process`: hand the credentials of the [`provider`] to shells,
+//! commands and SDKs.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,7 @@ use crate::keyring::hygiene::CoreLimit;
 use crate::provider::{self, ProfileCredentials, ProvideOptions};
 use crate::settings;
 
-/// Statements for `shell` that set the credentials; nothing else on stdout.
+/// Prints statements for `shell` that set the credentials, and nothing else on stdout.
 pub fn print(app: &App, name: &str, shell: &str, options: ProvideOptions) -> Result<()> {
     let shell = parse(shell)?;
     let ProfileCredentials { profile, credentials } = credentials_for_a_while(app, name, options)?;
@@ -25,7 +25,7 @@ pub fn print(app: &App, name: &str, shell: &str, options: ProvideOptions) -> Res
     app.out.raw(&text)
 }
 
-/// Statements that take them out again.
+/// Prints statements that unset them.
 pub fn unset(app: &App, shell: &str) -> Result<()> {
     app.out.raw(&shells::render_unset(parse(shell)?).map_err(|e| Error::usage(e.to_string()))?)
 }
@@ -34,7 +34,7 @@ fn parse(shell: &str) -> Result<Shell> {
     shell.parse::<Shell>().map_err(|e| Error::usage(e.to_string()))
 }
 
-/// Becomes the command (execve), with the credentials in its environment only.
+/// Replaces this process by the command (execve), with the credentials in its environment only.
 pub fn exec(
     app: &App,
     name: &str,
@@ -43,7 +43,7 @@ pub fn exec(
     core_limit: CoreLimit,
 ) -> Result<ExitCode> {
     let ProfileCredentials { profile, credentials } =
-        credentials_for_a_while(app, name, ProvideOptions { session, make: true })?;
+        credentials_for_a_while(app, name, ProvideOptions { session, create: true })?;
     let variables = shells::environment(&credentials, app.region_of(&profile));
     let [program, arguments @ ..] = command else {
         return Err(Error::usage("exec needs a command: iam-sorry exec PROFILE -- COMMAND"));
@@ -63,15 +63,15 @@ pub fn exec(
     Ok(ExitCode::from(if missing { 127 } else { 126 }))
 }
 
-/// JSON, Version 1, for SDKs, which ask again when it expires.
+/// Prints JSON, version 1, for SDKs, which call again when it expires.
 pub fn credential_process(app: &App, name: &str, session: bool) -> Result<()> {
     let ProfileCredentials { credentials, .. } =
-        provider::credentials(app, name, ProvideOptions { session, make: false })?;
+        provider::credentials(app, name, ProvideOptions { session, create: false })?;
     app.out.raw(&credentials.to_process_json())?;
     app.out.raw("\n")
 }
 
-/// For a shell or a command, which keep what they are given: says so where that is less than an hour.
+/// For shells and commands, which keep the credentials: reports on stderr if they expire within an hour.
 fn credentials_for_a_while(app: &App, name: &str, options: ProvideOptions) -> Result<ProfileCredentials> {
     let supplied = provider::credentials(app, name, options)?;
     if let Some(left) = supplied.credentials.seconds_left(app.now()).filter(|left| *left <= 3600) {

@@ -1,4 +1,4 @@
-//! `list`: every profile, what kind it is, whose, and how long it lasts. Opens nothing and asks nobody.
+//! `list`: every profile with its kind, user and expiration. Opens nothing and never prompts.
 
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::seal::{self, Value};
@@ -10,13 +10,13 @@ use crate::error::Result;
 use crate::output::printable;
 use crate::profile::{Profile, ProfileKind, SEALABLE};
 
-/// One row.
+/// One row of the table.
 struct Row {
     name: String,
     kind: ProfileKind,
     user: Option<String>,
     expiration: Option<Timestamp>,
-    /// What a person should know at a glance.
+    /// Remarks for the last column.
     notes: Vec<&'static str>,
 }
 
@@ -39,7 +39,7 @@ pub fn run(app: &App, json: bool) -> Result<()> {
     app.out.raw(&table(&rows, now))
 }
 
-/// Credentials first, then what only the config file has.
+/// Profiles of the credentials file, then those of the config file alone.
 fn names<'a>(credentials: &'a Document, config: &'a Document) -> Vec<&'a str> {
     let mut names = credentials.profiles();
     names.extend(config.profiles().into_iter().filter(|name| !credentials.contains(name)));
@@ -95,7 +95,7 @@ fn table(rows: &[Row], now: Timestamp) -> String {
     let cells: Vec<[String; 5]> = rows
         .iter()
         .map(|row| {
-            // What another program wrote there must not steer the terminal.
+            // Another program may have written it, so it must not control the terminal.
             let user = row.user.as_deref().unwrap_or("-").replace(char::is_control, "?");
             [printable(&row.name), row.kind.as_str().into(), user, row.time_left(now), row.notes.join(", ")]
         })

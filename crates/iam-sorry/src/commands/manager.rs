@@ -1,5 +1,5 @@
-//! How a manager comes to be: made by an administrator with its user, policy and key in one go, or set up from a key that
-//! was handed over in the environment. Either way its key is sealed before anybody can read it in a file.
+//! Creates a manager: by an administrator, with user, policy and key in one run; or from a key in the environment. In
+//! both cases the key is sealed before a file holds it.
 
 use iam_sorry_aws::issue::{Issuer, Progress, issue_for_user};
 use iam_sorry_aws::lookup::{User, caller, describe, user_exists};
@@ -21,8 +21,8 @@ use crate::{sealing, terminal};
 
 use super::rotate;
 
-/// `--create-iam-sorry USER [PROFILE]`: the user, its policy, and its key, sealed in the profile. Run again, it mends
-/// the policy and leaves the rest; where it fails, what it made is taken back.
+/// `--create-iam-sorry USER [PROFILE]`: the user, its policy, and its key, sealed in the profile. A second run restores
+/// the policy and leaves the rest. If a step fails, the earlier ones are undone.
 pub fn create(app: &App, user: &str, target: Option<&str>) -> Result<()> {
     let setup = ManagerSetup::new(app, user, target.unwrap_or(DEFAULT_MANAGER))?;
     recovery::finish(app, RecoveryMode::Full)?;
@@ -56,7 +56,7 @@ pub fn create(app: &App, user: &str, target: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// What shall be there in the end, and what is there already.
+/// What the run is to create, and whether the key exists already.
 struct ManagerSetup {
     user: UserName,
     namespace: Namespace,
@@ -64,14 +64,14 @@ struct ManagerSetup {
     has_key: bool,
 }
 
-/// What was made on the way.
+/// What the run created.
 #[derive(Default)]
 struct CreatedResources {
     user: bool,
     key: Option<String>,
 }
 
-/// The administrator's way to AWS.
+/// The administrator's client and credentials.
 struct AdminAccess<'a> {
     app: &'a App,
     aws: &'a Aws,
@@ -81,7 +81,7 @@ struct AdminAccess<'a> {
 }
 
 impl ManagerSetup {
-    /// Everything that can be refused, or asked of the person, comes before AWS is asked for anything.
+    /// Checks and prompts come before the first request.
     fn new(app: &App, user: &str, target: &str) -> Result<Self> {
         let user = UserName::parse(user)?;
         let namespace = Namespace::of_manager(&user).ok_or_else(|| {
@@ -125,13 +125,13 @@ impl ManagerSetup {
         };
         credentials.clone().set(target, OWNER, "x")?;
         if !has_key {
-            // A trial: it finds and unlocks the SSH key, or says what is wrong with it.
+            // A trial: it finds and unlocks the SSH key, or reports what is wrong with it.
             sealing::seal(app, target, None, &[(ID, SecretString::from("trial"))])?;
         }
         Ok(Self { user, namespace, target: target.to_owned(), has_key })
     }
 
-    /// As the original names it.
+    /// The original's name for it.
     fn policy_name(&self) -> String {
         format!("iam-sorry-{}", self.namespace)
     }
@@ -145,11 +145,11 @@ impl ManagerSetup {
         };
         match found {
             Some(user) if self.has_key => {
-                self.attach(access, &user).await?;
+                self.attach_policy(access, &user).await?;
                 Ok(CreatedResources::default())
             }
             None if self.has_key => Err(AwsError::NoSuchUser { user: self.user.to_string() }.into()),
-            // It may be anybody's, with rights of its own that the key would carry.
+            // The user may be anybody's, with permissions that the key would carry.
             Some(user) if !app.global.yes => Err(Error::new(
                 ErrorKind::Aws,
                 format!("IAM user '{}' exists already; nothing was changed", user.name),
@@ -160,13 +160,13 @@ impl ManagerSetup {
                 user.name
             ))),
             Some(user) => {
-                let key = self.equip(access, &user).await?;
+                let key = self.attach_policy_and_key(access, &user).await?;
                 Ok(CreatedResources { user: false, key: Some(key) })
             }
             None => {
                 app.out.progress(format!("Creating IAM user '{}'...", self.user));
                 let user = create_user(aws, admin, &self.user, cancel).await?;
-                match self.equip(access, &user).await {
+                match self.attach_policy_and_key(access, &user).await {
                     Ok(key) => Ok(CreatedResources { user: true, key: Some(key) }),
                     Err(error) => Err(self.take_back(access, error).await),
                 }
@@ -174,7 +174,7 @@ impl ManagerSetup {
         }
     }
 
-    async fn attach(&self, access: &AdminAccess<'_>, user: &User) -> Result<()> {
+    async fn attach_policy(&self, access: &AdminAccess<'_>, user: &User) -> Result<()> {
         let policy = manager_policy(&PolicyRequest {
             partition: user.arn.partition.clone(),
             account: Some(user.arn.account.clone()),
@@ -185,9 +185,9 @@ impl ManagerSetup {
         Ok(put_policy(aws, admin, &user.name, &self.policy_name(), &policy, cancel).await?)
     }
 
-    /// Policy and key; the key is in the journal until it is sealed in the file.
-    async fn equip(&self, access: &AdminAccess<'_>, user: &User) -> Result<String> {
-        self.attach(access, user).await?;
+    /// Attaches the policy and makes the key, which is in the journal until the file holds it, sealed.
+    async fn attach_policy_and_key(&self, access: &AdminAccess<'_>, user: &User) -> Result<String> {
+        self.attach_policy(access, user).await?;
         let AdminAccess { app, aws, admin, profile, cancel } = *access;
         let (journal, patience) = (journal(app), Timeouts::default());
         let out = app.out;
@@ -202,24 +202,24 @@ impl ManagerSetup {
             cancel,
             patience: &patience,
         };
-        // The session that comes with it proves that the key works and is the user's; only the key is kept.
+        // The session proves that the key works and is the user's; only the key is kept.
         let issued = issue_for_user(&issuer, &user.name, SessionDuration::HOUR, true).await?;
         let Some(kept) = issued.kept else { return Err(Error::other("AWS made no key to keep")) };
-        // Stopped while AWS was asked: nothing is in the file yet, so it can still be as if nothing had been.
+        // Interrupted during the requests: the file holds nothing yet, so everything can be undone.
         let stopped = if cancel.is_cancelled() { Err(AwsError::Interrupted.into()) } else { Ok(()) };
         let namespace = Some(&self.namespace);
         match stopped.and_then(|()| write(app, &self.target, kept.key(), &user.name, namespace)) {
             Ok(()) => {
                 let id = kept.key().id.clone();
-                // The profile holds it, which is what the next run finds out where the journal could not be cleared.
+                // The profile holds the key. If the journal can't be cleared, the next run finds that out.
                 kept.kept().unwrap_or_else(|e| app.out.warn(e.to_string()));
                 Ok(id)
             }
-            Err(error) => Err(error.unless_undone(kept.discard(&issuer).await)),
+            Err(error) => Err(error.with_undo_result(kept.discard(&issuer).await)),
         }
     }
 
-    /// The user was made for this and goes again; IAM keeps it where a key of it could not be deleted.
+    /// Deletes the user that this run created. IAM refuses that if one of its keys could not be deleted.
     async fn take_back(&self, access: &AdminAccess<'_>, error: Error) -> Error {
         let user = &self.user;
         match delete_user(access.aws, access.admin, user, Some(&self.policy_name())).await {
@@ -231,7 +231,7 @@ impl ManagerSetup {
     }
 }
 
-/// Seals the key and puts it into the profile, which must hold none yet.
+/// Seals the key and writes it to the profile, which must not hold one.
 fn write(
     app: &App,
     target: &str,
@@ -258,9 +258,9 @@ fn write(
     })
 }
 
-/// Whether a key waits in the environment and there is no manager yet for it to become. Where a manager is named, that
-/// one is meant, and a key that happens to be in the environment (as in CI) is left alone.
-pub fn is_handed_over(app: &App) -> Result<bool> {
+/// Whether the environment holds a key and there is no manager yet. If a manager is named, the key (as in CI) has
+/// another purpose.
+pub fn is_key_to_set_up(app: &App) -> Result<bool> {
     if app.settings.environment_credentials.is_none() || app.named_manager().is_some() {
         return Ok(false);
     }
@@ -268,8 +268,8 @@ pub fn is_handed_over(app: &App) -> Result<bool> {
     Ok(!credentials.contains(DEFAULT_MANAGER) && !config.contains(DEFAULT_MANAGER))
 }
 
-/// The first run: the key from AWS_ACCESS_KEY_ID goes into the manager profile, sealed, and is rotated away, since whoever
-/// handed it over has it too.
+/// The first run: seals the key from AWS_ACCESS_KEY_ID in the manager profile, then rotates it, since whoever handed it
+/// over knows it too.
 pub fn set_up(app: &App) -> Result<()> {
     let Some(given) = &app.settings.environment_credentials else { return Err(no_manager()) };
     let (target, id) = (DEFAULT_MANAGER, &given.access_key_id);
@@ -300,7 +300,7 @@ pub fn set_up(app: &App) -> Result<()> {
     let replace =
         terminal::confirm(app, "Replace it by a new key then, so that whoever handed it over has none?")?;
     let key = AccessKey { id: id.clone(), secret: given.secret_access_key.clone() };
-    // Only a name that says so: any other manager may be for users of any name.
+    // Only for a user with that suffix: any other manager may be for users of any name.
     let namespace = user.as_str().ends_with("-iam-sorry").then(|| Namespace::of_manager(&user)).flatten();
     write(app, target, &key, &user, namespace.as_ref())?;
     app.out

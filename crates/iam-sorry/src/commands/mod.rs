@@ -1,4 +1,4 @@
-//! One module a verb, or a few that share their work. Each takes the [`App`] and its own typed arguments.
+//! One module for each verb, or for a few that share their work. Each takes the [`App`] and its own typed arguments.
 
 mod completions;
 mod describe;
@@ -29,13 +29,13 @@ use crate::provider::ProvideOptions;
 use crate::provider::manager::no_manager;
 use crate::recovery;
 
-/// Runs the verb, or the original tool's form that the flags spell.
-pub fn run(app: &App, verb: Option<Verb>, seed: OriginalArgs, core_limit: CoreLimit) -> Result<ExitCode> {
-    if !sees_to_leftovers(verb.as_ref(), &seed) {
+/// Runs the verb, or the original tool's form that the flags select.
+pub fn run(app: &App, verb: Option<Verb>, original: OriginalArgs, core_limit: CoreLimit) -> Result<ExitCode> {
+    if !recovers_itself(verb.as_ref(), &original) {
         recovery::finish(app, recovery::RecoveryMode::Opportunistic)?;
     }
-    let Some(verb) = verb else { return run_seed(app, seed).map(|()| ExitCode::SUCCESS) };
-    if seed != OriginalArgs::default() {
+    let Some(verb) = verb else { return run_original(app, original).map(|()| ExitCode::SUCCESS) };
+    if original != OriginalArgs::default() {
         return Err(Error::usage(
             "NAME and the flags of the original (--encrypt, --eval, --show-..., ...) don't go with a verb",
         )
@@ -65,7 +65,7 @@ pub fn run(app: &App, verb: Option<Verb>, seed: OriginalArgs, core_limit: CoreLi
         Verb::Reseal { target, was } => rename::reseal(app, &target, was.as_deref()),
         Verb::Rename { old, new } => rename::rename(app, &old, &new),
         Verb::Env { target, shell, session } => {
-            environment::print(app, &target, &shell, ProvideOptions { session, make: true })
+            environment::print(app, &target, &shell, ProvideOptions { session, create: true })
         }
         Verb::Unset { shell } => environment::unset(app, &shell),
         Verb::CredentialProcess { target, session } => environment::credential_process(app, &target, session),
@@ -84,37 +84,40 @@ pub fn run(app: &App, verb: Option<Verb>, seed: OriginalArgs, core_limit: CoreLi
     .map(|()| ExitCode::SUCCESS)
 }
 
-/// Refreshing, rotating and `doctor` finish what a dead run left by themselves, with more patience (`doctor --offline`
-/// not at all). Two more run at every prompt and every TAB, and promise to ask no AWS service.
-fn sees_to_leftovers(verb: Option<&Verb>, seed: &OriginalArgs) -> bool {
+/// Whether the verb recovers dead runs itself, or not at all. `refresh`, `rotate` and `doctor` do it in full (not
+/// `doctor --offline`). The shell calls `status` and `__profiles` at every prompt and TAB, and they send no request to
+/// AWS.
+fn recovers_itself(verb: Option<&Verb>, original: &OriginalArgs) -> bool {
     match verb {
         Some(Verb::Refresh { .. } | Verb::Rotate { .. } | Verb::Doctor { .. }) => true,
-        // The service's verbs have nothing to do with what a manager's run left.
+        // The service's verbs use no manager.
         Some(Verb::Profiles | Verb::Status { .. } | Verb::Service(_)) => true,
         Some(_) => false,
         None => {
-            let shows = [&seed.show_encrypted, &seed.show_decrypted, &seed.eval].iter().any(|p| p.is_some());
-            !shows && !seed.encrypt && seed.later == LaterOriginalArgs::default()
+            let prints = [&original.show_encrypted, &original.show_decrypted, &original.eval]
+                .iter()
+                .any(|p| p.is_some());
+            !prints && !original.encrypt && original.later == LaterOriginalArgs::default()
         }
     }
 }
 
-/// The forms of the original README.
-fn run_seed(app: &App, seed: OriginalArgs) -> Result<()> {
-    if let Some(profile) = seed.show_encrypted {
+/// Runs the forms of the original README.
+fn run_original(app: &App, original: OriginalArgs) -> Result<()> {
+    if let Some(profile) = original.show_encrypted {
         return show::as_stored(app, &profile);
     }
-    if let Some(profile) = seed.show_decrypted {
+    if let Some(profile) = original.show_decrypted {
         return show::opened(app, &profile);
     }
-    if let Some(profile) = seed.eval {
-        // The original of 0.2: no name means the profile that is set, else `default`.
+    if let Some(profile) = original.eval {
+        // In the original's version 0.2, no name means the configured profile, else `default`.
         let set = Some(profile).filter(|name| !name.is_empty());
         let profile = set.as_deref().or_else(|| app.named_manager()).unwrap_or("default");
         return environment::print(app, profile, "sh", ProvideOptions::default());
     }
-    if seed.encrypt {
-        if let Some(name) = seed.name.filter(|name| Some(name.as_str()) != app.manager_name()) {
+    if original.encrypt {
+        if let Some(name) = original.name.filter(|name| Some(name.as_str()) != app.manager_name()) {
             return Err(Error::usage(
                 "--encrypt seals the manager profile; temporary credentials stay plain",
             )
@@ -124,15 +127,15 @@ fn run_seed(app: &App, seed: OriginalArgs) -> Result<()> {
         let manager = app.manager_name().ok_or_else(no_manager)?;
         return encrypt::encrypt(app, manager, false);
     }
-    if seed.later != LaterOriginalArgs::default() {
-        return original::run(app, seed.later, seed.name.as_deref());
+    if original.later != LaterOriginalArgs::default() {
+        return original::run(app, original.later, original.name.as_deref());
     }
-    match seed.name {
+    match original.name {
         Some(name) => refresh::run(
             app,
-            &refresh::RefreshRequest { names: vec![name], all: false, keep_key: seed.keep_key },
+            &refresh::RefreshRequest { names: vec![name], all: false, keep_key: original.keep_key },
         ),
-        None if manager::is_handed_over(app)? => manager::set_up(app),
+        None if manager::is_key_to_set_up(app)? => manager::set_up(app),
         None => refresh::default_profile(app),
     }
 }

@@ -1,4 +1,4 @@
-//! The forms that the original had in its versions up to 0.2.2, as far as they are sound (docs/from-the-original.md).
+//! Forms of the original's versions up to 0.2.2, as far as they are safe (docs/from-the-original.md).
 
 use iam_sorry_core::aws_files::Document;
 
@@ -9,32 +9,32 @@ use crate::error::{Error, Result};
 use crate::profile::{Profile, ProfileKind};
 use crate::terminal;
 
-/// Runs the one form that is given; `name` is the positional NAME.
-pub fn run(app: &App, asked: LaterOriginalArgs, name: Option<&str>) -> Result<()> {
-    if let Some(owner) = asked.chown {
+/// Runs the form that the flags select; `name` is the positional NAME.
+pub fn run(app: &App, args: LaterOriginalArgs, name: Option<&str>) -> Result<()> {
+    if let Some(owner) = args.chown {
         return Err(chown(&owner, name));
     }
-    if asked.print_lambda_policy.is_some() {
+    if args.print_lambda_policy.is_some() {
         return Err(Error::usage(
             "--print-lambda-policy is gone: deploying web applications is not our business",
         )
         .hint("The original's text is in its last release: pip install iam-sorry==0.2.2"));
     }
-    if let Some(user) = asked.create_iam_sorry {
+    if let Some(user) = args.create_iam_sorry {
         return manager::create(app, &user, name);
     }
-    match (asked.print_policy, asked.print_admin_policy) {
+    match (args.print_policy, args.print_admin_policy) {
         (Some(prefix), _) => return print_policy(app, &prefix, false),
         (_, Some(prefix)) => return print_policy(app, &prefix, true),
         _ => {}
     }
-    if asked.reset {
-        return reset(app, asked.lose_key);
+    if args.reset {
+        return reset(app, args.lose_key);
     }
-    if asked.fix_profiles { fix_profiles(app) } else { profiles(app) }
+    if args.fix_profiles { fix_profiles(app) } else { profiles(app) }
 }
 
-/// Every name, once: those of the config file, then those that only the credentials file has.
+/// Prints every name once: those of the config file, then those of the credentials file alone.
 fn profiles(app: &App) -> Result<()> {
     let (credentials, config) = app.documents()?;
     let more = credentials.profiles().into_iter().filter(|name| !config.contains(name));
@@ -42,17 +42,17 @@ fn profiles(app: &App) -> Result<()> {
     names.into_iter().try_for_each(|name| app.out.line(name))
 }
 
-/// SDKs take the region from the config file, so each profile of the credentials file gets its section there.
+/// SDKs take the region from the config file, so each profile of the credentials file gets a section there.
 fn fix_profiles(app: &App) -> Result<()> {
     let (credentials, config) = app.documents()?;
     let region = region_to_write(app, &config);
-    let needy = |name: &&str| config.value(name, "region").is_none();
-    let needy: Vec<&str> = credentials.profiles().into_iter().filter(needy).collect();
+    let without_region = |name: &&str| config.value(name, "region").is_none();
+    let without_region: Vec<&str> = credentials.profiles().into_iter().filter(without_region).collect();
     let (mut fixed, mut left) = (Vec::new(), Vec::new());
-    if !needy.is_empty() {
+    if !without_region.is_empty() {
         app.update(&app.config, |config| {
             (fixed, left) = (Vec::new(), Vec::new());
-            for name in &needy {
+            for name in &without_region {
                 let region = credentials.value(name, "region").unwrap_or(&region);
                 match config.set(name, "region", region) {
                     Ok(()) => fixed.push((*name, region.to_owned())),
@@ -66,7 +66,7 @@ fn fix_profiles(app: &App) -> Result<()> {
     for (name, region) in &fixed {
         app.out.done(format!("Profile '{name}' has its section in {file} now (region {region})"))?;
     }
-    if needy.is_empty() {
+    if without_region.is_empty() {
         app.out.done(format!("Every profile of the credentials file has its section in {file}"))?;
     }
     for error in left {
@@ -78,7 +78,7 @@ fn fix_profiles(app: &App) -> Result<()> {
     Ok(())
 }
 
-/// `--region` and AWS_REGION, else what the manager and `default` have, as in the original.
+/// `--region` or AWS_REGION, else the manager's or `default`'s region, as in the original.
 fn region_to_write(app: &App, config: &Document) -> String {
     let given = app.global.region.as_deref().or(app.settings.region.as_deref());
     let of = |name| config.value(name, "region");
@@ -109,7 +109,8 @@ fn report_config_only(app: &App, name: &str, credentials: &Document, config: &Do
     }
 }
 
-/// Takes profile `iam-sorry` out of both files. A permanent key may be nowhere else, so `--yes` alone does not lose it.
+/// Removes profile `iam-sorry` from both files. Its permanent key may be stored nowhere else, so `--yes` alone does not
+/// remove it.
 fn reset(app: &App, lose_key: bool) -> Result<()> {
     let (credentials, config) = app.documents()?;
     let (c, g) = (app.settings.credentials_file.display(), app.settings.config_file.display());
@@ -122,7 +123,7 @@ fn reset(app: &App, lose_key: bool) -> Result<()> {
     let question = match key {
         None => format!("Remove profile '{DEFAULT_MANAGER}' from {c} and {g}?"),
         Some(key) => {
-            let id = app.open_quietly(&profile, key).map(|opened| opened.access_key_id);
+            let id = app.open_without_prompt(&profile, key).map(|opened| opened.access_key_id);
             let id = id.map_or_else(|_| "permanent key".to_owned(), |id| format!("permanent key {id}"));
             if app.global.yes && !lose_key {
                 return Err(Error::profile(format!(
@@ -152,7 +153,7 @@ fn reset(app: &App, lose_key: bool) -> Result<()> {
     Ok(())
 }
 
-/// Without a prefix, the original takes the login name.
+/// Without a prefix, the login name is used, as in the original.
 fn print_policy(app: &App, prefix: &str, create_users: bool) -> Result<()> {
     let login = || {
         app.settings.login.as_deref().ok_or_else(|| {
@@ -175,8 +176,8 @@ fn print_policy(app: &App, prefix: &str, create_users: bool) -> Result<()> {
     )
 }
 
-/// The original wrote the new owner into a tag that only its own client looked at, and for that its manager could tag
-/// every user of the account.
+/// The original wrote the new owner into a tag that only its own client read, and for that its manager could tag every
+/// user of the account.
 fn chown(owner: &str, name: Option<&str>) -> Error {
     let user = name.unwrap_or("USER");
     Error::usage(format!(

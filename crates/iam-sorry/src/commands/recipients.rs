@@ -1,4 +1,4 @@
-//! `recipients`: which SSH keys can open a profile.
+//! `recipients`: lists and changes the SSH keys that can open a profile.
 
 use crate::app::App;
 use crate::args::Recipients as Action;
@@ -41,7 +41,7 @@ fn list(app: &App, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// A profile that holds sealed fields.
+/// A profile with sealed fields, or an error.
 fn sealed(app: &App, name: &str) -> Result<Profile> {
     let profile = app.profile(name)?;
     if profile.sealed_fields().is_empty() {

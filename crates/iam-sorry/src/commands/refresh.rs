@@ -1,4 +1,5 @@
-//! `refresh NAME...`, and the original's form `iam-sorry NAME`: temporary credentials of IAM users into their profiles.
+//! `refresh NAME...`, and the original's form `iam-sorry NAME`: writes temporary credentials of IAM users to their
+//! profiles.
 
 use std::collections::BTreeSet;
 
@@ -11,17 +12,17 @@ use crate::error::{Error, Result};
 use crate::profile::{OWNER, Profile, ROLE, TOKEN};
 use crate::progress::Bars;
 use crate::provider::manager::{Manager, no_manager};
-use crate::provider::refresh::{Issuers, Refreshed, refresh_one, undetermined};
+use crate::provider::refresh::{Refreshed, Refresher, undetermined};
 use crate::provider::{RefreshJob, department};
 use crate::recovery::{self, RecoveryMode};
 use crate::{aws, service, terminal};
 
 use super::service::role;
 
-/// Refreshes under way at the same time; IAM's rate limits are per account, so more would only be throttled.
+/// Concurrent refreshes. IAM's rate limits are per account, so more would only be throttled.
 const AT_ONCE: usize = 8;
 
-/// What was asked for.
+/// The arguments of `refresh`.
 #[derive(Debug, Default)]
 pub struct RefreshRequest {
     pub names: Vec<String>,
@@ -34,8 +35,8 @@ pub fn run(app: &App, request: &RefreshRequest) -> Result<()> {
     let (credentials, config) = app.documents()?;
     let mut names = request.names.clone();
     if request.all {
-        names = made_by_us(&credentials);
-        // A manager that is temporary itself is refreshed by whoever manages it.
+        names = own_profiles(&credentials);
+        // A temporary manager is refreshed by its own manager.
         names.retain(|name| app.manager_name() != Some(name));
         if names.is_empty() {
             return Err(Error::profile("There is no profile yet that iam-sorry made")
@@ -44,7 +45,7 @@ pub fn run(app: &App, request: &RefreshRequest) -> Result<()> {
     }
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
-    // A role's, which a service gave: nobody else can give it again.
+    // Roles, whose credentials only the department service can issue again.
     let (roles, names): (Vec<_>, Vec<_>) =
         names.into_iter().partition(|name| credentials.value(name, ROLE).is_some());
     for name in &roles {
@@ -54,14 +55,14 @@ pub fn run(app: &App, request: &RefreshRequest) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    // Everything that can be refused is refused before AWS is asked for anything.
+    // Checks come before the first request.
     let server = service::for_credentials(app)?;
     let manager_name = if server.is_none() { app.manager_name() } else { None };
     let plan_one =
         |name| RefreshJob::plan(app, name, app.manager_name(), (&credentials, &config), request.keep_key);
     let jobs: Vec<RefreshJob> = names.iter().map(|name| plan_one(name)).collect::<Result<_>>()?;
     let manager = Manager::new(app, manager_name, &config, &credentials);
-    let service = match server.filter(|_| jobs.iter().any(|job| job.own.is_none())) {
+    let service = match server.filter(|_| jobs.iter().any(|job| job.own_key.is_none())) {
         Some(_) if request.keep_key => {
             return Err(Error::usage(
                 "--keep-key goes with a manager; a department service keeps no keys in profiles",
@@ -71,7 +72,7 @@ pub fn run(app: &App, request: &RefreshRequest) -> Result<()> {
         Some(origin) => Some(department::open(app, &origin)?),
         None => None,
     };
-    for job in jobs.iter().filter(|job| job.own.is_none()) {
+    for job in jobs.iter().filter(|job| job.own_key.is_none()) {
         job.check_name()?;
         if service.is_some() {
             continue;
@@ -87,13 +88,12 @@ pub fn run(app: &App, request: &RefreshRequest) -> Result<()> {
         let (jobs, bars) = (&jobs, &bars);
         aws::block_on(|cancel| async move {
             let service = service.map(|service| service.with_cancel(cancel.clone()));
-            let issuers = Issuers { manager: &manager, service };
-            if issuers.service.is_none() && jobs.iter().any(|job| job.own.is_none()) {
+            if service.is_none() && jobs.iter().any(|job| job.own_key.is_none()) {
                 manager.open(&cancel).await?;
             }
-            let work = jobs
-                .iter()
-                .map(|job| refresh_one(app, job, &issuers, duration, request.keep_key, bars, cancel.clone()));
+            let (manager, keep_key) = (&manager, request.keep_key);
+            let refresher = &Refresher { app, manager, service, duration, keep_key, bars, cancel };
+            let work = jobs.iter().map(async |job| refresher.refresh(job).await);
             Ok(stream::iter(work).buffered(AT_ONCE).collect().await)
         })?
     };
@@ -101,7 +101,7 @@ pub fn run(app: &App, request: &RefreshRequest) -> Result<()> {
     report(app, &jobs, results)
 }
 
-/// Without NAME: says whose `default` is, and asks.
+/// Without NAME: prompts to refresh `default`, naming its user.
 pub fn default_profile(app: &App) -> Result<()> {
     let manager = app.manager_name().ok_or_else(no_manager)?;
     let (credentials, config) = app.documents()?;
@@ -135,8 +135,8 @@ pub fn default_profile(app: &App) -> Result<()> {
     run(app, &RefreshRequest { names: vec!["default".into()], ..RefreshRequest::default() })
 }
 
-/// Every profile with credentials that we wrote: their owner or role is recorded, and they expire.
-fn made_by_us(credentials: &Document) -> Vec<String> {
+/// Profiles with credentials that iam-sorry wrote: an owner or role is recorded, and there is a session token.
+fn own_profiles(credentials: &Document) -> Vec<String> {
     let whose =
         |name: &str| credentials.value(name, OWNER).or_else(|| credentials.value(name, ROLE)).is_some();
     let ours = |name: &&str| whose(name) && credentials.value(name, TOKEN).is_some();
@@ -146,8 +146,8 @@ fn made_by_us(credentials: &Document) -> Vec<String> {
 fn report(app: &App, jobs: &[RefreshJob], results: Vec<Result<Refreshed>>) -> Result<()> {
     let total = results.len();
     let mut failures = Vec::new();
-    // A reader of stdout that went away must not hide what failed.
-    let mut told = Ok(());
+    // A closed stdout must not hide the errors.
+    let mut printed = Ok(());
     for (job, result) in jobs.iter().zip(results) {
         match result {
             Ok(done) => {
@@ -156,7 +156,7 @@ fn report(app: &App, jobs: &[RefreshJob], results: Vec<Result<Refreshed>>) -> Re
                     format!("IAM user: {}", done.user),
                     format!("Credentials expire at: {}", done.expires),
                 ];
-                told = told.and_then(|()| lines.iter().try_for_each(|line| app.out.done(line)));
+                printed = printed.and_then(|()| lines.iter().try_for_each(|line| app.out.done(line)));
                 if done.without_mfa {
                     app.out.progress(
                         "Made without MFA, so these credentials can't call IAM (AWS's rule for sessions)",
@@ -164,14 +164,14 @@ fn report(app: &App, jobs: &[RefreshJob], results: Vec<Result<Refreshed>>) -> Re
                 }
             }
             Err(error) => {
-                failures.push(match job.what_stays(app) {
+                failures.push(match job.remaining_credentials(app) {
                     Some(line) => error.hint(line),
                     None => error,
                 });
             }
         }
     }
-    let Some(last) = failures.pop() else { return told };
+    let Some(last) = failures.pop() else { return printed };
     if total == 1 {
         return Err(last);
     }

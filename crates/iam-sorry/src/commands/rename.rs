@@ -1,4 +1,4 @@
-//! `rename` and `reseal`: sealed values are bound to their profile's name, so a new name means sealing them again.
+//! `rename` and `reseal`: sealed values are bound to their profile's name, so a new name requires sealing them again.
 
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ pub fn rename(app: &App, old: &str, new: &str) -> Result<()> {
         return Err(Error::profile(format!("There is a profile '{new}' already; nothing was changed"))
             .hint(format!("Choose another name: iam-sorry rename '{old}' NAME")));
     }
-    // What can be refused is refused before the first of the two files is written.
+    // Checks come before the first of the two writes.
     config.clone().set(new, "region", "x")?;
     credentials.clone().set(new, "region", "x")?;
     let served = profile.active_key().is_none() && profile.kept_key().is_some();
@@ -47,7 +47,7 @@ pub fn rename(app: &App, old: &str, new: &str) -> Result<()> {
     Ok(())
 }
 
-/// Seals a profile's values again, under its present name.
+/// Seals a profile's values again, for its present name.
 pub fn reseal(app: &App, name: &str, was: Option<&str>) -> Result<()> {
     let profile = app.profile(name)?;
     let resealed = reseal_fields(app, &profile, was.unwrap_or(name), name)?;
@@ -62,7 +62,7 @@ pub fn reseal(app: &App, name: &str, was: Option<&str>) -> Result<()> {
     app.out.done(format!("Profile '{name}' sealed again"))
 }
 
-/// Seals the sealed fields, which are bound to `from`, for `to`, and for the same SSH keys.
+/// Seals the sealed fields, which are bound to profile `from`, for profile `to` and the same SSH keys.
 fn reseal_fields(app: &App, profile: &Profile, from: &str, to: &str) -> Result<Vec<(&'static str, String)>> {
     let fields = profile.sealed_fields();
     if fields.is_empty() {

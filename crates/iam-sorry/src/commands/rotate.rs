@@ -1,7 +1,8 @@
-//! `rotate PROFILE`: a new access key in the place of the old one, and at every moment one that works in the file.
+//! `rotate PROFILE`: replaces an access key. At every moment, the file holds one that works.
 //!
-//! The order is what keeps it safe: made, proved, stored in one write, read back, and only then the old one goes. What a
-//! killed run leaves is in the journal ([`iam_sorry_aws::journal`]), and [`recovery`] decides by what the profile holds.
+//! The order makes it safe: the new key is made, proved, stored in one write and read back; only then the old one is
+//! deleted. A killed run leaves an entry in the journal ([`iam_sorry_aws::journal`]), and [`recovery`] decides by what
+//! the profile holds.
 
 use iam_sorry_aws::issue::{Issuer, Progress, session_from_key};
 use iam_sorry_aws::lookup::{caller, describe, user_of_key};
@@ -23,7 +24,7 @@ use crate::recovery::{self, RecoveryMode, journal};
 use crate::sealing::check_unchanged;
 
 pub fn run(app: &App, name: &str) -> Result<()> {
-    // First of all: what an interrupted rotation left decides which key is the profile's.
+    // First, since an interrupted rotation decides which key is the profile's.
     recovery::finish(app, RecoveryMode::Full)?;
     let (credentials, config) = app.documents()?;
     let job = RotationJob::plan(app, name, &credentials, &config)?;
@@ -32,14 +33,14 @@ pub fn run(app: &App, name: &str) -> Result<()> {
         let (job, manager) = (&job, &manager);
         aws::block_on(|cancel| async move { replace(app, job, manager, &cancel).await })?
     };
-    // Nothing is printed on stdout before this: a reader that went away must not stop the work half way.
+    // Nothing was printed on stdout before this: a closed stdout must not stop the work half way.
     app.out.done(format!("New access key {} of IAM user '{}' works", done.new, done.user))?;
     for (number, holder) in job.holders.iter().enumerate() {
         let also = if number == 0 { "" } else { ", which held the same key," };
         app.out.done(format!("Profile '{}'{also} holds the new key{}", holder.name, how(holder)))?;
     }
     if let Some(error) = done.old_left {
-        // The user may have made the key but not be allowed to delete the old one; the manager may.
+        // The user may be allowed to make keys but not to delete them; the manager may delete them.
         recovery::finish(app, RecoveryMode::Full)?;
         let still = |entry: &iam_sorry_aws::journal::Pending| entry.record.key_id.as_ref() == Some(&done.new);
         if journal(app).pending()?.entries.iter().any(still) {
@@ -49,7 +50,7 @@ pub fn run(app: &App, name: &str) -> Result<()> {
     app.out.done(format!("Old access key {} is deactivated and deleted", done.old))
 }
 
-/// What a rotation came to.
+/// The result of a rotation.
 struct RotationResult {
     user: String,
     new: String,
@@ -57,7 +58,7 @@ struct RotationResult {
     old_left: Option<AwsError>,
 }
 
-/// The profile, its key, and every other profile that holds the same key.
+/// The profile, its key, and every profile that holds the same key.
 struct RotationJob {
     name: String,
     key: AccessKey,
@@ -65,7 +66,7 @@ struct RotationJob {
 }
 
 impl RotationJob {
-    /// Everything that can be refused, or asked of a person, comes before AWS makes a key.
+    /// Checks and prompts come before AWS makes a key.
     fn plan(app: &App, name: &str, credentials: &Document, config: &Document) -> Result<Self> {
         let profile =
             Profile::find(name, credentials, config).ok_or_else(|| app.not_found("Profile", name))?;
@@ -85,9 +86,9 @@ impl RotationJob {
         }
         let opened = app.open(&profile, key)?;
         let key = AccessKey { id: opened.access_key_id, secret: opened.secret_access_key };
-        // A second profile with the same key would be dead afterwards: it gets the new one too.
+        // Another profile with the same key would stop working, so it gets the new key too.
         let same_key = |other: &Profile| {
-            let opened = other.permanent_key().and_then(|stored| app.open_quietly(other, stored).ok());
+            let opened = other.permanent_key().and_then(|stored| app.open_without_prompt(other, stored).ok());
             opened.is_some_and(|opened| opened.access_key_id == key.id)
         };
         let others = credentials.profiles().into_iter().filter(|other| *other != name);
@@ -95,17 +96,17 @@ impl RotationJob {
         let mut holders: Vec<Profile> = others.collect();
         holders.insert(0, profile);
         let job = Self { name: name.to_owned(), key, holders };
-        // A trial finds and unlocks every SSH key that storing will need.
+        // A trial: it finds and unlocks every SSH key that storing will need.
         job.values(app, &AccessKey { id: "trial".into(), secret: "trial".into() })?;
         Ok(job)
     }
 
-    /// What each holder's fields become: sealed for the same SSH keys where they are sealed, plain where plain.
+    /// The new values of each holder's fields: sealed for the same SSH keys if they are sealed, else plain.
     fn values(&self, app: &App, new: &AccessKey) -> Result<Vec<Vec<(String, SecretString)>>> {
         self.holders.iter().map(|holder| values_of(app, holder, new)).collect()
     }
 
-    /// All holders in one write, so that none is ever left with a dead key.
+    /// All holders in one write, so that none ever keeps a deleted key.
     fn store(&self, app: &App, values: &[Vec<(String, SecretString)>]) -> Result<()> {
         app.update(&app.credentials, |document| {
             for (holder, fields) in self.holders.iter().zip(values) {
@@ -118,7 +119,7 @@ impl RotationJob {
         })
     }
 
-    /// Whether the file now holds the new key, as it can be opened from there; `None` where that can't be told.
+    /// Whether the file holds the new key and it opens; `None` if that can't be determined.
     fn is_stored(&self, app: &App, new: &AccessKey) -> Option<bool> {
         let profile = app.profile(&self.name).ok()?;
         let opened = app.open(&profile, profile.permanent_key()?).ok()?;
@@ -137,7 +138,7 @@ fn values_of(app: &App, holder: &Profile, new: &AccessKey) -> Result<Vec<(String
     let sealed = holder.sealed_fields();
     let mut values = Vec::new();
     if !sealed.is_empty() {
-        // All of them: fields of one profile share one envelope.
+        // All sealed fields, since those of one profile share an envelope.
         let opened = app.keyring(|keyring| keyring.open_fields(&holder.name, &sealed))?;
         let texts: Vec<SecretString> =
             sealed.iter().zip(opened).map(|((field, _), old)| new_of(field).unwrap_or(old)).collect();
@@ -156,7 +157,7 @@ fn values_of(app: &App, holder: &Profile, new: &AccessKey) -> Result<Vec<(String
     Ok(values)
 }
 
-/// The key's own user first; where IAM does not let it, the manager.
+/// The key's own user rotates it; if IAM denies that, the manager does.
 async fn replace(
     app: &App,
     job: &RotationJob,
@@ -219,7 +220,7 @@ struct KeyManager<'a> {
 }
 
 enum RotationError {
-    /// IAM does not let this signer; nothing was done, and another may try.
+    /// IAM denies it to this user; nothing was done, and another may try.
     NotAllowed(AwsError),
     Failed(Error),
 }
@@ -275,7 +276,8 @@ async fn rotate(
     Ok(RotationResult { user: user.to_string(), new: new.id, old, old_left })
 }
 
-/// Into the file and read back. Where that fails the new key goes again, but only if the file is sure not to hold it.
+/// Stores the new key and reads it back. If that fails, the new key is deleted, but only if the file certainly does not
+/// hold it.
 async fn store(
     app: &App,
     job: &RotationJob,
@@ -284,13 +286,13 @@ async fn store(
     new: &AccessKey,
 ) -> Result<Rotation> {
     let written = job.values(app, new).and_then(|values| {
-        rotation.still_ours()?; // sealing may have waited for a person
+        rotation.still_ours()?; // sealing may have prompted
         job.store(app, &values)
     });
     match (job.is_stored(app, new), written) {
         (Some(true), _) => Ok(rotation),
-        (Some(false), Err(error)) => Err(error.unless_undone(rotation.discard(issuer).await)),
-        // Left to the journal, which asks the file again.
+        (Some(false), Err(error)) => Err(error.with_undo_result(rotation.discard(issuer).await)),
+        // The journal keeps the entry, and recovery reads the file again.
         (_, Err(error)) => Err(error),
         (_, Ok(())) => Err(Error::new(
             ErrorKind::Other,

@@ -1,7 +1,7 @@
-//! `shell PROFILE`: the person's own shell with the credentials in its environment and the profile in its prompt.
+//! `shell PROFILE`: the person's own shell, with the credentials in its environment and the profile in its prompt.
 //!
-//! The prompt is changed by each shell's documented means, after the person's own settings were read. The texts that do it
-//! hold no name: they look at IAM_SORRY_PROFILE when the prompt is drawn, so that no name can become a command.
+//! The prompt is changed by the means that each shell documents, after the person's own settings were read. The scripts
+//! contain no name: they read IAM_SORRY_PROFILE when the prompt is drawn, so no name can become a command.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::DirBuilderExt;
@@ -22,13 +22,14 @@ use crate::settings;
 
 const PROFILE: &str = "IAM_SORRY_PROFILE";
 
-/// bash(1), --rcfile: read instead of ~/.bashrc. A variable's value in PS1 is expanded once, never run.
+/// bash(1), --rcfile: read instead of ~/.bashrc. PS1 expands a variable's value once, and never runs it.
 const BASH: &str = r#"# Written by iam-sorry for 'iam-sorry shell'.
 if [ -r ~/.bashrc ]; then . ~/.bashrc; fi
 PS1='(${IAM_SORRY_PROFILE}) '"$PS1"
 "#;
 
-/// zsh(1), ZDOTDIR: where zsh looks for its files. %9v shows an element of psvar, which no expansion touches (zshmisc(1)).
+/// zsh(1), ZDOTDIR: where zsh reads its files. %9v shows an element of psvar, which is not expanded further
+/// (zshmisc(1)).
 const ZSHENV: &str = r#"# Written by iam-sorry for 'iam-sorry shell'.
 _iam_sorry_zdotdir=$ZDOTDIR
 if (( ${+IAM_SORRY_ZDOTDIR} )); then ZDOTDIR=$IAM_SORRY_ZDOTDIR; else unset ZDOTDIR; fi
@@ -59,7 +60,7 @@ pub fn run(app: &App, name: &str, core_limit: CoreLimit) -> Result<ExitCode> {
             .hint(format!("For one command only: iam-sorry exec {name} -- COMMAND")));
     }
     let ProfileCredentials { profile, credentials } =
-        provider::credentials(app, name, ProvideOptions { session: false, make: true })?;
+        provider::credentials(app, name, ProvideOptions { session: false, create: true })?;
     let program = settings::path("SHELL").unwrap_or_else(|| PathBuf::from("/bin/sh"));
     let mut shell = Command::new(&program);
     let variables = shells::environment(&credentials, app.region_of(&profile));
@@ -84,7 +85,7 @@ pub fn run(app: &App, name: &str, core_limit: CoreLimit) -> Result<ExitCode> {
         .hint("Set SHELL to the path of a shell"))
 }
 
-/// Puts the profile before the prompt, where we know how.
+/// Puts the profile before the prompt, for the shells that are known.
 fn prompt(app: &App, program: &Path, shell: &mut Command) -> Result<()> {
     match program.file_name().and_then(OsStr::to_str) {
         Some("bash") => {
@@ -111,7 +112,7 @@ fn prompt(app: &App, program: &Path, shell: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// A text of ours, the same for every profile, so that it can stay and needs no tidying up.
+/// Writes a script, which is the same for every profile, so that it can stay.
 fn script(app: &App, name: &str, text: &str) -> Result<PathBuf> {
     let folder = app.settings.state_dir.join("shell");
     std::fs::DirBuilder::new()

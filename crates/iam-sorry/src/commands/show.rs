@@ -1,4 +1,4 @@
-//! `--show-encrypted` and `--show-decrypted`, laid out as the original prints them.
+//! `--show-encrypted` and `--show-decrypted`, in the original's layout.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::profile::{ID, KEPT_ID, KEPT_SECRET, Profile, SECRET, TOKEN};
 
-/// The fields as they lie in the file. Plain secrets are not shown here: they are what `--show-decrypted` is for.
+/// Prints the fields as stored. Plain secrets are left to `--show-decrypted`.
 pub fn as_stored(app: &App, name: &str) -> Result<()> {
     let profile = app.profile(name)?;
     let shown = |key| {
@@ -15,7 +15,7 @@ pub fn as_stored(app: &App, name: &str) -> Result<()> {
     print(app, &profile, |key| shown(key).map(SecretString::from))
 }
 
-/// The fields opened; the one place that prints a secret because it was asked to.
+/// Prints the fields opened. Only this command prints a secret for people.
 pub fn opened(app: &App, name: &str) -> Result<()> {
     let profile = app.profile(name)?;
     let key = profile.usable_key().map(|key| app.open(&profile, key)).transpose()?;

@@ -1,4 +1,4 @@
-//! `status`: what credentials the current shell holds, by its variables alone.
+//! `status`: the credentials that the current shell holds, according to its variables alone.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
 use crate::settings::text;
 
-/// Where AWS tools started from this shell would get credentials, in the order in which they look.
+/// Where AWS tools in this shell get their credentials, in the order in which they look.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CredentialSource {
     Variables,
@@ -28,7 +28,7 @@ struct Held {
     region: Option<String>,
 }
 
-/// Exit status 3 where nothing is there or it has expired, so that a script can ask.
+/// Exit status 3 if there are no credentials or they have expired, for scripts.
 pub fn run(app: &App, as_json: bool) -> Result<ExitCode> {
     let held = Held::read();
     let left = held.expiration.map(|at| at.seconds_after(app.now()));
@@ -56,7 +56,7 @@ impl Held {
         let access_key_id = text("AWS_ACCESS_KEY_ID").filter(|_| text("AWS_SECRET_ACCESS_KEY").is_some());
         let named = text("AWS_PROFILE").or_else(|| text("AWS_DEFAULT_PROFILE"));
         let endpoint = text("AWS_CONTAINER_CREDENTIALS_FULL_URI");
-        // AWS CLI and SDKs: a profile that is named beats variables only as an option, which is none of the shell's.
+        // In AWS CLI and SDKs, a named profile beats variables only as an option, not as a variable.
         let source = match (&access_key_id, &named, &endpoint) {
             (Some(_), _, _) => CredentialSource::Variables,
             (None, Some(_), _) => CredentialSource::Profile,

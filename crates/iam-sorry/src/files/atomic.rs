@@ -1,8 +1,8 @@
-//! Replacing a file in one step: whoever reads, and whatever dies, sees the old bytes or the new ones.
+//! Replaces a file in one step: every reader sees the old bytes or the new ones, whichever process dies.
 //!
 //! A temporary file in the same folder is written, flushed and renamed over the target (rename(2) is atomic), then the
-//! folder is flushed. Symbolic links are followed to their target, which is what is replaced. A file with several hard
-//! links gets a new one under this name: the other names keep the old bytes, and a notice says so.
+//! folder is flushed. Symbolic links are followed to their target, and the target is replaced. A file with several hard
+//! links gets a new inode under this name: the other names keep the old bytes, and a notice says so.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
@@ -17,22 +17,23 @@ use super::notice::Notice;
 
 /// Between the file's name and the random part of a temporary file's name.
 const MARK: &str = ".iam-sorry-";
-/// A temporary file of this age was left by a process that was killed: writing one takes milliseconds.
+/// A temporary file of this age belongs to a killed process: writing one takes milliseconds.
 const ABANDONED: Duration = Duration::from_secs(60);
 
-/// Who may read the file when it is written.
+/// Who may read the file after it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileMode {
-    /// The owner alone: secrets.
+    /// The owner alone, for secrets.
     Private,
-    /// As it was; the owner alone where it is new.
+    /// Whoever could before; the owner alone if the file is new.
     Unchanged,
 }
 
-/// Replaces a file by these bytes, through symbolic links, making its folder (0700) when there is none.
+/// Replaces a file, through symbolic links, and creates its folder (0700) if there is none. Returns what the user
+/// should know.
 ///
 /// # Errors
-/// The file is as it was, and no temporary file is left.
+/// [`FileError`]; the file is unchanged, and no temporary file is left.
 pub fn replace_atomically(path: &Path, bytes: &[u8], mode: FileMode) -> Result<Vec<Notice>, FileError> {
     let target = resolve(path)?;
     create_folder_of(&target)?;
@@ -40,7 +41,7 @@ pub fn replace_atomically(path: &Path, bytes: &[u8], mode: FileMode) -> Result<V
     Ok(notices)
 }
 
-/// As [`replace_atomically`] on a resolved path, if `unchanged` says so at the last moment; false when it did not.
+/// As [`replace_atomically`] for a resolved path, if `unchanged` agrees at the last moment. False if it does not.
 pub(super) fn replace_if(
     target: &Path,
     bytes: &[u8],
@@ -66,7 +67,7 @@ pub(super) fn replace_if(
     Ok((true, notices))
 }
 
-/// Takes the rights of others away from a file that need not be written.
+/// Takes away the permissions of group and others, without writing the file.
 pub(super) fn restrict_to_owner(file: &File, path: &Path) -> Result<Option<Notice>, FileError> {
     let mode = file.metadata().when("look at", path)?.mode() & 0o7777;
     if mode & 0o077 == 0 {
@@ -75,7 +76,7 @@ pub(super) fn restrict_to_owner(file: &File, path: &Path) -> Result<Option<Notic
     let path = path.to_owned();
     Ok(Some(match file.set_permissions(Permissions::from_mode(mode & 0o600 | 0o400)) {
         Ok(()) => Notice::ModeRestricted { path, mode },
-        // Somebody else's file, or a file system without rights: nothing was to be written, so it is no error.
+        // Another user's file, or a file system without permissions. Nothing had to be written, so this is no error.
         Err(_) => Notice::OthersCanRead { path, mode },
     }))
 }
@@ -92,14 +93,14 @@ fn notices(target: &Path, before: &Metadata, wanted: FileMode) -> Vec<Notice> {
     notices
 }
 
-/// Where a path leads: the file itself, also one that doesn't exist yet at the end of a dangling link.
+/// The end of a chain of symbolic links. The file need not exist.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
     let mut target = path.to_owned();
     for _ in 0..40 {
         // Linux gives up after 40 links too.
         match std::fs::read_link(&target) {
             Ok(next) => target = target.parent().unwrap_or(Path::new("")).join(next),
-            // EINVAL: it is there and is no link.
+            // EINVAL: it exists and is no link.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
                 return Ok(target);
             }
@@ -109,7 +110,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, FileError> {
     Err(FileError::LinkLoop { path: path.to_owned() })
 }
 
-/// Makes the folder of a file, and those above it, for the owner alone. What exists keeps its mode.
+/// Creates the folder of a file and those above it, 0700. Existing folders keep their mode.
 pub fn create_folder_of(path: &Path) -> Result<(), FileError> {
     let folder = folder_of(path);
     if folder.is_dir() {
@@ -122,17 +123,17 @@ pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// For names that nobody can foresee: the standard library seeds its hash keys from the system's randomness.
+/// A number for names that nobody can guess: the standard library seeds its hash keys from the system's randomness.
 pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// A new file for the owner alone. What somebody planted there, be it a link, is not opened (O_EXCL).
+/// Creates a file, 0600. An existing file or link of that name is not opened (O_EXCL).
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// A file that is removed again unless it was renamed.
+/// A temporary file, removed on drop unless it was renamed.
 struct Temporary {
     path: PathBuf,
     file: File,
@@ -166,25 +167,25 @@ impl Temporary {
         if wanted == FileMode::Private {
             mode &= 0o600;
         }
-        // Set after the owner, and whatever the umask: the owner can always read it.
+        // Set after the owner, and independent of the umask; the owner can always read it.
         self.file.set_permissions(Permissions::from_mode(mode | 0o400))?;
         self.file.sync_all()
     }
 
-    /// Keeps owner and group where we may; gives the rights that can stay.
+    /// Keeps owner and group if permitted. Returns a mask of the permissions that may stay.
     fn keep_owner(&self, before: &Metadata) -> io::Result<u32> {
         let ours = self.file.metadata()?;
         if ours.uid() != before.uid() {
-            // Only root may give a file away; for anybody else it becomes theirs.
+            // Only root may change the owner; otherwise the file becomes this user's.
             let _ = std::os::unix::fs::fchown(&self.file, Some(before.uid()), None);
         }
         let lost_group = ours.gid() != before.gid()
             && std::os::unix::fs::fchown(&self.file, None, Some(before.gid())).is_err();
-        // What the old group could read is not for another group.
+        // Permissions of the old group are not for another group.
         Ok(if lost_group { 0o707 } else { 0o777 })
     }
 
-    /// Removes what killed writers of the same file left: temporary files, and offers for its lock.
+    /// Removes what killed writers of the same file left: temporary files and pending claims.
     fn remove_older(&self, target: &Path) {
         let Ok(now) = self.file.metadata().and_then(|found| found.modified()) else { return };
         let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -210,17 +211,17 @@ impl Drop for Temporary {
     }
 }
 
-/// A file that is written piece by piece, for the owner alone, and takes its name only when it is whole.
+/// Writes a file piece by piece, 0600; the file gets its name once it is complete.
 pub struct AtomicWriter {
     target: PathBuf,
     temporary: Temporary,
 }
 
 impl AtomicWriter {
-    /// Begins a file that will replace whatever regular file is there.
+    /// Begins a file that will replace the regular file at `path`, if there is one.
     ///
     /// # Errors
-    /// Where nothing can be written there.
+    /// If nothing can be written in the folder.
     pub fn begin(path: &Path) -> Result<Self, FileError> {
         let target = resolve(path)?;
         if std::fs::symlink_metadata(&target).is_ok_and(|found| !found.is_file()) {
@@ -229,18 +230,18 @@ impl AtomicWriter {
         Ok(Self { temporary: Temporary::create(&target)?, target })
     }
 
-    /// The next piece.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// A full disk and the like; dropped, it leaves nothing behind.
+    /// If the disk is full, for example. Dropping the writer then leaves nothing behind.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         self.temporary.file.write_all(bytes).when("write", &self.target)
     }
 
-    /// All is there: flushed, it gets its name.
+    /// Flushes the file and gives it its name.
     ///
     /// # Errors
-    /// Where that fails; what was there before is there still.
+    /// [`FileError`]; the previous file is unchanged.
     pub fn finish(mut self) -> Result<(), FileError> {
         self.temporary.file.sync_all().when("write", &self.target)?;
         self.temporary.rename_to(&self.target).when("replace", &self.target)?;
@@ -250,7 +251,7 @@ impl AtomicWriter {
 
 fn sync_folder_of(target: &Path) -> io::Result<()> {
     match File::open(folder_of(target)).and_then(|folder| folder.sync_all()) {
-        // Some network file systems can't flush a folder; a folder without read permission can't be opened.
+        // Some network file systems can't flush a folder, and a folder without read permission can't be opened.
         Err(error)
             if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied) =>
         {
@@ -260,9 +261,11 @@ fn sync_folder_of(target: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what killed processes left in a folder: only files of our naming and our own, and no young ones.
+/// Removes what killed processes left in a folder: files with a name that `is_ours` accepts, of this user, older than
+/// [`ABANDONED`].
 ///
-/// `now` is the time of a file just written there, so that machines' clocks need not agree with the file server's.
+/// `now` is the modification time of a file just written there, so that the clocks of machines and file server need not
+/// agree.
 pub(super) fn remove_abandoned(folder: &Path, now: SystemTime, is_ours: impl Fn(&str) -> bool) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let me = rustix::process::geteuid().as_raw();
@@ -270,7 +273,7 @@ pub(super) fn remove_abandoned(folder: &Path, now: SystemTime, is_ours: impl Fn(
         if !is_ours(&entry.file_name().to_string_lossy()) {
             continue;
         }
-        // DirEntry's metadata doesn't follow links.
+        // DirEntry's metadata does not follow links.
         let Ok(found) = entry.metadata() else { continue };
         let age = found.modified().ok().and_then(|time| now.duration_since(time).ok());
         if found.is_file() && found.uid() == me && age.is_some_and(|age| age > ABANDONED) {

@@ -1,7 +1,7 @@
 //! The two AWS files, shared with every other tool: read without a lock, edited under one.
 //!
-//! Other tools (`aws configure set`) take no lock and write in place. So the file is compared once more right before it is
-//! replaced, and a file that looks half written is read again.
+//! Other tools (`aws configure set`) take no lock and write in place. So an edit compares the file once more right
+//! before it replaces it, and a file that looks half written is read again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -19,9 +19,9 @@ use super::notice::Notice;
 
 /// No credentials or config file is larger than this many bytes.
 pub(super) const LARGEST: u64 = 32 << 20;
-/// Longer than another machine's claim takes to go stale, so that its death alone is no error.
+/// Longer than [`super::lock`] waits for the claim of a dead machine, so that such a death alone causes no error.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(45);
-/// How often an edit is done again because another tool changed the file meanwhile.
+/// How often an edit is repeated because another tool has changed the file.
 const ATTEMPTS: u32 = 10;
 
 /// One of the shared AWS files.
@@ -32,32 +32,33 @@ pub struct AwsFile {
     lock_folder: Option<PathBuf>,
 }
 
-/// What was read.
+/// A file as it was read.
 #[derive(Debug)]
 pub struct LoadedDocument {
-    /// The file; empty when there is none.
+    /// The file's contents; empty if there is no file.
     pub document: Document,
-    /// To tell the user.
+    /// What the user should know.
     pub notices: Vec<Notice>,
 }
 
 impl AwsFile {
-    /// A file at `path`, locked in `lock_folder` (for homes on a network file system) or else beside the file.
+    /// A file at `path`. The lock lies beside it, or in `lock_folder` (for homes on a network file system).
     pub fn new(path: PathBuf, kind: FileKind, lock_folder: Option<PathBuf>) -> Self {
         Self { path, kind, lock_folder }
     }
 
-    /// Where the file is.
+    /// The path that was given to [`AwsFile::new`].
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the file, without a lock: writers replace it in one step. A missing file is an empty one.
+    /// Reads the file without a lock, since writers replace it in one step. A missing file counts as empty.
     pub fn load(&self) -> Result<LoadedDocument, FileError> {
         self.load_with(|bytes| Document::parse(bytes, self.kind))
     }
 
-    /// As [`AwsFile::load`], for the sake of one profile: a file of thousands costs little more than one of ten.
+    /// As [`AwsFile::load`], but only one profile can be looked up; so a file with thousands costs little more than one
+    /// with ten.
     pub fn load_for(&self, profile: &str) -> Result<LoadedDocument, FileError> {
         self.load_with(|bytes| Document::parse_for(bytes, self.kind, profile))
     }
@@ -80,12 +81,12 @@ impl AwsFile {
         Ok(LoadedDocument { document, notices })
     }
 
-    /// Edits the file under its lock. `edit` may run again when another tool changed the file meanwhile.
+    /// Edits the file under its lock. `edit` may run again if another tool has changed the file.
     ///
-    /// Nothing is written when `edit` fails or changes no byte. Credentials become 0600; config keeps its mode.
+    /// If `edit` fails or changes no byte, nothing is written. Credentials become 0600; config keeps its mode.
     ///
     /// # Errors
-    /// `edit`'s own, or a [`FileError`]; the file is as it was.
+    /// `edit`'s own, or a [`FileError`]; the file is unchanged.
     pub fn update<T, E: From<FileError>>(
         &self,
         mut edit: impl FnMut(&mut Document) -> Result<T, E>,
@@ -133,7 +134,8 @@ impl AwsFile {
         }
     }
 
-    /// Beside the target, so that all who reach it through different links meet; or by its absolute path's hash.
+    /// The lock lies beside the target, so that processes which reach it through different links share it; in a lock
+    /// folder, its name is a hash of the target's absolute path.
     fn lock_path(&self, target: &Path) -> Result<PathBuf, FileError> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let Some(folder) = &self.lock_folder else {
@@ -151,13 +153,13 @@ impl AwsFile {
     }
 }
 
-/// A file's bytes, wiped when dropped, and the file that they were read from.
+/// The bytes of a file, wiped on drop, and the file itself.
 struct FileContents {
     bytes: Zeroizing<Vec<u8>>,
     file: Option<File>,
 }
 
-/// Reads a file that may be missing. One that another tool seems to be writing in place is read until it rests.
+/// Reads a file, which may be missing; repeats that while another tool seems to be writing in place.
 fn read(path: &Path) -> Result<FileContents, FileError> {
     let mut found = read_once(path)?;
     for _ in 0..10 {
@@ -167,7 +169,7 @@ fn read(path: &Path) -> Result<FileContents, FileError> {
             let age = file.metadata().and_then(|found| found.modified()).map(|time| time.elapsed());
             matches!(age, Ok(Ok(age)) if age < Duration::from_secs(1))
         };
-        // `aws configure set` truncates the file before it writes it: an edit of that moment would lose everything.
+        // `aws configure set` truncates the file before it writes it: an edit at that moment would lose everything.
         if whole || !just_written() {
             break;
         }
@@ -178,7 +180,7 @@ fn read(path: &Path) -> Result<FileContents, FileError> {
 }
 
 fn read_once(path: &Path) -> Result<FileContents, FileError> {
-    // NONBLOCK: a pipe in this place would wait for a writer.
+    // NONBLOCK: a pipe in its place would wait for a writer.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
@@ -188,14 +190,14 @@ fn read_once(path: &Path) -> Result<FileContents, FileError> {
         Err(error) => return Err(error).when("read", path),
     };
     let metadata = file.metadata().when("read", path)?;
-    // /dev/null is a usual way to say "none".
+    // /dev/null is a common way to say "no file".
     if !metadata.is_file() && !metadata.file_type().is_char_device() {
         return Err(FileError::NotRegular { path: path.to_owned() });
     }
     if metadata.len() > LARGEST {
         return Err(FileError::TooLarge { path: path.to_owned() });
     }
-    // One allocation of the right size, so that no copy of a secret is left by growing.
+    // One allocation of the right size: a growing buffer would leave copies of secrets behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
     (&file).take(LARGEST + 1).read_to_end(&mut bytes).when("read", path)?;
     if bytes.len() as u64 > LARGEST {

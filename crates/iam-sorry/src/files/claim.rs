@@ -1,4 +1,5 @@
-//! Who holds a lock: a small file put in place by link(2), which is atomic also on NFS, where flock may not be.
+//! A claim says which process holds a lock: a small file created by link(2), which is atomic on NFS too, where flock
+//! may not work.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -12,14 +13,14 @@ use rustix::process::{Pid, test_kill_process};
 
 use super::atomic::{create_new, folder_of, random, remove_abandoned};
 
-/// A process, told apart from any other that had or will have its number.
+/// A process, distinct from every other that had or will have its PID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
     pid: i32,
     /// In clock ticks since boot (proc(5), stat, field 22).
     started: u64,
-    /// Boot and PID namespace: only there does the number say anything. Two containers of one machine differ.
-    place: String,
+    /// Boot and PID namespace, within which the PID is unique. Two containers of one machine differ.
+    namespace: String,
     host: String,
     nonce: u64,
 }
@@ -33,58 +34,59 @@ impl fmt::Display for Holder {
 impl Holder {
     fn this() -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        let pid_namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
         let host = rustix::system::uname().nodename().to_string_lossy().replace(char::is_whitespace, "_");
         let pid = rustix::process::getpid().as_raw_pid();
         Self {
             pid,
             started: state_of(pid).map_or(0, |(_, started)| started),
-            place: format!("{}/{}", boot.trim(), namespace.display()).replace(char::is_whitespace, "_"),
+            namespace: format!("{}/{}", boot.trim(), pid_namespace.display())
+                .replace(char::is_whitespace, "_"),
             host: if host.is_empty() { "-".to_owned() } else { host },
             nonce: random(),
         }
     }
 
     fn text(&self) -> String {
-        let Self { pid, started, place, host, nonce } = self;
-        format!("1 {pid} {started} {nonce:016x} {place} {host}\n")
+        let Self { pid, started, namespace, host, nonce } = self;
+        format!("1 {pid} {started} {nonce:016x} {namespace} {host}\n")
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
         let fields: Vec<&str> = text.split(' ').collect();
-        let &["1", pid, started, nonce, place, host] = fields.as_slice() else { return None };
+        let &["1", pid, started, nonce, namespace, host] = fields.as_slice() else { return None };
         Some(Self {
             pid: pid.parse().ok()?,
             started: started.parse().ok()?,
             nonce: u64::from_str_radix(nonce, 16).ok()?,
-            place: place.to_owned(),
+            namespace: namespace.to_owned(),
             host: host.to_owned(),
         })
     }
 
-    /// The owner that a claim names, if it can be read.
+    /// The holder that a claim names, if it can be read.
     pub(super) fn read(claim: &Path) -> Option<Self> {
         Self::parse(&contents(claim).ok()?.0)
     }
 
-    /// Whether the process is known to be gone. Of other places nothing is known.
+    /// Whether the process is known to be dead. Nothing is known about processes of other machines or namespaces.
     fn is_dead(&self, here: &Self) -> bool {
-        if self.place != here.place || self.host != here.host {
+        if self.namespace != here.namespace || self.host != here.host {
             return false;
         }
         let Some(pid) = Pid::from_raw(self.pid) else { return true };
-        // EPERM: it is somebody else's, hence alive.
+        // EPERM: another user's process has this PID, so it is alive.
         if test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
             return true;
         }
-        // A zombie holds nothing any more; another start time is another process.
+        // A zombie holds nothing any more; a different start time means a different process.
         state_of(self.pid)
             .is_some_and(|(state, started)| matches!(state, 'Z' | 'X') || started != self.started)
     }
 }
 
-/// State and start time of a process (proc(5)); its name in brackets may hold anything, hence the last bracket.
+/// State and start time of a process (proc(5)). Its name, in brackets, may contain anything, hence the last bracket.
 fn state_of(pid: i32) -> Option<(char, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -92,19 +94,19 @@ fn state_of(pid: i32) -> Option<(char, u64)> {
 }
 
 pub(super) enum ClaimOutcome {
-    /// With the file, to be touched while it is held.
-    Ours {
+    /// With the claim's file, which is touched while the lock is held.
+    Acquired {
         holder: Holder,
         file: File,
     },
-    /// A dead owner's claim was removed: try again.
-    Freed,
-    Theirs,
+    /// A dead holder's claim was removed: try again.
+    Removed,
+    Held,
     /// Not a regular file.
     NotRegular,
 }
 
-/// Our claim under a name of its own, ready to be linked into place.
+/// This process's claim under a temporary name, ready to be linked into place.
 pub(super) struct PendingClaim {
     path: PathBuf,
     file: File,
@@ -127,18 +129,22 @@ impl PendingClaim {
         Ok(pending)
     }
 
-    /// Puts the claim in place, or finds out whose is there; one that is dead or silent for `stale` is removed.
+    /// Puts the claim in place, or finds whose claim is there. A claim whose holder is dead, or silent for `stale`, is
+    /// removed.
     pub(super) fn claim(&self, claim: &Path, stale: Duration) -> io::Result<ClaimOutcome> {
         match std::fs::hard_link(&self.path, claim) {
             Ok(()) => {
-                return Ok(ClaimOutcome::Ours { holder: self.holder.clone(), file: self.file.try_clone()? });
+                return Ok(ClaimOutcome::Acquired {
+                    holder: self.holder.clone(),
+                    file: self.file.try_clone()?,
+                });
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // File systems without hard links (FAT, some FUSE) know exclusive creation.
+            // File systems without hard links (FAT, some FUSE) support exclusive creation.
             Err(error) if no_links(&error) => match create_new(claim) {
                 Ok(mut file) => {
                     file.write_all(self.holder.text().as_bytes())?;
-                    return Ok(ClaimOutcome::Ours { holder: self.holder.clone(), file });
+                    return Ok(ClaimOutcome::Acquired { holder: self.holder.clone(), file });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -149,40 +155,40 @@ impl PendingClaim {
             return Ok(ClaimOutcome::NotRegular);
         }
         let Ok((found, last_beat)) = contents(claim) else {
-            // Gone meanwhile, or not for us to read: then it is not for us to judge either.
+            // Removed in the meantime; or unreadable, and then it can't be judged.
             let gone = !claim.exists();
-            return Ok(if gone { ClaimOutcome::Freed } else { ClaimOutcome::Theirs });
+            return Ok(if gone { ClaimOutcome::Removed } else { ClaimOutcome::Held });
         };
         let dead = Holder::parse(&found).is_some_and(|holder| holder.is_dead(&self.holder));
         if dead || self.now()?.duration_since(last_beat).is_ok_and(|silence| silence > stale) {
             return self.remove(claim, &found);
         }
-        Ok(ClaimOutcome::Theirs)
+        Ok(ClaimOutcome::Held)
     }
 
-    /// The file server's time, since both this and the heartbeat are its.
+    /// The file server's time, as in the heartbeats.
     fn now(&self) -> io::Result<SystemTime> {
         touch(&self.file)?;
         self.file.metadata()?.modified()
     }
 
-    /// Removes the claim that was judged, and no other: another waiter may have put its own there meanwhile.
+    /// Removes the claim that was judged, and no other: another waiter may have put its own in place since.
     fn remove(&self, claim: &Path, judged: &[u8]) -> io::Result<ClaimOutcome> {
         let aside = suffixed(&self.path, "-aside");
         match std::fs::rename(claim, &aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ClaimOutcome::Freed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ClaimOutcome::Removed),
             renamed => renamed?,
         }
-        let right = contents(&aside).is_ok_and(|(found, _)| found == judged);
-        if !right {
-            // Back with it. Where a third was faster, the second will notice by `is_still_held`.
+        let same = contents(&aside).is_ok_and(|(found, _)| found == judged);
+        if !same {
+            // Put it back. If a third process was faster, the second will notice through `is_still_held`.
             let _ = std::fs::hard_link(&aside, claim);
         }
         std::fs::remove_file(&aside)?;
-        // Where one process died others may have, leaving offers. Those of waiting processes are touched.
+        // If one process died, others may have too and left pending claims. Those of waiting processes are touched.
         let offers = format!("{}-", claim.file_name().unwrap_or_default().to_string_lossy());
         remove_abandoned(folder_of(claim), self.now()?, |name| name.starts_with(&offers));
-        Ok(if right { ClaimOutcome::Freed } else { ClaimOutcome::Theirs })
+        Ok(if same { ClaimOutcome::Removed } else { ClaimOutcome::Held })
     }
 }
 
@@ -190,10 +196,10 @@ fn no_links(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
 }
 
-/// A claim's bytes and its last heartbeat. A link is not followed, a pipe not waited for.
+/// A claim's bytes and its last heartbeat. Follows no link, and does not block on a pipe.
 fn contents(claim: &Path) -> io::Result<(Vec<u8>, SystemTime)> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    // Opening asks the NFS server anew, so that the time isn't one that this machine remembers.
+    // Opening asks the NFS server, so this is not a time from this machine's cache.
     let file = OpenOptions::new().read(true).custom_flags(flags).open(claim)?;
     let mut bytes = Vec::new();
     (&file).take(4096).read_to_end(&mut bytes)?;

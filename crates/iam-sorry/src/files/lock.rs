@@ -1,9 +1,9 @@
-//! One at a time, also on homes shared over NFS, where flock alone may mean nothing or not exist.
+//! A lock between processes, also on homes shared over NFS, where flock may have no effect or not exist.
 //!
-//! Two things are held: flock(2) on a lock file that is never removed, which frees itself when its holder dies and lets
-//! only one process per machine go on; then a claim, a file made by link(2), which is atomic on NFS as well. The claim says
-//! who holds it. One whose process is dead on this machine is taken over at once; another machine's goes stale when its
-//! heartbeat stops. A holder that was stopped for so long asks `is_still_held` before it writes.
+//! A holder has two things: flock(2) on a lock file that is never removed, which is released when the holder dies and
+//! lets one process per machine continue; and a claim, a file created by link(2), which is atomic on NFS too. The claim
+//! names its holder. A claim whose process is dead on this machine is taken over at once; another machine's becomes
+//! stale when its heartbeat stops. A holder that was stopped for so long calls `is_still_held` before it writes.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -24,14 +24,14 @@ use super::error::LockError;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Six missed heartbeats.
 const STALE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_millis(100);
 
-/// Held until dropped. Not to be held across exec(2): the process would go on holding it.
+/// Held until dropped. Must not be held across exec(2): the new program would keep the flock.
 pub struct Lock {
     claim: PathBuf,
     holder: Holder,
-    heart: Option<(Sender<()>, JoinHandle<()>)>,
-    /// Closing it gives the flock back, last of all.
+    heartbeat: Option<(Sender<()>, JoinHandle<()>)>,
+    /// Closed last, which releases the flock.
     _flock: File,
 }
 
@@ -44,8 +44,8 @@ impl fmt::Debug for Lock {
 /// How waiting for a lock ended.
 #[derive(Debug)]
 pub enum LockOutcome<T> {
-    /// It is ours.
-    Held(Lock),
+    /// This process holds it.
+    Acquired(Lock),
     /// It is no longer needed.
     Ready(T),
 }
@@ -54,13 +54,14 @@ impl Lock {
     /// Waits for the lock at `path`, at most `timeout`.
     pub fn acquire(path: &Path, timeout: Duration) -> Result<Self, LockError> {
         match Self::acquire_unless(path, timeout, || None::<Never>)? {
-            LockOutcome::Held(lock) => Ok(lock),
+            LockOutcome::Acquired(lock) => Ok(lock),
             LockOutcome::Ready(never) => match never {},
         }
     }
 
-    /// Waits for the lock or until `ready` gives something, which is asked before each try. So hundreds that wait for one
-    /// process's result all go on when it is there, without the lock passing through each of them.
+    /// Waits for the lock, or until `ready` returns a value; `ready` is called before each attempt. So hundreds of
+    /// processes that wait for one process's result continue when it is there, and the lock need not pass through each
+    /// of them.
     pub fn acquire_unless<T>(
         path: &Path,
         timeout: Duration,
@@ -69,7 +70,7 @@ impl Lock {
         acquire_with(path, timeout, LockOptions { flock: true, stale: STALE }, ready)
     }
 
-    /// Whether nobody took the claim over, as others may when this process was stopped for half a minute.
+    /// False if another process has taken the claim over, which can happen if this one was stopped for half a minute.
     pub fn is_still_held(&self) -> bool {
         Holder::read(&self.claim).is_some_and(|holder| holder == self.holder)
     }
@@ -77,9 +78,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if let Some((stop, heart)) = self.heart.take() {
+        if let Some((stop, thread)) = self.heartbeat.take() {
             drop(stop);
-            let _ = heart.join();
+            let _ = thread.join();
         }
         if self.is_still_held() {
             let _ = std::fs::remove_file(&self.claim);
@@ -89,7 +90,7 @@ impl Drop for Lock {
 
 enum Never {}
 
-/// What tests vary.
+/// Parameters that tests vary.
 #[derive(Clone, Copy)]
 pub(super) struct LockOptions {
     pub(super) flock: bool,
@@ -116,25 +117,25 @@ pub(super) fn acquire_with<T>(
             Some(file) => file,
             None => file.insert(open_lock_file(path)?),
         };
-        // PassphrasePrompt again for a flock that is already held does nothing.
+        // Taking a flock that is already held has no effect.
         if !means.flock || try_flock(file).map_err(failed)? {
             let pending = match &mut pending {
                 Some(pending) => pending,
                 None => pending.insert(PendingClaim::beside(path).map_err(failed)?),
             };
             match pending.claim(&claim, means.stale).map_err(failed)? {
-                ClaimOutcome::Ours { holder, file: claimed } => {
+                ClaimOutcome::Acquired { holder, file: claimed } => {
                     let _flock = file.try_clone().map_err(failed)?;
-                    return Ok(LockOutcome::Held(Lock {
+                    return Ok(LockOutcome::Acquired(Lock {
                         claim,
                         holder,
-                        heart: start_heartbeat(claimed),
+                        heartbeat: start_heartbeat(claimed),
                         _flock,
                     }));
                 }
-                ClaimOutcome::Freed => continue,
+                ClaimOutcome::Removed => continue,
                 ClaimOutcome::NotRegular => return Err(LockError::NotRegular { path: claim }),
-                ClaimOutcome::Theirs => {}
+                ClaimOutcome::Held => {}
             }
         }
         if Instant::now() >= deadline {
@@ -146,7 +147,7 @@ pub(super) fn acquire_with<T>(
     }
 }
 
-/// Opens the lock file for this user alone. A link is not followed, a pipe not waited for.
+/// Opens the lock file, 0600. Follows no link, and does not block on a pipe.
 fn open_lock_file(path: &Path) -> Result<File, LockError> {
     let failed = |source: io::Error| LockError::Io { path: path.to_owned(), source };
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
@@ -167,7 +168,7 @@ fn open_lock_file(path: &Path) -> Result<File, LockError> {
     if !found.is_file() {
         return Err(LockError::NotRegular { path: path.to_owned() });
     }
-    // Made by root in a user's folder it would lock the user out.
+    // Created by root in a user's folder, it would lock the user out.
     if found.len() == 0
         && let Ok(folder) = std::fs::metadata(folder_of(path))
         && found.uid() == 0
@@ -178,7 +179,7 @@ fn open_lock_file(path: &Path) -> Result<File, LockError> {
     Ok(file)
 }
 
-/// True when it is ours, or when this file system knows no flock and the claim has to do.
+/// True if this process holds the flock, or if the file system has none and the claim must suffice.
 fn try_flock(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
@@ -188,36 +189,40 @@ fn try_flock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Touches the claim until told to stop; the time is the file server's, so that machines' clocks need not agree.
+/// Touches the claim until stopped. The time is the file server's, so that machines' clocks need not agree.
 fn start_heartbeat(claim: File) -> Option<(Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = channel();
-    let heart = move || {
+    let thread = move || {
         while stopped.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
             let _ = touch(&claim);
         }
     };
-    // Without a thread the claim may go stale; the holder will notice by `is_still_held`.
-    std::thread::Builder::new().name("lock heartbeat".to_owned()).spawn(heart).ok().map(|heart| (stop, heart))
+    // Without the thread the claim may become stale; the holder will notice through `is_still_held`.
+    std::thread::Builder::new()
+        .name("lock heartbeat".to_owned())
+        .spawn(thread)
+        .ok()
+        .map(|thread| (stop, thread))
 }
 
-/// AtomicWriter pauses, each shifted by chance, so that hundreds of waiting processes don't ask in step.
+/// Growing pauses with jitter, so that hundreds of waiting processes don't try in step.
 struct Pause {
     length: Duration,
-    chance: u64,
+    jitter: u64,
 }
 
 impl Pause {
     fn new() -> Self {
-        Self { length: Duration::from_millis(1), chance: random() }
+        Self { length: Duration::from_millis(1), jitter: random() }
     }
 
     fn sleep_until(&mut self, deadline: Instant) {
-        // Knuth's MMIX generator: only to spread, nothing rests on it.
-        self.chance =
-            self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let percent = 50 + (self.chance >> 33) % 100;
+        // Knuth's MMIX generator: it only spreads, and no security depends on it.
+        self.jitter =
+            self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let percent = 50 + (self.jitter >> 33) % 100;
         let pause = self.length * percent as u32 / 100;
         std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
-        self.length = (self.length * 3 / 2).min(LONGEST_PAUSE);
+        self.length = (self.length * 3 / 2).min(MAX_PAUSE);
     }
 }

@@ -1,6 +1,7 @@
-//! The files on disk. The only module that writes credential files: under a lock, in one step, 0600.
+//! Files on disk. Only this module writes credential files: under a lock, in one step, 0600.
 //!
-//! [`AwsFile`] is one of the two shared AWS files; [`replace_atomically`] and [`Lock`] serve our own state files as well.
+//! [`AwsFile`] is one of the two shared AWS files; [`replace_atomically`] and [`Lock`] also serve iam-sorry's own state
+//! files.
 
 mod atomic;
 mod aws_file;

@@ -1,27 +1,27 @@
-//! What a person should know about a file, though nothing failed.
+//! What the user should know about a file, though nothing failed.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Something to tell the user on stderr; no error.
+/// A warning for stderr, not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// Others could read the file; its rights were narrowed.
+    /// Others could read the file; its mode was restricted.
     ModeRestricted {
         /// The file.
         path: PathBuf,
-        /// As it was found.
+        /// Its mode before.
         mode: u32,
     },
     /// Others can read the file.
     OthersCanRead {
         /// The file.
         path: PathBuf,
-        /// As it was found.
+        /// Its mode.
         mode: u32,
     },
-    /// The file has further hard links, which still hold the old bytes.
+    /// The file had further hard links, which still hold the old bytes.
     HardLinks {
         /// The file.
         path: PathBuf,

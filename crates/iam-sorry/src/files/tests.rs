@@ -188,7 +188,9 @@ fn eight_writing_threads_lose_no_edit_also_without_flock() {
                 for _ in 0..50 {
                     let waited =
                         acquire_with(&rig.lock_path(), Duration::from_secs(60), means, || None::<()>);
-                    let LockOutcome::Held(lock) = waited.unwrap() else { panic!("nothing else was asked") };
+                    let LockOutcome::Acquired(lock) = waited.unwrap() else {
+                        panic!("nothing else was asked")
+                    };
                     let count: u32 = rig.text().parse().unwrap();
                     rig.write(&(count + 1).to_string());
                     drop(lock);
@@ -232,7 +234,7 @@ fn the_lock_of_a_killed_process_is_taken_over_at_once() {
         holder.kill().unwrap();
         // Not yet waited for: a zombie holds nothing either.
         let waited = acquire_with(&rig.lock_path(), Duration::from_secs(20), means, || None::<()>).unwrap();
-        assert!(matches!(waited, LockOutcome::Held(_)));
+        assert!(matches!(waited, LockOutcome::Acquired(_)));
         drop(waited);
         holder.wait().unwrap();
         assert!(!rig.claim_path().exists());
@@ -274,7 +276,7 @@ fn of_a_hundred_that_wait_one_works_and_the_others_take_its_result() {
             scope.spawn(|| {
                 let mut waited =
                     Lock::acquire_unless(&rig.lock_path(), Duration::from_secs(60), ready).unwrap();
-                if let LockOutcome::Held(lock) = waited {
+                if let LockOutcome::Acquired(lock) = waited {
                     // Whoever gets the lock looks once more: the result may have come just before.
                     if ready().is_none() {
                         worked.fetch_add(1, Ordering::SeqCst);

@@ -1,6 +1,6 @@
-//! A client of the SSH agent: one socket, two questions, a deadline for each.
+//! A client of the SSH agent: one socket, two requests, a deadline for each.
 //!
-//! Written out here since the crates for it bring `rsa` along (RUSTSEC-2023-0071). No threads: deadlines are poll(2)'s.
+//! Not a crate, since those for it depend on `rsa` (RUSTSEC-2023-0071). No threads: poll(2) keeps the deadlines.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,14 +13,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use zeroize::Zeroizing;
 
-/// How long an agent may take.
+/// Time limits for an agent.
 #[derive(Debug, Clone, Copy)]
 pub struct AgentTimeouts {
     /// To accept a connection.
     pub connect: Duration,
-    /// To list or sign, until the user is told what is being waited for.
+    /// To list or sign, until the user is informed of the wait.
     pub notice: Duration,
-    /// To list or sign at all. A confirm dialog (`ssh-add -c`) blocks the whole agent, so this is a person's time.
+    /// To list or sign in all. A confirmation dialog (`ssh-add -c`) blocks the whole agent, so this includes a person's
+    /// time.
     pub answer: Duration,
 }
 
@@ -34,27 +35,27 @@ impl Default for AgentTimeouts {
     }
 }
 
-/// Why the agent gave nothing.
+/// Why the agent gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// Nobody listens there.
+    /// Nothing listens on the socket.
     #[error("the SSH agent at {path} can't be reached ({source})", path = .path.display())]
     Unreachable {
         /// SSH_AUTH_SOCK.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         source: io::Error,
     },
-    /// It didn't answer in time.
+    /// No answer in time.
     #[error("the SSH agent did not answer within {} seconds", .0.as_secs())]
     Timeout(Duration),
-    /// It hung up.
+    /// The agent closed the connection.
     #[error("the SSH agent closed the connection")]
     Closed,
-    /// The connection broke.
+    /// Reading or writing failed.
     #[error("the connection to the SSH agent broke ({0})")]
     Io(#[source] io::Error),
-    /// It refused, or its answer makes no sense.
+    /// The agent refused, or its answer is malformed.
     #[error(transparent)]
     Answer(#[from] AgentMessageError),
 }
@@ -74,13 +75,14 @@ impl AgentConnection {
         Ok(Self { stream, times })
     }
 
-    /// The keys it holds. `waiting` is called once if that takes a person's time.
+    /// The keys that the agent holds. `waiting` is called once if the answer takes longer than
+    /// [`AgentTimeouts::notice`].
     pub fn identities(&mut self, waiting: &mut dyn FnMut()) -> Result<Identities, AgentError> {
         let answer = self.ask(&agent::request_identities(), waiting)?;
         Ok(agent::decode_identities(&answer)?)
     }
 
-    /// A signature, which is not verified yet. `waiting` is called once if that takes a person's time.
+    /// A signature, not verified yet. `waiting` is called as for [`AgentConnection::identities`].
     pub fn sign(
         &mut self,
         key: &PublicKey,
@@ -109,7 +111,7 @@ impl AgentConnection {
         }
         let mut prefix = [0; 4];
         self.fill(&mut prefix, &mut clock)?;
-        // Answers hold signatures, which are key material here.
+        // Responses contain signatures, which are key material here.
         let mut body = Zeroizing::new(vec![0; agent::frame_length(prefix)?]);
         self.fill(&mut body, &mut clock)?;
         Ok(body)
@@ -135,7 +137,7 @@ struct Clock<'a> {
 }
 
 impl Clock<'_> {
-    /// After a call on the non-blocking socket failed: waits until it may work, unless the failure is a real one.
+    /// After a failed call on the non-blocking socket: waits until it can be repeated, unless the error is final.
     fn wait_or_fail(
         &mut self,
         stream: &UnixStream,
@@ -168,7 +170,7 @@ impl Clock<'_> {
     }
 }
 
-/// std's connect would block for as long as the agent's queue is full.
+/// The standard library's connect would block while the agent's queue is full.
 fn connect(path: &Path, end: Instant) -> io::Result<UnixStream> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -176,7 +178,7 @@ fn connect(path: &Path, end: Instant) -> io::Result<UnixStream> {
     loop {
         match rustix::net::connect(&socket, &address) {
             Ok(()) => return Ok(UnixStream::from(socket)),
-            // A Unix socket with a full queue gives EAGAIN, and nothing to poll for (connect(2)).
+            // A Unix socket with a full queue gives EAGAIN, and there is nothing to poll for (connect(2)).
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if Instant::now() < end => {
                 std::thread::sleep(Duration::from_millis(10));
             }

@@ -1,4 +1,4 @@
-//! What can go wrong between a person's SSH key and a sealed value, each with its way out.
+//! Errors of SSH keys and sealed values. Each says what to do next.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 use iam_sorry_core::seal::SealError;
 use iam_sorry_core::ssh::{KeyFileError, KeyId};
 
-/// The text's first line says what happened to which profile or file; the lines after it say what to do.
+/// The first line of the text names the profile or file and what happened to it; the lines after it say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The value itself can't be read or opened.
+    /// A value can't be parsed or opened.
     #[error("profile '{profile}', {field}: {source}")]
     Value {
-        /// The profile it stands in.
+        /// The profile that holds the value.
         profile: String,
-        /// Its field.
+        /// The field that holds the value.
         field: String,
         /// What is wrong with it.
         source: Box<SealError>,
     },
-    /// Its fields don't belong together, or something else about the profile as a whole.
+    /// The fields of a profile don't belong together, or the profile as a whole is wrong in another way.
     #[error("profile '{profile}': {source}")]
     Profile {
         /// The profile.
@@ -30,7 +30,7 @@ pub enum KeyError {
     /// Sealing failed.
     #[error("sealing failed: {0}")]
     Sealing(#[source] SealError),
-    /// The setting that refuses legacy values is on.
+    /// The settings refuse legacy values.
     #[error(
         "profile '{profile}' is sealed in the old format, which whoever can read the SSH key file can open without its passphrase, and your settings refuse that\nSeal it anew: iam-sorry migrate"
     )]
@@ -38,17 +38,17 @@ pub enum KeyError {
         /// The profile.
         profile: String,
     },
-    /// None of the keys that it takes is here.
+    /// No SSH key is available that could do it.
     #[error("{}", no_recipient_text(.what, .wanted, .tried))]
     NoRecipientKey {
-        /// What was to be opened or sealed.
+        /// The operation: opening or sealing.
         what: String,
-        /// The keys, any one of which would do.
+        /// The keys, any one of which would suffice.
         wanted: Vec<KeyId>,
-        /// Where they were looked for, and what was there.
+        /// Where the keyring looked, and what it found there.
         tried: Vec<String>,
     },
-    /// `SHA256:` and then something else.
+    /// The text begins like a fingerprint but is none.
     #[error(
         "'{0}' is no fingerprint of an SSH key: SHA256: and 43 letters, digits, + or / are\nSee a key's: ssh-keygen -lf FILE    the agent's: ssh-add -l"
     )]
@@ -58,7 +58,7 @@ pub enum KeyError {
         "the SSH agent's signatures with {0} are not deterministic: credentials sealed with them could never be opened again\nTake the key out of that agent (ssh-add -d) so that the key file is used, or use OpenSSH's ssh-agent"
     )]
     AgentNotDeterministic(KeyId),
-    /// README of the original tool.
+    /// The key file has no passphrase (text of the original's README).
     #[error(
         "SSH key '{path}' is not password protected.\nFor security, only password-protected SSH keys can be used for encryption.\nAdd a passphrase: ssh-keygen -p -f {quoted}",
         path = .path.display(), quoted = quoted(.path)
@@ -67,30 +67,30 @@ pub enum KeyError {
         /// The private-key file.
         path: PathBuf,
     },
-    /// Its file is not here, so nobody knows whether it has a passphrase.
+    /// Only the agent has the key, so nobody knows whether its file has a passphrase.
     #[error(
         "the SSH key {key_id} ({comment}) is only in the SSH agent: whether it is password protected can't be checked\nName its file with --ssh-key FILE, or seal with it as it is: --allow-agent-only"
     )]
     OnlyInAgent {
         /// The key.
         key_id: KeyId,
-        /// What the agent calls it.
+        /// The agent's comment for it.
         comment: String,
     },
-    /// Which of them?
+    /// The agent holds several keys, and none is named.
     #[error(
         "the SSH agent holds several Ed25519 keys and there is no ~/.ssh/id_ed25519\nSay which one to seal with: --ssh-key FILE (a .pub file will do)\nThere are: {0}"
     )]
     SeveralInAgent(String),
-    /// The file is not a key that can be used.
+    /// The file can't be used as a key.
     #[error("SSH key '{path}' {source}{hint}", path = .path.display(), hint = hint(.source, .path))]
     KeyFile {
         /// The file.
         path: PathBuf,
-        /// What it is instead.
+        /// The reason.
         source: KeyFileError,
     },
-    /// No such file.
+    /// The file does not exist.
     #[error(
         "SSH key '{path}' does not exist\nCreate one: ssh-keygen -t ed25519\nor name another with --ssh-key FILE",
         path = .path.display()
@@ -99,7 +99,7 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
-    /// Group or others may read it.
+    /// Group or others may read the key file.
     #[error(
         "SSH key '{path}' can be read by others (mode {mode:04o})\nClose it: chmod 600 {quoted}",
         path = .path.display(), quoted = quoted(.path)
@@ -110,7 +110,7 @@ pub enum KeyError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Somebody else's.
+    /// The key file belongs to another user.
     #[error(
         "SSH key '{path}' belongs to another user (uid {owner})\nTake it over (chown) and close it: chmod 600 {quoted}",
         path = .path.display(), quoted = quoted(.path)
@@ -118,18 +118,18 @@ pub enum KeyError {
     WrongOwner {
         /// The file.
         path: PathBuf,
-        /// Its owner.
+        /// The owner's uid.
         owner: u32,
     },
-    /// It couldn't be read.
+    /// The key file can't be read.
     #[error("SSH key '{path}' can't be read ({source})", path = .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         source: io::Error,
     },
-    /// No passphrase, so the file stays locked.
+    /// No passphrase was given, so the key stays locked.
     #[error(
         "SSH key '{path}' stays locked: {source}\nLoad it into an agent first: ssh-add {quoted}\nor let a program ask: set SSH_ASKPASS, and SSH_ASKPASS_REQUIRE=force",
         path = .path.display(), quoted = quoted(.path)
@@ -137,13 +137,13 @@ pub enum KeyError {
     Locked {
         /// The file.
         path: PathBuf,
-        /// Why nothing was asked or answered.
+        /// Why there is no passphrase.
         source: PromptError,
     },
-    /// Ctrl-C at the prompt: exit code 130.
+    /// Ctrl-C at the prompt (exit code 130).
     #[error("interrupted")]
     Interrupted,
-    /// No home, hence no ~/.ssh.
+    /// HOME is not set, so there is no ~/.ssh.
     #[error("no SSH key to seal with: HOME is not set\nName one: --ssh-key FILE")]
     NoHome,
     /// The system's random generator failed.
@@ -151,27 +151,27 @@ pub enum KeyError {
     Random,
 }
 
-/// No passphrase was to be had.
+/// Why the prompt gave no passphrase.
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
-    /// No terminal and no askpass program.
+    /// There is no terminal and no askpass program.
     #[error("there is no terminal and no askpass program to ask for the passphrase")]
     NoWay,
-    /// Ctrl-C, Ctrl-D or Cancel.
+    /// The person pressed Ctrl-D or Cancel.
     #[error("no passphrase was given")]
     Cancelled,
-    /// Ctrl-C.
+    /// The person pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
-    /// The askpass program couldn't be run.
+    /// The askpass program can't be run.
     #[error("the askpass program {path} failed ({source})", path = .path.display())]
     Askpass {
         /// SSH_ASKPASS.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         source: io::Error,
     },
-    /// The terminal failed.
+    /// Reading from or writing to the terminal failed.
     #[error("the terminal failed ({0})")]
     Terminal(#[source] io::Error),
 }
@@ -191,7 +191,7 @@ fn hint(source: &KeyFileError, path: &Path) -> String {
     source.hint(&path.to_string_lossy()).map_or_else(String::new, |hint| format!("\n{hint}"))
 }
 
-/// A path as it can be pasted into a POSIX shell.
+/// A path in a form that can be pasted into a POSIX shell.
 fn quoted(path: &Path) -> String {
     let path = path.to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "/._-~+@%".contains(c);

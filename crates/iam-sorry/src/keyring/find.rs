@@ -1,4 +1,4 @@
-//! Which key a person means who names one: by file, by `.pub` file, or by fingerprint.
+//! Finds the key that a person names: by key file, `.pub` file or fingerprint.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,12 @@ use super::key_file::{self, Configured};
 use super::{KeyError, Keyring};
 
 impl Keyring<'_> {
-    /// A key that has to be at hand: a file, which may then also sign, or a fingerprint (`SHA256:...`) of one in the
+    /// A key that must be available: a file, which may then also sign, or a fingerprint (`SHA256:...`) of a key in the
     /// agent or in `~/.ssh`.
     ///
     /// # Errors
-    /// [`KeyError::NotAFingerprint`]; [`KeyError::NoRecipientKey`] for a fingerprint that is nowhere; what is wrong with the file.
+    /// [`KeyError::NotAFingerprint`]; [`KeyError::NoRecipientKey`] if no key has the fingerprint; or the error of the
+    /// file.
     pub fn find_key(&mut self, named: &str) -> Result<PublicKey, KeyError> {
         if let Some(id) = KeyId::parse(named) {
             return self.signer.public_key_of(&id).ok_or_else(|| KeyError::NoRecipientKey {
@@ -34,10 +35,10 @@ impl Keyring<'_> {
         })
     }
 
-    /// The same for a key that need not be at hand: its fingerprint is enough.
+    /// As [`Keyring::find_key`], for a key that need not be available: its fingerprint suffices.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// The error of the file.
     pub fn find_key_id(&mut self, named: &str) -> Result<KeyId, KeyError> {
         match KeyId::parse(named) {
             Some(id) => Ok(id),

@@ -1,4 +1,4 @@
-//! Key files on disk: read once, checked for who else can read them, parsed.
+//! Key files on disk: read once, checked for permissions, parsed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -10,35 +10,35 @@ use zeroize::Zeroizing;
 
 use super::errors::KeyError;
 
-/// Longer files are no Ed25519 keys.
+/// A longer file holds no Ed25519 key.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// A private-key file that was read.
+/// A private-key file.
 pub(super) struct KeyOnDisk {
     pub(super) path: PathBuf,
     pub(super) key: KeyFile,
 }
 
-/// What a path that somebody configured turned out to be.
+/// What a configured path turned out to be.
 pub(super) enum Configured {
     /// A private key.
     Private(KeyOnDisk),
-    /// A public key without a private one beside it: names a key in the agent, as with ssh's IdentityFile.
+    /// A public key without a private one beside it: it names a key in the agent, as with ssh's IdentityFile.
     PublicOnly(PublicKey),
 }
 
-/// Reads and checks a private-key file.
+/// Reads a private-key file and checks its permissions.
 pub(super) fn read(path: &Path) -> Result<KeyOnDisk, KeyError> {
     let bytes = read_bytes(path)?;
     let key = KeyFile::parse(&bytes).map_err(|source| key_file(path, source))?;
     Ok(KeyOnDisk { path: path.to_owned(), key })
 }
 
-/// Reads a path given by the user, which may also be a `.pub` file.
+/// Reads a path from the user, which may also be a `.pub` file.
 pub(super) fn read_configured(path: &Path) -> Result<Configured, KeyError> {
     match read(path) {
         Ok(key) => Ok(Configured::Private(key)),
-        // A .pub file may be readable by everybody, so its mode is no matter.
+        // Anybody may read a .pub file, so its mode does not matter.
         Err(
             error @ (KeyError::KeyFile { source: KeyFileError::PublicKey, .. }
             | KeyError::OpenToOthers { .. }),
@@ -64,7 +64,7 @@ pub(super) fn default_path(home: &Path) -> PathBuf {
     home.join(".ssh/id_ed25519")
 }
 
-/// The private keys in `~/.ssh` whose `.pub` is one of `wanted`, in order of their names.
+/// The private keys in `~/.ssh` whose `.pub` file holds a key that `wanted` accepts, sorted by name.
 pub(super) fn beside_matching_public(home: &Path, wanted: impl Fn(&PublicKey) -> bool) -> Vec<PathBuf> {
     let Ok(folder) = std::fs::read_dir(home.join(".ssh")) else { return Vec::new() };
     let mut paths: Vec<_> = folder.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -85,7 +85,7 @@ fn read_public(path: &Path) -> Option<PublicKey> {
     public_line(path)?.ok()
 }
 
-/// What a `.pub` file holds; `None` where it is no such file, or can't be read.
+/// The public key in a `.pub` file; `None` if the file has another name or can't be read.
 fn public_line(path: &Path) -> Option<Result<PublicKey, PublicKeyError>> {
     private_beside(path)?;
     let mut line = String::new();
@@ -100,7 +100,7 @@ pub(super) fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     };
     let file = open(path).map_err(failed)?;
     check_access(path, &file)?;
-    // With room from the start: a buffer that grows leaves copies behind.
+    // Allocated once: a growing buffer would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(MAX_BYTES).unwrap_or(0) + 1));
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
@@ -113,8 +113,8 @@ fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
-/// As OpenSSH has it, nobody but the owner may read it; and the owner is the user. (Root may use anybody's key: folders
-/// mounted into a container keep the owners they had outside.)
+/// As in OpenSSH, only the owner may read the file, and the owner is the user. (Root may use anybody's key: folders
+/// mounted into a container keep their owners.)
 fn check_access(path: &Path, file: &File) -> Result<(), KeyError> {
     let metadata = file.metadata().map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
     let user = rustix::process::geteuid().as_raw();

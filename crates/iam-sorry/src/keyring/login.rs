@@ -1,5 +1,5 @@
-//! Signatures for a department service, to sign in and to register a key: any Ed25519 key that is at hand may be tried, and
-//! none of them seals anything.
+//! Signatures for a department service, to sign in and to register a key. Any available Ed25519 key may be used, since
+//! these signatures seal nothing.
 
 use iam_sorry_core::ssh::{KeyId, PublicKey, Signature};
 
@@ -8,11 +8,11 @@ use super::signer::Signer;
 use super::{KeyError, Keyring};
 
 impl Keyring<'_> {
-    /// The keys to try, best first: the one that was named, alone; else the agent's, `best` in front, then the usual key
-    /// file's.
+    /// The keys to try, best first: only the one that the user named; else the agent's, with `best` first, then the
+    /// default key file's.
     ///
     /// # Errors
-    /// Where a named file can't be used, and where there is no key at all.
+    /// The error of a named file; [`KeyError::NoKeyFile`] or [`KeyError::NoHome`] if there is no key.
     pub fn login_keys(&mut self, best: Option<&KeyId>) -> Result<Vec<PublicKey>, KeyError> {
         if let Some(path) = &self.signer.options.ssh_key {
             return Ok(vec![match key_file::read_configured(path)? {
@@ -36,19 +36,24 @@ impl Keyring<'_> {
         Ok(keys)
     }
 
-    /// A signature by `key`: unlocked before, by the agent, or by its file with the passphrase. `what` it is for ends up in
-    /// the error.
+    /// A signature by `key`: with the unlocked key, through the agent, or with its file and passphrase. `what` names
+    /// the purpose in errors.
     ///
     /// # Errors
-    /// [`KeyError::NoRecipientKey`] with what was tried; what is wrong with the file or its passphrase.
-    pub fn sign_once(&mut self, key: &PublicKey, blob: &[u8], what: &str) -> Result<Signature, KeyError> {
-        self.signer.sign_once(key, blob, what)
+    /// [`KeyError::NoRecipientKey`] with the places that were tried; the error of the file or of the prompt.
+    pub fn sign_for_login(
+        &mut self,
+        key: &PublicKey,
+        blob: &[u8],
+        what: &str,
+    ) -> Result<Signature, KeyError> {
+        self.signer.sign_for_login(key, blob, what)
     }
 }
 
 impl Signer<'_> {
-    /// One verified signature, from wherever it is to be had.
-    fn sign_once(&mut self, key: &PublicKey, data: &[u8], what: &str) -> Result<Signature, KeyError> {
+    /// One verified signature, from whichever source has the key.
+    fn sign_for_login(&mut self, key: &PublicKey, data: &[u8], what: &str) -> Result<Signature, KeyError> {
         let mut tried = Vec::new();
         if let Some(unlocked) = self.unlocked(key) {
             return Ok(unlocked.sign(data));
@@ -57,9 +62,9 @@ impl Signer<'_> {
             Ok(signature) => return Ok(signature),
             Err(why) => tried.push(why),
         }
-        let why_not_the_agent = tried.clone();
+        let agent_failures = tried.clone();
         match self.find_file(&|found: &PublicKey| found == key, &mut tried)? {
-            Some(file) => Ok(self.unlock(file, &why_not_the_agent)?.sign(data)),
+            Some(file) => Ok(self.unlock(file, &agent_failures)?.sign(data)),
             None => {
                 Err(KeyError::NoRecipientKey { what: what.to_owned(), wanted: vec![key.key_id()], tried })
             }

@@ -1,7 +1,7 @@
-//! The user's SSH keys at work: opens and seals the values of credentials files.
+//! The user's SSH keys: opens and seals the values of credentials files.
 //!
-//! The formats are iam-sorry-core's; here is what they need around them: the agent's socket, key files, prompts, random
-//! numbers. The environment is passed in ([`KeyringOptions`]). docs/sealed-format-v2.md is the contract.
+//! The formats are iam-sorry-core's. The keyring adds the I/O: the agent's socket, key files, prompts, random numbers.
+//! The environment is passed in ([`KeyringOptions`]). docs/sealed-format-v2.md specifies the behaviour.
 
 mod agent;
 mod errors;
@@ -33,42 +33,42 @@ pub use options::KeyringOptions;
 pub use passphrase::PassphrasePrompt;
 use signer::{SealingKey, Signer};
 
-/// Fields that a value may have been moved from, besides those that stand in the profile.
+/// Fields that a value may have been moved from, besides those in the profile.
 const USUAL_FIELDS: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
 
-/// What `doctor` has to know about the key that sealing would use.
+/// The key that sealing would use, and the agent, as `doctor` reports them.
 #[derive(Debug)]
 pub struct KeyReport {
-    /// The key file: the one that was named, or `~/.ssh/id_ed25519`.
+    /// The key file: the one that the user named, or `~/.ssh/id_ed25519`.
     pub path: Option<PathBuf>,
-    /// The key, or why it can't seal.
+    /// The key, or the reason why it can't seal.
     pub key: Result<KeyFacts, KeyError>,
-    /// What the agent holds; `None` where SSH_AUTH_SOCK is not set.
+    /// The agent's keys; `None` if SSH_AUTH_SOCK is not set.
     pub agent: Option<Result<Identities, String>>,
 }
 
 /// A key that can seal.
 #[derive(Debug)]
 pub struct KeyFacts {
-    /// The key.
+    /// Its public part.
     pub public: PublicKey,
-    /// How its file is protected; `None` where it is only in the agent.
+    /// The protection of its file; `None` if only the agent has the key.
     pub protection: Option<Protection>,
-    /// Whether the agent holds it, so that nobody is asked for a passphrase.
+    /// Whether the agent has it, so that no passphrase is needed.
     pub in_agent: bool,
 }
 
-/// Opens and seals values. Data keys and unlocked keys are kept for as long as it lives, and wiped when it is dropped.
+/// Opens and seals values. Keeps data keys and unlocked keys until it is dropped; then they are wiped.
 pub struct Keyring<'n> {
     signer: Signer<'n>,
     data_keys: HashMap<[u8; 32], DataKey>,
     known_profiles: Vec<String>,
-    /// One warning a profile is enough.
+    /// Profiles whose legacy values have been reported.
     warned_of_legacy: HashSet<String>,
 }
 
 impl<'n> Keyring<'n> {
-    /// `notices` gets what the user should read while it works (warnings, what is being waited for).
+    /// `notices` receives what the user should read in the meantime (warnings, and what the keyring waits for).
     pub fn new(options: KeyringOptions, notices: impl FnMut(&str) + 'n) -> Self {
         let signer = Signer::new(options, Box::new(notices));
         Self {
@@ -79,17 +79,17 @@ impl<'n> Keyring<'n> {
         }
     }
 
-    /// Names to try when a value doesn't open in its place, to say where it was moved from.
-    pub fn know_profiles(&mut self, names: impl IntoIterator<Item = String>) {
+    /// Adds profile names to try if a value does not open in its place, so that the error can say where it came from.
+    pub fn add_known_profiles(&mut self, names: impl IntoIterator<Item = String>) {
         self.known_profiles.extend(names);
     }
 
-    /// Legacy values of these profiles are being migrated: no warning that they should be.
-    pub fn migrates(&mut self, profiles: impl IntoIterator<Item = String>) {
+    /// Suppresses the warning about legacy values for profiles that are being migrated.
+    pub fn suppress_legacy_warning(&mut self, profiles: impl IntoIterator<Item = String>) {
         self.warned_of_legacy.extend(profiles);
     }
 
-    /// Opens the fields of one profile (`(field, value)`), sealed, legacy or plain, in their order.
+    /// Opens the fields of one profile (`(field, value)`): sealed, legacy or plain. The results are in the same order.
     pub fn open_fields(
         &mut self,
         profile: &str,
@@ -98,15 +98,15 @@ impl<'n> Keyring<'n> {
         self.open_as(profile, profile, fields)
     }
 
-    /// Seals `(profile, field, plaintext)` for the user's own key, all in one fresh envelope, so that one signature opens
-    /// them all.
+    /// Seals each `(profile, field, plaintext)` for the user's own key. All share one new envelope, so that one
+    /// signature opens them all.
     pub fn seal_fields(&mut self, to_seal: &[(&str, &str, &SecretString)]) -> Result<Vec<String>, KeyError> {
         let key = self.signer.default_sealing_key()?;
         let envelope = self.fresh_envelope(&[key])?;
         self.seal_all(&envelope, to_seal)
     }
 
-    /// Seals new plaintexts for whoever can open `current`, the profile's sealed fields of now.
+    /// Seals new plaintexts for the recipients of `current`, the profile's sealed fields.
     pub fn replace_fields(
         &mut self,
         profile: &str,
@@ -119,7 +119,7 @@ impl<'n> Keyring<'n> {
         self.seal_all(&envelope, &to_seal)
     }
 
-    /// Seals the fields of a profile anew for the same keys; `was` is the name under which they were sealed.
+    /// Seals a profile's fields again for the same recipients. `was` is the profile name for which they are sealed now.
     pub fn reseal(
         &mut self,
         profile: &str,
@@ -132,7 +132,7 @@ impl<'n> Keyring<'n> {
         self.seal_again(&envelope, profile, fields, &plain)
     }
 
-    /// Lets one more key open the profile. It has to be at hand, to sign; the other recipients need not be.
+    /// Adds a recipient to the profile. Its key must be available, to sign; those of the other recipients need not be.
     pub fn add_recipient(
         &mut self,
         profile: &str,
@@ -151,7 +151,8 @@ impl<'n> Keyring<'n> {
         self.seal_again(&envelope, profile, fields, &plain)
     }
 
-    /// Seals the profile in a fresh envelope without one of its keys; all others have to be at hand.
+    /// Removes a recipient by sealing the profile in a new envelope. The keys of all other recipients must be
+    /// available.
     pub fn remove_recipient(
         &mut self,
         profile: &str,
@@ -187,7 +188,7 @@ impl<'n> Keyring<'n> {
         Ok(sealed)
     }
 
-    /// The keys that can open a value; none for plain and legacy ones.
+    /// The recipients of a value; none for plain and legacy values.
     pub fn recipients(profile: &str, field: &str, value: &str) -> Result<Vec<KeyId>, KeyError> {
         Ok(match seal::parse(value).map_err(value_error(profile, field))? {
             Value::Sealed(value) => value.header().recipients().collect(),
@@ -195,12 +196,12 @@ impl<'n> Keyring<'n> {
         })
     }
 
-    /// The key that sealing would use, and the agent, for `doctor`. Nobody is asked for anything.
+    /// The key that sealing would use, and the agent, for `doctor`. Never prompts.
     pub fn describe_default_key(&mut self) -> KeyReport {
         let key = self.signer.default_sealing_key().map(|key| KeyFacts {
             public: key.public,
             protection: key.file.as_ref().map(|f| f.key.protection().clone()),
-            in_agent: self.signer.can_sign_unasked(&key.public.key_id()),
+            in_agent: self.signer.can_sign_without_prompt(&key.public.key_id()),
         });
         let identities = self.signer.agent_identities().cloned();
         let failure = self.signer.agent_failure().unwrap_or("no answer").to_owned();
@@ -214,7 +215,7 @@ impl<'n> Keyring<'n> {
         sealed_for: &str,
         fields: &[(&str, &str)],
     ) -> Result<Vec<SecretString>, KeyError> {
-        // Everything that can be said without a key is said before anybody is asked for a passphrase.
+        // Errors that need no key come first, before any prompt for a passphrase.
         let values = parse_all(profile, fields)?;
         let mut opened = Vec::with_capacity(fields.len());
         for ((field, text), value) in fields.iter().zip(&values) {
@@ -264,7 +265,7 @@ impl<'n> Keyring<'n> {
             return Err(KeyError::LegacyRefused { profile: profile.to_owned() });
         }
         let path = self.signer.legacy_candidates().pop().ok_or(KeyError::NoHome)?;
-        // An old copy that was kept for migrating need not parse; but it must not lie open.
+        // An old copy that was kept for migrating need not parse, but others must not be able to read it.
         let bytes = key_file::read_bytes(&path)?;
         let opened = value.open(&bytes).map_err(value_error(profile, field))?;
         if self.warned_of_legacy.insert(profile.to_owned()) {
@@ -276,7 +277,7 @@ impl<'n> Keyring<'n> {
         Ok(opened)
     }
 
-    /// Names under which a value may have been sealed, should it not open under its own.
+    /// Pairs of profile and field for which a value may have been sealed, if it does not open in its own place.
     fn siblings(&self, profile: &str, fields: &[(&str, &str)]) -> Vec<Place> {
         let fields: Vec<_> = fields.iter().map(|(field, _)| *field).chain(USUAL_FIELDS).collect();
         std::iter::once(profile)
@@ -285,7 +286,7 @@ impl<'n> Keyring<'n> {
             .collect()
     }
 
-    /// The envelope of a profile's sealed fields, proved to be the one they were sealed in.
+    /// The envelope of a profile's sealed fields, verified by opening it.
     fn opened_envelope(
         &mut self,
         profile: &str,
@@ -305,18 +306,20 @@ impl<'n> Keyring<'n> {
         Envelope::of_opened(value, &key, sealed_for, field).map_err(value_error(profile, field))
     }
 
-    /// A fresh envelope for the same keys where all of them can sign now, else the same one: those who are absent must
-    /// still be able to open what is sealed ("Using it").
+    /// A new envelope for the same recipients if all of them can sign now; else the same envelope, so that recipients
+    /// whose keys are absent can still open the values ("Using it").
     fn fresh_or_same(&mut self, old: Envelope) -> Result<Envelope, KeyError> {
         let ids: Vec<_> = old.header().recipients().collect();
-        if old.header().unknown_recipients() > 0 || !ids.iter().all(|id| self.signer.can_sign_unasked(id)) {
+        if old.header().unknown_recipients() > 0
+            || !ids.iter().all(|id| self.signer.can_sign_without_prompt(id))
+        {
             return Ok(old);
         }
         let mut keys = Vec::with_capacity(ids.len());
         for id in &ids {
             let Some(public) = self.signer.public_key_of(id) else { return Ok(old) };
             keys.push(match self.signer.sealing_key(&public) {
-                // Whoever sealed for it has allowed that already.
+                // Whoever sealed for this key has allowed that already.
                 Err(KeyError::OnlyInAgent { .. }) => SealingKey { public, file: None },
                 key => key?,
             });
@@ -340,7 +343,7 @@ impl<'n> Keyring<'n> {
             signatures.push((key.public, signature));
         }
         let envelope = new.finish().map_err(KeyError::Sealing)?;
-        // The first half of reading back: every recipient gets the data key out again.
+        // First half of the verification: every recipient can unwrap the data key.
         for (key, signature) in &signatures {
             envelope.header().unwrap(key, signature).map_err(KeyError::Sealing)?;
         }
@@ -362,13 +365,13 @@ impl<'n> Keyring<'n> {
             .map(|((field, _), secret)| (profile, *field, secret))
             .collect();
         let mut sealed = self.seal_all(envelope, &to_seal)?.into_iter();
-        // What was plain stays plain, and in its place.
+        // Plain values stay plain, in their place.
         let again =
             |(_, text): &(&str, &str)| if is_sealed(text) { sealed.next() } else { Some((*text).to_owned()) };
         Ok(fields.iter().filter_map(again).collect())
     }
 
-    /// Seals, and reads back what was sealed, from its text: before the file is replaced.
+    /// Seals, then verifies each value by opening its text, before the file is replaced.
     fn seal_all(
         &mut self,
         envelope: &Envelope,
@@ -408,7 +411,7 @@ fn parse_all(profile: &str, fields: &[(&str, &str)]) -> Result<Vec<Value>, KeyEr
     Ok(values)
 }
 
-/// Keys that only a later version knows would be lost with a fresh envelope.
+/// A new envelope would drop recipients of a kind that only a later version knows.
 fn refuse_unknown(profile: &str, envelope: &Envelope) -> Result<(), KeyError> {
     if envelope.header().unknown_recipients() == 0 {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Everything that the keyring would otherwise have to look up.
+//! Settings of the keyring.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,32 +6,32 @@ use std::path::PathBuf;
 use super::agent::AgentTimeouts;
 use super::passphrase::PassphrasePrompt;
 
-/// Gets what the user should read while the keyring works.
+/// Receives what the user should read while the keyring works.
 pub(super) type Notices<'n> = Box<dyn FnMut(&str) + 'n>;
 
-/// Everything that the keyring would otherwise have to look up.
+/// What the keyring needs from settings and command line; it reads no environment.
 #[derive(Debug, Clone, Default)]
 pub struct KeyringOptions {
-    /// The key file that the user named (`--ssh-key`, IAM_SORRY_SSH_KEY or the settings).
+    /// The key file that the user named (`--ssh-key`, IAM_SORRY_SSH_KEY or the settings file).
     pub ssh_key: Option<PathBuf>,
-    /// Further files that the command at hand names.
+    /// Further key files, named on the command line.
     pub more_keys: Vec<PathBuf>,
     /// HOME.
     pub home: Option<PathBuf>,
     /// SSH_AUTH_SOCK.
     pub agent_socket: Option<PathBuf>,
-    /// How long the agent may take.
+    /// Time limits for the agent.
     pub agent_timeouts: AgentTimeouts,
-    /// How to ask for a passphrase.
+    /// How to prompt for a passphrase.
     pub passphrase_prompt: PassphrasePrompt,
-    /// Seal also with a key whose file is not here, so that nobody can say whether it has a passphrase.
+    /// Whether to seal with a key of which only the agent is available, so that its passphrase can't be checked.
     pub allow_agent_only: bool,
-    /// Don't open values of the original tool.
+    /// Whether to refuse values of the original tool.
     pub refuse_legacy: bool,
 }
 
 impl KeyringOptions {
-    /// From the environment's variables, which the caller looks up.
+    /// Reads the options from variables, which the caller looks up.
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| variable(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         Self {

@@ -1,4 +1,4 @@
-//! Asks for a passphrase: on the terminal, or through SSH_ASKPASS as OpenSSH does. Never through argv or a variable.
+//! Prompts for a passphrase: on the terminal, or through SSH_ASKPASS as OpenSSH does. Never through argv or a variable.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 use super::errors::PromptError;
 use super::tty::{self, MAX_BYTES, secret};
 
-/// How often a wrong passphrase may be tried again, as with ssh (NumberOfPasswordPrompts).
-pub const TRIES: usize = 3;
-/// What an askpass program needs of our environment, and no more: our own settings and AWS's secrets are not its business.
+/// Attempts before a wrong passphrase is an error, as with ssh (NumberOfPasswordPrompts).
+pub const MAX_ATTEMPTS: usize = 3;
+/// The variables that an askpass program gets: those that it needs to run and show a dialog, and no secrets.
 const ASKPASS_ENVIRONMENT: [&str; 14] = [
     "PATH",
     "HOME",
@@ -31,7 +31,7 @@ const ASKPASS_ENVIRONMENT: [&str; 14] = [
     "TMPDIR",
 ];
 
-/// The ways there are to ask.
+/// The means to prompt for a passphrase.
 #[derive(Debug, Clone, Default)]
 pub struct PassphrasePrompt {
     /// Whether the controlling terminal may be used.
@@ -46,22 +46,22 @@ pub struct PassphrasePrompt {
     pub environment: Vec<(OsString, OsString)>,
 }
 
-/// SSH_ASKPASS_REQUIRE (ssh(1), ENVIRONMENT).
+/// The values of SSH_ASKPASS_REQUIRE (ssh(1), ENVIRONMENT).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AskpassRequire {
-    /// Unset: the askpass program where there is a display and no terminal.
+    /// Unset: the askpass program if there is a display and no terminal.
     #[default]
     Unset,
     /// `never`.
     Never,
-    /// `prefer`: before the terminal, where there is a display.
+    /// `prefer`: before the terminal, if there is a display.
     Prefer,
     /// `force`: always, also without a display.
     Force,
 }
 
 impl PassphrasePrompt {
-    /// From the variables, which the caller looks up: nothing here reads the environment.
+    /// Reads the options from variables, which the caller looks up.
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let require = match variable("SSH_ASKPASS_REQUIRE").map(|v| v.to_ascii_lowercase()) {
@@ -79,7 +79,7 @@ impl PassphrasePrompt {
         }
     }
 
-    /// Asks once. Without a way to ask, fails at once.
+    /// Prompts once. Fails at once if there is no means to prompt.
     pub fn ask(&self, prompt: &str) -> Result<SecretString, PromptError> {
         // readpass.c of OpenSSH, read_passphrase().
         let askpass = self.askpass.as_deref().filter(|_| match self.require {
@@ -123,7 +123,7 @@ impl PassphrasePrompt {
     }
 }
 
-/// At most [`MAX_BYTES`] are kept, into a buffer that never grows; the rest is read, so that the program can end.
+/// Keeps at most [`MAX_BYTES`], in a buffer that never grows; reads the rest, so that the program can exit.
 fn read_whole(mut output: impl Read, answer: &mut Zeroizing<Vec<u8>>) -> io::Result<()> {
     let mut chunk = Zeroizing::new([0; 256]);
     loop {

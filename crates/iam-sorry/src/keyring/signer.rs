@@ -1,4 +1,4 @@
-//! Finds the key and lets it sign (sealed-format-v2.md, "Finding the key"): the agent, then the configured file, then
+//! Finds a key and signs with it (sealed-format-v2.md, "Finding the key"): the agent, then the configured file, then
 //! ~/.ssh/id_ed25519, then a file whose `.pub` matches.
 
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use super::agent::{AgentConnection, AgentError};
 use super::errors::{KeyError, PromptError};
 use super::key_file::{self, Configured, KeyOnDisk};
 use super::options::{KeyringOptions, Notices};
-use super::passphrase::TRIES;
+use super::passphrase::MAX_ATTEMPTS;
 
 pub(super) struct Signer<'n> {
     pub(super) options: KeyringOptions,
@@ -26,7 +26,7 @@ pub(super) struct Signer<'n> {
 
 enum Agent {
     Untried,
-    /// None configured, or it failed: once is enough.
+    /// None is configured, or it failed, which is not tried again.
     None(Option<String>),
     Up(AgentConnection, Identities),
 }
@@ -34,7 +34,7 @@ enum Agent {
 /// A key to seal with.
 pub(super) struct SealingKey {
     pub(super) public: PublicKey,
-    /// Where it lies, if it lies here.
+    /// Its file, if this machine has it.
     pub(super) file: Option<KeyOnDisk>,
 }
 
@@ -43,12 +43,12 @@ impl<'n> Signer<'n> {
         Self { options, notices, agent: Agent::Untried, unlocked: Vec::new(), deterministic: HashSet::new() }
     }
 
-    /// What the agent holds; `None` where there is no agent that answers.
+    /// The agent's keys; `None` if no agent answers.
     pub(super) fn agent_identities(&mut self) -> Option<&Identities> {
         self.agent().map(|(_, identities)| identities)
     }
 
-    /// Why there is no agent, where one was configured.
+    /// Why a configured agent is not available.
     pub(super) fn agent_failure(&self) -> Option<&str> {
         match &self.agent {
             Agent::None(why) => why.as_deref(),
@@ -56,12 +56,12 @@ impl<'n> Signer<'n> {
         }
     }
 
-    /// The key, where it was unlocked before.
+    /// The key, if it is unlocked already.
     pub(super) fn unlocked(&self, key: &PublicKey) -> Option<&UnlockedKey> {
         self.unlocked.iter().find(|unlocked| unlocked.public_key() == key)
     }
 
-    /// The agent's signature, verified; else, in words, why there is none.
+    /// The agent's signature, verified; else the reason why there is none.
     pub(super) fn sign_by_agent(&mut self, key: &PublicKey, data: &[u8]) -> Result<Signature, String> {
         if self.in_agent(|found| found == key).is_none() {
             return Err(self.agent_summary());
@@ -71,13 +71,13 @@ impl<'n> Signer<'n> {
         verifies.then_some(signature).ok_or_else(|| "the SSH agent's signature does not verify".to_owned())
     }
 
-    /// Whether `key` could sign now without anybody being asked for a passphrase.
-    pub(super) fn can_sign_unasked(&mut self, key_id: &KeyId) -> bool {
+    /// Whether `key` can sign now without a prompt for a passphrase.
+    pub(super) fn can_sign_without_prompt(&mut self, key_id: &KeyId) -> bool {
         self.unlocked.iter().any(|k| k.public_key().key_id() == *key_id)
             || self.in_agent(|k| k.key_id() == *key_id).is_some()
     }
 
-    /// The public key of a recipient, where it is at hand.
+    /// The public key of a recipient, if the key is available.
     pub(super) fn public_key_of(&mut self, key_id: &KeyId) -> Option<PublicKey> {
         let is_it = |key: &PublicKey| key.key_id() == *key_id;
         if let Some(key) = self.unlocked.iter().map(UnlockedKey::public_key).find(|k| is_it(k)) {
@@ -89,7 +89,7 @@ impl<'n> Signer<'n> {
         })
     }
 
-    /// Lets any of the keys `wanted` sign, until `use_signature` is content. `what` is for messages.
+    /// Signs with any of the keys `wanted`, until `use_signature` succeeds. `what` names the purpose in errors.
     pub(super) fn sign_to_open<T>(
         &mut self,
         what: &str,
@@ -114,7 +114,7 @@ impl<'n> Signer<'n> {
             match self.sign_with_agent(key, &to_be_signed(&key.key_id())) {
                 Ok(signature) => match use_signature(key, &signature) {
                     Ok(opened) => return Ok(opened),
-                    // A faulty or hedging agent; the file may still do.
+                    // A faulty or hedging agent; the key file may still work.
                     Err(e @ (SealError::BadSignature(_) | SealError::UnwrapFailed(_))) => {
                         tried.push(e.to_string());
                         failure = Some(e);
@@ -128,14 +128,14 @@ impl<'n> Signer<'n> {
             tried.push(self.agent_summary());
         }
 
-        let why_not_the_agent = tried.clone();
+        let agent_failures = tried.clone();
         match self.find_file(&is_wanted, &mut tried)? {
             Some(file) => {
                 if !file.key.is_protected() {
                     (self.notices)(&KeyError::NotProtected { path: file.path.clone() }.to_string());
                 }
-                let key = match (self.unlock(file, &why_not_the_agent), failure) {
-                    // A good signature has shown that the value is bad; that nobody could be asked is not what is wrong.
+                let key = match (self.unlock(file, &agent_failures), failure) {
+                    // A good signature has shown that the value is bad, so the missing prompt is not the problem.
                     (Err(KeyError::Locked { .. }), Some(error @ SealError::UnwrapFailed(_))) => {
                         return Err(wrap(error));
                     }
@@ -151,7 +151,7 @@ impl<'n> Signer<'n> {
         }
     }
 
-    /// A signature that is fit to seal with: verified, and known to be the one that this key will always give.
+    /// A signature to seal with: verified, and known to be the one that this key always gives.
     pub(super) fn sign_to_seal(
         &mut self,
         key: &SealingKey,
@@ -173,14 +173,14 @@ impl<'n> Signer<'n> {
         if let Some(unlocked) = self.unlocked.iter().find(|k| *k.public_key() == public) {
             return Ok(unlocked.sign(to_be_signed));
         }
-        let why_not_the_agent = tried.clone();
-        // Found before, but the bytes are read again: a key is not kept on the heap while a dialog is open.
+        let agent_failures = tried.clone();
+        // The file was found before, but is read again: no key stays on the heap while a dialog is open.
         let found = match &key.file {
             Some(file) => Some(key_file::read(&file.path)?).filter(|f| *f.key.public_key() == public),
             None => self.find_file(&|k: &PublicKey| *k == public, &mut tried)?,
         };
         match found {
-            Some(file) => Ok(self.unlock(file, &why_not_the_agent)?.sign(to_be_signed)),
+            Some(file) => Ok(self.unlock(file, &agent_failures)?.sign(to_be_signed)),
             None => Err(KeyError::NoRecipientKey {
                 what: "sealing".to_owned(),
                 wanted: vec![public.key_id()],
@@ -189,7 +189,7 @@ impl<'n> Signer<'n> {
         }
     }
 
-    /// The user's own key to seal with, and whether it may: Ed25519, with a passphrase on its file.
+    /// The user's own key to seal with, if it may seal: Ed25519, with a passphrase on its file.
     pub(super) fn default_sealing_key(&mut self) -> Result<SealingKey, KeyError> {
         let configured = match (&self.options.ssh_key, &self.options.home) {
             (Some(path), _) => key_file::read_configured(path),
@@ -210,7 +210,7 @@ impl<'n> Signer<'n> {
         }
     }
 
-    /// A key that is to become a recipient, under the same rules.
+    /// A key that is to become a recipient, by the same rules.
     pub(super) fn sealing_key(&mut self, public: &PublicKey) -> Result<SealingKey, KeyError> {
         match self.find_file(&|key: &PublicKey| key == public, &mut Vec::new())? {
             Some(file) => protected(file),
@@ -218,7 +218,7 @@ impl<'n> Signer<'n> {
         }
     }
 
-    /// The key files that legacy values may have been sealed with, most likely first.
+    /// The key files that may open legacy values, most likely first.
     pub(super) fn legacy_candidates(&self) -> Vec<PathBuf> {
         match (&self.options.ssh_key, &self.options.home) {
             (Some(path), _) => vec![path.clone()],
@@ -253,8 +253,8 @@ impl<'n> Signer<'n> {
         }
     }
 
-    /// The first private-key file with a wanted public part. A file that the user named and that can't be used is an error
-    /// of its own; of the others it is noted and the search goes on.
+    /// The first private-key file with a wanted public part. An unusable file is an error if the user named it;
+    /// otherwise it is added to `tried`.
     pub(super) fn find_file(
         &self,
         wanted: &dyn Fn(&PublicKey) -> bool,
@@ -292,12 +292,12 @@ impl<'n> Signer<'n> {
             )),
             Err(error) => tried.push(first_line(&error)),
         }
-        // A .pub beside it says that this is the key, so what is wrong with the file is what the user has to know.
+        // The .pub file beside it says that this is the key, so the user must learn what is wrong with it.
         for path in key_file::beside_matching_public(home, wanted) {
             match key_file::read(&path) {
                 Ok(file) if wanted(file.key.public_key()) => return Ok(Some(file)),
                 Ok(_) => {}
-                // With a forwarded agent, the .pub alone is usual.
+                // With a forwarded agent, a .pub file alone is common.
                 Err(KeyError::NoKeyFile { path }) => {
                     tried.push(format!("{} does not exist, only its .pub does", path.display()));
                 }
@@ -307,19 +307,19 @@ impl<'n> Signer<'n> {
         Ok(None)
     }
 
-    /// Asks for the passphrase where there is one, and keeps the key for the rest of this process's short life. Whoever is
-    /// asked, or can't be, learns first why the agent did not do it.
+    /// Unlocks the key, with a prompt if it has a passphrase, and keeps it until the process ends. First it reports why
+    /// the agent did not sign.
     pub(super) fn unlock(
         &mut self,
         file: KeyOnDisk,
-        why_not_the_agent: &[String],
+        agent_failures: &[String],
     ) -> Result<&UnlockedKey, KeyError> {
         let failed = |source| key_file::key_file(&file.path, source);
         file.key.check_unlockable().map_err(failed)?;
         let key = if file.key.is_protected() {
-            why_not_the_agent.iter().for_each(|why| (self.notices)(why));
+            agent_failures.iter().for_each(|why| (self.notices)(why));
             let prompt = format!("Enter passphrase for {}: ", file.path.display());
-            let mut left = TRIES;
+            let mut left = MAX_ATTEMPTS;
             loop {
                 let passphrase =
                     self.options.passphrase_prompt.ask(&prompt).map_err(|source| match source {
@@ -377,7 +377,7 @@ impl<'n> Signer<'n> {
         let signed = connection.sign(key, data, &mut || {
             notices("Waiting for the SSH agent to sign (it may want a confirmation) ...");
         });
-        // A connection that broke or was left in the middle of an answer is of no more use.
+        // A connection that failed, or that has part of a response left, can't be used again.
         if !matches!(signed, Ok(_) | Err(AgentError::Answer(AgentMessageError::Refused))) {
             self.agent = Agent::Untried;
             if let Err(AgentError::Timeout(_)) = signed {
@@ -387,8 +387,8 @@ impl<'n> Signer<'n> {
         signed
     }
 
-    /// Signs, and the first time that a key seals, once more on a connection of its own: hedged Ed25519 verifies, but
-    /// would lock the user out.
+    /// Signs, and the first time that a key seals, signs once more on a new connection: a hedged Ed25519 signature
+    /// verifies, but would lock the user out.
     fn sign_twice(&mut self, key: &PublicKey, data: &[u8]) -> Result<Signature, SignTwice> {
         let first = self.sign_with_agent(key, data)?;
         if !key.verify(data, &first) {
@@ -413,7 +413,7 @@ impl<'n> Signer<'n> {
         Ok(first)
     }
 
-    /// For the list of what was tried.
+    /// The agent's part of the list of what was tried.
     fn agent_summary(&mut self) -> String {
         if self.options.agent_socket.is_none() {
             return "ssh-agent not available or not running (SSH_AUTH_SOCK is not set)".to_owned();
@@ -433,9 +433,9 @@ impl<'n> Signer<'n> {
 }
 
 enum SignTwice {
-    /// The key file may still do.
+    /// The key file may still sign.
     Agent(AgentError),
-    /// It may not.
+    /// The key file must not be tried.
     Final(KeyError),
 }
 
@@ -452,7 +452,7 @@ fn protected(file: KeyOnDisk) -> Result<SealingKey, KeyError> {
     Ok(SealingKey { public: *file.key.public_key(), file: Some(file) })
 }
 
-/// SSH_AGENT_FAILURE gives no reason, so the likely ones.
+/// SSH_AGENT_FAILURE gives no reason, so the text lists the likely ones.
 fn refusal_text(key: &PublicKey, error: &AgentError) -> String {
     match error {
         AgentError::Answer(AgentMessageError::Refused) => format!(

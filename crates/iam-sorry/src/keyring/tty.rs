@@ -1,4 +1,5 @@
-//! /dev/tty with the echo off. Ctrl-C is read as a character, so that the echo is on again before anything ends.
+//! Reads a passphrase from /dev/tty with the echo off. Ctrl-C is read as a character, so that the echo is restored
+//! before anything ends.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,7 +10,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::errors::PromptError;
 
-/// Longer lines are no passphrases.
+/// A longer line is no passphrase.
 pub(super) const MAX_BYTES: usize = 1024;
 
 pub(super) fn open(allowed: bool) -> Option<File> {
@@ -17,33 +18,34 @@ pub(super) fn open(allowed: bool) -> Option<File> {
 }
 
 pub(super) fn ask(mut terminal: &File, prompt: &str) -> Result<SecretString, PromptError> {
-    let quiet = Quiet::start(terminal)?;
+    let echo_off = EchoOff::start(terminal)?;
     terminal.write_all(prompt.as_bytes()).map_err(PromptError::Terminal)?;
     let answer = read_line(terminal);
-    drop(quiet);
+    drop(echo_off);
     let _ = terminal.write_all(b"\n");
     answer
 }
 
-/// The echo is off for as long as this lives.
-struct Quiet<'a> {
+/// Turns the echo off; dropping it restores the terminal.
+struct EchoOff<'a> {
     terminal: &'a File,
     before: Termios,
 }
 
-impl<'a> Quiet<'a> {
+impl<'a> EchoOff<'a> {
     fn start(terminal: &'a File) -> Result<Self, PromptError> {
         let failed = |e: rustix::io::Errno| PromptError::Terminal(e.into());
         let before = tcgetattr(terminal).map_err(failed)?;
-        let mut quiet = before.clone();
-        quiet.local_modes &= !(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG);
+        let mut echo_off = before.clone();
+        echo_off.local_modes &=
+            !(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG);
         // Flush: what was typed before the prompt was not meant for it.
-        tcsetattr(terminal, OptionalActions::Flush, &quiet).map_err(failed)?;
+        tcsetattr(terminal, OptionalActions::Flush, &echo_off).map_err(failed)?;
         Ok(Self { terminal, before })
     }
 }
 
-impl Drop for Quiet<'_> {
+impl Drop for EchoOff<'_> {
     fn drop(&mut self) {
         let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
     }

@@ -1,7 +1,7 @@
-//! Sessions of roles and of `--session`, kept until they near their end.
+//! Cached sessions of roles and of `--session`.
 //!
-//! Plain JSON, 0600, in a folder of the owner's, as AWS CLI keeps its own (~/.aws/cli/cache): they are temporary, and sealing
-//! them would cost each call a signature. The permanent key behind them stays sealed.
+//! Plain JSON, 0600, in a folder of the user's, as AWS CLI keeps its own (~/.aws/cli/cache). They are temporary, and
+//! sealing them would cost each call a signature. The permanent keys behind them stay sealed.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,14 +14,14 @@ use zeroize::Zeroizing;
 use super::cache_path::{CacheKey, CachePaths};
 use crate::files::{self, FileError, replace_atomically};
 
-/// Credentials with less time left, in seconds, are renewed first: AWS CLI asks again 15 minutes before the end, so with
-/// less it would ask twice for one command.
-pub const RENEWAL_MARGIN: i64 = 20 * 60;
+/// Credentials with fewer seconds left are refreshed first: AWS CLI asks again 15 minutes before the end, so with a
+/// smaller margin it would ask twice for one command.
+pub const REFRESH_MARGIN: i64 = 20 * 60;
 
-/// Longer than any session lives (36 h).
+/// Longer than any session lasts (36 h).
 const FORGOTTEN: Duration = Duration::from_secs(48 * 3600);
 
-/// One kept result.
+/// One entry of the cache.
 pub struct CacheEntry {
     path: PathBuf,
 }
@@ -37,19 +37,20 @@ impl CacheEntry {
         Self { path: paths.entry(key) }
     }
 
-    /// What is kept, where enough of its time is left: 20 minutes, or a third for sessions of less than an hour.
+    /// The cached credentials, if enough of their time is left: 20 minutes, or a third for sessions shorter than an
+    /// hour.
     pub fn fresh(&self, now: Timestamp) -> Option<Credentials> {
         let kept = self.read()?;
-        let margin = RENEWAL_MARGIN.min(kept.expires.seconds_after(kept.issued) / 3);
+        let margin = REFRESH_MARGIN.min(kept.expires.seconds_after(kept.issued) / 3);
         (kept.expires.seconds_after(now) >= margin.max(1)).then_some(kept.credentials)
     }
 
-    /// What is kept, where it is valid at all.
+    /// The cached credentials, if they have not expired.
     pub fn valid(&self, now: Timestamp) -> Option<Credentials> {
         self.read().filter(|kept| kept.expires.seconds_after(now) > 0).map(|kept| kept.credentials)
     }
 
-    /// Keeps credentials that expire; takes away what nobody can use any more.
+    /// Caches credentials that expire, and removes files that nobody can use any more.
     pub fn write(&self, credentials: &Credentials, now: Timestamp) -> Result<(), FileError> {
         let mut text = Zeroizing::new(String::with_capacity(4096));
         text.push_str(&credentials.to_process_json());
@@ -61,7 +62,7 @@ impl CacheEntry {
         Ok(())
     }
 
-    /// Anything that can't be read or understood counts as nothing.
+    /// `None` if there is no entry, or if it can't be parsed.
     fn read(&self) -> Option<Kept> {
         let bytes = Zeroizing::new(std::fs::read(&self.path).ok()?);
         let split = bytes.iter().position(|byte| *byte == b'\n')?;
@@ -71,7 +72,7 @@ impl CacheEntry {
     }
 }
 
-/// Results and notes only: a lock file that others may wait on is never taken away.
+/// Removes old entries and failure notes. Lock files stay, since others may wait on them.
 fn forget_old(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(state(3599), (false, true));
         assert_eq!(state(3600), (false, false));
 
-        // 15 minutes, the least that AssumeRole gives: never 20 minutes left, and yet worth keeping.
+        // 15 minutes, the minimum of AssumeRole: never 20 minutes left, and yet worth caching.
         cache.write(&until(900), at(0)).unwrap();
         assert_eq!(state(600), (true, true));
         assert_eq!(state(601), (false, true));

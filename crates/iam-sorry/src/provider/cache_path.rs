@@ -1,5 +1,5 @@
-//! Where locks, kept sessions and notes of failures lie: the state folder, or, where the home can't be written, a folder
-//! of this machine that is ours alone.
+//! Paths of locks, cached sessions and failure notes: in the state folder, or, if the home can't be written, in a
+//! private folder of this machine.
 
 use std::fmt;
 use std::fs::{DirBuilder, symlink_metadata};
@@ -12,12 +12,12 @@ use rustix::fs::{Access, access};
 use crate::app::App;
 use crate::error::{Error, Result};
 
-/// Names a piece of work by all that its result depends on; shown in hexadecimal. Holds no secret.
+/// Identifies a result by everything that it depends on. Shown in hexadecimal; contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheKey(String);
 
 impl CacheKey {
-    /// SHA-256 over the parts, each with its length, so that no two lists of parts look the same.
+    /// SHA-256 over the parts, each with its length, so that different lists of parts differ.
     pub fn of(parts: &[&str]) -> Self {
         let mut bytes = Vec::new();
         for part in parts {
@@ -35,7 +35,7 @@ impl fmt::Display for CacheKey {
     }
 }
 
-/// Two folders, which may be one.
+/// The two folders, which may be the same.
 #[derive(Clone, Debug)]
 pub struct CachePaths {
     locks: PathBuf,
@@ -43,7 +43,7 @@ pub struct CachePaths {
 }
 
 impl CachePaths {
-    /// Files go to the state folder; locks too, unless a node-local folder is set for them (homes on NFS).
+    /// Entries go to the state folder. So do locks, unless a node-local folder is configured for them (homes on NFS).
     pub fn find(app: &App) -> Result<Self> {
         let settings = &app.settings;
         let files = settings.state_dir.join("cache");
@@ -61,31 +61,31 @@ impl CachePaths {
         Ok(Self { locks, files })
     }
 
-    /// The lock of one piece of work. Others may use the lock folder too, so it says whose it is.
+    /// The lock for one result. Other users may share the lock folder, so its name contains the uid.
     pub fn lock(&self, key: &CacheKey) -> PathBuf {
         self.locks.join(format!("{key}-{}.lock", rustix::process::geteuid().as_raw()))
     }
 
-    /// Where its result is kept.
+    /// The file that caches a result.
     pub fn entry(&self, key: &CacheKey) -> PathBuf {
         self.files.join(format!("{key}.json"))
     }
 
-    /// Where its failure is left for those who wait.
+    /// The note that informs waiting processes of a failure.
     pub fn failure_note(&self, key: &CacheKey) -> PathBuf {
         self.files.join(format!("{key}.failed"))
     }
 }
 
-/// Whether files can be made there; the folder is made for the owner alone where it is missing. access(2) knows about
-/// read-only mounts also for root.
+/// Whether files can be created in the folder, which is created (0700) if it is missing. access(2) also detects
+/// read-only mounts for root.
 fn usable(folder: &Path) -> bool {
     let can_write = || access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
     can_write() || (DirBuilder::new().recursive(true).mode(0o700).create(folder).is_ok() && can_write())
 }
 
-/// XDG_RUNTIME_DIR/iam-sorry, else /tmp/iam-sorry-UID (not TMPDIR, which batch systems set anew for each job), else in the
-/// lock folder. Never one that somebody else could have made.
+/// XDG_RUNTIME_DIR/iam-sorry, else the lock folder, else /tmp/iam-sorry-UID (not TMPDIR, which batch systems set for
+/// each job). Never a folder that another user could have created.
 fn fallback(app: &App) -> Result<PathBuf> {
     let own = format!("iam-sorry-{}", rustix::process::geteuid().as_raw());
     let runtime = app.settings.runtime_dir.as_deref().filter(|folder| private(folder));
@@ -108,7 +108,7 @@ fn fallback(app: &App) -> Result<PathBuf> {
         })
 }
 
-/// A folder, no link, of this user and with no rights for others.
+/// Whether it is a folder, not a link, of this user, without permissions for others.
 fn private(folder: &Path) -> bool {
     let me = rustix::process::geteuid().as_raw();
     symlink_metadata(folder).is_ok_and(|m| m.is_dir() && m.uid() == me && m.mode() & 0o077 == 0)
@@ -127,7 +127,7 @@ mod tests {
         assert_ne!(CacheKey::of(&["a"]), CacheKey::of(&["a", ""]));
     }
 
-    /// A folder in /tmp under a name that everybody knows may have been put there by somebody else.
+    /// In /tmp, another user may have created a folder under a name that everybody knows.
     #[test]
     fn a_planted_folder_is_not_used() {
         let base = tempfile::tempdir().unwrap();

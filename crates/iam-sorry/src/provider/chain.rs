@@ -1,7 +1,8 @@
-//! Credentials of a profile, whatever it takes: as they lie there, renewed, a role's, a session's.
+//! Decides where a profile's credentials come from.
 //!
-//! What is there and valid is handed out at once, with no runtime, TLS or SDK. Everything else is one request to AWS for
-//! all who ask at the same time (`singleflight`), and an expired set is never handed out.
+//! Stored credentials that are valid are handed out at once, without runtime, TLS or SDK. Everything else costs one
+//! request to AWS, which all processes that need the result share (`singleflight`). Expired credentials are never
+//! handed out.
 
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::Credentials;
@@ -16,16 +17,16 @@ use super::cache_path::{CacheKey, CachePaths};
 use super::in_progress::InProgress;
 use super::{process, singleflight};
 
-/// How the credentials are wanted.
+/// Which credentials the caller wants.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProvideOptions {
     /// A session in place of permanent keys.
     pub session: bool,
-    /// A profile that doesn't exist is made, where `--profile MANAGER` says by whom.
-    pub make: bool,
+    /// Create a profile that does not exist, if `--profile MANAGER` names a manager.
+    pub create: bool,
 }
 
-/// A profile and what it came to.
+/// A profile and its credentials.
 pub struct ProfileCredentials {
     pub profile: Profile,
     pub credentials: Credentials,
@@ -34,50 +35,50 @@ pub struct ProfileCredentials {
 /// Credentials of profile `name`, valid now.
 ///
 /// # Errors
-/// ErrorKind `Profile` where there are none and no way to get them; `Aws` where AWS was asked in vain; `Key` where a sealed
-/// value could not be opened.
+/// Kind `Profile` if there are none and no source of any; `Aws` if the request failed; `Key` if a sealed value can't be
+/// opened.
 pub fn credentials(app: &App, name: &str, options: ProvideOptions) -> Result<ProfileCredentials> {
     let chain = ProviderChain { app, config: app.load(&app.config)? };
     let in_progress = InProgress::new(&app.settings.in_progress);
-    let Some(profile) = chain.find_first(name)? else {
-        let manager = app.global.profile.as_deref().filter(|manager| options.make && *manager != name);
+    let Some(profile) = chain.find_requested(name)? else {
+        let manager = app.global.profile.as_deref().filter(|manager| options.create && *manager != name);
         let Some(manager) = manager else { return Err(app.not_found("Profile", name)) };
-        let credentials = chain.make(name, manager)?;
+        let credentials = chain.create(name, manager)?;
         return Ok(ProfileCredentials { profile: app.profile(name)?, credentials });
     };
-    let credentials = chain.of(&profile, options.session, &in_progress)?;
+    let credentials = chain.provide(&profile, options.session, &in_progress)?;
     Ok(ProfileCredentials { profile, credentials })
 }
 
-/// The config file as it was when the work began; of the credentials file, only the profiles that come up are read.
+/// The config file as it was at the start. Of the credentials file, only the profiles that are needed are read.
 pub struct ProviderChain<'a> {
     pub(super) app: &'a App,
     config: Document,
 }
 
 impl ProviderChain<'_> {
-    /// The profile that was asked for; what is wrong with the file is told here.
-    fn find_first(&self, name: &str) -> Result<Option<Profile>> {
+    /// The profile that the caller wants, with the file's warnings.
+    fn find_requested(&self, name: &str) -> Result<Option<Profile>> {
         let loaded = self.app.credentials.load_for(name)?;
         self.app.show_notices(&loaded.notices);
         Ok(Profile::find(name, &loaded.document, &self.config))
     }
 
-    /// One that another leads to.
+    /// A profile that another one refers to.
     pub(super) fn find(&self, name: &str) -> Option<Profile> {
         let loaded = self.app.credentials.load_for(name).ok()?;
         Profile::find(name, &loaded.document, &self.config)
     }
 
-    /// As AWS tools do: a role is assumed even where the profile has keys too (they may be its source).
-    fn of(&self, profile: &Profile, session: bool, in_progress: &InProgress) -> Result<Credentials> {
+    /// As AWS tools do, a role is assumed even if the profile has keys too (which may be the role's source).
+    fn provide(&self, profile: &Profile, session: bool, in_progress: &InProgress) -> Result<Credentials> {
         if profile.is_assumable_role() {
             return self.role(profile, in_progress);
         }
-        self.without_role(profile, session, in_progress)
+        self.provide_without_role(profile, session, in_progress)
     }
 
-    fn without_role(
+    fn provide_without_role(
         &self,
         profile: &Profile,
         session: bool,
@@ -88,25 +89,29 @@ impl ProviderChain<'_> {
             Some(key) if session => self.session(profile, key, in_progress),
             Some(key) => self.app.open(profile, key),
             None if profile.owner().is_some() => self.missing(profile),
-            None => match profile.setting(PROCESS).and_then(process::profile_of_our_line) {
-                Some(next) => self.through_our_own_line(profile, &next, session, in_progress),
+            None => match profile.setting(PROCESS).and_then(process::own_line_profile) {
+                Some(next) => self.follow_own_line(profile, &next, session, in_progress),
                 None => self.app.usable_credentials(profile),
             },
         }
     }
 
-    /// As the source of a role: another program's credential_process is run for it.
-    pub(super) fn of_source(&self, profile: &Profile, in_progress: &InProgress) -> Result<Credentials> {
+    /// Credentials to assume a role with; if need be, from another program's credential_process.
+    pub(super) fn role_source_credentials(
+        &self,
+        profile: &Profile,
+        in_progress: &InProgress,
+    ) -> Result<Credentials> {
         match profile.setting(PROCESS).filter(|_| profile.usable_key().is_none()) {
-            Some(line) if process::profile_of_our_line(line).is_none() => {
+            Some(line) if process::own_line_profile(line).is_none() => {
                 process::run(self.app, profile, line, &in_progress.with(self.app, &profile.name)?)
             }
-            _ => self.without_role(profile, false, in_progress),
+            _ => self.provide_without_role(profile, false, in_progress),
         }
     }
 
-    /// `credential_process = iam-sorry credential-process NEXT`: nothing is started for it.
-    fn through_our_own_line(
+    /// Follows `credential_process = iam-sorry credential-process NEXT` without starting a process.
+    fn follow_own_line(
         &self,
         profile: &Profile,
         next: &str,
@@ -121,11 +126,11 @@ impl ProviderChain<'_> {
                 .hint(format!("credential_process of [profile {}] in {config} names it", profile.name))
         })?;
         in_progress.check(self.app, &next.name)?;
-        self.of(&next, session, &in_progress)
+        self.provide(&next, session, &in_progress)
     }
 
-    /// Credentials that lie in the cache, or else are got by `work`, once for all who ask at the same time.
-    pub(super) fn cached(
+    /// Cached credentials, else the result of `work`, shared by all processes that need it at the same time.
+    pub(super) fn cached_or(
         &self,
         name: &str,
         key: &CacheKey,
@@ -138,7 +143,7 @@ impl ProviderChain<'_> {
         if let Some(credentials) = cache.fresh(app.now()) {
             return Ok(credentials);
         }
-        // Before the lock: who waits for a lock that an iam-sorry above us holds waits for ever.
+        // Before the lock: a process that waits for a lock of its own parent would wait for ever.
         let in_progress = in_progress.with(app, name)?;
         let ready = || cache.fresh(app.now()).map(Ok);
         let got = singleflight::run(&paths, key, ready, || {
@@ -148,11 +153,11 @@ impl ProviderChain<'_> {
             }
             Ok(credentials)
         });
-        got.or_else(|error| self.instead(name, error, cache.valid(app.now()).map(Ok)))
+        got.or_else(|error| self.fall_back(name, error, cache.valid(app.now()).map(Ok)))
     }
 
-    /// What could not be renewed is handed out as long as it is valid, and not a second longer.
-    pub(super) fn instead(
+    /// Falls back to the old credentials while they are valid.
+    pub(super) fn fall_back(
         &self,
         name: &str,
         error: Error,

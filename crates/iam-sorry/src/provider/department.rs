@@ -15,20 +15,20 @@ use crate::output::printable;
 use crate::profile::{EXPIRATION, ID, OWNER, Profile, ROLE, SECRET, SERVER, TOKEN};
 use crate::service::{self, Client, ServiceError, new_key};
 
-/// A client with the person's session.
+/// A client with the person's session, announced on stderr.
 pub fn open(app: &App, origin: &Origin) -> Result<Client> {
     let (client, name) = service::signed_in_client(app, origin)?;
     announce(app, &client, name.as_deref());
     Ok(client)
 }
 
-/// Says on stderr who is asked: a person may have more than one way to credentials.
+/// Says on stderr which service is used, since there may be other sources of credentials.
 fn announce(app: &App, client: &Client, name: Option<&str>) {
     let who = name.map_or_else(String::new, |name| format!(" as {}", printable(name)));
     app.out.progress(format!("Asking {}{who}", client.origin()));
 }
 
-/// A user's credentials, proved by the service to be that user's.
+/// Credentials of an IAM user. The service says whose they are, and that is checked.
 pub async fn issue_for_user(
     app: &App,
     client: &Client,
@@ -42,7 +42,7 @@ pub async fn issue_for_user(
         dry_run: false,
     };
     let issued = issue(client, &request).await?;
-    // IAM names are one whatever their case; the path before the name is the namespace's.
+    // IAM ignores the case of names; the path before the name is the namespace's.
     let of = issued.arn.rsplit('/').next().unwrap_or_default();
     if !issued.arn.contains(":user/") || !of.eq_ignore_ascii_case(user.as_str()) {
         return Err(Error::new(
@@ -56,8 +56,13 @@ pub async fn issue_for_user(
     take(app, issued)
 }
 
-/// A role's credentials into their profile. `server` is the one that gave them before.
-pub fn renew_role(app: &App, arn: &str, profile_name: &str, server: Option<&Origin>) -> Result<Credentials> {
+/// A role's credentials, written to their profile. `server` is the service that issued them before.
+pub fn refresh_role(
+    app: &App,
+    arn: &str,
+    profile_name: &str,
+    server: Option<&Origin>,
+) -> Result<Credentials> {
     let origin = match server {
         Some(origin) => origin.clone(),
         None => service::required_origin(app)?,
@@ -103,8 +108,8 @@ pub fn renew_role(app: &App, arn: &str, profile_name: &str, server: Option<&Orig
     Ok(credentials)
 }
 
-/// Under one key, so that an answer that was lost on the way is not made twice. A secret is shown once, though: then
-/// another set is asked for.
+/// Retried under one idempotency key, so that a lost response does not issue twice. A secret is shown only once,
+/// though: after a lost response, other credentials are requested.
 async fn issue(
     client: &Client,
     request: &CredentialsRequest,
@@ -116,7 +121,7 @@ async fn issue(
     }
 }
 
-/// What the service remarks (that the duration was cut, and why) goes to stderr.
+/// Prints the service's notes (such as a shortened duration) to stderr.
 fn take(app: &App, issued: IssuedCredentials) -> Result<Credentials> {
     for note in &issued.done.notes {
         app.out.progress(printable(note));

@@ -1,19 +1,19 @@
-//! The profiles whose credentials are being got: what stops one that needs itself.
+//! Detects profiles that need their own credentials.
 
 use crate::app::App;
 use crate::error::{Error, Result};
 
-/// The profiles under way, outermost first, those of an iam-sorry that started a program that started us included.
+/// The profiles whose credentials are being obtained, outermost first, including those of parent processes.
 #[derive(Clone, Debug)]
 pub struct InProgress(Vec<String>);
 
 impl InProgress {
-    /// Those that an iam-sorry above this one is getting credentials for.
+    /// Starts with the profiles of the parent processes.
     pub fn new(names: &[String]) -> Self {
         Self(names.to_vec())
     }
 
-    /// One deeper.
+    /// With one more profile.
     pub fn with(&self, app: &App, name: &str) -> Result<Self> {
         self.check(app, name)?;
         let mut names = self.0.clone();
@@ -21,7 +21,8 @@ impl InProgress {
         Ok(Self(names))
     }
 
-    /// Stops a profile that needs itself, which would go on until the machine has no process left (aws-vault#1176).
+    /// Fails for a profile that needs itself, which would otherwise start processes until the machine has none left
+    /// (aws-vault#1176).
     pub fn check(&self, app: &App, name: &str) -> Result<()> {
         if !self.0.iter().any(|in_progress| in_progress == name) {
             return Ok(());
@@ -36,7 +37,7 @@ impl InProgress {
         .hint(format!("Or put keys of its own into [{name}] in {}", credentials.display())))
     }
 
-    /// For the environment of a program that we start.
+    /// The value of the environment variable for child processes.
     pub fn lines(&self) -> String {
         self.0.join("\n")
     }

@@ -1,4 +1,4 @@
-//! One profile to refresh: all that can be known, and refused, before AWS is asked.
+//! One profile to refresh: everything that can be checked, and refused, before the first request.
 
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::AccessKey;
@@ -11,21 +11,21 @@ use crate::error::{Error, Result};
 use crate::profile::{self, KEPT_ID, OWNER, Profile};
 use crate::sealing;
 
-/// One profile to refresh, and what is known of it before AWS is asked.
+/// A profile to refresh, with what is known before the first request.
 pub struct RefreshJob {
     pub name: String,
-    /// As it is in the files; `None` where it will be new.
+    /// The stored profile; `None` if it does not exist yet.
     pub profile: Option<Profile>,
     /// The user's own permanent key, opened.
-    pub own: Option<AccessKey>,
-    /// It lies where the temporary credentials will, or as plain text, and shall be kept, sealed, beside them.
-    pub own_to_seal: bool,
-    /// Somebody waits for the credentials themselves: a profile that can't be written is no failure.
-    pub hand_out_unwritten: bool,
+    pub own_key: Option<AccessKey>,
+    /// Whether to seal that key beside the temporary credentials: it is in their place, or plain.
+    pub seal_own_key: bool,
+    /// The caller waits for the credentials, so a profile that can't be written is no error.
+    pub write_is_optional: bool,
 }
 
 impl RefreshJob {
-    /// `manager` is the profile that must not be overwritten.
+    /// `manager` is the manager profile, which is never overwritten.
     pub fn plan(
         app: &App,
         name: &str,
@@ -42,7 +42,7 @@ impl RefreshJob {
                 "A session made without MFA can't call IAM, so the manager itself would have no use for one",
             ));
         }
-        // A name that could not be written must not cost a key.
+        // An invalid name must not cost a key.
         credentials.clone().set(name, OWNER, "x")?;
         let profile = Profile::find(name, credentials, config);
         if let Some(profile) = &profile {
@@ -62,24 +62,24 @@ impl RefreshJob {
             }
         }
         let own_key = profile.as_ref().and_then(Profile::permanent_key);
-        let own_to_seal = own_key.is_some_and(|key| !key.is_sealed() || key.id.0 != KEPT_ID);
-        let own = match (&profile, own_key) {
+        let seal_own_key = own_key.is_some_and(|key| !key.is_sealed() || key.id.0 != KEPT_ID);
+        let own_key = match (&profile, own_key) {
             (Some(profile), Some(key)) => {
                 let opened = app.open(profile, key)?;
                 Some(AccessKey { id: opened.access_key_id, secret: opened.secret_access_key })
             }
             _ => None,
         };
-        let job = Self { name: name.to_owned(), profile, own, own_to_seal, hand_out_unwritten: false };
-        // Sealing may need a passphrase or be impossible: found out before a key is made, not after.
-        if job.own_to_seal || keep_key {
-            // A trial: it finds and unlocks the key, which then stays unlocked.
+        let job = Self { name: name.to_owned(), profile, own_key, seal_own_key, write_is_optional: false };
+        // Sealing may prompt or be impossible. That must come out before a key is made.
+        if job.seal_own_key || keep_key {
+            // A trial: it finds and unlocks the SSH key, which then stays unlocked.
             sealing::seal(app, name, job.profile.as_ref(), &[(KEPT_ID, SecretString::from("trial"))])?;
         }
         Ok(job)
     }
 
-    /// Where nothing else says whose it is, the name is the user's, so it must be one.
+    /// If no user is recorded, the profile's name must be the user's.
     pub fn check_name(&self) -> Result<()> {
         match &self.profile {
             Some(profile) if profile.owner().is_some() || profile.active_key().is_some() => Ok(()),
@@ -87,7 +87,7 @@ impl RefreshJob {
         }
     }
 
-    /// The user, where AWS need not be asked.
+    /// The IAM user, if it is known without a request.
     pub fn known_user(&self) -> Option<UserName> {
         let name = match &self.profile {
             Some(profile) if profile.owner().is_some() => profile.owner()?,
@@ -97,8 +97,8 @@ impl RefreshJob {
         UserName::parse(name).ok()
     }
 
-    /// "its credentials are valid for another 3 h", for an error.
-    pub fn what_stays(&self, app: &App) -> Option<String> {
+    /// A line for an error, about the credentials that remain in the profile.
+    pub fn remaining_credentials(&self, app: &App) -> Option<String> {
         let profile = self.profile.as_ref()?;
         let name = &self.name;
         Some(match profile.expiration().map(|at| at.seconds_after(app.now())) {

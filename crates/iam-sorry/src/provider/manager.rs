@@ -1,4 +1,4 @@
-//! The manager: the profile whose keys ask IAM for others.
+//! The manager: the profile whose keys make keys for other users.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,19 +22,19 @@ pub fn no_manager() -> Error {
         .hint("iam-sorry --profile usermanager NAME")
 }
 
-/// The manager's way to AWS, opened when it is first needed.
+/// The manager's client and credentials, opened when they are first needed.
 pub struct Manager<'a> {
     app: &'a App,
     name: Option<&'a str>,
     profile: Option<Profile>,
     opened: OnceCell<(Aws, Credentials)>,
-    turns: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    user_locks: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl<'a> Manager<'a> {
     pub fn new(app: &'a App, name: Option<&'a str>, config: &Document, credentials: &Document) -> Self {
         let profile = name.and_then(|name| Profile::find(name, credentials, config));
-        Self { app, name, profile, opened: OnceCell::new(), turns: Mutex::default() }
+        Self { app, name, profile, opened: OnceCell::new(), user_locks: Mutex::default() }
     }
 
     pub fn name(&self) -> Result<&str> {
@@ -55,8 +55,8 @@ impl<'a> Manager<'a> {
         }
     }
 
-    /// A namespace that is written down with the manager is kept to before AWS is asked. What it may do is decided by
-    /// its policy in IAM; this only says no sooner, and why.
+    /// Checks the namespace that is recorded with the manager, before any request. IAM's policy decides what the
+    /// manager may do; this only refuses earlier, with a reason.
     pub fn check_namespace(&self, user: &UserName) -> Result<()> {
         let Some(profile) = &self.profile else { return Ok(()) };
         let Some(written) = profile.field(NAMESPACE) else { return Ok(()) };
@@ -72,19 +72,18 @@ impl<'a> Manager<'a> {
         .hint(format!("Where its policy allows more than that, take {NAMESPACE} out of [{name}] in {file}")))
     }
 
-    /// Opens its keys; with an mfa_serial, IAM is asked with an MFA session of theirs.
+    /// Opens its keys. If it has an mfa_serial, the credentials are those of an MFA session.
     pub async fn open(&self, cancel: &Cancel) -> Result<&(Aws, Credentials)> {
-        self.opened.get_or_try_init(|| self.open_anew(cancel)).await
+        self.opened.get_or_try_init(|| self.open_session(cancel)).await
     }
 
-    /// Profiles of one user take turns: IAM allows two keys, and of two that appear at once neither could be told from
-    /// the other after a lost answer.
-    pub(super) fn turn_of(&self, user: &UserName) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.entry(user.as_str().to_lowercase()).or_default().clone()
+    /// A lock per user. IAM allows two keys, and after a lost response two new keys could not be told apart.
+    pub(super) fn user_lock(&self, user: &UserName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut user_locks = self.user_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        user_locks.entry(user.as_str().to_lowercase()).or_default().clone()
     }
 
-    async fn open_anew(&self, cancel: &Cancel) -> Result<(Aws, Credentials)> {
+    async fn open_session(&self, cancel: &Cancel) -> Result<(Aws, Credentials)> {
         let name = self.name()?;
         let profile = self.profile.as_ref().ok_or_else(no_manager)?;
         let credentials = self.app.usable_credentials(profile)?;
@@ -95,8 +94,8 @@ impl<'a> Manager<'a> {
         let Some(mfa) = mfa(self.app, profile)? else { return Ok((aws, credentials)) };
         self.app.out.progress(format!("Opening a session of '{name}' with MFA..."));
         let key = AccessKey { id: credentials.access_key_id, secret: credentials.secret_access_key };
-        let asked = session_from_key(&aws, &key, SessionDuration::HOUR, Some(&mfa), None);
-        let session = cancel.unless(asked).await?;
+        let request = session_from_key(&aws, &key, SessionDuration::HOUR, Some(&mfa), None);
+        let session = cancel.unless(request).await?;
         Ok((aws, session.credentials))
     }
 }

@@ -1,4 +1,4 @@
-//! The code of an MFA device, asked for when a profile has one.
+//! The code of an MFA device.
 
 use iam_sorry_aws::issue::Mfa;
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::profile::Profile;
 use crate::terminal;
 
-/// The MFA device of a profile, with a code from the command line or the keyboard.
+/// The MFA device of a profile, if it has one, with a code from the command line or a prompt.
 pub fn mfa(app: &App, profile: &Profile) -> Result<Option<Mfa>> {
     let Some(serial) = profile.setting("mfa_serial") else { return Ok(None) };
     let code = terminal::mfa_code(app, serial)?;

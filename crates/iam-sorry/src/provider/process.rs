@@ -1,4 +1,4 @@
-//! `credential_process` lines: which are our own, and how another program's is run where a role needs it as its source.
+//! `credential_process` lines: recognises iam-sorry's own, and runs another program's if a role needs its credentials.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -15,18 +15,18 @@ use crate::settings::{IN_PROGRESS_VARIABLE, TOKEN};
 
 use super::in_progress::InProgress;
 
-/// More than any credentials are.
+/// Larger output is not read.
 const LARGEST: u64 = 64 << 10;
 
-/// The profile that a line as `encrypt --process` writes it asks for: `".../iam-sorry" credential-process NAME`.
-pub fn profile_of_our_line(line: &str) -> Option<String> {
+/// The profile in a line that `encrypt --process` wrote: `".../iam-sorry" credential-process NAME`.
+pub fn own_line_profile(line: &str) -> Option<String> {
     let words = split(line)?;
     let [program, verb, name] = words.as_slice() else { return None };
     let program = program.rsplit('/').next()?;
     (program == "iam-sorry" && verb == "credential-process" && !name.starts_with('-')).then(|| name.clone())
 }
 
-/// Runs the program, without a shell, and reads what it prints.
+/// Runs the program, without a shell, and parses its output.
 pub fn run(app: &App, profile: &Profile, line: &str, in_progress: &InProgress) -> Result<Credentials> {
     let name = &profile.name;
     let config = app.settings.config_file.display();
@@ -60,8 +60,8 @@ pub fn run(app: &App, profile: &Profile, line: &str, in_progress: &InProgress) -
     }
 }
 
-/// Words as a POSIX shell splits them, with its quotes and backslashes and nothing else of it: as botocore does. `None`
-/// for a quotation mark without end.
+/// Splits words as a POSIX shell does, with quotes and backslashes but nothing else, like botocore. `None` if a quote
+/// is not closed.
 fn split(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn our_own_lines() {
-        let name = |line| profile_of_our_line(line);
+        let name = |line| own_line_profile(line);
         assert_eq!(name("\"/opt/my tools/iam-sorry\" credential-process user"), Some("user".into()));
         assert_eq!(name("iam-sorry credential-process \"my profile\""), Some("my profile".into()));
         assert_eq!(name("/opt/iam-sorry-wrapper credential-process user"), None);

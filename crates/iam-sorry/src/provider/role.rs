@@ -1,5 +1,5 @@
-//! Role profiles: `role_arn` with `source_profile` or `credential_source = Environment`. A chain of them is assumed from
-//! its far end, each link cached on its own.
+//! Role profiles: `role_arn` with `source_profile` or `credential_source = Environment`. A chain of roles is assumed
+//! from its far end, and each session is cached.
 
 use iam_sorry_aws::issue::{RoleRequest, assume_role};
 use iam_sorry_core::credentials::Credentials;
@@ -13,12 +13,12 @@ use super::chain::ProviderChain;
 use super::in_progress::InProgress;
 use super::mfa::mfa;
 
-/// What AWS allows where a role's credentials assume the next one ("role chaining").
+/// AWS's limit if a role's credentials assume the next role ("role chaining"), in seconds.
 const CHAINED: u32 = 3600;
-/// What AssumeRole takes; the role itself may allow less.
+/// What AssumeRole accepts, in seconds; the role itself may allow less.
 const SECONDS: std::ops::RangeInclusive<u32> = 900..=43_200;
 
-/// A role and where the credentials to assume it come from, checked before AWS is asked.
+/// A role and its source of credentials, checked before the first request.
 struct RolePlan {
     profile: Profile,
     arn: String,
@@ -28,7 +28,7 @@ struct RolePlan {
 }
 
 enum RoleSource {
-    /// A profile with keys, or another way to them that isn't a role's.
+    /// A profile that is not a role, or that has keys.
     Profile(Profile),
     Role(Box<RolePlan>),
     Environment(Credentials),
@@ -45,7 +45,7 @@ impl ProviderChain<'_> {
         seen.push(profile.name.clone());
         let arn = profile.setting("role_arn").unwrap_or_default();
         if !(arn.starts_with("arn:") && arn.contains(":role/")) {
-            return Err(self.wrong(profile, format!("role_arn is {arn:?}, which is no ARN of a role")));
+            return Err(self.invalid(profile, format!("role_arn is {arn:?}, which is no ARN of a role")));
         }
         let source = self.source(profile, seen)?;
         let chained = matches!(source, RoleSource::Role(_));
@@ -71,7 +71,7 @@ impl ProviderChain<'_> {
                 });
             }
             (None, other) => {
-                return Err(self.wrong(
+                return Err(self.invalid(
                     profile,
                     format!(
                         "credential_source is {:?}; iam-sorry knows Environment, and AWS tools take the others by themselves",
@@ -80,7 +80,7 @@ impl ProviderChain<'_> {
                 ));
             }
             (Some(_), Some(_)) => {
-                return Err(self.wrong(profile, "both source_profile and credential_source are set".into()));
+                return Err(self.invalid(profile, "both source_profile and credential_source are set".into()));
             }
         };
         let source = self.find(next).ok_or_else(|| {
@@ -89,14 +89,14 @@ impl ProviderChain<'_> {
                 .not_found("Profile", next)
                 .hint(format!("source_profile of [profile {}] in {config} names it", profile.name))
         })?;
-        // Keys win: that is also how a profile can be its own source (AWS SDK for Rust, profile/credentials/repr.rs).
+        // Keys take precedence; so a profile can be its own source (AWS SDK for Rust, profile/credentials/repr.rs).
         if source.usable_key().is_some() || !source.is_assumable_role() {
             return Ok(RoleSource::Profile(source));
         }
         if seen.contains(&source.name) {
-            let way: Vec<&str> = seen.iter().map(String::as_str).chain([next]).collect();
+            let source: Vec<&str> = seen.iter().map(String::as_str).chain([next]).collect();
             return Err(
-                self.wrong(profile, format!("source_profile leads in a circle: {}", way.join(" -> ")))
+                self.invalid(profile, format!("source_profile leads in a circle: {}", source.join(" -> ")))
             );
         }
         Ok(RoleSource::Role(Box::new(self.plan(&source, seen)?)))
@@ -104,14 +104,14 @@ impl ProviderChain<'_> {
 
     fn assume(&self, plan: &RolePlan, in_progress: &InProgress) -> Result<Credentials> {
         let app = self.app;
-        self.cached(&plan.profile.name, &self.key(plan), in_progress, |in_progress| {
+        self.cached_or(&plan.profile.name, &self.role_key(plan), in_progress, |in_progress| {
             let source = match &plan.source {
                 RoleSource::Environment(credentials) => credentials.clone(),
                 RoleSource::Role(next) => self.assume(next, in_progress)?,
-                // Its own keys are not a circle.
-                RoleSource::Profile(source) => self.of_source(source, in_progress)?,
+                // A role profile with keys of its own may be its own source.
+                RoleSource::Profile(source) => self.role_source_credentials(source, in_progress)?,
             };
-            let aws = aws::connect(app, Some(self.with_region(plan)))?;
+            let aws = aws::connect(app, Some(self.region_profile(plan)))?;
             let request = RoleRequest {
                 role_arn: plan.arn.clone(),
                 session_name: plan.session_name.clone(),
@@ -125,10 +125,10 @@ impl ProviderChain<'_> {
         })
     }
 
-    /// Everything that the answer depends on. Temporary credentials of a user change; the user doesn't.
-    fn key(&self, plan: &RolePlan) -> CacheKey {
+    /// Everything that the result depends on. The temporary credentials of a user change, but the user does not.
+    fn role_key(&self, plan: &RolePlan) -> CacheKey {
         let source = match &plan.source {
-            RoleSource::Role(next) => self.key(next).to_string(),
+            RoleSource::Role(next) => self.role_key(next).to_string(),
             RoleSource::Environment(credentials) => credentials.access_key_id.clone(),
             RoleSource::Profile(source) => {
                 let id = source.usable_key().map(|key| key.id.1);
@@ -138,7 +138,7 @@ impl ProviderChain<'_> {
         };
         let seconds = plan.seconds.map(|s| s.to_string()).unwrap_or_default();
         let setting = |key| plan.profile.setting(key).unwrap_or_default();
-        let (address, region) = aws::address(self.app, self.with_region(plan));
+        let (address, region) = aws::address(self.app, self.region_profile(plan));
         CacheKey::of(&[
             "role",
             &self.app.settings.credentials_file.to_string_lossy(),
@@ -153,8 +153,8 @@ impl ProviderChain<'_> {
         ])
     }
 
-    /// The role's own profile where it names a region, else its source's.
-    fn with_region<'p>(&self, plan: &'p RolePlan) -> &'p Profile {
+    /// The role's own profile if it has a region, else the source's.
+    fn region_profile<'p>(&self, plan: &'p RolePlan) -> &'p Profile {
         match &plan.source {
             RoleSource::Profile(source) if plan.profile.setting("region").is_none() => source,
             _ => &plan.profile,
@@ -171,7 +171,7 @@ impl ProviderChain<'_> {
         if (2..=64).contains(&name.len()) && name.chars().all(allowed) {
             return Ok(name.to_owned());
         }
-        Err(self.wrong(
+        Err(self.invalid(
             profile,
             format!(
                 "role_session_name is {name:?}; 2 to 64 letters, digits and any of _ = , . @ - are allowed"
@@ -179,25 +179,25 @@ impl ProviderChain<'_> {
         ))
     }
 
-    /// `--duration`, else duration_seconds; none leaves it to AWS (1 hour).
+    /// `--duration`, else duration_seconds; `None` leaves it to AWS (1 hour).
     fn seconds(&self, profile: &Profile, chained: bool) -> Result<Option<u32>> {
-        let asked = match profile.setting("duration_seconds") {
+        let requested = match profile.setting("duration_seconds") {
             _ if self.app.global.duration.is_some() => Some(self.app.duration()?.seconds()),
             None => None,
             Some(text) => {
                 Some(text.parse().ok().filter(|seconds| SECONDS.contains(seconds)).ok_or_else(|| {
-                    self.wrong(
+                    self.invalid(
                         profile,
                         format!("duration_seconds is {text:?}; it must be a whole number from 900 to 43200"),
                     )
                 })?)
             }
         };
-        let most = if chained { CHAINED } else { *SECONDS.end() };
-        Ok(asked.map(|seconds| seconds.min(most)))
+        let max = if chained { CHAINED } else { *SECONDS.end() };
+        Ok(requested.map(|seconds| seconds.min(max)))
     }
 
-    fn wrong(&self, profile: &Profile, what: String) -> Error {
+    fn invalid(&self, profile: &Profile, what: String) -> Error {
         Error::profile(format!("Profile '{}': {what}", profile.name)).hint(format!(
             "Mend [profile {}] in {}",
             profile.name,

@@ -1,4 +1,4 @@
-//! `--session`: a session of the user in place of the permanent keys that a profile holds.
+//! `--session`: a session of the user in place of permanent keys.
 
 use iam_sorry_aws::issue::session_from_key;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
@@ -14,7 +14,7 @@ use super::in_progress::InProgress;
 use super::mfa::mfa;
 
 impl ProviderChain<'_> {
-    /// A GetSessionToken session of `key`, for `--duration` (default 36 h), with MFA where the profile has an mfa_serial.
+    /// A GetSessionToken session of `key`, for `--duration` (default 36 h), with MFA if the profile has an mfa_serial.
     pub(super) fn session(
         &self,
         profile: &Profile,
@@ -27,9 +27,9 @@ impl ProviderChain<'_> {
         let seconds = duration.seconds().to_string();
         let (address, region) = aws::address(app, profile);
         let serial = profile.setting("mfa_serial").unwrap_or_default();
-        // The key ID as it lies there: a new key or a new seal makes a new session.
+        // The key ID as stored: a new key, or one that was sealed again, gets a new session.
         let parts = ["session", &*file, &profile.name, key.id.1, &seconds, serial, &address, &region];
-        self.cached(&profile.name, &CacheKey::of(&parts), in_progress, |_| {
+        self.cached_or(&profile.name, &CacheKey::of(&parts), in_progress, |_| {
             let opened = app.open(profile, key)?;
             let own = AccessKey { id: opened.access_key_id, secret: opened.secret_access_key };
             let aws = aws::connect(app, Some(profile))?;

@@ -1,8 +1,8 @@
-//! One piece of work at a time, and one result for all who asked meanwhile: hundreds of jobs of a batch system that start
-//! in the same second make one request (ByteNess/aws-vault#291, aws-sso-cli#1084).
+//! Singleflight: one process does the work, and all that need the result meanwhile share it. So hundreds of batch jobs
+//! that start in the same second make one request (ByteNess/aws-vault#291, aws-sso-cli#1084).
 //!
-//! A failure is shared too: the holder leaves a note, and those who were waiting take it for their own instead of asking a
-//! service in trouble, or a person, again, one after the other. Who comes later tries anew.
+//! Errors are shared too: the process that failed leaves a note, and those that were waiting return its error, instead
+//! of repeating the request or the prompt one after the other. Processes that come later try again.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,15 +14,15 @@ use super::cache_path::{CacheKey, CachePaths};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{FileError, FileMode, Lock, LockOutcome, replace_atomically};
 
-/// Longer than a renewal through a manager may take, whose new key AWS may not know for a minute.
+/// Longer than a refresh through a manager, whose new key AWS may not accept for a minute.
 const WAIT_LIMIT: Duration = Duration::from_secs(300);
-/// What fails sooner asked nobody, neither AWS nor a person.
+/// An error within this time involved neither a request nor a prompt.
 const LOCAL_FAILURE: Duration = Duration::from_millis(500);
 
-/// Does `work` unless another process does it already; then its result comes from `ready`.
+/// Runs `work`, unless another process already does; then `ready` returns its result.
 ///
 /// # Errors
-/// `work`'s own, here or in the process that we waited for.
+/// `work`'s own, or that of the process that this one waited for.
 pub fn run(
     paths: &CachePaths,
     key: &CacheKey,
@@ -30,7 +30,7 @@ pub fn run(
     work: impl FnOnce() -> Result<Credentials>,
 ) -> Result<Credentials> {
     let failure_note = paths.failure_note(key);
-    // Told apart by what the file is, not by its time: the machines of a cluster don't agree about that.
+    // Compared by identity, not by time: the clocks of a cluster's machines differ.
     let before = FileIdentity::of(&failure_note);
     let mut done = || {
         ready().or_else(|| {
@@ -40,9 +40,9 @@ pub fn run(
     };
     let lock = match Lock::acquire_unless(&paths.lock(key), WAIT_LIMIT, &mut done).map_err(FileError::from)? {
         LockOutcome::Ready(result) => return result,
-        LockOutcome::Held(lock) => lock,
+        LockOutcome::Acquired(lock) => lock,
     };
-    // The last holder may have finished between our look and its letting go.
+    // The last holder may have finished after the check above and before it released the lock.
     if let Some(result) = done() {
         return result;
     }
@@ -58,8 +58,8 @@ pub fn run(
     result
 }
 
-/// What went wrong with AWS goes wrong for all. A missing agent or manager may be this process's alone, and is soon
-/// found out by the next; but nobody wants to decline the same question a hundred times.
+/// An error of AWS concerns every process. A missing agent or manager may concern only this one, and the next notices
+/// it quickly; but nobody wants to decline the same prompt a hundred times.
 fn is_shared(error: &Error, took: Duration) -> bool {
     match error.kind {
         ErrorKind::Aws => true,
@@ -76,12 +76,12 @@ fn read_failure_note(path: &Path) -> Option<Error> {
     Some(Error::new(kind, text))
 }
 
-/// A file as it is now: replaced or written to, it is another.
+/// A file's identity, which changes if the file is replaced or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity(u64, u64, i64, i64, u64);
 
 impl FileIdentity {
-    /// `None` where there is none.
+    /// `None` if there is no file.
     pub fn of(path: &Path) -> Option<Self> {
         let found = std::fs::metadata(path).ok()?;
         Some(Self(found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size()))

@@ -11,7 +11,7 @@ use crate::sealing;
 
 use super::job::RefreshJob;
 
-/// Who made the credentials, for the profile.
+/// Who issued the credentials; recorded in the profile.
 #[derive(Clone, Copy)]
 pub enum IssuedBy<'a> {
     OwnKey,
@@ -19,7 +19,7 @@ pub enum IssuedBy<'a> {
     Service(&'a Origin),
 }
 
-/// Writes the credentials down; false where that failed and they are wanted all the same.
+/// Writes the credentials. False if that failed and the job tolerates it.
 pub fn deliver(
     app: &App,
     job: &RefreshJob,
@@ -28,7 +28,7 @@ pub fn deliver(
     issued_by: IssuedBy<'_>,
 ) -> Result<bool> {
     match write(app, job, credentials, user, None, issued_by) {
-        Err(error) if job.hand_out_unwritten => {
+        Err(error) if job.write_is_optional => {
             app.out.warn(format!("The renewed credentials of '{}' are not written: {error}", job.name));
             Ok(false)
         }
@@ -36,8 +36,8 @@ pub fn deliver(
     }
 }
 
-/// Puts the credentials into the profile. A permanent key goes in sealed beside them: a new one, or the user's own that
-/// lay in their place. Also one that AWS did not accept: it may be inactive for now, or of another account.
+/// Writes the credentials to the profile. A permanent key is sealed beside them: a new one, or the user's own that was
+/// in their place. Even one that AWS refused is kept: it may be inactive for now, or belong to another account.
 pub fn write(
     app: &App,
     job: &RefreshJob,
@@ -47,12 +47,12 @@ pub fn write(
     issued_by: IssuedBy<'_>,
 ) -> Result<()> {
     let name = &job.name;
-    let keep = new.or(job.own.as_ref().filter(|_| job.own_to_seal));
+    let keep = new.or(job.own_key.as_ref().filter(|_| job.seal_own_key));
     let mut to_seal: Vec<(&'static str, SecretString)> = Vec::new();
     if let Some(key) = keep {
         to_seal.extend([(KEPT_ID, key.id.as_str().into()), (KEPT_SECRET, key.secret.clone())]);
     }
-    // A temporary set that was sealed stays so.
+    // Temporary credentials that were sealed stay sealed.
     if job.profile.as_ref().and_then(Profile::active_key).is_some_and(|k| k.is_sealed() && k.token.is_some())
     {
         to_seal.push((ID, credentials.access_key_id.as_str().into()));
@@ -89,7 +89,7 @@ pub fn write(
             IssuedBy::Manager => {
                 document.remove(name, SERVER);
             }
-            // So that it can be renewed there, unattended, while the session lasts.
+            // So that it can refresh them unattended while the session lasts.
             IssuedBy::Service(origin) => document.set(name, SERVER, origin.as_str())?,
         }
         sealing::store(document, name, &sealed)

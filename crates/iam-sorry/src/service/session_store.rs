@@ -1,4 +1,4 @@
-//! `service.json` in our state folder: the sessions at department services. The only file that holds their tokens.
+//! The sessions at department services, in `service.json` in the state folder. The only file that holds their tokens.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::files::{FileError, FileMode, Lock, create_folder_of, replace_atomically};
 
-/// Two sign-ins at once must not lose each other's session.
+/// How long to wait for another process that writes the file, so that neither loses the other's session.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A session at one service.
@@ -22,13 +22,13 @@ pub struct ServiceSession {
     pub origin: Origin,
     pub token: SecretString,
     pub expires_at: Timestamp,
-    /// Whose, as the service writes names.
+    /// The person's name, as the service writes it.
     pub name: String,
-    /// The SSH key that opened it (`SHA256:...`).
+    /// The SSH key that the person signed in with (`SHA256:...`).
     pub key: Option<String>,
 }
 
-/// All of them, the last one that was opened first.
+/// All sessions, the latest sign-in first.
 #[derive(Default)]
 pub struct SessionStore {
     sessions: Vec<ServiceSession>,
@@ -50,7 +50,7 @@ struct StoredSession {
 }
 
 impl SessionStore {
-    /// As it is now; nothing where there is no file.
+    /// Reads the file; no file means no session.
     pub fn load(app: &App) -> Result<Self> {
         let path = path(app);
         let bytes = match std::fs::read(&path) {
@@ -75,12 +75,12 @@ impl SessionStore {
         Ok(Self { sessions: written.sessions.into_iter().map(read).collect::<Result<_>>()? })
     }
 
-    /// The session that was opened last.
+    /// The session of the latest sign-in.
     pub fn current(&self) -> Option<&ServiceSession> {
         self.sessions.first()
     }
 
-    /// All of them, the last one that was opened first.
+    /// All sessions, the latest sign-in first.
     pub fn all(&self) -> &[ServiceSession] {
         &self.sessions
     }
@@ -90,16 +90,16 @@ impl SessionStore {
         self.sessions.iter().find(|session| session.origin == *origin)
     }
 
-    /// Keeps a session in the place of the older one at the same service.
-    pub fn keep(app: &App, session: ServiceSession) -> Result<()> {
+    /// Saves a session; it replaces an older one at the same service.
+    pub fn save(app: &App, session: ServiceSession) -> Result<()> {
         Self::update(app, |sessions| {
             sessions.retain(|other| other.origin != session.origin);
             sessions.insert(0, session);
         })
     }
 
-    /// Forgets the session at one service.
-    pub fn forget(app: &App, origin: &Origin) -> Result<()> {
+    /// Removes the session at one service.
+    pub fn remove(app: &App, origin: &Origin) -> Result<()> {
         Self::update(app, |sessions| sessions.retain(|session| session.origin != *origin))
     }
 
@@ -114,7 +114,7 @@ impl SessionStore {
     }
 
     fn to_json(&self) -> Zeroizing<String> {
-        // Room for everything at once: a buffer that grows leaves copies of tokens behind.
+        // Allocated once: a growing buffer would leave copies of tokens behind.
         let room = self.sessions.iter().map(|s| s.token.expose_secret().len() + 4096).sum::<usize>();
         let mut json = Zeroizing::new(String::with_capacity(room + 64));
         json.push_str("{\"sessions\":[");
@@ -133,7 +133,7 @@ impl SessionStore {
                 json.push_str(if number == 0 { "\"" } else { ",\"" });
                 json.push_str(name);
                 json.push_str("\":\"");
-                // Tokens are visible ASCII (the client sees to it), names are what the service calls people.
+                // Tokens are visible ASCII (the client checks that); names are whatever the service calls people.
                 for c in value.chars() {
                     match c {
                         '"' | '\\' => json.extend(['\\', c]),

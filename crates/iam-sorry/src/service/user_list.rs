@@ -1,44 +1,45 @@
-//! Files of names: one a line, or CSV (RFC 4180) with the name in the first column and policies in the others.
+//! Lists of user names from files: one a line, or CSV (RFC 4180) with the name in the first column and policies in the
+//! others.
 
 use std::collections::BTreeMap;
 
 use iam_sorry_core::names::UserName;
 
-/// One line of the file.
+/// One line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedUser {
-    /// Counted from 1, for messages.
+    /// Line number from 1, for messages.
     pub line: usize,
-    /// The IAM user's name, of a form that IAM takes.
+    /// A valid IAM user name.
     pub name: String,
     /// Policy ARNs.
     pub policies: Vec<String>,
 }
 
-/// Everything that is wrong with a file, a line each; nothing is begun with such a file.
+/// Every error in a list, one a line; no request is sent for such a list.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct InvalidUserList(Vec<String>);
 
-/// More are no class.
-const MOST: usize = 10_000;
+/// A list with more names is a mistake.
+const MAX_NAMES: usize = 10_000;
 
-/// Reads a file of people. A first line whose first column is `name`, `user` or `username` is a heading; empty lines and
-/// those that begin with `#` don't count.
+/// Parses a list. A first line whose first column is `name`, `user` or `username` is a heading. Empty lines and lines
+/// that begin with `#` are skipped.
 ///
 /// # Errors
-/// [`InvalidUserList`] with every line that can't be used: names that IAM does not take, names twice (also in another case, which
-/// is the same user to IAM), quotes that don't close, and more than 10,000 lines.
+/// [`InvalidUserList`] with each invalid line: invalid IAM names, duplicates (IAM ignores case), unclosed quotes, and
+/// more than 10,000 names.
 pub fn parse(text: &str) -> Result<Vec<ListedUser>, InvalidUserList> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (mut users, mut wrong) = (Vec::new(), Vec::new());
+    let (mut users, mut errors) = (Vec::new(), Vec::new());
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for (line, content) in (1..).zip(text.lines()) {
         if content.trim().is_empty() || content.trim_start().starts_with('#') {
             continue;
         }
         let Some(mut cells) = cells(content) else {
-            wrong.push(format!("line {line}: a quotation mark is not closed, or stands inside a value"));
+            errors.push(format!("line {line}: a quotation mark is not closed, or stands inside a value"));
             continue;
         };
         let name = cells.remove(0);
@@ -48,23 +49,23 @@ pub fn parse(text: &str) -> Result<Vec<ListedUser>, InvalidUserList> {
         }
         if let Err(e) = UserName::parse(&name) {
             let e = e.to_string();
-            wrong.push(format!("line {line}: {}", e.lines().next().unwrap_or_default()));
+            errors.push(format!("line {line}: {}", e.lines().next().unwrap_or_default()));
             continue;
         }
         if let Some(before) = seen.insert(name.to_lowercase(), line) {
-            wrong.push(format!("line {line}: '{name}' stands in line {before} already"));
+            errors.push(format!("line {line}: '{name}' stands in line {before} already"));
             continue;
         }
         let policies = cells.iter().flat_map(|cell| cell.split([';', ' '])).filter(|arn| !arn.is_empty());
         users.push(ListedUser { line, name, policies: policies.map(str::to_owned).collect() });
     }
-    if users.len() > MOST {
-        wrong.push(format!("{} names are more than the {MOST} that one file may have", users.len()));
+    if users.len() > MAX_NAMES {
+        errors.push(format!("{} names are more than the {MAX_NAMES} that one file may have", users.len()));
     }
-    if users.is_empty() && wrong.is_empty() {
-        wrong.push("there is no name in it".to_owned());
+    if users.is_empty() && errors.is_empty() {
+        errors.push("there is no name in it".to_owned());
     }
-    if wrong.is_empty() { Ok(users) } else { Err(InvalidUserList(wrong)) }
+    if errors.is_empty() { Ok(users) } else { Err(InvalidUserList(errors)) }
 }
 
 /// The values of one line, trimmed; at least one.
@@ -93,7 +94,7 @@ fn cells(line: &str) -> Option<Vec<String>> {
     }
 }
 
-/// RFC 4180, section 2: a doubled quotation mark stands for one.
+/// RFC 4180, section 2: a doubled quotation mark means one.
 fn quoted_cell(text: &str) -> Option<(String, &str)> {
     let mut cell = String::new();
     let mut rest = text;
@@ -134,12 +135,12 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_said_at_once() {
-        let InvalidUserList(wrong) = parse("alice\nALICE\na b\n\"bob\nb\"o\nx/y\n").unwrap_err();
-        assert_eq!(wrong.len(), 5, "{wrong:?}");
-        assert_eq!(wrong[0], "line 2: 'ALICE' stands in line 1 already");
-        assert!(wrong[2].starts_with("line 4: a quotation mark"), "{wrong:?}");
+        let InvalidUserList(errors) = parse("alice\nALICE\na b\n\"bob\nb\"o\nx/y\n").unwrap_err();
+        assert_eq!(errors.len(), 5, "{errors:?}");
+        assert_eq!(errors[0], "line 2: 'ALICE' stands in line 1 already");
+        assert!(errors[2].starts_with("line 4: a quotation mark"), "{errors:?}");
         assert!(parse("name\n").unwrap_err().to_string().contains("no name"));
-        let many: String = (0..=MOST).map(|n| format!("u{n}\n")).collect();
+        let many: String = (0..=MAX_NAMES).map(|n| format!("u{n}\n")).collect();
         assert!(parse(&many).is_err());
     }
 

@@ -1,8 +1,8 @@
-//! The endpoint itself: loopback only, one path, one token, small bounded requests, plain threads.
+//! The HTTP endpoint: loopback only, one path, one token, small bounded requests, plain threads.
 //!
-//! Any web page can make a browser ask an address on this machine, under a name that it chose (DNS rebinding), and any
-//! user of this machine can connect: so the Host header and the token are both checked before anything else is said
-//! (99designs/aws-vault#578).
+//! Any web page can make a browser send requests to an address on this machine under a name that it chose (DNS
+//! rebinding), and any user of this machine can connect. So the Host header and the token are checked before anything
+//! else (99designs/aws-vault#578).
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,20 +18,20 @@ use crate::error::{Error, ErrorKind, Result};
 
 const PATH: &str = "/credentials";
 
-/// For the whole of a request's head to arrive, and for the answer to be taken.
+/// Time limit for receiving a request's head, and for sending the response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For the credentials to be had; a new key may take AWS a minute.
+/// Time limit for obtaining credentials; AWS may not accept a new key for a minute.
 pub const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Connections at a time; a command's SDKs need one or two.
+/// Concurrent connections; a command's SDKs need one or two.
 const AT_ONCE: usize = 32;
 
-/// What the main thread says.
+/// What the main thread answers.
 pub enum CredentialResponse {
     /// The credentials, as JSON.
     Credentials(Zeroizing<String>),
-    /// Why there are none now.
+    /// Why there are none at the moment.
     Failed { code: &'static str, message: String },
 }
 
@@ -43,16 +43,16 @@ impl CredentialResponse {
             ErrorKind::Aws => "AwsRefused",
             _ => "CredentialsNotAvailable",
         };
-        // SDKs show it on one line.
+        // SDKs show the message on one line.
         let sentences = error.text.lines().map(|line| line.trim().trim_end_matches(['.', ':', ',']));
         Self::Failed { code, message: sentences.collect::<Vec<_>>().join(". ") }
     }
 }
 
-/// Asks the main thread; `None` where it does not answer in time.
+/// Requests credentials from the main thread; `None` if it does not answer in time.
 type RequestCredentials = dyn Fn() -> Option<CredentialResponse> + Send + Sync;
 
-/// The running endpoint; ends on drop.
+/// The running endpoint; dropping it stops it.
 pub struct Endpoint {
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
@@ -66,12 +66,12 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-/// Fills `bytes` at random.
+/// Fills `bytes` with random data.
 pub fn random(bytes: &mut [u8]) -> Result<()> {
     aws_lc_rs::rand::fill(bytes).map_err(|_| Error::other("The system gives no random numbers"))
 }
 
-/// 256 bits, as hex: a header's value, and no line end.
+/// A random token of 256 bits, in hexadecimal.
 pub fn new_token() -> Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new([0; 32]);
     random(&mut *bytes)?;
@@ -107,7 +107,7 @@ impl Endpoint {
         Ok(Self { shared, accepting: Some(accepting.map_err(failed)?) })
     }
 
-    /// For AWS_CONTAINER_CREDENTIALS_FULL_URI.
+    /// The value of AWS_CONTAINER_CREDENTIALS_FULL_URI.
     pub fn url(&self) -> String {
         format!("http://{}{PATH}", self.shared.address)
     }
@@ -129,7 +129,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         let Ok(stream) = stream else {
-            // Out of descriptors, most likely: no use in asking again at once.
+            // Most likely there are no file descriptors left; an immediate retry would fail too.
             std::thread::sleep(Duration::from_millis(50));
             continue;
         };
@@ -139,7 +139,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let of_thread = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("request".into()).spawn(move || {
-            // An error is a client that went away.
+            // An error means that the client is gone.
             drop(serve(stream, &of_thread));
             of_thread.connections.fetch_sub(1, Ordering::SeqCst);
         });
@@ -161,7 +161,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     };
     stream.write_all(response.as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
-    // Reading on for a moment lets the client take the answer: closing on unread bytes would reset it.
+    // Reads on for a moment: closing a socket with unread bytes would reset it before the client has the response.
     stream.set_read_timeout(Some(Duration::from_millis(200)))?;
     let mut rest = [0; 1024];
     for _ in 0..16 {
@@ -172,7 +172,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the head ends; `None` where it is too large. A client that is too slow is an error, and hears nothing.
+/// The length of the head; `None` if it is too large. A client that is too slow gets an error and no response.
 fn read_head(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     let mut some = Zeroizing::new([0; 1024]);
@@ -202,7 +202,7 @@ fn respond(request: &Request<'_>, shared: &Shared) -> Zeroizing<String> {
         return refusal(403, "WrongHost", "This endpoint has another name");
     }
     let given = request.authorization.unwrap_or_default().as_bytes();
-    // In constant time: how long it takes says nothing about how much of it was right.
+    // In constant time, so that the duration reveals nothing about the token.
     if aws_lc_rs::constant_time::verify_slices_are_equal(given, shared.token.as_bytes()).is_err() {
         return refusal(401, "WrongToken", "The Authorization header is not this endpoint's token");
     }
@@ -219,7 +219,7 @@ fn respond(request: &Request<'_>, shared: &Shared) -> Zeroizing<String> {
     }
 }
 
-/// `{"code": ..., "message": ...}`, which SDKs show.
+/// A response that SDKs show: `{"code": ..., "message": ...}`.
 fn refusal(status: u16, code: &str, message: &str) -> Zeroizing<String> {
     response(status, &serde_json::json!({ "code": code, "message": message }).to_string())
 }

@@ -1,5 +1,5 @@
-//! A folder of ours alone (0700) for as long as the command runs: the endpoint's token, and files that stand in for the
-//! shared ones where their [default] would come before the endpoint.
+//! A private folder (0700) for as long as the command runs: it holds the endpoint's token, and copies of the shared
+//! files without the [default] credentials that would take precedence over the endpoint.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::files::{FileMode, replace_atomically};
 use crate::profile::{ID, PROCESS, SECRET, TOKEN};
 
-/// Settings of a profile from which SDKs get credentials, in whatever way.
+/// Settings of a profile from which SDKs get credentials.
 const SOURCES: [&str; 11] = [
     ID,
     SECRET,
@@ -29,13 +29,13 @@ const SOURCES: [&str; 11] = [
     "login_session",
 ];
 
-/// Removed on drop, with what is in it. What a kill -9 leaves opens nothing: the endpoint is gone with its process.
+/// Removed with its contents on drop. After a kill -9 they remain but open nothing, since the endpoint is gone.
 pub struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
-    /// A new folder in the first of `places` that takes one.
+    /// Creates a folder in the first of `places` that permits it.
     pub fn new(places: &[PathBuf]) -> Result<Self> {
         let mut name = [0; 8];
         super::endpoint::random(&mut name)?;
@@ -43,7 +43,7 @@ impl Folder {
         let mut last = Error::other("There is no folder for temporary files\nSet TMPDIR to one");
         for place in places.iter().filter(|place| place.is_absolute()) {
             let path = place.join(&name);
-            // Fails where the name exists: nobody can have prepared it for us.
+            // Fails if the name exists, so another user can't have prepared it.
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self { path }),
                 Err(error) => last = failed("make", &path, &error),
@@ -52,7 +52,7 @@ impl Folder {
         Err(last)
     }
 
-    /// A new file in it, 0600.
+    /// Writes a new file, 0600, in it.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = self.path.join(name);
         replace_atomically(&path, bytes, FileMode::Private)?;
@@ -71,8 +71,8 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
         .hint("Set TMPDIR to a folder with room that is yours")
 }
 
-/// SDKs take the [default] profile before a container's endpoint, so a [default] with credentials would make the command
-/// act as somebody else. It is shown files without them.
+/// SDKs prefer the [default] profile to a container's endpoint, so a [default] with credentials would make the command
+/// act as another user. The command sees files without them.
 pub fn hide_default(app: &App, folder: &Folder, child: &mut Command) -> Result<()> {
     let (credentials, mut config) = app.documents()?;
     let has_source = |document: &Document| SOURCES.iter().any(|key| document.value("default", key).is_some());

@@ -1,8 +1,9 @@
-//! `serve-credentials PROFILE -- CMD`: a container-credentials endpoint on loopback, for as long as the command runs.
+//! `serve-credentials PROFILE -- CMD`: an endpoint for container credentials on loopback, for as long as the command
+//! runs.
 //!
-//! SDKs ask it again before each expiry, so the command never runs out. The main thread alone has the keyring and gets the
-//! credentials; the endpoint's threads ask it through a channel (AWS SDKs and Tools Reference Guide, "Container credential
-//! provider").
+//! SDKs call it again before each expiry, so the command never runs out of credentials. Only the main thread has the
+//! keyring and obtains credentials; the endpoint's threads request them through a channel (AWS SDKs and Tools Reference
+//! Guide, "Container credential provider").
 
 mod endpoint;
 mod folder;
@@ -28,30 +29,31 @@ use crate::{settings, signals};
 use endpoint::{CredentialResponse, Endpoint};
 use folder::Folder;
 
-/// What has less left is renewed first: SDKs begin to ask again 15 minutes before the end.
+/// Credentials with fewer seconds left are refreshed first: SDKs call again 15 minutes before the end.
 const RENEW_BEFORE_SECONDS: i64 = 20 * 60;
 
-/// Permanent keys have no end, but SDKs want one: they ask again before it, and by then the key may be out of the agent.
+/// Permanent keys don't expire, but SDKs require an expiration. They call again before it, when the key may have left
+/// the agent.
 const PERMANENT_SECONDS: i64 = 30 * 60;
 
-/// What would stand before the container's endpoint in an SDK's search, besides what `exec` takes out.
+/// Variables that SDKs prefer to the endpoint, besides those that `exec` removes.
 const IN_THE_WAY: [&str; 3] = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"];
 
 /// What the main thread waits for.
 enum ServeEvent {
     /// The endpoint wants credentials.
     Asked(SyncSender<CredentialResponse>),
-    /// The command has ended and can be waited for.
+    /// The command has exited and can be waited for.
     Ended,
 }
 
 pub fn run(app: &App, name: &str, command: &[OsString], core_limit: CoreLimit) -> Result<ExitCode> {
     let mut supply = CredentialSupply::open(app, name)?;
-    let (events, heard) = channel();
+    let (sender, receiver) = channel();
     let folder = Folder::new(&app.settings.runtime_dirs)?;
     let token = endpoint::new_token()?;
     let token_file = folder.write("token", token.as_bytes())?;
-    let asked = events.clone();
+    let asked = sender.clone();
     let ask = move || {
         let (reply, answer) = sync_channel(1);
         asked.send(ServeEvent::Asked(reply)).ok()?;
@@ -70,7 +72,7 @@ pub fn run(app: &App, name: &str, command: &[OsString], core_limit: CoreLimit) -
     let started = child.spawn();
     drop(hygiene::harden());
     match started {
-        Ok(child) => attend(child, &forwarder, events, &heard, &mut supply),
+        Ok(child) => wait_for_command(child, &forwarder, sender, &receiver, &mut supply),
         Err(error) => {
             let program = command.first().map_or_else(String::new, |p| p.display().to_string());
             app.out.error(&Error::other(format!("{program} can't be run: {error}")));
@@ -79,7 +81,7 @@ pub fn run(app: &App, name: &str, command: &[OsString], core_limit: CoreLimit) -
     }
 }
 
-/// The command, with nothing in its environment that an SDK would take before the endpoint.
+/// The command, without variables that SDKs prefer to the endpoint.
 fn child_of(app: &App, name: &str, command: &[OsString], first: &Credentials) -> Result<Command> {
     let [program, arguments @ ..] = command else {
         return Err(Error::usage("serve-credentials needs a command")
@@ -101,12 +103,12 @@ fn child_of(app: &App, name: &str, command: &[OsString], first: &Credentials) ->
     Ok(child)
 }
 
-/// Serves until the command ends, and ends as it did.
-fn attend(
+/// Serves credentials until the command exits, and returns its exit code.
+fn wait_for_command(
     mut child: Child,
     forwarder: &SignalForwarder,
-    events: Sender<ServeEvent>,
-    heard: &Receiver<ServeEvent>,
+    sender: Sender<ServeEvent>,
+    receiver: &Receiver<ServeEvent>,
     supply: &mut CredentialSupply<'_>,
 ) -> Result<ExitCode> {
     let waiting = |e: std::io::Error| Error::other(format!("The command can't be waited for: {e}"));
@@ -116,16 +118,16 @@ fn attend(
     std::thread::Builder::new()
         .name("child".into())
         .spawn(move || {
-            // Without reaping it: as long as it is a zombie, its number is nobody else's, and no signal goes astray.
+            // Without reaping it: while it is a zombie, its PID is not reused, so no signal hits another process.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             while matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}
-            drop(events.send(ServeEvent::Ended));
+            drop(sender.send(ServeEvent::Ended));
         })
         .map_err(waiting)?;
-    while let Ok(event) = heard.recv() {
+    while let Ok(event) = receiver.recv() {
         match event {
             ServeEvent::Ended => break,
-            // The client may have gone away meanwhile; what was fetched is kept for the next one.
+            // If the client is gone, the credentials are kept for the next request.
             ServeEvent::Asked(reply) => drop(reply.send(supply.answer())),
         }
     }
@@ -133,14 +135,14 @@ fn attend(
     Ok(ExitCode::from(code_of(child.wait().map_err(waiting)?)))
 }
 
-/// Where signals go. Not through the main thread, which may be waiting for an agent or AWS.
+/// Forwards signals to the command. Not through the main thread, which may be waiting for an agent or AWS.
 #[derive(Default)]
 struct SignalForwarder(Mutex<ForwarderState>);
 
 #[derive(Default)]
 struct ForwarderState {
     child: Option<Pid>,
-    /// What came before there was a child.
+    /// Signals that arrived before the command started.
     early: Vec<Signal>,
 }
 
@@ -148,8 +150,8 @@ impl SignalForwarder {
     fn pass_on(&self, kind: Signal) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.child {
-            Some(_) if signals::came_to_the_child_too(kind) => {}
-            // It may have ended this moment: then there is nobody to tell.
+            Some(_) if signals::terminal_signals_child_too(kind) => {}
+            // If it has just exited, the signal has no receiver.
             Some(pid) => _ = kill_process(pid, kind),
             None => state.early.push(kind),
         }
@@ -163,32 +165,33 @@ impl SignalForwarder {
         }
     }
 
-    /// Its number may soon be another process's.
+    /// Its PID may be reused from now on.
     fn ends(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).child = None;
     }
 }
 
-/// The command's own status; 128 + N where signal N ended it, as shells say it.
+/// The command's exit code; 128 + N if signal N killed it, as in shells.
 fn code_of(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|n| 128 + n));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// The credentials of one profile, again and again.
+/// The credentials of one profile, refreshed as needed.
 struct CredentialSupply<'a> {
     app: &'a App,
     name: String,
-    /// As they were when the command started.
+    /// The credentials at the start of the command.
     first: Credentials,
-    /// The latest that expire.
+    /// The latest credentials, if they expire.
     latest: Option<Credentials>,
-    /// Whether the agent opens the profile without a question: then it is asked each time, so that it can stop us.
+    /// Whether the agent opens the profile without a prompt. Then it is used for each request, so that removing the key
+    /// stops the supply.
     by_agent: bool,
 }
 
 impl<'a> CredentialSupply<'a> {
-    /// Before the command starts there may be questions; while it runs, the terminal is the command's.
+    /// Prompts are possible before the command starts; after that, the terminal is the command's.
     fn open(app: &'a App, name: &str) -> Result<Self> {
         app.disable_prompts();
         let (first, by_agent) = match fetch(app, name) {
@@ -220,7 +223,7 @@ impl<'a> CredentialSupply<'a> {
                 CredentialResponse::Credentials(json)
             }
             Err(error) => match self.latest.as_ref().filter(|c| left(c, now) > 0) {
-                // What still works is better than a failure; the next request tries again.
+                // Valid credentials are better than an error; the next request tries again.
                 Some(latest) => CredentialResponse::Credentials(latest.to_container_json(now)),
                 None => CredentialResponse::failed(&error),
             },
@@ -228,7 +231,7 @@ impl<'a> CredentialSupply<'a> {
     }
 }
 
-/// The one place where the credentials come from.
+/// Obtains the credentials.
 fn fetch(app: &App, name: &str) -> Result<Credentials> {
     Ok(provider::credentials(app, name, ProvideOptions::default())?.credentials)
 }

@@ -1,6 +1,6 @@
-//! The little of HTTP/1.1 that the endpoint understands (RFC 9112), read strictly: what is odd is refused, never guessed.
+//! The part of HTTP/1.1 that the endpoint supports (RFC 9112), parsed strictly: an unusual request is refused.
 
-/// The largest head of a request; SDKs send a few hundred bytes.
+/// The maximum size of a request's head in bytes; SDKs send a few hundred.
 pub const LARGEST: usize = 8 * 1024;
 
 /// The head of a request.
@@ -12,16 +12,16 @@ pub struct Request<'a> {
     pub authorization: Option<&'a str>,
 }
 
-/// Why it is refused.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
-/// Where the head ends, once it is all there: after the empty line.
+/// The length of the head with its final empty line, once it is complete.
 pub fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Reads a whole head, the empty line included.
+/// Parses a complete head.
 ///
 /// # Errors
 /// [`Malformed`] for anything that RFC 9112 does not allow, and for bodies, repeated headers and folded lines.
@@ -44,7 +44,7 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, Malformed> {
     for line in lines {
         let (name, value) = line.split_once(':').ok_or(Malformed("a header has no colon"))?;
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        // A blank before the colon or at the start of a line is how proxies and servers come to read two requests.
+        // A space before the colon or at the start of a line can make a proxy and a server see different requests.
         if name.is_empty() || !name.chars().all(token) || !fits(value) {
             return Err(Malformed("a header is malformed"));
         }

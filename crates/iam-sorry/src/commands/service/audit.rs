@@ -1,4 +1,4 @@
-//! `audit`: the trail as the service shows it, its export, and the verification of an export, which asks no service.
+//! `audit`: lists and exports the service's audit trail, and verifies an export without a service.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -8,7 +8,7 @@ use iam_sorry_core::api::AuditRecord;
 use iam_sorry_core::audit::{CheckpointKey, Decision, Expected, Finding, Report, Verifier};
 use iam_sorry_core::timestamp::Timestamp;
 
-use super::request::ask;
+use super::request::with_client;
 use super::show;
 use crate::app::App;
 use crate::args::{Audit, ExportFormat, Which};
@@ -18,9 +18,9 @@ use crate::output::printable;
 use crate::service::{self, query};
 use crate::settings::read_regular;
 
-/// No record is near this long; a file of something else must not fill the memory.
+/// The maximum length of a line in bytes; records are much shorter, so a longer line is another file's.
 const LONGEST_LINE: u64 = 1 << 20;
-/// Findings that are printed; the others are counted.
+/// How many findings are printed; the others are counted.
 const MOST_SHOWN: usize = 50;
 
 pub fn run(app: &App, action: Audit) -> Result<()> {
@@ -37,7 +37,7 @@ fn list(app: &App, which: &Which, limit: u32, json: bool) -> Result<()> {
     let page = limit.clamp(1, 500).to_string();
     let path = format!("/audit{}", filter(which, Some(&page), None));
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let records: Vec<AuditRecord> = ask(app, async |client| client.list(&path, most).await)?;
+    let records: Vec<AuditRecord> = with_client(app, async |client| client.list(&path, most).await)?;
     if json {
         return show::json(app, &records);
     }
@@ -96,11 +96,11 @@ fn export(app: &App, which: &Which, format: ExportFormat, output: Option<&Path>)
             last = piece.last().copied().unwrap_or(last);
             match &mut file {
                 Some(file) => file.write(&piece)?,
-                // Pieces end anywhere, also within a character: JSON lines are ASCII or UTF-8, printed as they came.
+                // Pieces may end within a character, so they are printed as bytes.
                 None => app.out.bytes(&piece)?,
             }
         }
-        // An answer that was cut must not pass for a short trail.
+        // A truncated response must not pass for a short trail.
         if last != b'\n' {
             return Err(Error::other("The export ends in the middle of a line").hint("Run the command again"));
         }
@@ -147,10 +147,10 @@ fn verify(
         feed(&mut verifier, BufReader::with_capacity(1 << 20, file)).map_err(unreadable)?;
     }
     let report = verifier.finish();
-    tell(app, &report, keys.is_empty(), &expect)
+    print_report(app, &report, keys.is_empty(), &expect)
 }
 
-/// Line by line; one that is no text, or endless, is a line of something else.
+/// Feeds the lines to the verifier, each cut at [`LONGEST_LINE`].
 fn feed(verifier: &mut Verifier, mut input: impl BufRead) -> io::Result<()> {
     let mut line = Vec::with_capacity(4096);
     loop {
@@ -166,7 +166,7 @@ fn feed(verifier: &mut Verifier, mut input: impl BufRead) -> io::Result<()> {
     }
 }
 
-fn tell(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -> Result<()> {
+fn print_report(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -> Result<()> {
     if let Some(head) = report.head {
         let first = report.first.unwrap_or(head.seq);
         app.out.line(format!("{} records, {first} to {}", report.records, head.seq))?;
@@ -192,7 +192,7 @@ fn tell(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -> Result
     for one in report.breaks.iter().take(MOST_SHOWN) {
         app.out.warn(printable(&one.to_string()));
     }
-    // Before what stands there, nothing can be compared.
+    // States before the export's first record can't be compared.
     for state in expect.iter().filter(|state| report.first.is_some_and(|first| state.seq + 1 < first)) {
         app.out.warn(format!(
             "Record {} lies before the export: --expect {state} says nothing about it",
@@ -201,7 +201,7 @@ fn tell(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -> Result
     }
     if report.is_sound() {
         app.out.done("Nothing is missing, changed or out of place")?;
-        // The last line, so that it is easily noted for the next time.
+        // The last line, so that it is easy to note for the next verification.
         return match report.head {
             Some(head) => app.out.line(format!("--expect {head}")),
             None => Ok(()),

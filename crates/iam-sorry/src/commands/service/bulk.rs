@@ -1,7 +1,7 @@
-//! Many at once: eight at a time, each of them told of, and a summary of what failed.
+//! Bulk requests: eight at a time, with a line for each item and a summary of the errors.
 //!
-//! A run that stopped half way is taken up again by running it again. Each item has its own idempotency key, made from a
-//! run's number that is kept until everything is done, so a request whose answer was lost is not carried out twice.
+//! An interrupted run is continued by running it again. Each item has its own idempotency key, derived from a run ID
+//! that is stored until all items are done, so a request whose response was lost is not carried out twice.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,14 +20,14 @@ use crate::files::{FileMode, create_folder_of, replace_atomically};
 use crate::output::printable;
 use crate::service::{self, Client, RetryPolicy, ServiceError, new_key};
 
-/// As many as for refreshes: more would only run into the service's rate limits, and into AWS's.
+/// Concurrent requests. More would only hit the rate limits of the service and AWS.
 const AT_ONCE: usize = 8;
-/// A class takes minutes; one request may wait for its turn that long.
+/// A list takes minutes, and one request may wait for its turn that long.
 const RETRY_POLICY: RetryPolicy = RetryPolicy { max_attempts: 12, report_pauses: false };
-/// Failures beyond this many are counted only.
+/// How many errors are printed; the others are counted.
 const MOST_SHOWN: usize = 50;
 
-/// What became of one item that did not fail.
+/// The result of an item without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemOutcome {
     /// It was done now.
@@ -36,12 +36,12 @@ pub enum ItemOutcome {
     Already,
 }
 
-/// In words, for messages: `create`, `created`, `there already`.
+/// The verb in the forms that messages need: `create`, `created`, `there already`.
 pub struct ActionWords {
     pub verb: &'static str,
     pub past: &'static str,
     pub already: &'static str,
-    /// It is only said what would be done.
+    /// Messages say what would be done.
     pub dry_run: bool,
 }
 
@@ -51,15 +51,15 @@ impl ActionWords {
     }
 }
 
-/// What is kept of a run that is not finished.
+/// The stored state of an unfinished run.
 #[derive(Default, Serialize, Deserialize)]
 struct BulkRun {
     id: String,
-    /// How often each item failed: the service answers the same key in the same way, so another try needs another one.
+    /// How often each item failed. The service repeats its response to a key, so another attempt needs another key.
     failed: BTreeMap<String, u32>,
 }
 
-/// Does `work` for each of the items: `(line, name, item)`. `fingerprint` is what makes it the same run again.
+/// Runs `work` for each item `(line, name, item)`. Runs with the same `fingerprint` continue each other.
 pub fn run<T>(
     app: &App,
     words: &ActionWords,
@@ -125,7 +125,7 @@ fn report<T>(
             continue;
         }
         let (line, name, _) = &items[index];
-        // What may have been carried out is asked for under the same key again.
+        // An item that may have been carried out keeps its key.
         if matches!(error, ServiceError::Problem { .. }) {
             *kept.failed.entry(name.clone()).or_default() += 1;
         }
@@ -133,7 +133,7 @@ fn report<T>(
         let text = Error::from(error).text;
         failures.push(format!("{place}{name}: {}", text.replace('\n', " ")));
     }
-    // A dry run leaves nothing to go on with.
+    // A dry run leaves nothing to continue.
     if words.dry_run || (failures.is_empty() && !interrupted) {
         forget(file);
     } else {
@@ -200,7 +200,7 @@ fn hashed(parts: &[&str]) -> String {
     URL_SAFE_NO_PAD.encode(&hash.as_ref()[..24])
 }
 
-/// A run that can't be read is a new one: at worst something is found to be done already.
+/// A state that can't be read starts a new run: at worst an item turns out to be done already.
 fn load(file: &std::path::Path) -> BulkRun {
     let kept = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<BulkRun>(&bytes).ok());
     kept.filter(|run| !run.id.is_empty())
@@ -216,5 +216,5 @@ fn save(app: &App, file: &std::path::Path, run: &BulkRun) -> Result<()> {
 }
 
 fn forget(file: &std::path::Path) {
-    let _ = std::fs::remove_file(file); // at worst it is found again, and nothing is left to do
+    let _ = std::fs::remove_file(file); // if it stays, the next run finds every item done
 }

@@ -1,4 +1,4 @@
-//! `keys`: permanent access keys, whose secrets are shown once: on stdout as JSON, or into a profile and nowhere else.
+//! `keys`: permanent access keys. A secret is shown once: on stdout as JSON, or written to a profile.
 
 use std::io::IsTerminal as _;
 
@@ -8,7 +8,7 @@ use iam_sorry_core::names::UserName;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::request::{MOST, ask, user_path};
+use super::request::{MAX_LISTED, user_path, with_client};
 use super::show;
 use crate::app::App;
 use crate::args::{Destination, Keys};
@@ -24,21 +24,21 @@ pub fn run(app: &App, action: Keys) -> Result<()> {
             if json { show::json(app, &keys) } else { show::keys(app, &keys) }
         }
         Keys::Create { name, to } => {
-            somewhere(&to)?;
+            check_stdout(&to)?;
             let target = TargetProfile::prepare(app, &to, None)?;
             let path = format!("{}/keys", user_path(&name));
-            let key = made(app, &name, &path)?;
+            let key = make_key(app, &name, &path)?;
             deliver(app, &name, key, target.as_ref())
         }
         Keys::Rotate { name, access_key_id, to } => {
             let old = match access_key_id {
                 Some(id) => id,
-                None => the_only_key(app, &name)?,
+                None => only_key(app, &name)?,
             };
-            somewhere(&to)?;
+            check_stdout(&to)?;
             let target = TargetProfile::prepare(app, &to, Some(&old))?;
             let path = format!("{}/keys/{}/rotate", user_path(&name), encoded(&old));
-            let key = made(app, &name, &path)?;
+            let key = make_key(app, &name, &path)?;
             deliver(app, &name, key, target.as_ref())
         }
         Keys::Confirm { name, access_key_id, dry_run } => {
@@ -61,12 +61,12 @@ pub fn run(app: &App, action: Keys) -> Result<()> {
 }
 
 fn list(app: &App, name: &str) -> Result<Vec<KeyInfo>> {
-    ask(app, async |client| client.list(&format!("{}/keys", user_path(name)), MOST).await)
+    with_client(app, async |client| client.list(&format!("{}/keys", user_path(name)), MAX_LISTED).await)
 }
 
-/// Where standard output leads nowhere, a secret would be lost before anybody saw it. (A closed one is opened as /dev/null
-/// before `main`.)
-fn somewhere(to: &Destination) -> Result<()> {
+/// Refuses a stdout that leads nowhere, which would lose the secret. (A closed stdout is opened as /dev/null before
+/// `main`.)
+fn check_stdout(to: &Destination) -> Result<()> {
     use std::os::unix::fs::MetadataExt as _;
     if to.profile.is_some() {
         return Ok(());
@@ -80,7 +80,7 @@ fn somewhere(to: &Destination) -> Result<()> {
         .hint("Put the new key into a profile: --as PROFILE"))
 }
 
-fn the_only_key(app: &App, name: &str) -> Result<String> {
+fn only_key(app: &App, name: &str) -> Result<String> {
     match &list(app, name)?[..] {
         [one] => Ok(one.access_key_id.clone()),
         [] => Err(Error::profile(format!("IAM user '{name}' has no access key to rotate"))
@@ -92,7 +92,7 @@ fn the_only_key(app: &App, name: &str) -> Result<String> {
                 return Err(Error::usage(format!(
                     "IAM user '{name}' has a rotation that is not confirmed: {new} takes the place of {old}"
                 ))
-                .hint(both_ways(name, old, new)));
+                .hint(confirm_or_restore(name, old, new)));
             }
             let ids: Vec<&str> = several.iter().map(|key| key.access_key_id.as_str()).collect();
             Err(Error::usage(format!(
@@ -105,23 +105,23 @@ fn the_only_key(app: &App, name: &str) -> Result<String> {
     }
 }
 
-fn made(app: &App, name: &str, path: &str) -> Result<NewKey> {
-    ask(app, async |client| client.change(Method::POST, path, None::<&Options>, &new_key()).await)
-        .map_err(|error| lost(error, name))
+fn make_key(app: &App, name: &str, path: &str) -> Result<NewKey> {
+    with_client(app, async |client| client.change(Method::POST, path, None::<&Options>, &new_key()).await)
+        .map_err(|error| with_lost_key_hint(error, name))
 }
 
-/// A key whose answer was lost exists, and its secret is nowhere.
-fn lost(error: Error, name: &str) -> Error {
+/// After a lost response the key may exist, and nobody has its secret.
+fn with_lost_key_hint(error: Error, name: &str) -> Error {
     error.hint(format!("See whether a key was made: iam-sorry keys list {name}"))
 }
 
-/// Onto the screen or into the profile; then a rotation is confirmed.
+/// Prints the key or writes it to the profile, then confirms a rotation.
 fn deliver(app: &App, name: &str, key: NewKey, target: Option<&TargetProfile>) -> Result<()> {
     let id = key.access_key_id.clone();
     let old = key.old_key.clone();
     let Some(target) = target else {
         if let Err(error) = print(app, name, &key) {
-            return Err(taken_back(app, name, &id, old.as_ref(), error));
+            return Err(take_back(app, name, &id, old.as_ref(), error));
         }
         notes(app, &key.done);
         return match old {
@@ -130,7 +130,7 @@ fn deliver(app: &App, name: &str, key: NewKey, target: Option<&TargetProfile>) -
         };
     };
     if let Err(error) = target.write(app, name, &id, &key.secret_access_key) {
-        return Err(taken_back(app, name, &id, old.as_ref(), error));
+        return Err(take_back(app, name, &id, old.as_ref(), error));
     }
     app.out.done(format!("New access key {id} of IAM user '{name}'"))?;
     let sealed = if target.seals() { ", sealed" } else { "" };
@@ -161,9 +161,9 @@ fn print(app: &App, name: &str, key: &NewKey) -> Result<()> {
     app.out.raw(&text)
 }
 
-/// What was printed has arrived once somebody says so: a reader behind a pipe may fail after it took the text.
+/// Printed output has arrived only if the person says so: a reader behind a pipe may fail after it took the text.
 fn ask_whether_stored(app: &App, name: &str, new: &str, old: &OldKey) -> Result<()> {
-    app.out.progress(both_ways(name, &old.access_key_id, new));
+    app.out.progress(confirm_or_restore(name, &old.access_key_id, new));
     let prompts_enabled = app.global.yes || std::io::stdin().is_terminal();
     let question =
         format!("Have you stored the new key, so that the old one, {}, can be deleted?", old.access_key_id);
@@ -173,7 +173,7 @@ fn ask_whether_stored(app: &App, name: &str, new: &str, old: &OldKey) -> Result<
     Ok(())
 }
 
-/// The new key is stored. Where the service can't be told now, the old one goes when its time is over.
+/// Confirms that the new key is stored. If the service can't be reached, the old key is deleted when its time is over.
 fn confirm(app: &App, name: &str, new: &str, old: &OldKey) -> Result<()> {
     match end_rotation(app, name, new, "confirm", false) {
         Ok(done) => {
@@ -181,7 +181,7 @@ fn confirm(app: &App, name: &str, new: &str, old: &OldKey) -> Result<()> {
             Ok(())
         }
         Err(error) if error.kind == ErrorKind::Interrupted => {
-            Err(error.hint(both_ways(name, &old.access_key_id, new)))
+            Err(error.hint(confirm_or_restore(name, &old.access_key_id, new)))
         }
         Err(error) => {
             let until = old.deleted_after.as_deref().map(|at| format!(" until {at}")).unwrap_or_default();
@@ -198,18 +198,18 @@ fn confirm(app: &App, name: &str, new: &str, old: &OldKey) -> Result<()> {
 fn end_rotation(app: &App, name: &str, id: &str, how: &str, dry_run: bool) -> Result<Done> {
     let fields = query(&[("dry_run", dry_run.then_some("true"))]);
     let path = format!("{}/keys/{}/{how}{fields}", user_path(name), encoded(id));
-    ask(app, async |client| client.change(Method::POST, &path, None::<&Options>, &new_key()).await)
+    with_client(app, async |client| client.change(Method::POST, &path, None::<&Options>, &new_key()).await)
 }
 
-fn both_ways(name: &str, old: &str, new: &str) -> String {
+fn confirm_or_restore(name: &str, old: &str, new: &str) -> String {
     format!(
         "Once the new key is stored, delete the old one: iam-sorry keys confirm {name} {new}\nIf it was lost, take the \
          rotation back: iam-sorry keys restore {name} {old}"
     )
 }
 
-/// A key that could not be stored is of no use to anybody; the old one works again, where it took the place of one.
-fn taken_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, error: Error) -> Error {
+/// Takes back a key that could not be stored; the old one works again if it replaced one.
+fn take_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, error: Error) -> Error {
     let (deleted, hint) = match old {
         Some(old) => (
             end_rotation(app, name, &old.access_key_id, "restore", false),
@@ -217,7 +217,7 @@ fn taken_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, error: Erro
         ),
         None => {
             let path = format!("{}/keys/{}", user_path(name), encoded(id));
-            let delete = ask(app, async |client| {
+            let delete = with_client(app, async |client| {
                 client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await
             });
             (delete, format!("iam-sorry keys delete {name} {id}"))
@@ -234,7 +234,7 @@ fn taken_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, error: Erro
         (Err(_), _) => format!("The new key {id} exists, and its secret is lost. Take it back: {hint}"),
     };
     match error.kind {
-        // Else it would end quietly, and in success: the key is what was asked for.
+        // Without this it would end quietly with success, but the key was the result.
         ErrorKind::BrokenPipe => Error::other("Nobody read the new key from standard output").hint(text),
         _ => error.hint(text),
     }
@@ -248,7 +248,7 @@ fn delete(app: &App, name: &str, id: &str, force: bool, dry_run: bool) -> Result
     let truth = |value: bool| value.then_some("true");
     let fields = query(&[("dry_run", truth(asked.dry_run)), ("force", truth(asked.force))]);
     let path = format!("{}/keys/{}{fields}", user_path(name), encoded(id));
-    let done: std::result::Result<Done, Error> = ask(app, async |client| {
+    let done: std::result::Result<Done, Error> = with_client(app, async |client| {
         match client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await {
             Err(e @ ServiceError::Problem { .. }) if e.code() == Some(ProblemCode::Conflict) && !force => {
                 Err(e)
@@ -259,7 +259,7 @@ fn delete(app: &App, name: &str, id: &str, force: bool, dry_run: bool) -> Result
     show::done(app, &format!("Access key {id} of '{name}' is deleted"), &done?, dry_run)
 }
 
-/// The profile that a key goes into, looked at before the key is made.
+/// The profile that will hold the key, checked before the key is made.
 struct TargetProfile {
     profile_name: String,
     profile: Option<Profile>,
@@ -267,7 +267,7 @@ struct TargetProfile {
 }
 
 impl TargetProfile {
-    /// `old` is the key that the profile may hold, because it is replaced.
+    /// `old` is the key that the profile may hold, because it is being replaced.
     fn prepare(app: &App, to: &Destination, old: Option<&str>) -> Result<Option<Self>> {
         let Some(profile_name) = to.profile.clone() else { return Ok(None) };
         let (credentials, config) = app.documents()?;
@@ -286,13 +286,13 @@ impl TargetProfile {
         }
         let target = Self { profile_name, profile, encrypt: to.encrypt };
         if target.seals() {
-            // A trial: what sealing needs is found and unlocked before there is a key to lose.
+            // A trial: it finds and unlocks the SSH key before there is an access key to lose.
             target.sealed(app, "trial", &"trial".into())?;
         }
         Ok(Some(target))
     }
 
-    /// As asked for, and where what it replaces was sealed.
+    /// Whether to seal the key: on request, or if the key that it replaces was sealed.
     fn seals(&self) -> bool {
         let was = self.profile.as_ref().and_then(Profile::permanent_key);
         self.encrypt || was.is_some_and(|key| key.is_sealed())

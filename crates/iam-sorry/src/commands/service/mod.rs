@@ -1,4 +1,4 @@
-//! The verbs that ask a department service. They decide nothing: what the service answers is what is shown.
+//! The verbs that use a department service. They decide nothing, and show what the service answers.
 
 mod audit;
 mod bulk;

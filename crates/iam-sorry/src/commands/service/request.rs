@@ -1,4 +1,4 @@
-//! How the verbs ask the service, and the paths that they share.
+//! Requests to the service, and paths that several verbs share.
 
 use iam_sorry_core::api::PageQuery;
 
@@ -7,11 +7,11 @@ use crate::aws;
 use crate::error::Result;
 use crate::service::{self, Client, ServiceError, encoded, query};
 
-/// Nobody has more sessions, users or records on a screen than this.
-pub const MOST: usize = 10_000;
+/// The maximum number of items in a printed list.
+pub const MAX_LISTED: usize = 10_000;
 
-/// Asks the service that this command is about, with the person's session.
-pub fn ask<T>(
+/// Runs requests with the person's session at the service of this command.
+pub fn with_client<T>(
     app: &App,
     work: impl AsyncFnOnce(&Client) -> std::result::Result<T, ServiceError>,
 ) -> Result<T> {
@@ -22,8 +22,8 @@ pub fn ask<T>(
     })
 }
 
-/// The address of a list whose pages are as long as may be.
-pub fn paged(path: &str, all: bool) -> String {
+/// The path of a list, with the longest pages that the service allows.
+pub fn list_path(path: &str, all: bool) -> String {
     let asked = PageQuery { cursor: None, limit: Some(500), all };
     let limit = asked.limit.map(|limit| limit.to_string());
     path.to_owned() + &query(&[("limit", limit.as_deref()), ("all", asked.all.then_some("true"))])

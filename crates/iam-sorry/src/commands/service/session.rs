@@ -1,9 +1,9 @@
-//! `whoami`, `explain`, `sessions`: what the service knows of the person, and lets them do.
+//! `whoami`, `explain`, `sessions`: who the person is to the service, and what they may do.
 
 use http::Method;
 use iam_sorry_core::api::{ExplainRequest, Explanation, Me, SessionInfo};
 
-use super::request::{MOST, ask, paged};
+use super::request::{MAX_LISTED, list_path, with_client};
 use super::show;
 use crate::app::App;
 use crate::args::{Listing, Sessions};
@@ -12,7 +12,7 @@ use crate::output::printable;
 use crate::service::encoded;
 
 pub fn whoami(app: &App, json: bool) -> Result<()> {
-    let me: Me = ask(app, async |client| client.get("/me").await)?;
+    let me: Me = with_client(app, async |client| client.get("/me").await)?;
     if json {
         return show::json(app, &me);
     }
@@ -32,7 +32,7 @@ pub fn whoami(app: &App, json: bool) -> Result<()> {
     )
 }
 
-/// `ssh-key, registered by ldap`: what the rules can ask about.
+/// For example `ssh-key, registered by ldap`; rules can depend on both.
 fn signed_in_by(me: &Me) -> String {
     match me.session.key_registered_by {
         Some(origin) => format!("{}, registered by {origin}", me.identity.method),
@@ -52,7 +52,7 @@ pub fn explain(
         None => None,
     };
     let request = ExplainRequest { action, resource, policy_arn, duration_seconds };
-    let explained: Explanation = ask(app, async |client| client.post("/explain", &request).await)?;
+    let explained: Explanation = with_client(app, async |client| client.post("/explain", &request).await)?;
     if json {
         return show::json(app, &explained);
     }
@@ -71,7 +71,7 @@ pub fn run(app: &App, action: Sessions) -> Result<()> {
     match action {
         Sessions::List { listing } => list(app, &listing),
         Sessions::End { id } => {
-            ask(app, async |client| {
+            with_client(app, async |client| {
                 client.execute(Method::DELETE, &format!("/sessions/{}", encoded(&id))).await
             })?;
             app.out.done(format!("Session {id} is ended"))
@@ -80,8 +80,8 @@ pub fn run(app: &App, action: Sessions) -> Result<()> {
 }
 
 fn list(app: &App, listing: &Listing) -> Result<()> {
-    let path = paged("/sessions", listing.all);
-    let sessions: Vec<SessionInfo> = ask(app, async |client| client.list(&path, MOST).await)?;
+    let path = list_path("/sessions", listing.all);
+    let sessions: Vec<SessionInfo> = with_client(app, async |client| client.list(&path, MAX_LISTED).await)?;
     if listing.json {
         return show::json(app, &sessions);
     }

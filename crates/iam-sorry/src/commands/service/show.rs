@@ -1,5 +1,5 @@
-//! How answers are printed: tables for people, JSON for scripts. Names come from elsewhere, so nothing in them may steer
-//! the terminal.
+//! Prints responses: tables for people, JSON for scripts. Names come from elsewhere, so nothing in them may control the
+//! terminal.
 
 use iam_sorry_core::api::{Done, KeyInfo};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::output::printable;
 
-/// Columns as wide as their widest cell; nothing at all where there are no rows.
+/// Prints columns as wide as their widest cell; prints no table without rows.
 pub fn table(app: &App, header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
     if rows.is_empty() {
         app.out.progress("Nothing to show: there is none, or none that the rules let you see.");
@@ -37,7 +37,7 @@ pub fn table(app: &App, header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
     app.out.raw(&text)
 }
 
-/// `name: value` lines, the values in one column; empty values are left out.
+/// Prints `name: value` lines with aligned values, without empty ones.
 pub fn facts(app: &App, facts: &[(&str, String)]) -> Result<()> {
     let width = facts.iter().map(|(name, _)| name.len() + 1).max().unwrap_or(0);
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
@@ -51,7 +51,7 @@ pub fn json(app: &App, value: &impl Serialize) -> Result<()> {
     app.out.line(serde_json::to_string_pretty(value).unwrap_or_default())
 }
 
-/// What was done, or would be; the rules that allowed it go to stderr with the other remarks.
+/// Prints what was done, or would be. The service's notes, and a dry run's reasons, go to stderr.
 pub fn done(app: &App, what: &str, done: &Done, dry_run: bool) -> Result<()> {
     let what = match (dry_run, done.changed) {
         (true, _) => format!("Would be done: {what}"),
@@ -70,21 +70,21 @@ pub fn done(app: &App, what: &str, done: &Done, dry_run: bool) -> Result<()> {
     Ok(())
 }
 
-/// The access keys of a user, with the rotation that a key is in.
+/// Prints the access keys of a user, with their rotations.
 pub fn keys(app: &App, keys: &[KeyInfo]) -> Result<()> {
     let row = |key: &KeyInfo| {
-        let (made, used) = (key.created_at.clone(), key.last_used_at.clone());
+        let (created, used) = (key.created_at.clone(), key.last_used_at.clone());
         vec![
             key.access_key_id.clone(),
             key.status.clone(),
-            made.unwrap_or_default(),
+            created.unwrap_or_default(),
             used.unwrap_or("not known".into()),
             rotation_of(key),
         ]
     };
     let mut rows: Vec<Vec<String>> = keys.iter().map(row).collect();
     let mut header = vec!["KEY", "STATUS", "CREATED", "LAST USED", "ROTATION"];
-    // Hardly ever does one wait for its confirmation.
+    // The column is rarely needed.
     if rows.iter().all(|row| row[4].is_empty()) {
         header.truncate(4);
         rows.iter_mut().for_each(|row| row.truncate(4));
@@ -92,7 +92,7 @@ pub fn keys(app: &App, keys: &[KeyInfo]) -> Result<()> {
     table(app, &header, rows)
 }
 
-/// What a rotation that nobody has confirmed means for the key.
+/// What an unconfirmed rotation means for the key.
 fn rotation_of(key: &KeyInfo) -> String {
     match (&key.replaces, &key.replaced_by, &key.deleted_after) {
         (Some(old), _, _) => format!("takes the place of {old}, not confirmed"),

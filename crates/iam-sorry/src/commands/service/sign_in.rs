@@ -1,7 +1,7 @@
 //! `login` and `logout`.
 //!
-//! What the SSH key signs names the address that the person typed, so a service (or a relay in its place) gets a
-//! signature that is good for itself alone.
+//! The SSH key signs the address that the person typed, so a service (or a relay in its place) gets a signature that is
+//! valid for itself alone.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,12 +20,12 @@ use crate::output::printable;
 use crate::service::{self, Client, ServiceError, ServiceSession, SessionStore};
 use crate::settings::TOKEN;
 
-/// A refused key counts as a failed sign-in at the service, which slows down whoever has many.
+/// The service counts a refused key as a failed sign-in, and delays those who have many.
 const MOST_KEYS: usize = 5;
-/// A clock that is further off than this makes a challenge look expired.
+/// A clock that is off by more seconds makes a challenge look expired.
 const CLOCK_OFF: i64 = 50;
 
-/// `GET /service`, as far as a client of any version needs it: ways to sign in that we don't know are no mistake.
+/// `GET /service`, as far as clients of every version need it: unknown sign-in methods are no error.
 #[derive(Deserialize)]
 struct ServiceInfo {
     name: String,
@@ -46,7 +46,7 @@ pub fn login(app: &App, url: Option<&str>, ldap: bool, user: Option<&str>) -> Re
         None => address(app)?,
     };
     let client = service::anonymous_client(app, &origin)?;
-    let info: ServiceInfo = ask(&client, async |client| client.get("/service").await)?;
+    let info: ServiceInfo = run(&client, async |client| client.get("/service").await)?;
     if info.origin != origin.as_str() {
         return Err(Error::new(
             ErrorKind::Aws,
@@ -63,7 +63,7 @@ pub fn login(app: &App, url: Option<&str>, ldap: bool, user: Option<&str>) -> Re
     };
     let expires_at = Timestamp::parse(&signed_in.expires_at).map_err(|e| Error::other(e.to_string()))?;
     let identity = signed_in.identity;
-    SessionStore::keep(
+    SessionStore::save(
         app,
         ServiceSession {
             origin: origin.clone(),
@@ -81,8 +81,8 @@ pub fn login(app: &App, url: Option<&str>, ldap: bool, user: Option<&str>) -> Re
     app.out.done(format!("The session ends at {expires_at}, in {left}"))
 }
 
-/// Ends the session there, then forgets it here. One that the service could not be told about stays, so that another try
-/// can end it.
+/// Ends the session at the service, then forgets it here. If the service can't be reached it is kept, so that another
+/// attempt can end it.
 pub fn logout(app: &App, url: Option<&str>) -> Result<()> {
     let origin = match url {
         Some(url) => service::parse_origin(url)?,
@@ -91,7 +91,7 @@ pub fn logout(app: &App, url: Option<&str>) -> Result<()> {
     let environment_token = service::environment_token(app, &origin);
     let state = SessionStore::load(app)?;
     let stored = state.of(&origin);
-    // Also one that has ended by this machine's clock: whether it has is for the service to say.
+    // Even a session that has expired by this machine's clock: the service decides whether it has.
     let Some(token) = environment_token.as_ref().or(stored.map(|session| &session.token)) else {
         return Err(ServiceError::not_signed_in(&origin, "You are not signed in to"));
     };
@@ -103,14 +103,14 @@ pub fn logout(app: &App, url: Option<&str>) -> Result<()> {
         .and_then(|client| client.with_token(token.clone()))
         .map_err(still)?;
     let told =
-        ask(&client, async |client| Ok(client.execute(Method::POST, "/logout").await)).map_err(still)?;
+        run(&client, async |client| Ok(client.execute(Method::POST, "/logout").await)).map_err(still)?;
     match told {
         Ok(()) => {}
-        // There is none any more.
+        // There is no session any more.
         Err(e) if e.code() == Some(ProblemCode::SignInNeeded) => {}
-        // A service that is gone for good could not be left otherwise.
+        // Otherwise a service that is gone for good could not be left.
         Err(ServiceError::Unreachable { why, .. }) if is_stored => {
-            SessionStore::forget(app, &origin)?;
+            SessionStore::remove(app, &origin)?;
             let until = stored.map_or_else(String::new, |session| format!(" until {}", session.expires_at));
             return Err(Error::new(ErrorKind::Aws, format!("{origin} can't be reached: {why}"))
                 .hint(format!("The session is forgotten here, but may still hold there{until}"))
@@ -119,7 +119,7 @@ pub fn logout(app: &App, url: Option<&str>) -> Result<()> {
         Err(e) => return Err(still(e.into())),
     }
     if is_stored {
-        SessionStore::forget(app, &origin)?;
+        SessionStore::remove(app, &origin)?;
         return app.out.done(format!("Signed out of {origin}"));
     }
     app.out.done(format!("Signed out of {origin}: the session of {TOKEN} is ended"))?;
@@ -131,7 +131,7 @@ pub fn logout(app: &App, url: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Where no address is typed: the one that is configured, else the last one.
+/// The address if none is typed: the configured one, else the last one.
 fn address(app: &App) -> Result<Origin> {
     service::required_origin(app).map_err(|error| match error.kind {
         ErrorKind::Profile => Error::usage("Which department service?").hint("iam-sorry login https://HOST"),
@@ -139,7 +139,7 @@ fn address(app: &App) -> Result<Origin> {
     })
 }
 
-fn ask<T>(
+fn run<T>(
     client: &Client,
     work: impl AsyncFnOnce(&Client) -> std::result::Result<T, ServiceError>,
 ) -> Result<T> {
@@ -152,7 +152,7 @@ fn ask<T>(
     })
 }
 
-/// One key after the other, until the service accepts one.
+/// Tries the keys one by one, until the service accepts one.
 fn with_key(
     app: &App,
     client: &Client,
@@ -208,8 +208,8 @@ fn with_key(
     Err(error)
 }
 
-/// Whom a key signed in here the last time. The key alone may be claimed by somebody else since (a public key is easily
-/// copied into another's entry), so the name goes with it.
+/// The name of the person that this key signed in last. It is sent along, since another person may have claimed the key
+/// since (a public key is easily copied into another entry).
 struct Last {
     key: KeyId,
     name: String,
@@ -227,9 +227,9 @@ impl Last {
 }
 
 enum Tried {
-    /// Not accepted by the service: the next may be.
+    /// The service does not accept it; it may accept the next.
     Refused(Error),
-    /// It can't sign.
+    /// The key can't sign.
     Unusable(Error),
     Failed(Error),
 }
@@ -244,20 +244,20 @@ fn try_key(
     let name = name.map(str::to_owned);
     let request = SshChallengeRequest { public_key: public_key.clone(), name: name.clone() };
     let challenge: SshChallenge =
-        ask(client, async |client| client.post("/login/ssh/challenge", &request).await)
+        run(client, async |client| client.post("/login/ssh/challenge", &request).await)
             .map_err(Tried::Failed)?;
-    // The address is ours, not what a server says: a relay gets a signature over its own.
+    // The address is the client's own, not one that the server sent: a relay gets a signature over its own address.
     let message = login_message(client.origin(), &challenge.nonce, &challenge.request, &challenge.time)
         .map_err(|e| Tried::Failed(Error::new(ErrorKind::Aws, format!("{}: {e}", client.origin()))))?;
     let signature = app
-        .keyring(|keyring| keyring.sign_once(key, &to_be_signed(&message), "signing in"))
+        .keyring(|keyring| keyring.sign_for_login(key, &to_be_signed(&message), "signing in"))
         .map_err(|error| match error.kind {
             ErrorKind::Interrupted => Tried::Failed(error),
             _ => Tried::Unusable(error),
         })?;
     let signature = URL_SAFE_NO_PAD.encode(signature.as_bytes());
     let login = SshLogin { nonce: challenge.nonce, public_key, signature, name };
-    let answer = ask(client, async |client| match client.post::<SignedIn>("/login/ssh", &login).await {
+    let answer = run(client, async |client| match client.post::<SignedIn>("/login/ssh", &login).await {
         Err(e) if e.code() == Some(ProblemCode::SignInRefused) => Ok(Err(e)),
         answer => answer.map(Ok),
     });
@@ -287,13 +287,13 @@ fn with_password(app: &App, client: &Client, info: &ServiceInfo, user: Option<&s
         Error::new(kind, format!("No sign-in: {text}"))
             .hint("Where nobody can be asked, sign in by SSH key, or set IAM_SORRY_TOKEN")
     })?;
-    // Many directories take an empty password for an anonymous sign-in that succeeds (RFC 4513, section 5.1.2).
+    // Many directories treat an empty password as an anonymous sign-in, which succeeds (RFC 4513, section 5.1.2).
     if password.expose_secret().is_empty() {
         return Err(Error::usage("An empty password signs nobody in"));
     }
     let login = LdapLogin { username, password };
     let body = Zeroizing::new(login.to_json().as_bytes().to_vec());
-    ask(client, async |client| client.post_once("/login/ldap", Some(body)).await)
+    run(client, async |client| client.post_once("/login/ldap", Some(body)).await)
 }
 
 fn clock_off(app: &App, info: &ServiceInfo) -> Option<i64> {

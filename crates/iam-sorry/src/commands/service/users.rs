@@ -7,7 +7,7 @@ use iam_sorry_core::api::{CreateUser, Done, Options, PolicyChange, ProblemCode, 
 use iam_sorry_core::names::UserName;
 
 use super::bulk::{self, ActionWords, ItemOutcome};
-use super::request::{MOST, ask, paged, user_path};
+use super::request::{MAX_LISTED, list_path, user_path, with_client};
 use super::show;
 use crate::app::App;
 use crate::args::{Many, Policies, Users};
@@ -25,8 +25,8 @@ const DELETE: ActionWords =
 pub fn run(app: &App, action: Users) -> Result<()> {
     match action {
         Users::List { listing } => {
-            let path = paged("/users", listing.all);
-            let users: Vec<UserInfo> = ask(app, async |client| client.list(&path, MOST).await)?;
+            let path = list_path("/users", listing.all);
+            let users: Vec<UserInfo> = with_client(app, async |client| client.list(&path, MAX_LISTED).await)?;
             if listing.json {
                 return show::json(app, &users);
             }
@@ -43,12 +43,12 @@ pub fn run(app: &App, action: Users) -> Result<()> {
         Users::Create { many, policies } => create(app, &many, &policies),
         Users::Delete { many } => delete(app, &many),
         Users::Show { name, json } => {
-            let user: UserDetails = ask(app, async |client| client.get(&user_path(&name)).await)?;
+            let user: UserDetails = with_client(app, async |client| client.get(&user_path(&name)).await)?;
             if json { show::json(app, &user) } else { details(app, &user) }
         }
         Users::Adopt { name, dry_run } => {
             let path = format!("{}/adopt{}", user_path(&name), dry(dry_run));
-            let done: Done = ask(app, async |client| {
+            let done: Done = with_client(app, async |client| {
                 client.change(Method::POST, &path, None::<&Options>, &new_key()).await
             })?;
             show::done(app, &format!("IAM user '{name}' is in the service's care"), &done, dry_run)
@@ -59,25 +59,27 @@ pub fn run(app: &App, action: Users) -> Result<()> {
 pub fn policies(app: &App, action: Policies) -> Result<()> {
     match action {
         Policies::List { name: None } => {
-            let policies: Vec<String> = ask(app, async |client| client.list("/policies", MOST).await)?;
+            let policies: Vec<String> =
+                with_client(app, async |client| client.list("/policies", MAX_LISTED).await)?;
             policies.iter().try_for_each(|arn| app.out.line(crate::output::printable(arn)))
         }
         Policies::List { name: Some(name) } => {
-            let user: UserDetails = ask(app, async |client| client.get(&user_path(&name)).await)?;
+            let user: UserDetails = with_client(app, async |client| client.get(&user_path(&name)).await)?;
             user.policies.iter().try_for_each(|arn| app.out.line(crate::output::printable(arn)))
         }
         Policies::Attach { name, policy_arn, dry_run } => {
             let path = format!("{}/policies", user_path(&name));
             let change = PolicyChange { policy_arn, dry_run };
-            let done: Done =
-                ask(app, async |client| client.change(Method::POST, &path, Some(&change), &new_key()).await)?;
+            let done: Done = with_client(app, async |client| {
+                client.change(Method::POST, &path, Some(&change), &new_key()).await
+            })?;
             show::done(app, &format!("Policy {} is attached to '{name}'", change.policy_arn), &done, dry_run)
         }
         Policies::Detach { name, policy_arn, dry_run } => {
             let dry = dry_run.then_some("true");
             let fields = query(&[("policy_arn", Some(policy_arn.as_str())), ("dry_run", dry)]);
             let path = format!("{}/policies{fields}", user_path(&name));
-            let done: Done = ask(app, async |client| {
+            let done: Done = with_client(app, async |client| {
                 client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await
             })?;
             show::done(app, &format!("Policy {policy_arn} is detached from '{name}'"), &done, dry_run)
@@ -94,8 +96,9 @@ fn create(app: &App, many: &Many, policies: &[String]) -> Result<()> {
     };
     if let ([user], None) = (&users[..], &many.file) {
         let request = request(user);
-        let done: Done =
-            ask(app, async |client| client.change(Method::POST, "/users", Some(&request), &new_key()).await)?;
+        let done: Done = with_client(app, async |client| {
+            client.change(Method::POST, "/users", Some(&request), &new_key()).await
+        })?;
         return show::done(app, &format!("IAM user '{}' is created", user.name), &done, many.dry_run);
     }
     let items: Vec<_> = users
@@ -107,14 +110,14 @@ fn create(app: &App, many: &Many, policies: &[String]) -> Result<()> {
     bulk::run(app, &words, &fingerprint, &items, create_one)
 }
 
-/// Makes one user of many. What another run made is there already, if it is the service's and has its policies.
+/// Creates one user of many. A user that exists counts as done if it is the service's; missing policies are attached.
 async fn create_one(
     client: &Client,
     request: &CreateUser,
     key: &str,
 ) -> std::result::Result<ItemOutcome, ServiceError> {
-    let made = client.change::<Done>(Method::POST, "/users", Some(request), key).await;
-    let refusal = match made {
+    let created = client.change::<Done>(Method::POST, "/users", Some(request), key).await;
+    let refusal = match created {
         Ok(done) if done.changed || request.dry_run => return Ok(ItemOutcome::Done),
         Ok(_) => None,
         Err(e) if e.code() == Some(ProblemCode::Conflict) => Some(e),
@@ -123,9 +126,9 @@ async fn create_one(
     let there = match client.get::<UserDetails>(&user_path(&request.name)).await {
         Ok(there) => there,
         Err(e) if is_not_ours(&e) => match refusal {
-            // In AWS, but not the service's: its own words say what to do.
+            // It exists in AWS but is not the service's; the service's own message says what to do.
             Some(refusal) => return Err(refusal),
-            // Made by an earlier run, and deleted since.
+            // An earlier run created it, and it was deleted since.
             None => {
                 return client
                     .change::<Done>(Method::POST, "/users", Some(request), &new_key())
@@ -163,7 +166,7 @@ fn delete(app: &App, many: &Many) -> Result<()> {
     let path = |name: &str| format!("{}{}", user_path(name), dry(many.dry_run));
     if let ([user], None) = (&users[..], &many.file) {
         let path = path(&user.name);
-        let done: Done = ask(app, async |client| {
+        let done: Done = with_client(app, async |client| {
             client.change(Method::DELETE, &path, None::<&Options>, &new_key()).await
         })?;
         return show::done(app, &format!("IAM user '{}' is deleted", user.name), &done, many.dry_run);
@@ -178,7 +181,7 @@ fn delete(app: &App, many: &Many) -> Result<()> {
         match client.change::<Done>(Method::DELETE, path, None::<&Options>, key).await {
             Ok(done) if done.changed || many.dry_run => Ok(ItemOutcome::Done),
             Ok(_) => Ok(ItemOutcome::Already),
-            // A guardrail keeps the service from users that are not its own, those that are gone included.
+            // A guardrail refuses users that are not the service's, including deleted ones.
             Err(e) if is_not_ours(&e) => {
                 let user = path.split('?').next().unwrap_or(path);
                 match client.get::<UserDetails>(user).await {
@@ -195,13 +198,13 @@ fn is_not_ours(error: &ServiceError) -> bool {
     matches!(error.code(), Some(ProblemCode::NotFound | ProblemCode::Guardrail))
 }
 
-/// Who is meant, with every name of a form that IAM takes; and what makes a later run the same one.
+/// The users to act on, each with a valid name; and the text that identifies a repeated run.
 fn people_of(many: &Many) -> Result<(Vec<ListedUser>, String)> {
     let Some(file) = &many.file else {
         for name in &many.names {
             UserName::parse(name)?;
         }
-        // A heading of our own, so that no name is taken for one.
+        // With a heading, so that no name is taken for one.
         let text = format!("name\n{}", many.names.join("\n"));
         let users = user_list::parse(&text).map_err(|e| Error::usage(e.to_string()))?;
         return Ok((users, text));

@@ -25,7 +25,7 @@ fn moved_values_say_where_they_belong() {
     let mut keyring = rig.keyring();
     let swapped = keyring.open_fields("p", &[("aws_secret_access_key", &values[0])]).unwrap_err().to_string();
     assert!(swapped.contains("it was sealed as aws_access_key_id"), "{swapped}");
-    keyring.know_profiles(["other".to_owned(), "p".to_owned()]);
+    keyring.add_known_profiles(["other".to_owned(), "p".to_owned()]);
     let moved = keyring.open_fields("q", &fields(&values)).unwrap_err().to_string();
     assert!(moved.contains("it was sealed for profile 'p'"), "{moved}");
     let resealed = keyring.reseal("q", &fields(&values), "p").unwrap();

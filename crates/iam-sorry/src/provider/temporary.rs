@@ -1,5 +1,4 @@
-//! Temporary credentials that near their end: renewed by the user's own kept key, else through the manager, and written
-//! back to their profile.
+//! Temporary credentials in a profile: refreshed before they expire, and written back to the profile.
 
 use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::ssh::login::Origin;
@@ -9,136 +8,136 @@ use crate::app::DEFAULT_MANAGER;
 use crate::error::{Error, Result};
 use crate::profile::{Profile, ROLE, SERVER, StoredKey};
 
-use super::cache::{CacheEntry, RENEWAL_MARGIN};
+use super::cache::{CacheEntry, REFRESH_MARGIN};
 use super::cache_path::{CacheKey, CachePaths};
 use super::chain::ProviderChain;
 use super::singleflight::FileIdentity;
 use super::{department, refresh, singleflight};
 
-/// Who makes the new set.
-enum RenewalSource<'a> {
+/// Who issues new credentials.
+enum RefreshSource<'a> {
     OwnKey {
         else_manager: Option<&'a str>,
     },
     Manager(&'a str),
     Service(Origin),
-    /// A role's, through the service.
+    /// A role's credentials, through the service.
     Role(Origin, String),
 }
 
 impl ProviderChain<'_> {
-    /// The set as it lies there while 20 minutes of it are left, or where nobody wrote down when it ends.
+    /// The stored credentials, if 20 minutes of them are left or no expiration is recorded; else new ones.
     pub(super) fn temporary(&self, profile: &Profile, key: StoredKey<'_>) -> Result<Credentials> {
         let app = self.app;
         let Some(at) = profile.expiration() else { return app.open(profile, key) };
         let left = at.seconds_after(app.now());
-        if left >= RENEWAL_MARGIN {
+        if left >= REFRESH_MARGIN {
             return app.open(profile, key);
         }
-        let renewed = match (self.kept_out(&profile.name), self.way(profile)) {
-            (Some(kept_out), _) => return Ok(kept_out),
-            (None, Some(way)) => self.renewed(&profile.name, &way),
-            (None, None) => Err(self.no_way(profile)),
+        let refreshed = match (self.cached_refresh(&profile.name), self.refresh_source(profile)) {
+            (Some(cached_refresh), _) => return Ok(cached_refresh),
+            (None, Some(source)) => self.refresh(&profile.name, &source),
+            (None, None) => Err(self.not_refreshable(profile)),
         };
-        renewed.or_else(|error| {
+        refreshed.or_else(|error| {
             let valid = at.seconds_after(app.now()) > 0;
             let old = valid.then(|| app.open(profile, key));
-            self.instead(&profile.name, error, old)
+            self.fall_back(&profile.name, error, old)
         })
     }
 
-    /// A profile that says whose it is, and has lost its keys.
+    /// A profile with a recorded owner but without keys.
     pub(super) fn missing(&self, profile: &Profile) -> Result<Credentials> {
-        match self.way(profile) {
-            Some(way) => self.renewed(&profile.name, &way),
+        match self.refresh_source(profile) {
+            Some(source) => self.refresh(&profile.name, &source),
             None => self.app.usable_credentials(profile),
         }
     }
 
     /// A profile that does not exist yet, for the IAM user of that name.
-    pub(super) fn make(&self, name: &str, manager: &str) -> Result<Credentials> {
-        self.renewed(name, &RenewalSource::Manager(manager))
+    pub(super) fn create(&self, name: &str, manager: &str) -> Result<Credentials> {
+        self.refresh(name, &RefreshSource::Manager(manager))
     }
 
-    /// One renewal for all who ask at the same time; who waited finds it in the file.
-    fn renewed(&self, name: &str, way: &RenewalSource<'_>) -> Result<Credentials> {
+    /// Refreshes once for all processes that need it; those that waited find the result in the file.
+    fn refresh(&self, name: &str, source: &RefreshSource<'_>) -> Result<Credentials> {
         let app = self.app;
         let file = &app.settings.credentials_file;
-        let (paths, key) = (CachePaths::find(app)?, self.key_of(name));
+        let (paths, key) = (CachePaths::find(app)?, self.refresh_key(name));
         let cache = CacheEntry::new(&paths, &key);
-        let mut looked_at = None;
+        let mut seen = None;
         let ready = || {
             if let Some(credentials) = cache.fresh(app.now()) {
                 return Some(Ok(credentials));
             }
             let now = FileIdentity::of(file);
-            if looked_at == Some(now) {
+            if seen == Some(now) {
                 return None;
             }
-            looked_at = Some(now);
-            self.in_the_file(name)
+            seen = Some(now);
+            self.refreshed_in_file(name)
         };
         singleflight::run(&paths, &key, ready, || {
-            let (manager, server) = match way {
-                RenewalSource::OwnKey { else_manager } => (*else_manager, None),
-                RenewalSource::Manager(name) => (Some(*name), None),
-                RenewalSource::Service(origin) => (None, Some(origin)),
-                RenewalSource::Role(origin, arn) => {
-                    return department::renew_role(app, arn, name, Some(origin));
+            let (manager, server) = match source {
+                RefreshSource::OwnKey { else_manager } => (*else_manager, None),
+                RefreshSource::Manager(name) => (Some(*name), None),
+                RefreshSource::Service(origin) => (None, Some(origin)),
+                RefreshSource::Role(origin, arn) => {
+                    return department::refresh_role(app, arn, name, Some(origin));
                 }
             };
-            let renewed = refresh::renew(app, name, manager, server)?;
-            if !renewed.written
-                && let Err(e) = cache.write(&renewed.credentials, app.now())
+            let refreshed = refresh::refresh_profile(app, name, manager, server)?;
+            if !refreshed.written
+                && let Err(e) = cache.write(&refreshed.credentials, app.now())
             {
                 app.out.warn(format!("The renewed credentials of '{name}' could not be kept: {e}"));
             }
-            Ok(renewed.credentials)
+            Ok(refreshed.credentials)
         })
     }
 
-    /// One file and profile is one piece of work, by whatever links it is reached.
-    fn key_of(&self, name: &str) -> CacheKey {
+    /// The same for every path that leads to the credentials file.
+    fn refresh_key(&self, name: &str) -> CacheKey {
         let file = &self.app.settings.credentials_file;
-        let whole = file.canonicalize().unwrap_or_else(|_| file.clone());
-        CacheKey::of(&["renewed", &whole.to_string_lossy(), name])
+        let canonical = file.canonicalize().unwrap_or_else(|_| file.clone());
+        CacheKey::of(&["renewed", &canonical.to_string_lossy(), name])
     }
 
-    /// A renewed set that a read-only home kept out of the profile.
-    fn kept_out(&self, name: &str) -> Option<Credentials> {
+    /// Refreshed credentials that could not be written to the profile, in a read-only home.
+    fn cached_refresh(&self, name: &str) -> Option<Credentials> {
         let paths = CachePaths::find(self.app).ok()?;
-        CacheEntry::new(&paths, &self.key_of(name)).fresh(self.app.now())
+        CacheEntry::new(&paths, &self.refresh_key(name)).fresh(self.app.now())
     }
 
-    /// The set that another process wrote meanwhile.
-    fn in_the_file(&self, name: &str) -> Option<Result<Credentials>> {
+    /// Credentials that another process has written since.
+    fn refreshed_in_file(&self, name: &str) -> Option<Result<Credentials>> {
         let app = self.app;
         let (credentials, config) = (app.credentials.load().ok()?.document, app.config.load().ok()?.document);
         let profile = Profile::find(name, &credentials, &config)?;
         let key = profile.active_key()?;
-        let fresh = profile.expiration()?.seconds_after(app.now()) >= RENEWAL_MARGIN;
+        let fresh = profile.expiration()?.seconds_after(app.now()) >= REFRESH_MARGIN;
         fresh.then(|| app.open(&profile, key))
     }
 
-    /// Through a manager only where we know that the set is an IAM user's: other tools write role sessions of theirs.
-    fn way(&self, profile: &Profile) -> Option<RenewalSource<'_>> {
+    /// Through a manager only if an owner is recorded: other tools store sessions of roles.
+    fn refresh_source(&self, profile: &Profile) -> Option<RefreshSource<'_>> {
         let manager = self.manager_for(&profile.name);
         if profile.kept_key().is_some() {
-            return Some(RenewalSource::OwnKey { else_manager: manager });
+            return Some(RefreshSource::OwnKey { else_manager: manager });
         }
-        // The service that made them, unless somebody names a manager on the command line.
+        // The service that issued them, unless the command line names a manager.
         let server = profile.field(SERVER).filter(|_| self.app.global.profile.is_none());
         if let Some(origin) = server.and_then(|url| Origin::parse(url).ok()) {
             return Some(match profile.field(ROLE) {
-                Some(arn) => RenewalSource::Role(origin, arn.to_owned()),
-                None => RenewalSource::Service(origin),
+                Some(arn) => RefreshSource::Role(origin, arn.to_owned()),
+                None => RefreshSource::Service(origin),
             });
         }
-        profile.owner().and(manager).map(RenewalSource::Manager)
+        profile.owner().and(manager).map(RefreshSource::Manager)
     }
 
-    /// `--profile`, AWS_PROFILE, the settings file, the manager that we made. SDKs that call us may have AWS_PROFILE name the very profile that is
-    /// asked for, or one that holds no keys: then it doesn't mean a manager.
+    /// `--profile`, AWS_PROFILE, the settings file's manager, or the default manager. An SDK that calls iam-sorry may
+    /// set AWS_PROFILE to the requested profile itself, or to one without keys; neither is a manager.
     fn manager_for(&self, name: &str) -> Option<&str> {
         let settings = &self.app.settings;
         if let Some(flag) = self.app.global.profile.as_deref() {
@@ -150,7 +149,7 @@ impl ProviderChain<'_> {
         named.map(String::as_str).chain([DEFAULT_MANAGER]).find(can)
     }
 
-    fn no_way(&self, profile: &Profile) -> Error {
+    fn not_refreshable(&self, profile: &Profile) -> Error {
         let name = &profile.name;
         let when = match profile.expiration().map(|at| (at, at.seconds_after(self.app.now()))) {
             Some((at, left)) if left <= 0 => format!("expired {} ago, at {at}", human_duration(-left)),
