@@ -8,7 +8,7 @@ use iam_sorry_store::Store;
 
 use crate::accounts::handle::CachedHandle;
 use crate::accounts::identity::ServiceIdentity;
-use crate::actions::retire::Retiring;
+use crate::actions::retiring::Retiring;
 use crate::actions::settings::ActionSettings;
 use crate::audit::counted::Counted;
 use crate::audit::tasks::AuditOut;
@@ -62,6 +62,12 @@ pub(crate) struct Inner {
     pub(crate) recording_keys: tokio::sync::Mutex<()>,
     pub(crate) group_names: GroupNames,
     pub(crate) neighbours: Neighbours,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("instance", &self.instance()).finish_non_exhaustive()
+    }
 }
 
 impl Service {

@@ -5,12 +5,14 @@
 //! [`ProblemCode`]. A request that changes something bears an `Idempotency-Key`
 //! (draft-ietf-httpapi-idempotency-key-header): the same key again gives the same outcome, without its secrets.
 
+mod action_name;
 mod actions;
 mod login;
 mod problem;
 mod records;
 mod shown_once;
 
+pub use action_name::ActionName;
 pub use actions::*;
 pub use login::*;
 pub use problem::{Problem, ProblemCode};

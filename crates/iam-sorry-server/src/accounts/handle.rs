@@ -1,17 +1,12 @@
-//! The way to AWS with the service's own credentials, and what AWS's errors mean to a person who asked for something.
+//! A handle to AWS: a client, and the credentials that it signs with.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use iam_sorry_aws::errors::LastUsed;
-use iam_sorry_aws::{Aws, AwsError};
-use iam_sorry_core::api::ProblemCode;
+use iam_sorry_aws::Aws;
 use iam_sorry_core::credentials::Credentials;
 
-use crate::error::ServiceError;
-use crate::service::Service;
-
-/// The way to AWS, and who signs.
+/// AWS, and who signs the requests to it.
 #[derive(Clone, Debug)]
 pub struct AwsHandle {
     /// With clients made once for `credentials`.
@@ -20,150 +15,25 @@ pub struct AwsHandle {
     pub credentials: Arc<Credentials>,
 }
 
-/// The way that was used last, for as long as the credentials stay the same.
+impl AwsHandle {
+    /// The two that every request of the AWS crate takes.
+    pub(crate) fn pair(&self) -> (&Aws, &Credentials) {
+        (&self.aws, &self.credentials)
+    }
+}
+
+/// The handle that was used last, for as long as the credentials stay the same.
 #[derive(Default)]
 pub(crate) struct CachedHandle(ArcSwapOption<AwsHandle>);
 
-impl Service {
-    /// The way to AWS with credentials that are good now.
-    ///
-    /// # Errors
-    /// aws-refused where the service has none.
-    pub async fn handle(&self) -> Result<Arc<AwsHandle>, ServiceError> {
-        let parts = &self.inner.parts;
-        let credentials = parts.identity.current(self.clock().now()).await.map_err(|error| {
-            tracing::error!(%error, "no AWS identity");
-            ServiceError::new(
-                ProblemCode::AwsRefused,
-                "The service has no AWS credentials at the moment, so nothing was done.\nTell its operator; the log says why.",
-            )
-        })?;
-        if let Some(handle) = self.inner.handle.0.load_full()
-            && Arc::ptr_eq(&handle.credentials, &credentials)
-        {
-            return Ok(handle);
-        }
-        self.record_own_credentials(&credentials).await?;
-        let handle = Arc::new(AwsHandle { aws: parts.aws.keeping(&credentials), credentials });
-        self.inner.handle.0.store(Some(handle.clone()));
-        Ok(handle)
+impl CachedHandle {
+    /// The handle with these very credentials, if it is kept.
+    pub fn with(&self, credentials: &Arc<Credentials>) -> Option<Arc<AwsHandle>> {
+        self.0.load_full().filter(|handle| Arc::ptr_eq(&handle.credentials, credentials))
     }
-}
 
-/// Requests whose "no such entity" can mean nothing but the permissions boundary: the user is made, or was looked up.
-const BOUNDING: [&str; 2] = ["iam:CreateUser", "iam:PutUserPermissionsBoundary"];
-
-/// AWS's error as a person may read it. The whole of it goes to the log, since it may speak of the service's own
-/// identity and endpoints.
-pub(crate) fn refused(error: &AwsError) -> ServiceError {
-    tracing::warn!(%error, "AWS");
-    let again = |detail: &str| ServiceError {
-        retry_after: Some(5),
-        ..ServiceError::new(ProblemCode::AwsUnavailable, detail)
-    };
-    match error {
-        AwsError::Throttled { .. } => {
-            again("AWS asks the service to slow down, so this was not done.\nTry again in a few seconds.")
-        }
-        AwsError::Unreachable { .. } | AwsError::ClockSkew { .. } | AwsError::Interrupted => {
-            again("AWS could not be reached, so this was not done.\nTry again in a few seconds.")
-        }
-        AwsError::NoSuchUser { user } => ServiceError::new(
-            ProblemCode::NotFound,
-            format!("IAM knows no user {user} any more: it was deleted without this service."),
-        ),
-        AwsError::KeyLimit { user, keys } => ServiceError::new(ProblemCode::Conflict, key_limit(user, keys)),
-        AwsError::Refused { action, code, .. } if code.starts_with("AccessDenied") => ServiceError::new(
-            ProblemCode::AwsRefused,
-            format!(
-                "AWS refused the service itself {action} (AccessDenied).\nTell its operator: `iam-sorryd policy` prints what \
-                 the service needs."
-            ),
-        ),
-        AwsError::Refused { action, code, .. } if code == "LimitExceeded" => ServiceError::new(
-            ProblemCode::Conflict,
-            format!("IAM's quota for {action} is used up (LimitExceeded)."),
-        ),
-        AwsError::Refused { action, code, .. }
-            if code.starts_with("NoSuchEntity") && BOUNDING.contains(action) =>
-        {
-            ServiceError::new(
-                ProblemCode::AwsRefused,
-                "The policy that the service gives every user as its permissions boundary is not in the AWS account, so \
-                 nothing was done.\nTell its operator: make it, or mend permissions_boundary in [guardrails] of the \
-                 configuration.",
-            )
-        }
-        AwsError::Refused { action, code, .. }
-            if code.starts_with("NoSuchEntity") && *action == "iam:AttachUserPolicy" =>
-        {
-            ServiceError::new(
-                ProblemCode::AwsRefused,
-                "The policy is on the service's list, but not in the AWS account.\nTell its operator: make it, or take it \
-                 off policies in [guardrails] of the configuration.",
-            )
-        }
-        AwsError::Refused { action, code, .. } => {
-            ServiceError::new(ProblemCode::AwsRefused, format!("AWS refused {action} ({code})."))
-        }
-        AwsError::InvalidKey { action, .. } => ServiceError::new(
-            ProblemCode::AwsRefused,
-            format!(
-                "AWS does not accept the credentials for {action}.\nTry again in a minute; if it stays, tell the operator."
-            ),
-        ),
-        _ => ServiceError::new(
-            ProblemCode::AwsRefused,
-            "AWS answered with something unexpected.\nThe service's log says what.",
-        ),
-    }
-}
-
-/// Whether AWS itself said no: nothing was done, and asking again would change nothing.
-pub(crate) fn is_final(error: &AwsError) -> bool {
-    !matches!(
-        error,
-        AwsError::Unreachable { .. }
-            | AwsError::BadAnswer { .. }
-            | AwsError::Interrupted
-            | AwsError::Throttled { .. }
-    )
-}
-
-/// IAM's "no such entity", and the denial that it becomes for a user outside the service's paths.
-pub(crate) fn may_be_gone(error: &AwsError) -> bool {
-    match error {
-        AwsError::NoSuchUser { .. } => true,
-        AwsError::Refused { code, .. } => {
-            code.starts_with("NoSuchEntity") || code.starts_with("AccessDenied")
-        }
-        _ => false,
-    }
-}
-
-fn key_limit(user: &str, keys: &[iam_sorry_aws::errors::KeyFacts]) -> String {
-    let mut text = format!("{user} has {} access keys, the most that IAM allows:", keys.len());
-    for key in keys {
-        text.push_str(&format!("\n  {key}"));
-    }
-    text.push_str(&format!(
-        "\nNone was touched. Delete the one that nobody needs: iam-sorry keys delete {user} ACCESS_KEY_ID"
-    ));
-    text
-}
-
-/// When a key was last used, in words, and whether that counts as in use.
-pub(crate) fn in_use(
-    used: &LastUsed,
-    now: iam_sorry_core::timestamp::Timestamp,
-    minutes: u32,
-) -> Option<String> {
-    match used {
-        LastUsed::Never => None,
-        LastUsed::At(at, service) if now.seconds_after(*at) < i64::from(minutes) * 60 => {
-            Some(format!("it was last used {at} for {service}"))
-        }
-        LastUsed::At(..) => None,
-        LastUsed::Unknown => Some("AWS does not say when it was last used".to_owned()),
+    /// Keeps it instead of the one before.
+    pub fn keep(&self, handle: Arc<AwsHandle>) {
+        self.0.store(Some(handle));
     }
 }

@@ -16,32 +16,32 @@ use crate::sessions::key_holders::quoted;
 
 /// What somebody wants to do.
 #[derive(Clone, Debug)]
-pub(crate) struct AuthzRequest {
-    pub action: Action,
+pub struct AuthzRequest {
+    pub(crate) action: Action,
     /// The name in records and operations, where it is not the action's: what needs the same right as another action.
-    pub recorded_as: Option<&'static str>,
-    pub resource: Resource,
-    pub policy_arn: Option<String>,
-    pub seconds: Option<u32>,
+    pub(crate) recorded_as: Option<&'static str>,
+    pub(crate) resource: Resource,
+    pub(crate) policy_arn: Option<String>,
+    pub(crate) seconds: Option<u32>,
 }
 
 impl AuthzRequest {
-    pub fn user(action: Action, name: &str) -> Result<Self, ServiceError> {
+    pub(crate) fn user(action: Action, name: &str) -> Result<Self, ServiceError> {
         let resource = Resource::User(user_name(name)?);
         Ok(Self::about(action, resource))
     }
 
-    pub fn about(action: Action, resource: Resource) -> Self {
+    pub(crate) fn about(action: Action, resource: Resource) -> Self {
         Self { action, recorded_as: None, resource, policy_arn: None, seconds: None }
     }
 
     /// The name in records and operations.
-    pub fn action_name(&self) -> &'static str {
+    pub(crate) fn action_name(&self) -> &'static str {
         self.recorded_as.unwrap_or_else(|| self.action.as_str())
     }
 
     /// As records and operations name it: case-folded.
-    pub fn folded(&self) -> String {
+    pub(crate) fn folded(&self) -> String {
         match &self.resource {
             Resource::Audit => "audit".to_owned(),
             Resource::Sessions => "sessions".to_owned(),
@@ -59,7 +59,7 @@ impl AuthzRequest {
     }
 
     /// The user that it is about; the audit trail and the like have none.
-    pub fn name(&self) -> Option<&UserName> {
+    pub(crate) fn name(&self) -> Option<&UserName> {
         match &self.resource {
             Resource::User(name) => Some(name),
             _ => None,
@@ -110,6 +110,11 @@ impl Authorized {
     /// Puts the decision into a record.
     pub fn note_in(&self, event: &mut Event) {
         note_decision(event, &self.decision, &self.rules);
+    }
+
+    /// The user in IAM's own spelling, if there is one; else the resource as it was requested.
+    pub fn spelling_of(&self, request: &AuthzRequest) -> String {
+        self.row.as_ref().map_or_else(|| request.resource.to_string(), |row| row.name.clone())
     }
 
     /// The user's row, and its name as AWS is asked for it.

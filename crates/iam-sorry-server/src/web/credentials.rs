@@ -16,8 +16,9 @@ use super::urls;
 use super::views::{
     Choice, ChoiceGroup, ConfirmForm, CredentialsPage, Flash, GrantRow, IssuedPage, Moment, Section,
 };
-use crate::actions::output::Output;
+use crate::actions::session_request::SessionRequest;
 use crate::error::ServiceError;
+use crate::operations::action::{Mode, RunOutput};
 
 /// As many users as a list of choices can hold; who has more asks for one by its page.
 const CHOICES: u32 = 500;
@@ -75,9 +76,10 @@ pub(super) async fn issue(signed: SignedIn, sent: Sent) -> Answer {
     }
     request.duration_seconds = seconds(sent.text("duration"))?;
     let resource = request.user.clone().or_else(|| request.role.clone()).unwrap_or_default();
-    match signed.context.service().issue_credentials(&signed.caller, Some(&key), request).await? {
-        Output::New(issued) => responses::page(&issued_page(&signed.context, resource, issued)?),
-        Output::DryRun(done) => Ok(checked(&signed.context, urls::HOME, done)),
+    let (service, mode) = (signed.context.service(), Mode::of(request.dry_run));
+    match SessionRequest::new(request)?.run(service, &signed.caller, Some(&key), mode).await? {
+        RunOutput::Acted(issued) => responses::page(&issued_page(&signed.context, resource, issued)?),
+        RunOutput::Unchanged(done) => Ok(checked(&signed.context, urls::HOME, done)),
     }
 }
 

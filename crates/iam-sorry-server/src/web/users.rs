@@ -1,9 +1,7 @@
 //! My namespaces: the IAM users in them, their policies and keys.
 
 use axum::extract::{Path, Query};
-use iam_sorry_core::api::{
-    CreateUser, DeleteKey, KeyInfo, Options, PageQuery, PolicyChange, ProblemCode, UserInfo,
-};
+use iam_sorry_core::api::{Done, KeyInfo, NewKey, PageQuery, ProblemCode, UserInfo};
 use serde::Deserialize;
 
 use super::context::SignedIn;
@@ -12,12 +10,18 @@ use super::forms::Sent;
 use super::responses::{self, Answer};
 use super::urls;
 use super::views::{ConfirmPage, Flash, KeyRow, Moment, NamespacePage, Policy, Section, UserPage, UserRow};
-use crate::actions::output::Output;
-use crate::actions::users::WOULD_GO;
+use crate::actions::attach_policy::AttachPolicy;
+use crate::actions::confirm_key::ConfirmKey;
+use crate::actions::create_access_key::CreateAccessKey;
+use crate::actions::create_user::CreateUser;
+use crate::actions::delete_access_key::DeleteAccessKey;
+use crate::actions::delete_user::{DeleteUser, WOULD_GO};
+use crate::actions::detach_policy::DetachPolicy;
+use crate::actions::restore_key::RestoreKey;
+use crate::actions::rotate_key::RotateKey;
 use crate::error::ServiceError;
-
-const DRY: Options = Options { dry_run: true };
-const REAL: Options = Options { dry_run: false };
+use crate::operations::action::{Action, Mode, RunOutput};
+use crate::operations::idempotency::IdempotencyKey;
 
 /// The query of the list.
 #[derive(Default, Deserialize)]
@@ -57,8 +61,8 @@ pub(super) async fn create(signed: SignedIn, sent: Sent) -> Answer {
     let key = sent.key("/namespace/users")?;
     let dry_run = sent.dry_run();
     let name = sent.text("name").trim().to_owned();
-    let request = CreateUser { name: name.clone(), policies: sent.all("policy"), dry_run };
-    let done = signed.context.service().create_user(&signed.caller, Some(&key), request).await?;
+    let action = CreateUser::new(&name, sent.all("policy"))?;
+    let done = done(&signed, Some(&key), action, Mode::of(dry_run)).await?;
     let place = if dry_run { "/namespace".to_owned() } else { urls::user(&name) };
     let note = Flash::of(done, dry_run, format!("The IAM user {name} was created."));
     Ok(responses::go_saying(&signed.context, &place, &note))
@@ -91,9 +95,9 @@ pub(super) async fn show(signed: SignedIn, Path(name): Path<String>) -> Answer {
 pub(super) async fn attach(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/attach"))?;
-    let (change, policy) = change(&sent)?;
-    let dry_run = change.dry_run;
-    let done = signed.context.service().attach_policy(&signed.caller, Some(&key), &name, change).await?;
+    let (policy, dry_run) = (chosen_policy(&sent)?, sent.dry_run());
+    let action = AttachPolicy::new(&name, policy.arn.clone())?;
+    let done = done(&signed, Some(&key), action, Mode::of(dry_run)).await?;
     let note = Flash::of(done, dry_run, format!("{} was attached to {name}.", policy.name));
     Ok(responses::go_saying(&signed.context, &place, &note))
 }
@@ -102,9 +106,9 @@ pub(super) async fn attach(signed: SignedIn, Path(name): Path<String>, sent: Sen
 pub(super) async fn detach(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/detach"))?;
-    let (change, policy) = change(&sent)?;
-    let dry_run = change.dry_run;
-    let done = signed.context.service().detach_policy(&signed.caller, Some(&key), &name, change).await?;
+    let (policy, dry_run) = (chosen_policy(&sent)?, sent.dry_run());
+    let action = DetachPolicy::new(&name, policy.arn.clone())?;
+    let done = done(&signed, Some(&key), action, Mode::of(dry_run)).await?;
     let note = Flash::of(done, dry_run, format!("{} was detached from {name}.", policy.name));
     Ok(responses::go_saying(&signed.context, &place, &note))
 }
@@ -113,11 +117,8 @@ pub(super) async fn detach(signed: SignedIn, Path(name): Path<String>, sent: Sen
 pub(super) async fn create_key(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys"))?;
-    let options = Options { dry_run: sent.dry_run() };
-    match signed.context.service().create_access_key(&signed.caller, Some(&key), &name, options).await? {
-        Output::New(made) => key_page(&signed.context, &name, made),
-        Output::DryRun(done) => Ok(checked(&signed.context, &place, done)),
-    }
+    let action = CreateAccessKey::new(&name)?;
+    new_key(&signed, &key, &name, action, sent.dry_run()).await
 }
 
 /// `POST /namespace/users/{name}/keys/{id}/rotate`: the same.
@@ -128,11 +129,7 @@ pub(super) async fn rotate_key(
 ) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/rotate"))?;
-    let options = Options { dry_run: sent.dry_run() };
-    match signed.context.service().rotate_key(&signed.caller, Some(&key), &name, &id, options).await? {
-        Output::New(made) => key_page(&signed.context, &name, made),
-        Output::DryRun(done) => Ok(checked(&signed.context, &place, done)),
-    }
+    new_key(&signed, &key, &name, RotateKey::new(&name, &id)?, sent.dry_run()).await
 }
 
 /// `POST /namespace/users/{name}/keys/{id}/confirm`: the new key has arrived, so the old one goes.
@@ -143,7 +140,7 @@ pub(super) async fn confirm_key(
 ) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/confirm"))?;
-    let done = signed.context.service().confirm_key(&signed.caller, Some(&key), &name, &id, REAL).await?;
+    let done = done(&signed, Some(&key), ConfirmKey::new(&name, &id)?, Mode::Act).await?;
     let note = Flash::of(done, false, format!("The new key {id} is confirmed."));
     Ok(responses::go_saying(&signed.context, &place, &note))
 }
@@ -156,7 +153,7 @@ pub(super) async fn restore_key(
 ) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/restore"))?;
-    let done = signed.context.service().restore_key(&signed.caller, Some(&key), &name, &id, REAL).await?;
+    let done = done(&signed, Some(&key), RestoreKey::new(&name, &id)?, Mode::Act).await?;
     let note = Flash::of(done, false, format!("The rotation of {id} was taken back."));
     Ok(responses::go_saying(&signed.context, &place, &note))
 }
@@ -168,13 +165,11 @@ pub(super) async fn confirm_delete_key(
     Path((name, id)): Path<(String, String)>,
     Query(query): Query<DeleteKeyQuery>,
 ) -> Answer {
-    let service = signed.context.service();
-    let dry = DeleteKey { dry_run: true, force: query.force };
-    let (done, in_use) = match service.delete_access_key(&signed.caller, None, &name, &id, dry).await {
-        Err(refusal) if refusal.code == ProblemCode::Conflict && !query.force => {
-            let forced = DeleteKey { dry_run: true, force: true };
-            let done = service.delete_access_key(&signed.caller, None, &name, &id, forced).await?;
-            (done, Some(refusal))
+    let action = DeleteAccessKey::new(&name, &id, query.force)?;
+    let (done, in_use) = match done(&signed, None, action, Mode::DryRun).await {
+        Err(error) if error.code == ProblemCode::Conflict && !query.force => {
+            let forced = DeleteAccessKey::new(&name, &id, true)?;
+            (done(&signed, None, forced, Mode::DryRun).await?, Some(error))
         }
         other => (other?, None),
     };
@@ -183,8 +178,8 @@ pub(super) async fn confirm_delete_key(
     goes.extend(done.notes);
     let (explanation, suffix, button) = match in_use {
         None => ("Whatever uses this key stops working.".to_owned(), "", format!("Delete {id}")),
-        Some(refusal) => {
-            (refusal.detail.replace('\n', " "), "?force=true", format!("Delete {id} although it is in use"))
+        Some(error) => {
+            (error.detail.replace('\n', " "), "?force=true", format!("Delete {id} although it is in use"))
         }
     };
     responses::page(&ConfirmPage {
@@ -207,9 +202,8 @@ pub(super) async fn delete_key(
 ) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/delete/{}", query.force))?;
-    let options = DeleteKey { dry_run: false, force: query.force };
-    let done =
-        signed.context.service().delete_access_key(&signed.caller, Some(&key), &name, &id, options).await?;
+    let action = DeleteAccessKey::new(&name, &id, query.force)?;
+    let done = done(&signed, Some(&key), action, Mode::Act).await?;
     let note = Flash::of(done, false, format!("The access key {id} was deleted."));
     Ok(responses::go_saying(&signed.context, &place, &note))
 }
@@ -217,7 +211,7 @@ pub(super) async fn delete_key(
 /// `GET /namespace/users/{name}/delete`: shows everything that goes with the user.
 pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -> Answer {
     let (service, caller) = (signed.context.service(), &signed.caller);
-    let dry_run = service.delete_user(caller, None, &name, DRY).await?;
+    let dry_run = done(&signed, None, DeleteUser::new(&name)?, Mode::DryRun).await?;
     let details = service.show_user(caller, &name).await?;
     let name = details.user.name;
     let mut goes = vec![format!("the IAM user {name}")];
@@ -248,18 +242,40 @@ pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -
 /// `POST /namespace/users/{name}/delete`.
 pub(super) async fn delete(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
     let key = sent.key(&format!("{}/delete", urls::user(&name)))?;
-    let done = signed.context.service().delete_user(&signed.caller, Some(&key), &name, REAL).await?;
+    let done = done(&signed, Some(&key), DeleteUser::new(&name)?, Mode::Act).await?;
     let note = Flash::of(done, false, format!("The IAM user {name} was deleted."));
     Ok(responses::go_saying(&signed.context, "/namespace", &note))
 }
 
-fn change(sent: &Sent) -> Result<(PolicyChange, Policy), ServiceError> {
-    let policy_arn = sent.text("policy_arn").to_owned();
-    if policy_arn.is_empty() {
-        return Err(ServiceError::new(ProblemCode::BadRequest, "Choose a policy."));
+/// Runs an action that shows nothing secret.
+async fn done<A: Action<Output = Done>>(
+    signed: &SignedIn,
+    key: Option<&IdempotencyKey>,
+    action: A,
+    mode: Mode,
+) -> Result<Done, ServiceError> {
+    Ok(signed.context.service().run(&signed.caller, key, action, mode).await?.into_done())
+}
+
+/// Runs an action that makes a permanent key, which its page shows once.
+async fn new_key<A: Action<Output = NewKey>>(
+    signed: &SignedIn,
+    key: &IdempotencyKey,
+    name: &str,
+    action: A,
+    dry_run: bool,
+) -> Answer {
+    match signed.context.service().run(&signed.caller, Some(key), action, Mode::of(dry_run)).await? {
+        RunOutput::Acted(made) => key_page(&signed.context, name, made),
+        RunOutput::Unchanged(done) => Ok(checked(&signed.context, &urls::user(name), done)),
     }
-    let policy = Policy::new(policy_arn.clone());
-    Ok((PolicyChange { policy_arn, dry_run: sent.dry_run() }, policy))
+}
+
+fn chosen_policy(sent: &Sent) -> Result<Policy, ServiceError> {
+    match sent.text("policy_arn") {
+        "" => Err(ServiceError::new(ProblemCode::BadRequest, "Choose a policy.")),
+        arn => Ok(Policy::new(arn.to_owned())),
+    }
 }
 
 impl From<UserInfo> for UserRow {

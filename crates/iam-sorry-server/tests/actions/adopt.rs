@@ -6,6 +6,7 @@ use iam_sorry_core::api::{Options, ProblemCode};
 use serde_json::json;
 
 use crate::scene::{Scene, code, dirk, dry, person};
+use crate::verbs::Verbs as _;
 
 fn old_user(scene: &Scene, name: &str) {
     scene.account.call("iam", "create_user", json!({"UserName": name, "Path": "/iam-sorry/dirk/"}));

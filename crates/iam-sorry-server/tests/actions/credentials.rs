@@ -1,22 +1,23 @@
 //! Temporary credentials: of a user, of a role; durations; what CloudTrail would see.
 
 use iam_sorry_core::api::{CredentialsRequest, IssuedCredentials, PageQuery, ProblemCode};
-use iam_sorry_server::actions::output::Output;
 use iam_sorry_server::caller::Caller;
 use iam_sorry_server::error::ServiceError;
+use iam_sorry_server::operations::action::RunOutput;
 use serde_json::json;
 use testkit::Fault;
 
-use crate::scene::{OpenOperation, Scene, ada, code, creds, dirk, erik, person};
+use crate::scene::{Instance, Scene, ada, code, creds, dirk, erik, person};
+use crate::verbs::Verbs as _;
 
 fn issue(
-    running: &OpenOperation,
+    running: &Instance,
     caller: &Caller,
     request: CredentialsRequest,
 ) -> Result<IssuedCredentials, ServiceError> {
     match running.run(running.service.issue_credentials(caller, None, request))? {
-        Output::New(issued) => Ok(issued),
-        Output::DryRun(_) => panic!("a dry run"),
+        RunOutput::Acted(issued) => Ok(issued),
+        RunOutput::Unchanged(_) => panic!("a dry run"),
     }
 }
 
@@ -139,7 +140,7 @@ fn a_dry_run_issues_nothing() {
     scene.proxy.clear_calls();
     let request = CredentialsRequest { dry_run: true, ..of_user("dirk-a", Some(90_000)) };
     let given = running.run(running.service.issue_credentials(&dirk(), None, request)).unwrap();
-    let Output::DryRun(done) = given else { panic!() };
+    let RunOutput::Unchanged(done) = given else { panic!() };
     assert!(done.notes.iter().any(|note| note.contains("would be issued for 4 h")), "{done:?}");
     assert!(scene.proxy.calls().is_empty());
 }

@@ -7,9 +7,9 @@ use iam_sorry_core::api::ProblemCode;
 use iam_sorry_store::{Settings, Store};
 use testkit::Postgres;
 
-use crate::scene::{OpenOperation, Scene};
+use crate::scene::{Instance, Scene};
 
-fn unready(running: &OpenOperation) -> String {
+fn unready(running: &Instance) -> String {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Err(refusal) = running.service.ready() {

@@ -9,6 +9,7 @@ use iam_sorry_core::api::{Options, ProblemCode};
 use testkit::Fault;
 
 use crate::scene::{Scene, code, dirk};
+use crate::verbs::Verbs as _;
 
 const DISK: &str = "IAM_SORRY_TEST_DISK";
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use testkit::Fault;
 
 use crate::scene::{Scene, code, dirk, key};
+use crate::verbs::Verbs as _;
 
 fn session() -> CredentialsRequest {
     CredentialsRequest {
@@ -46,7 +47,7 @@ fn throttled_and_unreachable_are_said_and_leave_nothing() {
 
 /// By hand it was `AWS refused iam:CreateUser (NoSuchEntity)`, which told nobody what to do.
 #[test]
-fn a_policy_that_the_account_lacks_is_said_with_what_to_mend() {
+fn a_policy_that_the_account_lacks_is_reported_with_the_way_out() {
     let scene = Scene::new();
     let running = scene.start();
     running.create("dirk-a").unwrap();
@@ -60,7 +61,7 @@ fn a_policy_that_the_account_lacks_is_said_with_what_to_mend() {
     scene.account.call("iam", "delete_policy", json!({"PolicyArn": scene.boundary}));
     let refusal = running.create("dirk-b").unwrap_err();
     assert_eq!(refusal.code, ProblemCode::AwsRefused);
-    assert!(refusal.detail.contains("mend permissions_boundary"), "{refusal}");
+    assert!(refusal.detail.contains("correct permissions_boundary"), "{refusal}");
     scene.assert_accounted_for(&running);
 }
 

@@ -4,10 +4,11 @@
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, PolicyChange, ProblemCode};
 use serde_json::json;
 
-use crate::scene::{OpenOperation, Scene, code, dirk, person};
+use crate::scene::{Instance, Scene, code, dirk, person};
+use crate::verbs::Verbs as _;
 
 /// Every action on a user, with what came of it.
-fn everything(running: &OpenOperation, scene: &Scene, name: &str) -> Vec<(&'static str, ProblemCode)> {
+fn everything(running: &Instance, scene: &Scene, name: &str) -> Vec<(&'static str, ProblemCode)> {
     let (service, dirk) = (&running.service, dirk());
     let change = || PolicyChange { policy_arn: scene.policies[0].clone(), dry_run: false };
     let credentials = CredentialsRequest {

@@ -4,6 +4,7 @@ use iam_sorry_core::api::{CreateUser, CredentialsRequest, Options, PolicyChange,
 use testkit::Fault;
 
 use crate::scene::{Scene, code, dirk, erik, key};
+use crate::verbs::Verbs as _;
 
 fn request(name: &str) -> CreateUser {
     CreateUser { name: name.into(), policies: vec![], dry_run: false }

@@ -4,45 +4,46 @@ use std::time::{Duration, Instant};
 
 use iam_sorry_core::api::{DeleteKey, Done, Options, ProblemCode};
 use iam_sorry_core::audit::{Decision, Outcome, Person, Phase};
-use iam_sorry_server::actions::output::Output;
 use iam_sorry_server::clock::Clock;
 use iam_sorry_server::error::ServiceError;
+use iam_sorry_server::operations::action::RunOutput;
 use serde_json::json;
 use testkit::Fault;
 
-use crate::scene::{OpenOperation, Scene, code, creds, dirk, dry, erik, key};
+use crate::scene::{Instance, Scene, code, creds, dirk, dry, erik, key};
+use crate::verbs::Verbs as _;
 
-fn scene() -> (Scene, OpenOperation) {
+fn scene() -> (Scene, Instance) {
     let scene = Scene::new();
     let running = scene.start();
     running.create("dirk-a").unwrap();
     (scene, running)
 }
 
-fn rotate(running: &OpenOperation, old: &str) -> Result<iam_sorry_core::api::NewKey, ServiceError> {
+fn rotate(running: &Instance, old: &str) -> Result<iam_sorry_core::api::NewKey, ServiceError> {
     match running.run(running.service.rotate_key(&dirk(), None, "dirk-a", old, Options::default()))? {
-        Output::New(key) => Ok(key),
-        Output::DryRun(_) => panic!("a dry run"),
+        RunOutput::Acted(key) => Ok(key),
+        RunOutput::Unchanged(_) => panic!("a dry run"),
     }
 }
 
-fn confirm(running: &OpenOperation, new: &str) -> Result<Done, ServiceError> {
+fn confirm(running: &Instance, new: &str) -> Result<Done, ServiceError> {
     running.run(running.service.confirm_key(&dirk(), None, "dirk-a", new, Options::default()))
 }
 
-fn restore(running: &OpenOperation, old: &str) -> Result<Done, ServiceError> {
+fn restore(running: &Instance, old: &str) -> Result<Done, ServiceError> {
     running.run(running.service.restore_key(&dirk(), None, "dirk-a", old, Options::default()))
 }
 
 /// A new key in the place of an old one: the ids of both.
-fn rotated(scene: &Scene, running: &OpenOperation) -> (String, String) {
+fn rotated(scene: &Scene, running: &Instance) -> (String, String) {
     let old = running.new_key(scene, "dirk-a").unwrap().access_key_id;
     let new = rotate(running, &old).unwrap().access_key_id;
     (old, new)
 }
 
 /// The old keys of the rotations that wait.
-fn waiting(running: &OpenOperation) -> Vec<String> {
+fn waiting(running: &Instance) -> Vec<String> {
     let found = running.run(running.service.store().rotations_of("dirk-a")).unwrap();
     found.into_iter().map(|found| found.new.old_key).collect()
 }
@@ -56,13 +57,13 @@ fn until(done: impl Fn() -> bool) {
 }
 
 /// A rotation of another user's an hour ago: once its old key is gone, the service has looked for what is due.
-fn rotated_before(scene: &Scene, running: &OpenOperation) {
+fn rotated_before(scene: &Scene, running: &Instance) {
     let now = Clock::system().now_ms();
     scene.set_clock(now - 3_600_000);
     running.create("dirk-b").unwrap();
     let old = running.new_key(scene, "dirk-b").unwrap().access_key_id;
     let given = running.run(running.service.rotate_key(&dirk(), None, "dirk-b", &old, Options::default()));
-    assert!(matches!(given.unwrap(), Output::New(_)));
+    assert!(matches!(given.unwrap(), RunOutput::Acted(_)));
     scene.set_clock(now);
 }
 
@@ -72,7 +73,7 @@ fn at(scene: &Scene, ms: i64) {
     until(|| scene.account.keys("dirk-b").len() == 1);
 }
 
-fn delete(running: &OpenOperation, id: &str, force: bool) -> Result<(), ServiceError> {
+fn delete(running: &Instance, id: &str, force: bool) -> Result<(), ServiceError> {
     let options = DeleteKey { dry_run: false, force };
     running.run(running.service.delete_access_key(&dirk(), None, "dirk-a", id, options)).map(drop)
 }
@@ -368,7 +369,7 @@ fn a_key_in_use_is_never_deleted_by_rotation_nor_without_force() {
     let old = running.new_key(&scene, "dirk-a").unwrap();
     scene.proxy.fault("GetAccessKeyLastUsed", Fault::KeyUsedAgo(Duration::from_secs(59 * 60)));
     let dry = running.run(running.service.rotate_key(&dirk(), None, "dirk-a", &old.access_key_id, dry()));
-    let Output::DryRun(would) = dry.unwrap() else { panic!() };
+    let RunOutput::Unchanged(would) = dry.unwrap() else { panic!() };
     assert!(would.notes[1].contains("would stay active"), "{would:?}");
     let new = rotate(&running, &old.access_key_id).unwrap();
     assert!(new.done.notes[0].contains("stays active: it was last used"), "{:?}", new.done);

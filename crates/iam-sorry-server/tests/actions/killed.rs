@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, PolicyChange};
 use iam_sorry_core::audit::{Outcome, Phase};
-use iam_sorry_server::actions::output::Output;
+use iam_sorry_server::operations::action::RunOutput;
 use iam_sorry_server::service::Service;
 use serde_json::json;
 use testkit::Fault;
 
-use crate::scene::{OpenOperation, Scene, dirk};
+use crate::scene::{Instance, Scene, dirk};
+use crate::verbs::Verbs as _;
 
 /// What is done, and every request to AWS that it makes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +59,7 @@ impl Doing {
     }
 
     /// What must be there before. Gives the access key, where it makes one.
-    fn prepare(self, scene: &Scene, running: &OpenOperation) -> String {
+    fn prepare(self, scene: &Scene, running: &Instance) -> String {
         match self {
             Self::Create | Self::Role => String::new(),
             Self::Adopt => {
@@ -80,7 +81,7 @@ impl Doing {
                 let rotated =
                     running.run(running.service.rotate_key(&caller, None, "dirk-a", &key, none)).unwrap();
                 match (self, rotated) {
-                    (Self::Confirm, Output::New(new)) => new.access_key_id,
+                    (Self::Confirm, RunOutput::Acted(new)) => new.access_key_id,
                     _ => key,
                 }
             }

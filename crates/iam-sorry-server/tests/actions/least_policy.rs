@@ -8,10 +8,11 @@ use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, Po
 use iam_sorry_server::error::ServiceError;
 use serde_json::json;
 
-use crate::scene::{OpenOperation, Scene, dirk};
+use crate::scene::{Instance, Scene, dirk};
+use crate::verbs::Verbs as _;
 
 /// One pass through every action, with all that hangs on a user to be deleted. The first refusal ends it.
-fn everything(scene: &Scene, running: &OpenOperation) -> Result<(), ServiceError> {
+fn everything(scene: &Scene, running: &Instance) -> Result<(), ServiceError> {
     let (service, dirk) = (&running.service, dirk());
     let request =
         CreateUser { name: "dirk-a".into(), policies: vec![scene.policies[0].clone()], dry_run: false };

@@ -11,9 +11,9 @@ use iam_sorry_core::audit::Phase;
 use iam_sorry_rules::RuleSet;
 use iam_sorry_server::accounts::identity::ServiceIdentity;
 use iam_sorry_server::accounts::settings::IdentitySource;
-use iam_sorry_server::actions::output::Output;
 use iam_sorry_server::actions::settings::ActionSettings;
 use iam_sorry_server::clock::Clock;
+use iam_sorry_server::operations::action::RunOutput;
 use iam_sorry_server::operations::life::AWS_TIME;
 use iam_sorry_server::secret_ref::SecretRef;
 use iam_sorry_server::service::{Parts, Service};
@@ -21,7 +21,8 @@ use iam_sorry_server::sessions::sign_in::SignIn;
 use iam_sorry_store::{PageRequest, Settings as StoreSettings, Store};
 use testkit::{Chaos, MemoryAws, Postgres};
 
-use crate::scene::{OpenOperation, RULES, dirk};
+use crate::scene::{Instance, RULES, dirk};
+use crate::verbs::Verbs as _;
 
 const CLIENTS: usize = 16;
 const LASTS: Duration = Duration::from_secs(6);
@@ -36,12 +37,7 @@ struct Book {
     gone: Vec<String>,
 }
 
-fn instance(
-    aws: &MemoryAws,
-    folder: &std::path::Path,
-    settings: &StoreSettings,
-    name: &str,
-) -> OpenOperation {
+fn instance(aws: &MemoryAws, folder: &std::path::Path, settings: &StoreSettings, name: &str) -> Instance {
     let service = aws.service();
     let secret = folder.join("secret");
     std::fs::write(&secret, &service.secret).unwrap();
@@ -73,7 +69,7 @@ fn instance(
         instance: name.to_owned(),
         other_instances: matches!(settings.engine, iam_sorry_store::Engine::Postgres { .. }),
     });
-    OpenOperation::of(service, rules)
+    Instance::of(service, rules)
 }
 
 /// One person, who makes keys and sessions for a user of their own until the time is over.
@@ -92,7 +88,7 @@ async fn work(service: Service, aws: Arc<MemoryAws>, book: Arc<Mutex<Book>>, los
     let enough = || book.lock().unwrap().made >= 4 * CLIENTS && (lost == 0 || aws.lost() >= 3);
     while Instant::now() < end || !enough() {
         match service.create_access_key(&caller, None, &name, Options::default()).await {
-            Ok(Output::New(key)) => {
+            Ok(RunOutput::Acted(key)) => {
                 let mut book = book.lock().unwrap();
                 book.made += 1;
                 book.held.insert(key.access_key_id, name.clone());
@@ -180,7 +176,7 @@ fn nobody_loses_a_key(settings: &StoreSettings, instances: usize, lost: u32) {
     every_intent_has_one_outcome(&running[0]);
 }
 
-fn every_intent_has_one_outcome(running: &OpenOperation) {
+fn every_intent_has_one_outcome(running: &Instance) {
     let (mut seq, mut intents, mut outcomes) = (1, BTreeSet::new(), BTreeSet::new());
     loop {
         let records = running.run(running.service.store().audit_range(seq, 2000)).unwrap();

@@ -18,3 +18,4 @@ mod recorded;
 mod scene;
 mod secrets;
 mod users;
+mod verbs;

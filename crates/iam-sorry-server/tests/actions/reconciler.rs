@@ -11,7 +11,8 @@ use iam_sorry_store::{Finish, ManagedUser, NewOperation, OperationState};
 use serde_json::json;
 use testkit::{Call, Fault, Hook};
 
-use crate::scene::{OpenOperation, Scene, code, dirk};
+use crate::scene::{Instance, Scene, code, dirk};
+use crate::verbs::Verbs as _;
 
 /// Stops requests to AWS about one user until they are let go.
 struct Gate {
@@ -49,14 +50,11 @@ impl Gate {
     }
 }
 
-fn start_key(
-    running: &OpenOperation,
-    user: &'static str,
-) -> tokio::task::JoinHandle<Result<String, ProblemCode>> {
+fn start_key(running: &Instance, user: &'static str) -> tokio::task::JoinHandle<Result<String, ProblemCode>> {
     let service = running.service.clone();
     running.spawn(async move {
         match service.create_access_key(&dirk(), None, user, Options::default()).await {
-            Ok(iam_sorry_server::actions::output::Output::New(key)) => Ok(key.access_key_id),
+            Ok(iam_sorry_server::operations::action::RunOutput::Acted(key)) => Ok(key.access_key_id),
             Ok(_) => panic!("a dry run"),
             Err(refusal) => Err(refusal.code),
         }
@@ -120,7 +118,7 @@ fn administrator_meanwhile(scene: &Scene, made: &Arc<Mutex<String>>) -> Hook {
     })
 }
 
-fn about(running: &OpenOperation, key: &str) -> Vec<Event> {
+fn about(running: &Instance, key: &str) -> Vec<Event> {
     let trail = running.trail().into_iter();
     trail.filter(|event| event.details.get("access-key-id").is_some_and(|id| id == key)).collect()
 }

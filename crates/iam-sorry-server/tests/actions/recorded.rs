@@ -7,10 +7,11 @@ use iam_sorry_core::audit::{Decision, Event};
 use iam_sorry_rules::RuleSet;
 use iam_sorry_server::audit::states::{Digests, StartFacts};
 
-use crate::scene::{OpenOperation, RULES, Scene, ada, code, dirk, dry, person};
+use crate::scene::{Instance, RULES, Scene, ada, code, dirk, dry, person};
+use crate::verbs::Verbs as _;
 
 /// The records since the last look.
-fn new_records(running: &OpenOperation, seen: &mut usize) -> Vec<Event> {
+fn new_records(running: &Instance, seen: &mut usize) -> Vec<Event> {
     let trail = running.trail();
     let new = trail[*seen..].to_vec();
     *seen = trail.len();

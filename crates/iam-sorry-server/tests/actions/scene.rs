@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::verbs::Verbs as _;
 use arc_swap::ArcSwap;
 use iam_sorry_aws::service_policy::ServicePolicy;
 use iam_sorry_core::api::{self, CreateUser, Done, Options, ProblemCode};
@@ -16,11 +17,11 @@ use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_rules::{RuleSet, Settings as RuleSettings};
 use iam_sorry_server::accounts::identity::ServiceIdentity;
 use iam_sorry_server::accounts::settings::IdentitySource;
-use iam_sorry_server::actions::output::Output;
 use iam_sorry_server::actions::settings::ActionSettings;
 use iam_sorry_server::caller::{Caller, RequestSource};
 use iam_sorry_server::clock::Clock;
 use iam_sorry_server::error::ServiceError;
+use iam_sorry_server::operations::action::RunOutput;
 use iam_sorry_server::operations::idempotency::IdempotencyKey;
 use iam_sorry_server::operations::life::AWS_TIME;
 use iam_sorry_server::secret_ref::SecretRef;
@@ -177,13 +178,13 @@ impl Scene {
     }
 
     /// Starts an instance on the scene's SQLite file, with a runtime of its own: dropping it is a sudden death.
-    pub fn start(&self) -> OpenOperation {
+    pub fn start(&self) -> Instance {
         let settings = StoreSettings::sqlite(self.database());
         Store::migrate(&settings).unwrap();
         self.start_on(&settings, false)
     }
 
-    pub fn start_on(&self, settings: &StoreSettings, other_instances: bool) -> OpenOperation {
+    pub fn start_on(&self, settings: &StoreSettings, other_instances: bool) -> Instance {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let instance = format!("test-{number}-{}", std::process::id());
         let store = Store::open(settings, &instance).unwrap();
@@ -212,7 +213,7 @@ impl Scene {
             instance,
             other_instances,
         });
-        OpenOperation::of(service, rules)
+        Instance::of(service, rules)
     }
 
     /// The service's clock from here on; AWS's stays.
@@ -246,7 +247,7 @@ impl Scene {
 
     /// Every user in IAM is in the store and the other way round; every key is in a grant that is not deleted, or is known to
     /// be unaccounted for and inactive; no operation is open.
-    pub fn assert_accounted_for(&self, running: &OpenOperation) {
+    pub fn assert_accounted_for(&self, running: &Instance) {
         let open = running.run(running.service.store().open_operations()).unwrap();
         assert!(open.is_empty(), "open: {open:#?}");
         let page = || PageRequest { cursor: None, limit: 500 };
@@ -276,7 +277,7 @@ impl Scene {
 
 impl Scene {
     /// The keys that the store has as unaccounted for; each is there, and inactive.
-    pub fn unaccounted(&self, running: &OpenOperation) -> Vec<String> {
+    pub fn unaccounted(&self, running: &Instance) -> Vec<String> {
         let keys = running.run(running.service.store().unaccounted_keys()).unwrap();
         for key in &keys {
             let status = self.status_of(&key.resource, &key.access_key_id);
@@ -295,14 +296,14 @@ impl Scene {
 }
 
 /// A running instance.
-pub struct OpenOperation {
+pub struct Instance {
     pub service: Service,
     rules: Arc<ArcSwap<RuleSet>>,
     runtime: Option<tokio::runtime::Runtime>,
     background: Option<iam_sorry_server::operations::lifecycle::Background>,
 }
 
-impl OpenOperation {
+impl Instance {
     /// Starts it.
     pub fn of(service: Service, rules: Arc<ArcSwap<RuleSet>>) -> Self {
         let runtime =
@@ -365,7 +366,7 @@ impl OpenOperation {
 
     pub fn new_key(&self, scene: &Scene, name: &str) -> Result<api::NewKey, ServiceError> {
         let given = self.run(self.service.create_access_key(&dirk(), None, name, Options::default()))?;
-        let Output::New(key) = given else { panic!("a dry run") };
+        let RunOutput::Acted(key) = given else { panic!("a dry run") };
         scene.remember(&key.secret_access_key);
         Ok(key)
     }
@@ -382,7 +383,7 @@ impl OpenOperation {
     }
 }
 
-impl Drop for OpenOperation {
+impl Drop for Instance {
     fn drop(&mut self) {
         drop(self.background.take());
         if let Some(runtime) = self.runtime.take() {

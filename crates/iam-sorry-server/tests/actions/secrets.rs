@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use iam_sorry_core::api::{CredentialsRequest, Options};
-use iam_sorry_server::actions::output::Output;
+use iam_sorry_server::operations::action::RunOutput;
 use secrecy::ExposeSecret;
 
 use crate::scene::{Scene, dirk, key};
+use crate::verbs::Verbs as _;
 
 #[test]
 fn every_byte_written_is_free_of_every_secret() {
@@ -21,13 +22,13 @@ fn every_byte_written_is_free_of_every_secret() {
         &made.access_key_id,
         Options::default(),
     ));
-    let Output::New(rotated) = rotated.unwrap() else { panic!() };
+    let RunOutput::Acted(rotated) = rotated.unwrap() else { panic!() };
     scene.remember(&rotated.secret_access_key);
     let mut tokens = Vec::new();
     for (user, role) in [(Some("dirk-a".to_owned()), None), (None, Some(scene.role.clone()))] {
         let request = CredentialsRequest { user, role, duration_seconds: Some(900), dry_run: false };
         let given = running.run(running.service.issue_credentials(&dirk(), None, request)).unwrap();
-        let Output::New(issued) = given else { panic!() };
+        let RunOutput::Acted(issued) = given else { panic!() };
         assert!(!format!("{issued:?}").contains(issued.secret_access_key.expose_secret()));
         scene.remember(&issued.secret_access_key);
         scene.remember(&issued.session_token);

@@ -4,7 +4,8 @@ use iam_sorry_core::api::{CreateUser, Options, PageQuery, ProblemCode};
 use iam_sorry_core::audit::{Decision, Outcome, Phase};
 use serde_json::json;
 
-use crate::scene::{OpenOperation, Scene, ada, code, dirk, dry, erik};
+use crate::scene::{Instance, Scene, ada, code, dirk, dry, erik};
+use crate::verbs::Verbs as _;
 
 #[test]
 fn a_user_is_made_with_path_boundary_tags_and_policies_and_written_down() {
@@ -114,7 +115,7 @@ fn a_user_in_a_group_that_is_not_listed_stays_whole() {
     let group = call(&scene, "create_group", json!({"GroupName": "staff", "Path": "/lab/"}));
     let group = group["Group"]["Arn"].as_str().unwrap().to_owned();
     call(&scene, "add_user_to_group", json!({"GroupName": "staff", "UserName": "dirk-a"}));
-    let delete = |running: &OpenOperation, dry_run| {
+    let delete = |running: &Instance, dry_run| {
         running.run(running.service.delete_user(&dirk(), None, "dirk-a", Options { dry_run }))
     };
     for dry_run in [true, false] {

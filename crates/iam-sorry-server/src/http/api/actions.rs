@@ -4,16 +4,27 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use iam_sorry_core::api::{
-    CreateUser, DeleteKey, Done, KeyInfo, NewKey, Options, Page, PageQuery, PolicyChange, UserDetails,
-    UserInfo,
+    self, DeleteKey, Done, KeyInfo, NewKey, Options, Page, PageQuery, PolicyChange, UserDetails, UserInfo,
 };
 
 use super::super::extract::{Json, Name, Names, NoBody, Query, SignedIn};
 use super::super::problem::ApiError;
 use super::secret::secret_json;
-use crate::actions::output::Output;
+use crate::actions::adopt_user::AdoptUser;
+use crate::actions::attach_policy::AttachPolicy;
+use crate::actions::confirm_key::ConfirmKey;
+use crate::actions::create_access_key::CreateAccessKey;
+use crate::actions::create_user::CreateUser;
+use crate::actions::delete_access_key::DeleteAccessKey;
+use crate::actions::delete_user::DeleteUser;
+use crate::actions::detach_policy::DetachPolicy;
+use crate::actions::restore_key::RestoreKey;
+use crate::actions::rotate_key::RotateKey;
+use crate::caller::Caller;
+use crate::error::ServiceError;
 use crate::http::api::schemas::{IdempotencyHeader, KeyPath, NewKeyAnswer, UserPath};
 use crate::http::app::App;
+use crate::operations::action::{Action, Mode, RunOutput};
 use crate::operations::idempotency::IdempotencyKey;
 
 /// The users of my namespaces; with `all`, every one that the rules let me see.
@@ -30,15 +41,16 @@ pub async fn users(
 
 /// Creates an IAM user in the namespace that its name says, with the configured permissions boundary.
 #[utoipa::path(post, path = "/api/v1/users", operation_id = "createUser", tag = "users",
-    params(IdempotencyHeader), request_body = CreateUser,
+    params(IdempotencyHeader), request_body = api::CreateUser,
     responses((status = 200, description = "Done, or what would be", body = Done)), security(("session" = [])))]
 pub async fn create_user(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
-    Json(request): Json<CreateUser>,
+    Json(request): Json<api::CreateUser>,
 ) -> Result<Answer<Done>, ApiError> {
-    Ok(Answer(app.service.create_user(&caller, key.as_ref(), request).await?))
+    let action = CreateUser::new(&request.name, request.policies);
+    done(&app, &caller, key, action, request.dry_run).await
 }
 
 /// A user, as IAM says it is now.
@@ -65,7 +77,7 @@ pub async fn delete_user(
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    Ok(Answer(app.service.delete_user(&caller, key.as_ref(), &name, options).await?))
+    done(&app, &caller, key, DeleteUser::new(&name), options.dry_run).await
 }
 
 /// Takes an IAM user that was there before into the service's care.
@@ -80,7 +92,7 @@ pub async fn adopt_user(
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    Ok(Answer(app.service.adopt_user(&caller, key.as_ref(), &name, options).await?))
+    done(&app, &caller, key, AdoptUser::new(&name), options.dry_run).await
 }
 
 /// Attaches a managed policy of the allow-list.
@@ -94,7 +106,7 @@ pub async fn attach_policy(
     Name(name): Name,
     Json(change): Json<PolicyChange>,
 ) -> Result<Answer<Done>, ApiError> {
-    Ok(Answer(app.service.attach_policy(&caller, key.as_ref(), &name, change).await?))
+    done(&app, &caller, key, AttachPolicy::new(&name, change.policy_arn), change.dry_run).await
 }
 
 /// Detaches a managed policy.
@@ -109,7 +121,7 @@ pub async fn detach_policy(
     Query(change): Query<PolicyChange>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    Ok(Answer(app.service.detach_policy(&caller, key.as_ref(), &name, change).await?))
+    done(&app, &caller, key, DetachPolicy::new(&name, change.policy_arn), change.dry_run).await
 }
 
 /// The policies that may be attached at all.
@@ -157,7 +169,7 @@ pub async fn create_key(
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Response, ApiError> {
-    Ok(new_key(app.service.create_access_key(&caller, key.as_ref(), &name, options).await?))
+    new_key(&app, &caller, key, CreateAccessKey::new(&name), options.dry_run).await
 }
 
 /// Puts a new key in the place of an old one, which becomes inactive unless somebody still uses it. The old key is deleted
@@ -174,7 +186,7 @@ pub async fn rotate_key(
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Response, ApiError> {
-    Ok(new_key(app.service.rotate_key(&caller, key.as_ref(), &name, &id, options).await?))
+    new_key(&app, &caller, key, RotateKey::new(&name, &id), options.dry_run).await
 }
 
 /// Confirms that the secret of a rotation's new key has arrived, so that the old key is deleted, unless somebody uses it.
@@ -190,7 +202,7 @@ pub async fn confirm_key(
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    Ok(Answer(app.service.confirm_key(&caller, key.as_ref(), &name, &id, options).await?))
+    done(&app, &caller, key, ConfirmKey::new(&name, &id), options.dry_run).await
 }
 
 /// Takes a rotation back that nobody has confirmed: the old key is active again, the new one is deleted, unless somebody
@@ -206,7 +218,7 @@ pub async fn restore_key(
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    Ok(Answer(app.service.restore_key(&caller, key.as_ref(), &name, &id, options).await?))
+    done(&app, &caller, key, RestoreKey::new(&name, &id), options.dry_run).await
 }
 
 /// Deletes an access key that nobody uses any more, or, with `force`, any.
@@ -221,12 +233,32 @@ pub async fn delete_key(
     Query(options): Query<DeleteKey>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    Ok(Answer(app.service.delete_access_key(&caller, key.as_ref(), &name, &id, options).await?))
+    let action = DeleteAccessKey::new(&name, &id, options.force);
+    done(&app, &caller, key, action, options.dry_run).await
 }
 
-fn new_key(given: Output<NewKey>) -> Response {
-    match given {
-        Output::New(key) => secret_json(key.to_json()),
-        Output::DryRun(done) => Answer(done).into_response(),
-    }
+/// Runs an action that shows nothing secret.
+async fn done<A: Action<Output = Done>>(
+    app: &App,
+    caller: &Caller,
+    key: Option<IdempotencyKey>,
+    action: Result<A, ServiceError>,
+    dry_run: bool,
+) -> Result<Answer<Done>, ApiError> {
+    let output = app.service.run(caller, key.as_ref(), action?, Mode::of(dry_run)).await?;
+    Ok(Answer(output.into_done()))
+}
+
+/// Runs an action that makes a permanent key.
+async fn new_key<A: Action<Output = NewKey>>(
+    app: &App,
+    caller: &Caller,
+    key: Option<IdempotencyKey>,
+    action: Result<A, ServiceError>,
+    dry_run: bool,
+) -> Result<Response, ApiError> {
+    Ok(match app.service.run(caller, key.as_ref(), action?, Mode::of(dry_run)).await? {
+        RunOutput::Acted(key) => secret_json(key.to_json()),
+        RunOutput::Unchanged(done) => Answer(done).into_response(),
+    })
 }

@@ -8,9 +8,10 @@ use iam_sorry_core::api::{CredentialsRequest, ExplainRequest, Explanation, Grant
 use super::super::extract::{Json, Query, SignedIn};
 use super::super::problem::ApiError;
 use super::secret::secret_json;
-use crate::actions::output::Output;
+use crate::actions::session_request::SessionRequest;
 use crate::http::api::schemas::{IdempotencyHeader, IssuedAnswer};
 use crate::http::app::App;
+use crate::operations::action::{Mode, RunOutput};
 use crate::operations::idempotency::IdempotencyKey;
 
 /// What I was given; with `all`, everybody, for auditors. Without secrets.
@@ -36,9 +37,11 @@ pub async fn issue(
     key: Option<IdempotencyKey>,
     Json(request): Json<CredentialsRequest>,
 ) -> Result<Response, ApiError> {
-    Ok(match app.service.issue_credentials(&caller, key.as_ref(), request).await? {
-        Output::New(issued) => secret_json(issued.to_json()),
-        Output::DryRun(done) => Answer(done).into_response(),
+    let mode = Mode::of(request.dry_run);
+    let output = SessionRequest::new(request)?.run(&app.service, &caller, key.as_ref(), mode).await?;
+    Ok(match output {
+        RunOutput::Acted(issued) => secret_json(issued.to_json()),
+        RunOutput::Unchanged(done) => Answer(done).into_response(),
     })
 }
 

@@ -1,0 +1,88 @@
+//! `attach-policy`: attaches a managed policy of the allow-list.
+//!
+//! | left open after | in IAM       | settled  |
+//! |-----------------|--------------|----------|
+//! | intent          | perhaps done | finished |
+
+use iam_sorry_aws::{AwsError, managed};
+use iam_sorry_core::api::{ActionName, Done};
+use iam_sorry_core::names::UserName;
+use iam_sorry_rules::{Action as Right, Resource};
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::handle::AwsHandle;
+use crate::actions::policy_change::{self, Plan};
+use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::error::ServiceError;
+use crate::operations::acted::Acted;
+use crate::operations::action::{Action, Context, Planned};
+use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::notes::json;
+use crate::operations::open_operation::OpenOperation;
+
+/// Attaches a managed policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachPolicy {
+    user: UserName,
+    policy_arn: String,
+}
+
+impl AttachPolicy {
+    /// # Errors
+    /// invalid-name.
+    pub fn new(user: &str, policy_arn: String) -> Result<Self, ServiceError> {
+        Ok(Self { user: user_name(user)?, policy_arn })
+    }
+}
+
+impl Action for AttachPolicy {
+    const NAME: ActionName = ActionName::AttachPolicy;
+    const PLAN: &'static str = "attach-policy";
+    type Plan = Plan;
+    type Output = Done;
+
+    fn request(&self) -> AuthzRequest {
+        AuthzRequest {
+            policy_arn: Some(self.policy_arn.clone()),
+            ..AuthzRequest::about(Right::AttachPolicy, Resource::User(self.user.clone()))
+        }
+    }
+
+    fn parameters(&self) -> String {
+        json(&self.policy_arn)
+    }
+
+    async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
+        let (_, user) = cx.user()?;
+        Ok(Planned::Act(Plan { user, arn: self.policy_arn.clone() }))
+    }
+
+    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<String>, ServiceError> {
+        cx.managed_user().await?;
+        Ok(Vec::new())
+    }
+
+    fn details(plan: &Plan) -> Vec<(&'static str, String)> {
+        vec![("policy", plan.arn.clone())]
+    }
+
+    async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<Done> {
+        cx.still_managed().await?;
+        op.may_act()?;
+        policy_change::ended(op, attach(&cx.handle, plan).await)
+    }
+
+    async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
+        if let Some(settled) = policy_change::settled_without_user(plan, case).await? {
+            return Ok(settled);
+        }
+        policy_change::settled(attach(case.handle, plan).await)
+    }
+}
+
+async fn attach(handle: &AwsHandle, plan: &Plan) -> Result<String, AwsError> {
+    let (aws, credentials) = handle.pair();
+    managed::attach(aws, credentials, &plan.user, &plan.arn).await?;
+    Ok(format!("attached {}", plan.arn))
+}

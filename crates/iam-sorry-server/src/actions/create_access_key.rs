@@ -1,0 +1,78 @@
+//! `create-access-key`: makes a permanent access key. Its secret is shown once, in the answer, and kept nowhere.
+//!
+//! | left open after | in IAM            | settled                                           |
+//! |-----------------|-------------------|---------------------------------------------------|
+//! | intent          | nothing, or a key | a key that fits is deactivated: undone            |
+//! | note key        | the key           | deleted by its id: undone (nobody has the secret) |
+
+use iam_sorry_core::api::{ActionName, Done, NewKey};
+use iam_sorry_core::names::UserName;
+use iam_sorry_rules::{Action as Right, Resource};
+use serde::{Deserialize, Serialize};
+
+use crate::actions::key_state::ids;
+use crate::actions::new_key::{self, Plan};
+use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::error::ServiceError;
+use crate::operations::acted::{Acted, Success};
+use crate::operations::action::{Action, Context, Planned};
+use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::open_operation::OpenOperation;
+use crate::operations::run::{ASK_AGAIN, already_done};
+use crate::service::Service;
+
+/// Makes a permanent access key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateAccessKey {
+    user: UserName,
+}
+
+impl CreateAccessKey {
+    /// # Errors
+    /// invalid-name.
+    pub fn new(user: &str) -> Result<Self, ServiceError> {
+        Ok(Self { user: user_name(user)? })
+    }
+}
+
+impl Action for CreateAccessKey {
+    const NAME: ActionName = ActionName::CreateAccessKey;
+    const PLAN: &'static str = "create-key";
+    type Plan = Plan;
+    type Output = NewKey;
+
+    fn request(&self) -> AuthzRequest {
+        AuthzRequest::about(Right::CreateAccessKey, Resource::User(self.user.clone()))
+    }
+
+    async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
+        let (_, user) = cx.user()?;
+        // Whether there is room for one more is for the operation to find out.
+        let before = ids(&cx.keys_before(&user).await);
+        Ok(Planned::Act(Plan { user, since: cx.aws_now(), before }))
+    }
+
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<String>, ServiceError> {
+        cx.managed_user().await?;
+        cx.check_key_quota(&plan.user).await?;
+        Ok(Vec::new())
+    }
+
+    async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<NewKey> {
+        let (row, _) = cx.user()?;
+        cx.still_managed().await?;
+        let made = new_key::make_and_note(cx, op, plan.before.len() < 2).await?;
+        let effects = new_key::grant(row, &made, cx.service.clock().now_ms());
+        let output = Box::new(|done| new_key::shown_once(done, made));
+        Ok(Success { notes: Vec::new(), effects, output })
+    }
+
+    async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
+        new_key::settle(plan, case).await
+    }
+
+    async fn replay(&self, _: &Service, done: Done) -> Result<Done, ServiceError> {
+        Err(already_done(&done, "its secret", ASK_AGAIN))
+    }
+}

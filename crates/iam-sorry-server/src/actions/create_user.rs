@@ -1,0 +1,282 @@
+//! `create-user`: makes an IAM user with the configured permissions boundary, tags that name its owner and the operation, and
+//! its first policies.
+//!
+//! | left open after           | in IAM                | settled                               |
+//! |---------------------------|-----------------------|---------------------------------------|
+//! | intent                    | nothing, or the user  | by its tag: finished; not there: undone |
+//! | CreateUser, some policies | the user              | finished: the other policies, its row |
+//! | note taking-back          | the user, or nothing  | deleted: undone                       |
+
+use std::time::Duration;
+
+use iam_sorry_aws::managed::{self, Facts, NewUser};
+use iam_sorry_aws::primitives::NotMade;
+use iam_sorry_aws::{AwsError, removal};
+use iam_sorry_core::api::{ActionName, Done, ProblemCode};
+use iam_sorry_core::names::UserName;
+use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_store::ManagedUser;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::accounts::aws_errors::is_final;
+use crate::accounts::handle::AwsHandle;
+use crate::accounts::tags::{is_of, tags};
+use crate::actions::user_state::KNOWN_WITHIN;
+use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::error::ServiceError;
+use crate::operations::acted::{Acted, Effects, Success, Unsuccessful};
+use crate::operations::action::{Action, Context, Planned};
+use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::notes::{Note, json};
+use crate::operations::open_operation::OpenOperation;
+use crate::service::Service;
+
+/// The most policies that one request attaches; IAM's own quota is 10 a user unless raised.
+const MOST_POLICIES: usize = 20;
+
+/// Makes an IAM user in the namespace that its name is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUser {
+    user: UserName,
+    /// ARNs of managed policies to attach at once; sorted, each once.
+    policies: Vec<String>,
+}
+
+/// What an intent says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    user: UserName,
+    namespace: String,
+    path: String,
+    boundary: Option<String>,
+    policies: Vec<String>,
+}
+
+impl CreateUser {
+    /// # Errors
+    /// invalid-name.
+    pub fn new(user: &str, mut policies: Vec<String>) -> Result<Self, ServiceError> {
+        policies.sort();
+        policies.dedup();
+        Ok(Self { user: user_name(user)?, policies })
+    }
+}
+
+impl Action for CreateUser {
+    const NAME: ActionName = ActionName::CreateUser;
+    const PLAN: &'static str = "create-user";
+    type Plan = Plan;
+    type Output = Done;
+
+    fn request(&self) -> AuthzRequest {
+        AuthzRequest::about(Right::CreateUser, Resource::User(self.user.clone()))
+    }
+
+    fn parameters(&self) -> String {
+        json(&self.policies)
+    }
+
+    async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
+        if self.policies.len() > MOST_POLICIES {
+            return Err(ServiceError::new(
+                ProblemCode::BadRequest,
+                format!("At most {MOST_POLICIES} policies can be attached at once."),
+            ));
+        }
+        for arn in &self.policies {
+            allow_first_policy(cx, &self.user, arn).await?;
+        }
+        let rules = &cx.allowed.rules;
+        let namespace = rules.namespace_of(&self.user).ok_or_else(|| {
+            let text = format!("{} is in no namespace of this service.", self.user);
+            ServiceError::new(ProblemCode::Guardrail, text)
+        })?;
+        Ok(Planned::Act(Plan {
+            user: self.user.clone(),
+            namespace: namespace.name.clone(),
+            path: namespace.path(),
+            boundary: rules.settings().guardrails.boundary().map(str::to_owned),
+            policies: self.policies.clone(),
+        }))
+    }
+
+    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<String>, ServiceError> {
+        if cx.allowed.row.is_some() {
+            return Err(exists(&self.user));
+        }
+        let (aws, credentials) = cx.handle.pair();
+        match managed::facts(aws, credentials, &self.user).await {
+            Err(AwsError::NoSuchUser { .. }) => Ok(Vec::new()),
+            Ok(_) => Err(exists(&self.user)),
+            Err(error) => Err(ServiceError::of_aws(error)),
+        }
+    }
+
+    fn details(plan: &Plan) -> Vec<(&'static str, String)> {
+        match plan.policies.is_empty() {
+            true => Vec::new(),
+            false => vec![("policies", plan.policies.join(" "))],
+        }
+    }
+
+    async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<Done> {
+        if cx.allowed.row.is_some() {
+            return Err(exists(&plan.user).into());
+        }
+        let facts = make(cx, plan, op).await?;
+        match complete(&cx.service, &cx.handle, &facts, plan, op.person()).await {
+            Ok((notes, row)) => Ok(Success::new(notes, Effects { user: Some(row), ..Effects::default() })),
+            Err(error) => Err(take_back(cx, plan, op, ServiceError::of_aws(error)).await),
+        }
+    }
+
+    async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
+        let ((aws, credentials), id, name) = (case.handle.pair(), &case.operation.new.id, &plan.user);
+        let facts = match managed::facts(aws, credentials, name).await {
+            Ok(facts) if is_of(&facts, id) => facts,
+            Err(AwsError::NoSuchUser { .. }) if case.fresh => return Err(SettleError::TooFresh),
+            Ok(_) | Err(AwsError::NoSuchUser { .. }) => return Ok(Settled::undone("no user was made")),
+            Err(error) => return Err(error.into()),
+        };
+        if !case.noted(&Note::TakingBack) {
+            let owner = &case.operation.new.person;
+            match complete(case.service, case.handle, &facts, plan, owner).await {
+                Ok((notes, row)) => {
+                    let effects = Effects { user: Some(row), ..Effects::default() };
+                    return Ok(Settled::Done(notes, effects));
+                }
+                Err(error) if is_final(&error) => {
+                    tracing::warn!(%error, operation = id, "the user can't be finished, so it is deleted");
+                    let what = format!("the user {name}, which it made");
+                    case.note_undoing(&Note::TakingBack, &what).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        delete_made_user(case.handle, name, id).await?;
+        Ok(Settled::undone(format!("the user {name} was deleted again")))
+    }
+}
+
+/// A policy that a new user gets at once is attached all the same: whoever may not attach it, may not give it so. The
+/// user will be theirs, and managed, when it is.
+async fn allow_first_policy(cx: &Context, name: &UserName, arn: &str) -> Result<(), ServiceError> {
+    let caller = cx.caller()?;
+    let request = AuthzRequest {
+        policy_arn: Some(arn.to_owned()),
+        ..AuthzRequest::about(Right::AttachPolicy, Resource::User(name.clone()))
+    };
+    let to_be = ManagedUser {
+        name: name.as_str().to_owned(),
+        arn: String::new(),
+        namespace: String::new(),
+        owner: caller.identity.id(),
+        created_ms: 0,
+        adopted: false,
+    };
+    cx.service.authorize_with(caller, &request, Some(to_be)).await.map(drop)
+}
+
+async fn make(cx: &Context, plan: &Plan, op: &OpenOperation) -> Result<Facts, Unsuccessful> {
+    let ((aws, credentials), name) = (cx.handle.pair(), &plan.user);
+    let new = NewUser {
+        name: name.clone(),
+        path: plan.path.clone(),
+        boundary: plan.boundary.clone(),
+        tags: tags(op.person(), &op.id),
+    };
+    match managed::create(aws, credentials, &new).await {
+        Ok(facts) => Ok(facts),
+        Err(NotMade::Certainly(AwsError::Refused { code, .. }))
+            if code.starts_with("EntityAlreadyExists") =>
+        {
+            Err(exists(name).into())
+        }
+        Err(NotMade::Certainly(error)) => Err(ServiceError::of_aws(error).into()),
+        Err(NotMade::Perhaps(error)) => match managed::facts(aws, credentials, name).await {
+            Ok(facts) if is_of(&facts, &op.id) => Ok(facts),
+            _ => Err(op.left_open("AWS did not answer, and may have made the user", &error)),
+        },
+    }
+}
+
+/// Gives a user that was just made its policies, each one again if it has it already.
+async fn complete(
+    service: &Service,
+    handle: &AwsHandle,
+    facts: &Facts,
+    plan: &Plan,
+    owner: &str,
+) -> Result<(Vec<String>, ManagedUser), AwsError> {
+    let (aws, credentials) = handle.pair();
+    let mut notes = Vec::new();
+    for arn in &plan.policies {
+        while_unknown(|| managed::attach(aws, credentials, &facts.name, arn)).await?;
+        notes.push(format!("attached {arn}"));
+    }
+    let row = ManagedUser {
+        name: facts.name.as_str().to_owned(),
+        arn: facts.arn.clone(),
+        namespace: plan.namespace.clone(),
+        owner: owner.to_owned(),
+        created_ms: service.clock().now_ms(),
+        adopted: false,
+    };
+    Ok((notes, row))
+}
+
+/// The user was made, and can't be finished.
+async fn take_back(cx: &Context, plan: &Plan, op: &OpenOperation, error: ServiceError) -> Unsuccessful {
+    let what = format!("the user {}, which was just made", plan.user);
+    if let Err(unwritten) = op.note_undoing(&Note::TakingBack, &what).await {
+        return op.left_open("The user was made, but not finished", &unwritten);
+    }
+    match delete_made_user(&cx.handle, &plan.user, &op.id).await {
+        Ok(()) => error.into(),
+        Err(error) => {
+            op.left_open("The user was made, but not finished, and can't be taken back at the moment", &error)
+        }
+    }
+}
+
+/// Deletes the user that this operation made, and no other.
+async fn delete_made_user(handle: &AwsHandle, name: &UserName, operation: &str) -> Result<(), AwsError> {
+    let (aws, credentials) = handle.pair();
+    match managed::facts(aws, credentials, name).await {
+        Ok(facts) if is_of(&facts, operation) => {
+            removal::delete_completely(aws, credentials, name).await.map(drop)
+        }
+        Ok(_) | Err(AwsError::NoSuchUser { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Repeats what fails because IAM does not know a user everywhere that it just made.
+async fn while_unknown<T, F>(request: impl Fn() -> F) -> Result<T, AwsError>
+where
+    F: Future<Output = Result<T, AwsError>>,
+{
+    let start = Instant::now();
+    loop {
+        match request().await {
+            Err(AwsError::Refused { code, .. })
+                if code.starts_with("NoSuchEntity") && start.elapsed() < KNOWN_WITHIN =>
+            {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn exists(name: &UserName) -> ServiceError {
+    ServiceError::new(
+        ProblemCode::Conflict,
+        format!(
+            "There is a user {name} already (IAM's names have no case).\nChoose another name; one that this service did not \
+             make can be adopted: iam-sorry users adopt {name}"
+        ),
+    )
+}

@@ -1,0 +1,144 @@
+//! `delete-user`: removes an IAM user with everything that AWS wants gone first.
+//!
+//! | left open after | in IAM      | settled  |
+//! |-----------------|-------------|----------|
+//! | any step        | some of it  | finished |
+
+use iam_sorry_aws::{managed, removal};
+use iam_sorry_core::api::{ActionName, Done, ProblemCode};
+use iam_sorry_core::names::UserName;
+use iam_sorry_rules::{Action as Right, Resource};
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::aws_errors::is_final;
+use crate::actions::user_state::{UserState, gone_text, not_managed};
+use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::error::ServiceError;
+use crate::operations::acted::{Acted, Effects, Success};
+use crate::operations::action::{Action, Context, Planned};
+use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::open_operation::OpenOperation;
+
+/// How each line of a deletion's dry run begins.
+pub const WOULD_GO: &str = "would take away ";
+
+/// Removes an IAM user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteUser {
+    user: UserName,
+}
+
+/// What an intent says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    user: UserName,
+}
+
+impl DeleteUser {
+    /// # Errors
+    /// invalid-name.
+    pub fn new(user: &str) -> Result<Self, ServiceError> {
+        Ok(Self { user: user_name(user)? })
+    }
+}
+
+impl Action for DeleteUser {
+    const NAME: ActionName = ActionName::DeleteUser;
+    const PLAN: &'static str = "delete-user";
+    // The row, which the rules want to see, is gone once it is done.
+    const REPLAYED_FIRST: bool = true;
+    type Plan = Plan;
+    type Output = Done;
+
+    fn request(&self) -> AuthzRequest {
+        AuthzRequest::about(Right::DeleteUser, Resource::User(self.user.clone()))
+    }
+
+    async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
+        let (_, user) = cx.user()?;
+        Ok(Planned::Act(Plan { user }))
+    }
+
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<String>, ServiceError> {
+        let (row, _) = cx.user()?;
+        // The lines name the user's keys, devices and policies.
+        cx.service.record_reading_user(cx.caller()?, "show-user", &cx.allowed).await?;
+        match cx.service.user_state(&cx.handle, row, &plan.user).await? {
+            UserState::Managed(_) => {
+                groups_may_go(cx, &plan.user).await?;
+                let (aws, credentials) = cx.handle.pair();
+                let lines = removal::what_hangs_on(aws, credentials, &plan.user).await;
+                let lines = lines.map_err(ServiceError::of_aws)?;
+                Ok(lines.into_iter().map(|line| format!("{WOULD_GO}{line}")).collect())
+            }
+            UserState::Gone => Ok(vec![gone_text(&plan.user)]),
+            UserState::NotManaged(why) => Err(not_managed(&why)),
+        }
+    }
+
+    async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<Done> {
+        let (row, name) = cx.user()?;
+        let mut effects = Effects { deleted_user: Some(row.name.clone()), ..Effects::default() };
+        match cx.service.user_state(&cx.handle, row, &name).await? {
+            UserState::Managed(_) => groups_may_go(cx, &name).await?,
+            UserState::Gone => return Ok(Success::new(vec![gone_text(&name)], effects)),
+            UserState::NotManaged(why) => return Err(not_managed(&why).into()),
+        }
+        let (aws, credentials) = cx.handle.pair();
+        match removal::delete_completely(aws, credentials, &plan.user).await {
+            Ok(removed) => {
+                effects.deleted_keys = removed.keys;
+                effects.details = vec![("removed", removed.lines.join(", "))];
+                let notes = removed.lines.into_iter().map(|line| format!("took away {line}")).collect();
+                Ok(Success::new(notes, effects))
+            }
+            // What was taken away until then stays away, and the row stays: the same request again goes on from there.
+            Err(error) if is_final(&error) => Err(ServiceError::of_aws(error).into()),
+            Err(error) => Err(op.left_open("AWS did not answer while the user was being deleted", &error)),
+        }
+    }
+
+    async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
+        let name = &plan.user;
+        let Some(row) = case.service.store().user(name.as_str()).await? else {
+            return Ok(Settled::done("it was gone"));
+        };
+        let mut effects = Effects { deleted_user: Some(row.name.clone()), ..Effects::default() };
+        match case.service.user_state(case.handle, &row, name).await? {
+            UserState::Managed(_) => {}
+            UserState::Gone => return Ok(Settled::Done(vec!["it was gone".into()], effects)),
+            UserState::NotManaged(why) => return Ok(Settled::undone(why)),
+        }
+        let (aws, credentials) = case.handle.pair();
+        match removal::delete_completely(aws, credentials, name).await {
+            Ok(removed) => {
+                effects.deleted_keys = removed.keys;
+                Ok(Settled::Done(removed.lines, effects))
+            }
+            Err(error) if is_final(&error) => {
+                Ok(Settled::undone(format!("AWS refused to delete {name}; what was taken away stays away")))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Whether the service may take the user out of all of its groups: checked before anything is taken away, so that a user
+/// whom it can't delete stays whole.
+async fn groups_may_go(cx: &Context, name: &UserName) -> Result<(), ServiceError> {
+    let rules = cx.service.rules();
+    let Some(listed) = &rules.settings().guardrails.groups else { return Ok(()) };
+    let (aws, credentials) = cx.handle.pair();
+    let groups = managed::group_arns(aws, credentials, name).await.map_err(ServiceError::of_aws)?;
+    match groups.into_iter().find(|arn| !listed.contains(arn)) {
+        None => Ok(()),
+        Some(arn) => Err(ServiceError::new(
+            ProblemCode::Guardrail,
+            format!(
+                "{name} is in the IAM group {arn}, which the service may not take anybody out of, so nothing was \
+                 deleted.\nAsk an administrator of the AWS account to take {name} out of it, then try again."
+            ),
+        )),
+    }
+}

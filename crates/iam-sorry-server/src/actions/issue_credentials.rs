@@ -1,0 +1,132 @@
+//! `issue-credentials`: temporary credentials of an IAM user, by a session that is made through an access key that exists for a
+//! moment.
+//!
+//! Five requests: GetUser (the user must still be the service's, by path and tag, before anything is done to it),
+//! CreateAccessKey, GetSessionToken, DeleteAccessKey, GetCallerIdentity. No ListAccessKeys: all keys that are known are in
+//! the store.
+//!
+//! | left open after  | in IAM            | settled                                           |
+//! |------------------|-------------------|---------------------------------------------------|
+//! | intent           | nothing, or a key | a key that fits is deactivated: undone            |
+//! | note key         | the key           | deleted by its id: undone (nobody has the secret) |
+
+use iam_sorry_aws::primitives;
+use iam_sorry_core::api::{ActionName, Done, IssuedCredentials, ProblemCode};
+use iam_sorry_core::names::{SessionDuration, UserName};
+use iam_sorry_rules::{Action as Right, Resource};
+use serde::{Deserialize, Serialize};
+
+use crate::actions::new_key;
+use crate::actions::session::{self, NewSession};
+use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::error::ServiceError;
+use crate::operations::acted::Acted;
+use crate::operations::action::{Action, Context, Planned};
+use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::notes::json;
+use crate::operations::open_operation::OpenOperation;
+use crate::operations::run::{ASK_AGAIN, already_done};
+use crate::service::Service;
+
+/// Issues temporary credentials of an IAM user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssueCredentials {
+    user: UserName,
+    /// The longest that the rules allow if absent.
+    duration_seconds: Option<u32>,
+}
+
+/// What an intent says. Which keys the user had before is not looked up: they are older than the intent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    user: UserName,
+    /// As in [`new_key::Plan`].
+    since: i64,
+}
+
+impl IssueCredentials {
+    /// # Errors
+    /// invalid-name; bad-request for a duration that AWS does not give.
+    pub fn new(user: &str, duration_seconds: Option<u32>) -> Result<Self, ServiceError> {
+        session::check_duration(duration_seconds)?;
+        Ok(Self { user: user_name(user)?, duration_seconds })
+    }
+}
+
+impl Action for IssueCredentials {
+    const NAME: ActionName = ActionName::IssueCredentials;
+    const PLAN: &'static str = "user-session";
+    type Plan = Plan;
+    type Output = IssuedCredentials;
+
+    fn request(&self) -> AuthzRequest {
+        AuthzRequest {
+            seconds: self.duration_seconds,
+            ..AuthzRequest::about(Right::IssueCredentials, Resource::User(self.user.clone()))
+        }
+    }
+
+    fn parameters(&self) -> String {
+        json(&self.duration_seconds)
+    }
+
+    async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
+        let (_, user) = cx.user()?;
+        Ok(Planned::Act(Plan { user, since: cx.aws_now() }))
+    }
+
+    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<String>, ServiceError> {
+        Ok(session::preview(cx, self.duration_seconds))
+    }
+
+    async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<IssuedCredentials> {
+        let (row, name) = (cx.allowed.managed()?, &plan.user);
+        let seconds = session::allowed_seconds(cx);
+        let duration = SessionDuration::from_seconds(seconds)
+            .map_err(|error| ServiceError::new(ProblemCode::BadRequest, error.0))?;
+        cx.still_managed().await?;
+        let made = new_key::make(cx, op).await?;
+        let timeouts = cx.service.actions().timeouts();
+        let session = primitives::session_of_new_key(&cx.handle.aws, &made, duration, &timeouts);
+        let (noted, session) = tokio::join!(new_key::note(op, &made), session);
+        let session = match noted.and_then(|()| session.map_err(ServiceError::of_aws)) {
+            Ok(session) => session,
+            Err(error) => return Err(new_key::take_back(cx, op, name, &made.id, error).await),
+        };
+        let (aws, credentials) = cx.handle.pair();
+        if let Err(error) = primitives::delete_key_surely(aws, credentials, name, &made.id, &timeouts).await {
+            let what = "The access key that was made for a moment could not be deleted yet";
+            return Err(op.left_open(what, &error));
+        }
+        // AWS documents that a session outlives the key that made it; what it says is believed, not the documents.
+        let arn = primitives::identity(aws, &session).await.map_err(ServiceError::of_aws)?;
+        if arn != row.arn {
+            let text = format!(
+                "AWS says that the credentials are {arn}'s, not {}'s. They were thrown away.",
+                row.arn
+            );
+            return Err(ServiceError::new(ProblemCode::AwsRefused, text).into());
+        }
+        session::issue(
+            cx,
+            NewSession {
+                kind: "session",
+                resource: row.name.clone(),
+                arn,
+                credentials: session,
+                seconds,
+                notes: session::cut_notes(cx, self.duration_seconds),
+            },
+        )
+    }
+
+    async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
+        let lost = case.take_back_key(&plan.user, plan.since, &[]).await?;
+        Ok(lost.undone(Vec::new()))
+    }
+
+    async fn replay(&self, _: &Service, done: Done) -> Result<Done, ServiceError> {
+        Err(already_done(&done, "the credentials", ASK_AGAIN))
+    }
+}

@@ -1,0 +1,128 @@
+//! What is to become of the old key of a rotation, once the new one is confirmed or the old one's time is over.
+
+use iam_sorry_aws::errors::LastUsed;
+use iam_sorry_aws::{AwsError, lookup, primitives};
+use iam_sorry_core::names::UserName;
+use iam_sorry_core::timestamp::Timestamp;
+use iam_sorry_store::Rotation;
+
+use crate::accounts::aws_errors::in_use;
+use crate::accounts::handle::AwsHandle;
+use crate::actions::rotation::{Ended, over};
+use crate::clock::rfc3339;
+use crate::operations::acted::Effects;
+use crate::service::Service;
+
+/// What is to become of it.
+pub(crate) enum OldKey {
+    /// Inactive, not used since, and the new key is there.
+    Goes,
+    Gone,
+    Active,
+    UsedSince(Timestamp),
+    /// Used shortly before it was deactivated.
+    JustUsed(String),
+    NewKeyGone,
+    NewKeyInactive,
+}
+
+impl Service {
+    /// The old key goes, unless it must stay. For an operation, and for the reconciler.
+    ///
+    /// # Errors
+    /// As any request to AWS; repeating it goes on from there.
+    pub(crate) async fn retire_old_key(
+        &self,
+        handle: &AwsHandle,
+        name: &UserName,
+        rotation: &Rotation,
+    ) -> Result<Ended, AwsError> {
+        let fate = self.old_key_now(handle, name, rotation).await?;
+        if matches!(fate, OldKey::Goes) {
+            self.life().may_ask_aws().map_err(|_| AwsError::Interrupted)?;
+            let ((aws, credentials), timeouts) = (handle.pair(), self.actions().timeouts());
+            let old = &rotation.new.old_key;
+            primitives::delete_key_surely(aws, credentials, name, old, &timeouts).await?;
+        }
+        Ok(fate.ended(name, rotation))
+    }
+
+    /// What is to become of it, as IAM is now.
+    pub(crate) async fn old_key_now(
+        &self,
+        handle: &AwsHandle,
+        name: &UserName,
+        rotation: &Rotation,
+    ) -> Result<OldKey, AwsError> {
+        let (aws, credentials) = handle.pair();
+        let keys = lookup::keys_of(aws, credentials, name).await?;
+        let is_active = |id: &str| keys.iter().find(|key| key.id == id).map(|key| key.active);
+        match (is_active(&rotation.new.old_key), is_active(&rotation.new.new_key)) {
+            (None, _) => return Ok(OldKey::Gone),
+            (Some(true), _) => return Ok(OldKey::Active),
+            (Some(false), None) => return Ok(OldKey::NewKeyGone),
+            (Some(false), Some(false)) => return Ok(OldKey::NewKeyInactive),
+            (Some(false), Some(true)) => {}
+        }
+        let used = lookup::last_used(aws, credentials, &rotation.new.old_key).await?;
+        if let LastUsed::At(at, _) = &used
+            && at.unix() > rotation.new.since
+        {
+            return Ok(OldKey::UsedSince(*at));
+        }
+        Ok(match in_use(&used, self.clock().now(), self.actions().key_in_use_minutes) {
+            Some(how) => OldKey::JustUsed(how),
+            None => OldKey::Goes,
+        })
+    }
+}
+
+impl OldKey {
+    fn ended(self, name: &UserName, rotation: &Rotation) -> Ended {
+        let (old, new) = (&rotation.new.old_key, &rotation.new.new_key);
+        let delete = format!("delete it when nobody needs it any more: iam-sorry keys delete {name} {old}");
+        let restore = format!("activate it again: iam-sorry keys restore {name} {old}");
+        let gone = |id: &str| Effects { deleted_keys: vec![id.to_owned()], ..Effects::default() };
+        let (notes, mut effects, what) = match self {
+            Self::Goes => (vec![format!("the old key {old} was deleted")], gone(old), "deleted"),
+            Self::Gone => (vec![format!("the old key {old} was gone already")], gone(old), "was gone"),
+            Self::Active => (
+                vec![format!("the old key {old} is active, so it stays"), delete],
+                over(rotation),
+                "active, stays",
+            ),
+            Self::UsedSince(at) => (
+                vec![
+                    format!("the old key {old} was used {at}, after the rotation, so it stays, inactive"),
+                    delete,
+                ],
+                over(rotation),
+                "used since, stays",
+            ),
+            Self::JustUsed(how) => (
+                vec![format!(
+                    "the old key {old} stays, inactive{}: {how}",
+                    rotation
+                        .new
+                        .delete_after_ms
+                        .map(|at| format!(", until {}", rfc3339(at)))
+                        .unwrap_or_default()
+                )],
+                Effects::default(),
+                "in use until the rotation, stays",
+            ),
+            Self::NewKeyGone => (
+                vec![format!("the new key {new} is gone, so the old key {old} stays, inactive"), restore],
+                gone(new),
+                "stays, since the new key is gone",
+            ),
+            Self::NewKeyInactive => (
+                vec![format!("the new key {new} is inactive, so the old key {old} stays, inactive"), restore],
+                Effects::default(),
+                "stays, since the new key is inactive",
+            ),
+        };
+        effects.details.push(("old-key", what.to_owned()));
+        (notes, effects)
+    }
+}

@@ -1,0 +1,58 @@
+//! What attaching and detaching a managed policy have in common.
+
+use iam_sorry_aws::AwsError;
+use iam_sorry_core::names::UserName;
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::aws_errors::is_final;
+use crate::actions::user_state::UserState;
+use crate::error::ServiceError;
+use crate::operations::acted::{Acted, Effects, Success};
+use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::open_operation::OpenOperation;
+use iam_sorry_core::api::Done;
+
+/// What an intent says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub(crate) user: UserName,
+    pub(crate) arn: String,
+}
+
+/// How the act ends; `changed` says what was done.
+pub(crate) fn ended(op: &OpenOperation, changed: Result<String, AwsError>) -> Acted<Done> {
+    match changed {
+        Ok(note) => Ok(Success::new(vec![note], Effects::default())),
+        Err(error) if is_final(&error) || matches!(error, AwsError::Throttled { .. }) => {
+            Err(ServiceError::of_aws(error).into())
+        }
+        Err(error) => Err(op.left_open("AWS did not answer, and may have done it", &error)),
+    }
+}
+
+/// Why there is nothing to repeat: the user is not managed any more.
+pub(crate) async fn settled_without_user(
+    plan: &Plan,
+    case: &Case<'_>,
+) -> Result<Option<Settled>, SettleError> {
+    let Some(row) = case.service.store().user(plan.user.as_str()).await? else {
+        return Ok(Some(Settled::undone("the user is gone")));
+    };
+    Ok(match case.service.user_state(case.handle, &row, &plan.user).await? {
+        UserState::Managed(_) => None,
+        UserState::Gone => {
+            let effects = Effects { deleted_user: Some(row.name), ..Effects::default() };
+            Some(Settled::Undone("the user is gone".into(), effects))
+        }
+        UserState::NotManaged(why) => Some(Settled::undone(why)),
+    })
+}
+
+/// How the repetition ends.
+pub(crate) fn settled(changed: Result<String, AwsError>) -> Result<Settled, SettleError> {
+    match changed {
+        Ok(note) => Ok(Settled::done(note)),
+        Err(error) if is_final(&error) => Ok(Settled::undone("AWS refused it")),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,152 @@
+//! `restore-key`: takes a rotation back that nobody has confirmed, because the new secret was lost or the old one is still
+//! needed. The old key is as active as it was, the new one is deleted unless somebody uses it.
+//!
+//! | left open after | in IAM           | settled  |
+//! |-----------------|------------------|----------|
+//! | any step        | one key, or both | finished |
+
+use iam_sorry_aws::errors::LastUsed;
+use iam_sorry_aws::{AwsError, lookup, primitives};
+use iam_sorry_core::api::{ActionName, Done};
+use iam_sorry_core::names::UserName;
+use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_store::Rotation;
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::handle::AwsHandle;
+use crate::actions::key_state::key_id;
+use crate::actions::rotation::{self, By, Ended, Plan, over};
+use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::error::ServiceError;
+use crate::operations::acted::{Acted, Effects, Success};
+use crate::operations::action::{Action, Context, Planned};
+use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::notes::json;
+use crate::operations::open_operation::OpenOperation;
+use crate::service::Service;
+
+/// How much later than the proof of a new key AWS may date the request that proved it, seconds.
+const ALLOWANCE: i64 = 5;
+
+/// Takes a rotation back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreKey {
+    user: UserName,
+    /// The old key.
+    key: String,
+}
+
+impl RestoreKey {
+    /// # Errors
+    /// invalid-name.
+    pub fn new(user: &str, access_key_id: &str) -> Result<Self, ServiceError> {
+        Ok(Self { user: user_name(user)?, key: key_id(access_key_id)? })
+    }
+}
+
+impl Action for RestoreKey {
+    const NAME: ActionName = ActionName::RestoreKey;
+    const PLAN: &'static str = "restore-key";
+    // The rotation is over once it is done.
+    const REPLAYED_FIRST: bool = true;
+    type Plan = Plan;
+    type Output = Done;
+
+    /// Whoever may rotate a user's key may end the rotation.
+    fn request(&self) -> AuthzRequest {
+        AuthzRequest::about(Right::RotateKey, Resource::User(self.user.clone()))
+    }
+
+    fn parameters(&self) -> String {
+        json(&self.key)
+    }
+
+    async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
+        rotation::plan(cx, &self.key, By::OldKey).await
+    }
+
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<String>, ServiceError> {
+        cx.managed_user().await?;
+        let Plan { old, new, .. } = plan;
+        Ok(vec![format!("{old} would be active again, and {new} deleted, unless it is in use")])
+    }
+
+    fn details(plan: &Plan) -> Vec<(&'static str, String)> {
+        plan.details()
+    }
+
+    async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<Done> {
+        cx.still_managed().await?;
+        let Some(found) = cx.service.rotation(&plan.user, &plan.old, By::OldKey).await? else {
+            return Ok(Success::new(vec![rotation::already_over(&plan.old)], Effects::default()));
+        };
+        rotation::ended(op, restore(&cx.service, &cx.handle, &plan.user, &found).await)
+    }
+
+    async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
+        let Some(found) = rotation::to_settle(plan, case).await? else {
+            return Ok(rotation::settled_before());
+        };
+        rotation::settled(plan, restore(case.service, case.handle, &plan.user, &found).await)
+    }
+}
+
+/// The old key as active as it was, the new one deleted unless somebody uses it.
+///
+/// # Errors
+/// As any request to AWS; repeating it goes on from there.
+async fn restore(
+    service: &Service,
+    handle: &AwsHandle,
+    name: &UserName,
+    rotation: &Rotation,
+) -> Result<Ended, AwsError> {
+    let (aws, credentials) = handle.pair();
+    let (old, new) = (&rotation.new.old_key, &rotation.new.new_key);
+    let may_act = || service.life().may_ask_aws().map_err(|_| AwsError::Interrupted);
+    let keys = lookup::keys_of(aws, credentials, name).await?;
+    let Some(old_key) = keys.iter().find(|key| key.id == *old) else {
+        let effects = Effects { deleted_keys: vec![old.clone()], ..Effects::default() };
+        return Ok((vec![format!("the old key {old} is gone, so the new key {new} stays")], effects));
+    };
+    let mut notes = Vec::new();
+    let mut effects = over(rotation);
+    // First, so that there is a key that works at any moment.
+    if rotation.new.old_was_active && !old_key.active {
+        may_act()?;
+        primitives::set_key_active(aws, credentials, name, old, true).await?;
+        notes.push(format!("the old key {old} is active again"));
+    }
+    if !keys.iter().any(|key| key.id == *new) {
+        effects.deleted_keys.push(new.clone());
+        return Ok((notes, effects));
+    }
+    match used_since_proof(handle, rotation).await {
+        Some(how) => notes.push(format!("the new key {new} stays: {how}")),
+        None => {
+            may_act()?;
+            let timeouts = service.actions().timeouts();
+            primitives::delete_key_surely(aws, credentials, name, new, &timeouts).await?;
+            notes.push(format!("the new key {new} was deleted"));
+            effects.deleted_keys.push(new.clone());
+        }
+    }
+    Ok((notes, effects))
+}
+
+/// How the new key was used by anybody but this service, which used it to ask STS whose it is.
+async fn used_since_proof(handle: &AwsHandle, rotation: &Rotation) -> Option<String> {
+    let (aws, credentials) = handle.pair();
+    let used = lookup::last_used(aws, credentials, &rotation.new.new_key).await;
+    match used.unwrap_or(LastUsed::Unknown) {
+        LastUsed::Never => None,
+        LastUsed::At(at, service)
+            if service.eq_ignore_ascii_case("sts") && at.unix() <= rotation.new.since + ALLOWANCE =>
+        {
+            None
+        }
+        LastUsed::At(at, service) => Some(format!("it was used {at} for {service}")),
+        LastUsed::Unknown => Some("AWS does not say whether it was used".to_owned()),
+    }
+}

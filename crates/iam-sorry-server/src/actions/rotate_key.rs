@@ -1,0 +1,241 @@
+//! `rotate-key`: a new key that works, then the old one inactive. The old one is deleted once somebody confirms that the new
+//! secret has arrived ([`crate::actions::confirm_key`]), or when its time is over ([`crate::actions::retire_key`]). An old key
+//! that is in use stays active, and the answer says so.
+//!
+//! | left open after       | in IAM                         | settled                                               |
+//! |-----------------------|--------------------------------|-------------------------------------------------------|
+//! | intent                | the old key, perhaps a new one | a key that fits is deactivated: undone                |
+//! | note key              | both keys                      | the new one deleted: undone                           |
+//! | note old-key-inactive | both keys                      | the old one active again, the new one deleted: undone |
+
+use iam_sorry_aws::{AwsError, lookup, primitives};
+use iam_sorry_core::api::{ActionName, Done, NewKey, OldKey, ProblemCode};
+use iam_sorry_core::credentials::AccessKey;
+use iam_sorry_core::names::UserName;
+use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_store::{ManagedUser, NewRotation, RotationChange};
+use serde::{Deserialize, Serialize};
+
+use crate::actions::key_state::{ids, key_id, lost_or_arrived, status};
+use crate::actions::new_key;
+use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::clock::rfc3339;
+use crate::error::ServiceError;
+use crate::operations::acted::{Acted, Success};
+use crate::operations::action::{Action, Context, Planned};
+use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::notes::{Note, json};
+use crate::operations::open_operation::OpenOperation;
+use crate::operations::run::already_done;
+use crate::service::Service;
+
+/// Puts a new key in the place of an old one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotateKey {
+    user: UserName,
+    /// The old key.
+    key: String,
+}
+
+/// What an intent says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    user: UserName,
+    old: String,
+    old_was_active: bool,
+    /// As in [`new_key::Plan`].
+    since: i64,
+    /// As in [`new_key::Plan`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    before: Vec<String>,
+}
+
+impl RotateKey {
+    /// # Errors
+    /// invalid-name.
+    pub fn new(user: &str, access_key_id: &str) -> Result<Self, ServiceError> {
+        Ok(Self { user: user_name(user)?, key: key_id(access_key_id)? })
+    }
+}
+
+impl Action for RotateKey {
+    const NAME: ActionName = ActionName::RotateKey;
+    const PLAN: &'static str = "rotate-key";
+    type Plan = Plan;
+    type Output = NewKey;
+
+    fn request(&self) -> AuthzRequest {
+        AuthzRequest::about(Right::RotateKey, Resource::User(self.user.clone()))
+    }
+
+    fn parameters(&self) -> String {
+        json(&self.key)
+    }
+
+    async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
+        let (_, user) = cx.user()?;
+        // The intent says how the old key was, so that it can be put back. Whether there is one is looked at later.
+        let before = cx.keys_before(&user).await;
+        Ok(Planned::Act(Plan {
+            user,
+            old: self.key.clone(),
+            old_was_active: before.iter().find(|key| key.id == self.key).is_none_or(|key| key.active),
+            since: cx.aws_now(),
+            before: ids(&before),
+        }))
+    }
+
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<String>, ServiceError> {
+        let old = &plan.old;
+        cx.managed_user().await?;
+        let active = cx.is_active(&plan.user, old).await?;
+        cx.check_key_quota(&plan.user).await?;
+        Ok(vec![match cx.use_of(old).await {
+            Some(how) => format!("{old} would stay active: {how}"),
+            None => format!(
+                "{old} would be {}, and deleted once you confirm the new key, or after {} hours",
+                if active { "deactivated" } else { "left inactive" },
+                cx.service.actions().retired_key_hours
+            ),
+        }])
+    }
+
+    fn details(plan: &Plan) -> Vec<(&'static str, String)> {
+        vec![("old-access-key-id", plan.old.clone())]
+    }
+
+    async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<NewKey> {
+        let (row, _) = cx.user()?;
+        cx.still_managed().await?;
+        let was_active = cx.is_active(&plan.user, &plan.old).await?;
+        let made = new_key::make_and_note(cx, op, false).await?;
+        if let Err(error) = prove(cx, row, &made).await {
+            return Err(new_key::take_back(cx, op, &plan.user, &made.id, error).await);
+        }
+        let (note, rotation) = set_old_key_aside(cx, plan, op, was_active, &made.id).await;
+        let old_key = OldKey {
+            access_key_id: plan.old.clone(),
+            status: status(rotation.delete_after_ms.is_none()),
+            deleted_after: rotation.delete_after_ms.map(rfc3339),
+        };
+        let mut effects = new_key::grant(row, &made, cx.service.clock().now_ms());
+        effects.rotation = Some(RotationChange::Begun(rotation));
+        let output = Box::new(|done| NewKey { old_key: Some(old_key), ..new_key::shown_once(done, made) });
+        Ok(Success { notes: vec![note], effects, output })
+    }
+
+    async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
+        let ((aws, credentials), name) = (case.handle.pair(), &plan.user);
+        let keys = match lookup::keys_of(aws, credentials, name).await {
+            Err(AwsError::NoSuchUser { .. }) => Vec::new(),
+            keys => keys?,
+        };
+        let mut gone = Vec::new();
+        let deactivated = case.noted(&Note::OldKeyInactive);
+        if deactivated {
+            case.not_fresh()?;
+        }
+        match keys.iter().find(|key| key.id == plan.old) {
+            Some(key) if (plan.old_was_active || deactivated) && !key.active => {
+                primitives::set_key_active(aws, credentials, name, &plan.old, true).await?;
+            }
+            Some(_) => {}
+            None => gone.push(plan.old.clone()),
+        }
+        let lost = case.take_back_key(name, plan.since, &plan.before).await?;
+        Ok(lost.undone(gone))
+    }
+
+    async fn replay(&self, service: &Service, done: Done) -> Result<Done, ServiceError> {
+        let name = user_name(&done.resource)?;
+        let rotations = service.store().rotations_of(name.as_str()).await?;
+        let next = match rotations.into_iter().find(|found| found.operation == done.operation) {
+            Some(found) => lost_or_arrived(&name, &found.new),
+            None => "Its old key is gone, or was restored. Ask again with a new key to rotate once more."
+                .to_owned(),
+        };
+        Err(already_done(&done, "the new secret", &next))
+    }
+}
+
+/// The new key must be the user's, and work, before the old one is touched.
+async fn prove(cx: &Context, row: &ManagedUser, made: &AccessKey) -> Result<(), ServiceError> {
+    let timeouts = cx.service.actions().timeouts();
+    let arn = primitives::identity_of_new_key(&cx.handle.aws, made, &timeouts).await;
+    let arn = arn.map_err(ServiceError::of_aws)?;
+    if arn == row.arn {
+        return Ok(());
+    }
+    Err(ServiceError::new(
+        ProblemCode::AwsRefused,
+        format!("AWS says that the new key is {arn}'s, not {}'s. It was deleted.", row.arn),
+    ))
+}
+
+/// Deactivates the old key, unless it is in use. It is not deleted here: nobody has the new secret yet. What can't be
+/// done is said, and is no failure: the new key is there.
+async fn set_old_key_aside(
+    cx: &Context,
+    plan: &Plan,
+    op: &OpenOperation,
+    was_active: bool,
+    new: &str,
+) -> (String, NewRotation) {
+    let Plan { user, old, .. } = plan;
+    let kept = match was_active {
+        true => deactivate(cx, plan, op).await.err(),
+        false => None,
+    };
+    let delete_after_ms = match kept {
+        Some(_) => None,
+        None => Some(cx.service.clock().now_ms() + cx.service.actions().retired_key_ms()),
+    };
+    let note = match (kept, delete_after_ms) {
+        (None, Some(at)) => format!(
+            "the old key {old} is inactive; it is deleted once you confirm the new key, or after {}",
+            rfc3339(at)
+        ),
+        (why, _) => format!(
+            "the old key {old} stays active: {}; delete it when nobody needs it any more: iam-sorry keys delete {user} \
+             {old}",
+            why.unwrap_or_default()
+        ),
+    };
+    let rotation = NewRotation {
+        user: user.as_str().to_owned(),
+        old_key: old.clone(),
+        new_key: new.to_owned(),
+        old_was_active: was_active,
+        since: cx.aws_now(),
+        delete_after_ms,
+    };
+    (note, rotation)
+}
+
+/// # Errors
+/// Why the old key stays active.
+async fn deactivate(cx: &Context, plan: &Plan, op: &OpenOperation) -> Result<(), String> {
+    // Once more, after the new key is proved: that may have taken a minute.
+    if let Some(how) = cx.use_of(&plan.old).await {
+        return Err(how);
+    }
+    // Noted before: the reconciler makes active again what may have been deactivated.
+    if let Err(error) = op.note(&Note::OldKeyInactive).await {
+        tracing::warn!(%error, operation = op.id, "note");
+        return Err("the service could not write down that it goes".to_owned());
+    }
+    if op.may_act().is_err() {
+        return Err("the service lost touch with its database".to_owned());
+    }
+    let (aws, credentials) = cx.handle.pair();
+    let Err(error) = primitives::set_key_active(aws, credentials, &plan.user, &plan.old, false).await else {
+        return Ok(());
+    };
+    tracing::warn!(%error, operation = op.id, "deactivating the old key");
+    // AWS may have done it although its answer was lost.
+    match cx.is_active(&plan.user, &plan.old).await {
+        Ok(false) => Ok(()),
+        _ => Err("AWS did not confirm that it is inactive".to_owned()),
+    }
+}

@@ -1,0 +1,257 @@
+//! Writing an intent, and recognising a request that was made before.
+
+use std::time::Duration;
+
+use iam_sorry_core::api::{ActionName, Done, ProblemCode};
+use iam_sorry_core::audit::{Event, Outcome, Phase};
+use iam_sorry_store::{Begun, NewOperation, Operation, OperationState};
+use tokio::time::Instant;
+
+use crate::authz::authorize::{Authorized, AuthzRequest};
+use crate::caller::Caller;
+use crate::error::ServiceError;
+use crate::operations::acted::Effects;
+use crate::operations::action::Requester;
+use crate::operations::idempotency::IdempotencyKey;
+use crate::operations::life::Active;
+use crate::operations::lifecycle::random_name;
+use crate::operations::notes::json;
+use crate::operations::open_operation::{OpenOperation, WORKER};
+use crate::operations::outcome::{finish, outcome_event};
+use crate::service::Service;
+
+/// How long an operation of another instance on the same user is waited for.
+const BUSY_TIME: Duration = Duration::from_secs(10);
+
+/// What is to be begun.
+pub(crate) struct Begin<'a> {
+    pub name: ActionName,
+    pub request: &'a AuthzRequest,
+    pub allowed: &'a Authorized,
+    pub requester: &'a Requester,
+    pub key: Option<&'a IdempotencyKey>,
+    /// What the idempotency key stands for.
+    pub parameters: String,
+    /// As it is stored.
+    pub plan: String,
+    /// For the intent's record.
+    pub details: Vec<(&'static str, String)>,
+}
+
+/// What a request to act begins as.
+pub(crate) enum Start {
+    /// The intent is on disk: act.
+    Fresh(Box<OpenOperation>),
+    /// The same request was done before: its answer.
+    Replay(Done),
+}
+
+impl Service {
+    /// Writes the intent of what was allowed.
+    pub(crate) async fn begin(&self, begin: Begin<'_>) -> Result<Start, ServiceError> {
+        self.may_begin()?;
+        self.audit_out().check()?;
+        let term = self.act_only_while_alive();
+        let exclusive = begin.request.name().is_some();
+        let resource = begin.request.folded();
+        let turn = match exclusive {
+            true => Some(self.inner.queues.turn(&resource).await.ok_or_else(|| busy(&resource))?),
+            false => None,
+        };
+        let id = random_name()?;
+        let key = begin.key.map_or_else(|| format!("~{id}"), |key| key.as_str().to_owned());
+        let event = self.intent_event(&begin, &id, &resource);
+        let new = NewOperation {
+            id: id.clone(),
+            person: event.person.id.clone(),
+            idempotency_key: key.clone(),
+            action: begin.name.as_str().to_owned(),
+            request_hash: digest(begin.name.as_str(), &resource, &begin.parameters),
+            resource,
+            exclusive,
+            plan: begin.plan,
+        };
+        // Before the row is there, so that our own reconciler never sees it as nobody's.
+        let active = Active::new(self.life(), &id);
+        if let Some(done) = self.write_intent(new, &event, &key).await? {
+            return Ok(Start::Replay(done));
+        }
+        let op = OpenOperation {
+            service: self.clone(),
+            id,
+            term,
+            event,
+            action: begin.name,
+            resource: begin.allowed.spelling_of(begin.request),
+            reasons: begin.allowed.decision.texts(),
+            _active: active,
+            _turn: turn,
+        };
+        if exclusive {
+            // The rules decided about the user as it was before its turn came, and before others were kept out.
+            let error = match self.store().user(&op.resource).await {
+                Ok(row) if row == begin.allowed.row => return Ok(Start::Fresh(Box::new(op))),
+                Ok(_) => changed(&op.resource),
+                Err(error) => error.into(),
+            };
+            return Err(op.failed(error, Effects::default()).await);
+        }
+        Ok(Start::Fresh(Box::new(op)))
+    }
+
+    fn intent_event(&self, begin: &Begin<'_>, id: &str, resource: &str) -> Event {
+        let mut event = match begin.requester {
+            Requester::Person(caller) => {
+                let mut event = self.event(caller, begin.name.as_str(), resource);
+                begin.allowed.note_in(&mut event);
+                event
+            }
+            Requester::Service(why) => {
+                let mut event = self.own_event(begin.name.as_str());
+                resource.clone_into(&mut event.resource);
+                event.details.insert("why".to_owned(), (*why).to_owned());
+                event
+            }
+        };
+        event.phase = Phase::Intent;
+        event.operation = Some(id.to_owned());
+        let details = begin.details.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        event.details.extend(details);
+        event
+    }
+
+    /// The answer of the same request, if it was done before under the same key: for what can't be decided any more once
+    /// it is done. Nothing that the person was not told then.
+    pub(crate) async fn done_before(
+        &self,
+        caller: &Caller,
+        key: Option<&IdempotencyKey>,
+        request: &AuthzRequest,
+        parameters: &str,
+    ) -> Result<Option<Done>, ServiceError> {
+        let Some(key) = key else { return Ok(None) };
+        let hash = digest(request.action_name(), &request.folded(), parameters);
+        let mut name = key.as_str().to_owned();
+        let mut tries = 0_u32;
+        while let Some(seen) = self.store().operation_by_key(&caller.identity.id(), &name).await? {
+            if seen.new.request_hash != hash || seen.state == OperationState::Open {
+                return Ok(None);
+            }
+            if let Some(done) = replayed(&seen)? {
+                return Ok(Some(done));
+            }
+            tries += 1;
+            name = format!("{}~{tries}", key.as_str());
+        }
+        Ok(None)
+    }
+
+    /// `Some`: done before.
+    async fn write_intent(
+        &self,
+        mut new: NewOperation,
+        event: &Event,
+        key: &str,
+    ) -> Result<Option<Done>, ServiceError> {
+        let start = Instant::now();
+        let mut tries = 0_u32;
+        loop {
+            match self.store().begin(new.clone(), event.clone()).await? {
+                Begun::New => {
+                    // The database may have been away while it was written.
+                    return match self.may_ask_aws() {
+                        Ok(()) => Ok(None),
+                        Err(error) => Err(self.never_begun(&new, event, error).await),
+                    };
+                }
+                Begun::Seen(seen) => match answer_seen(&seen, &new)? {
+                    Some(done) => return Ok(Some(done)),
+                    None => {
+                        // `~` is in no key that a client can send, so these names are the service's alone.
+                        tries += 1;
+                        new.idempotency_key = format!("{key}~{tries}");
+                    }
+                },
+                Begun::Busy(_) if start.elapsed() < BUSY_TIME => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Begun::Busy(_) => return Err(busy(&new.resource)),
+            }
+        }
+    }
+
+    async fn never_begun(&self, new: &NewOperation, event: &Event, error: ServiceError) -> ServiceError {
+        let effects = Effects::default();
+        let event = outcome_event(event, Outcome::Failure, &effects, self.clock().now_ms());
+        let finish = finish(&new.id, WORKER, OperationState::Failed, json(&error.detail), event, effects);
+        // If even that can't be written, the reconciler finds an intent that nothing came of.
+        if let Err(unwritten) = self.store().finish(finish).await {
+            tracing::warn!(error = %unwritten, operation = new.id, "left to the reconciler");
+        }
+        error
+    }
+}
+
+/// The same idempotency key was used before. `None`: for an attempt that left nothing, so this is a new one.
+fn answer_seen(seen: &Operation, new: &NewOperation) -> Result<Option<Done>, ServiceError> {
+    if seen.new.request_hash != new.request_hash {
+        return Err(ServiceError::new(
+            ProblemCode::IdempotencyMismatch,
+            "This Idempotency-Key was used for another request.\nUse a new key for each new request.",
+        ));
+    }
+    if seen.state == OperationState::Open {
+        return Err(ServiceError {
+            retry_after: Some(5),
+            ..ServiceError::new(
+                ProblemCode::Busy,
+                "This very request is still under way, or being settled after a failure.\nAsk again with the same \
+                 Idempotency-Key in a few seconds.",
+            )
+        });
+    }
+    replayed(seen)
+}
+
+/// The answer of what was done; none if it failed or was taken back.
+fn replayed(seen: &Operation) -> Result<Option<Done>, ServiceError> {
+    if seen.state != OperationState::Done {
+        return Ok(None);
+    }
+    let done = seen.result.as_deref().and_then(|text| serde_json::from_str::<Done>(text).ok());
+    let done = done.ok_or_else(|| {
+        tracing::error!(operation = seen.new.id, "its stored answer can't be read");
+        ServiceError::new(ProblemCode::Internal, "The stored answer can't be read.")
+    })?;
+    Ok(Some(Done { changed: false, ..done }))
+}
+
+fn busy(resource: &str) -> ServiceError {
+    ServiceError {
+        retry_after: Some(5),
+        ..ServiceError::new(
+            ProblemCode::Busy,
+            format!("Another request is at work on {resource}.\nTry again in a few seconds."),
+        )
+    }
+}
+
+fn changed(resource: &str) -> ServiceError {
+    ServiceError {
+        retry_after: Some(1),
+        ..ServiceError::new(
+            ProblemCode::Busy,
+            format!("Another request changed {resource} meanwhile, so this was not done.\nTry again."),
+        )
+    }
+}
+
+/// SHA-256 over what was requested, so that the same key for something else is noticed.
+fn digest(action: &str, resource: &str, parameters: &str) -> String {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in [action, resource, parameters] {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    context.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
