@@ -116,3 +116,145 @@ async fn settle_as<A: Action>(case: &Case<'_>) -> Result<Settled, SettleError> {
     let plan: A::Plan = stored_plan::read(A::PLAN, &case.operation.new.plan)?;
     A::settle(&plan, case).await
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::actions::adopt_user::AdoptUser;
+    use crate::actions::assume_role::AssumeRole;
+    use crate::actions::attach_policy::AttachPolicy;
+    use crate::actions::confirm_key::ConfirmKey;
+    use crate::actions::create_access_key::CreateAccessKey;
+    use crate::actions::create_user::CreateUser;
+    use crate::actions::delete_access_key::DeleteAccessKey;
+    use crate::actions::delete_user::DeleteUser;
+    use crate::actions::detach_policy::DetachPolicy;
+    use crate::actions::issue_credentials::IssueCredentials;
+    use crate::actions::restore_key::RestoreKey;
+    use crate::actions::retire_key::RetireKey;
+    use crate::actions::rotate_key::RotateKey;
+
+    /// Read as the action's plan, and written as the same text.
+    fn is_plan_of<A: Action>(text: &str) {
+        let plan: A::Plan = stored_plan::read(A::PLAN, text).unwrap();
+        assert_eq!(stored_plan::write(A::PLAN, &plan), text);
+    }
+
+    /// What an older version wrote must be read for ever: the texts here are never changed.
+    #[test]
+    fn what_was_written_is_read() {
+        is_plan_of::<CreateUser>(
+            r#"{"plan":"create-user","user":"a","namespace":"lab","path":"/p/","boundary":null,"policies":["arn"]}"#,
+        );
+        is_plan_of::<DeleteUser>(r#"{"plan":"delete-user","user":"a"}"#);
+        is_plan_of::<AdoptUser>(
+            r#"{"plan":"adopt-user","user":"a","id":"AIDA1","namespace":"lab","path":"/p/","boundary":"arn"}"#,
+        );
+        is_plan_of::<AttachPolicy>(r#"{"plan":"attach-policy","user":"a","arn":"arn"}"#);
+        is_plan_of::<DetachPolicy>(r#"{"plan":"detach-policy","user":"a","arn":"arn"}"#);
+        is_plan_of::<CreateAccessKey>(r#"{"plan":"create-key","user":"a","since":1}"#);
+        is_plan_of::<CreateAccessKey>(r#"{"plan":"create-key","user":"a","since":1,"before":["AKIAOLD"]}"#);
+        is_plan_of::<RotateKey>(
+            r#"{"plan":"rotate-key","user":"dirk","old":"AKIAOLD","old_was_active":true,"since":1}"#,
+        );
+        is_plan_of::<RotateKey>(
+            r#"{"plan":"rotate-key","user":"dirk","old":"AKIAOLD","old_was_active":true,"since":1,"before":["AKIAOLD"]}"#,
+        );
+        let retire = r#"{"plan":"retire-key","user":"a","old":"AKIAOLD","new":"AKIANEW"}"#;
+        is_plan_of::<ConfirmKey>(retire);
+        is_plan_of::<RetireKey>(retire);
+        is_plan_of::<RestoreKey>(r#"{"plan":"restore-key","user":"a","old":"AKIAOLD","new":"AKIANEW"}"#);
+        is_plan_of::<DeleteAccessKey>(r#"{"plan":"delete-key","user":"a","key":"AKIAOLD"}"#);
+        is_plan_of::<IssueCredentials>(r#"{"plan":"user-session","user":"a","since":1}"#);
+        is_plan_of::<AssumeRole>(r#"{"plan":"role-session","role":"arn"}"#);
+    }
+
+    /// The hash of what a key stands for is stored, so an answer that was given before an upgrade is given again after it only
+    /// as long as these texts stay.
+    #[test]
+    fn what_an_idempotency_key_stands_for_stays_the_same() {
+        let key = "AKIAIOSFODNN7EXAMPLE";
+        let policies = vec!["arn:b".to_owned(), "arn:a".to_owned(), "arn:b".to_owned()];
+        for (text, expected) in [
+            (CreateUser::new("a", policies).unwrap().parameters(), r#"["arn:a","arn:b"]"#.to_owned()),
+            (DeleteUser::new("a").unwrap().parameters(), "null".into()),
+            (AdoptUser::new("a").unwrap().parameters(), "null".into()),
+            (AttachPolicy::new("a", "arn".into()).unwrap().parameters(), r#""arn""#.into()),
+            (DetachPolicy::new("a", "arn".into()).unwrap().parameters(), r#""arn""#.into()),
+            (CreateAccessKey::new("a").unwrap().parameters(), "null".into()),
+            (RotateKey::new("a", key).unwrap().parameters(), format!("{key:?}")),
+            (ConfirmKey::new("a", key).unwrap().parameters(), format!("{key:?}")),
+            (RestoreKey::new("a", key).unwrap().parameters(), format!("{key:?}")),
+            (DeleteAccessKey::new("a", key, true).unwrap().parameters(), format!("[{key:?},true]")),
+            (IssueCredentials::new("a", None).unwrap().parameters(), "null".into()),
+            (IssueCredentials::new("a", Some(900)).unwrap().parameters(), "900".into()),
+            (AssumeRole::new("arn".into(), Some(900)).unwrap().parameters(), "900".into()),
+        ] {
+            assert_eq!(text, expected);
+        }
+    }
+
+    /// What actions are made of.
+    #[derive(Clone, Debug)]
+    struct Fields {
+        user: String,
+        key: String,
+        arn: String,
+        arns: Vec<String>,
+        force: bool,
+        seconds: Option<u32>,
+    }
+
+    /// The action of that name. Does not compile before a new action is here.
+    fn action_of(name: ActionName, fields: Fields) -> StoredAction {
+        let Fields { user, key, arn, arns, force, seconds } = fields;
+        match name {
+            ActionName::CreateUser => CreateUser::new(&user, arns).unwrap().into(),
+            ActionName::DeleteUser => DeleteUser::new(&user).unwrap().into(),
+            ActionName::AdoptUser => AdoptUser::new(&user).unwrap().into(),
+            ActionName::AttachPolicy => AttachPolicy::new(&user, arn).unwrap().into(),
+            ActionName::DetachPolicy => DetachPolicy::new(&user, arn).unwrap().into(),
+            ActionName::CreateAccessKey => CreateAccessKey::new(&user).unwrap().into(),
+            ActionName::RotateKey => RotateKey::new(&user, &key).unwrap().into(),
+            ActionName::ConfirmKey => ConfirmKey::new(&user, &key).unwrap().into(),
+            ActionName::RestoreKey => RestoreKey::new(&user, &key).unwrap().into(),
+            ActionName::RetireKey => RetireKey::new(&user, &key).unwrap().into(),
+            ActionName::DeleteAccessKey => DeleteAccessKey::new(&user, &key, force).unwrap().into(),
+            ActionName::IssueCredentials => IssueCredentials::new(&user, seconds).unwrap().into(),
+            ActionName::AssumeRole => AssumeRole::new(arn, seconds).unwrap().into(),
+        }
+    }
+
+    fn any_fields() -> impl Strategy<Value = Fields> {
+        let (user, key) = ("[A-Za-z0-9+=,.@_-]{1,64}", "[A-Za-z0-9_]{16,128}");
+        let arns = proptest::collection::vec(any::<String>(), 0..4);
+        let seconds = proptest::option::of(900_u32..);
+        (user, key, any::<String>(), arns, any::<bool>(), seconds).prop_map(
+            |(user, key, arn, arns, force, seconds)| Fields { user, key, arn, arns, force, seconds },
+        )
+    }
+
+    proptest! {
+        /// A stored action is read as what it was, down to the spelling of the user's name.
+        #[test]
+        fn an_action_comes_back_from_json_as_it_was(
+            name in proptest::sample::select(ActionName::ALL),
+            fields in any_fields(),
+        ) {
+            let action = action_of(name, fields);
+            let json = serde_json::to_string(&action).unwrap();
+            let read: StoredAction = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(&read, &action);
+            prop_assert_eq!(serde_json::to_string(&read).unwrap(), json);
+            // It is stored under the name that it has in the trail.
+            let mut value = serde_json::to_value(&action).unwrap();
+            prop_assert_eq!(action.name(), name);
+            prop_assert_eq!(&value["action"], name.as_str());
+            // With a field that is not known it is no action that could be half understood.
+            value["more"] = "x".into();
+            prop_assert!(serde_json::from_value::<StoredAction>(value).is_err());
+        }
+    }
+}

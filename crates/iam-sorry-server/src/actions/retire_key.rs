@@ -15,6 +15,7 @@ use iam_sorry_store::Rotation;
 use serde::{Deserialize, Serialize};
 
 use crate::actions::confirm_key;
+use crate::actions::key_state::key_id;
 use crate::actions::old_key::OldKey;
 use crate::actions::rotation::{By, Plan};
 use crate::actions::user_state::UserState;
@@ -46,6 +47,14 @@ pub struct RetireKey {
     user: UserName,
     /// The old key.
     key: String,
+}
+
+impl RetireKey {
+    /// # Errors
+    /// invalid-name.
+    pub fn new(user: &str, access_key_id: &str) -> Result<Self, ServiceError> {
+        Ok(Self { user: user_name(user)?, key: key_id(access_key_id)? })
+    }
 }
 
 impl Action for RetireKey {
@@ -140,7 +149,7 @@ impl Service {
     /// False: it can't be decided now, and nothing was written.
     async fn retire_by_time(&self, rotation: Rotation) -> Result<bool, ServiceError> {
         let Some(row) = self.store().user(&rotation.new.user).await? else { return Ok(false) };
-        let action = RetireKey { user: user_name(&row.name)?, key: rotation.new.old_key };
+        let action = RetireKey::new(&row.name, &rotation.new.old_key)?;
         let why = "nobody confirmed the new key, and the time of the old one is over";
         Ok(match self.run_itself(action, row, why).await? {
             RunOutput::Acted(_) => true,
