@@ -22,7 +22,7 @@ use crate::clock::{Listen, ServerClock};
 use crate::errors::AwsError;
 use crate::request_context::RequestContext;
 pub use crate::transport::Proxy;
-use crate::transport::{EndpointKind, Transport, endpoint_kind, proxy_config, tls_context};
+use crate::transport::{EndpointKind, Transport, endpoint_kind};
 
 /// How AWS is reached. [`Settings::new`] gives the defaults; change fields from there.
 #[derive(Clone, Debug)]
@@ -182,10 +182,10 @@ impl Aws {
             ),
             None => None,
         };
-        let proxy = settings.proxy.as_ref().map(proxy_config).transpose()?;
-        let tls = tls_context(settings.ca_bundle.as_deref())?;
-        let https = SharedHttpClient::new(Transport::https(tls, proxy));
-        let http = SharedHttpClient::new(Transport::plain());
+        let (connect, proxy) = (settings.connect_timeout, settings.proxy.as_ref());
+        let https = Transport::https(settings.ca_bundle.as_deref(), proxy, connect)?;
+        let https = SharedHttpClient::new(https);
+        let http = SharedHttpClient::new(Transport::plain(settings.allow_http, connect));
         let pick = |endpoint: &Option<String>| match endpoint {
             Some(url) if url.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("http:")) => http.clone(),
             _ => https.clone(),

@@ -13,6 +13,7 @@ use crate::client::Aws;
 use crate::clock::NotAllowed;
 use crate::errors::AwsError;
 use crate::request_context::RequestContext;
+use crate::transport::never_connected;
 
 /// Why nothing can be said to have been made.
 #[derive(Debug)]
@@ -73,10 +74,9 @@ pub async fn create_access_key(
 fn never_sent<E, R>(error: &SdkError<E, R>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => true,
-        // hyper-util's words for a failure before the first byte; were they to change, we would only look longer.
-        SdkError::DispatchFailure(failure) => failure
-            .as_connector_error()
-            .is_some_and(|e| was_not_allowed(e) || format!("{e:?}").contains("Connect,")),
+        SdkError::DispatchFailure(failure) => {
+            failure.as_connector_error().is_some_and(|error| was_not_allowed(error) || never_connected(error))
+        }
         _ => false,
     }
 }

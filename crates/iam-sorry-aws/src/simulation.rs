@@ -7,11 +7,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
 use aws_smithy_runtime::client::retries::{ClientRateLimiter, RetryPartition, TokenBucket};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use iam_sorry_net::{ConnectError, Error};
 
 pub use aws_smithy_runtime_api as smithy;
 pub use aws_smithy_types::body::SdkBody;
 
 pub use crate::clock::set_clock;
+
+/// What a client gets of a connection that never came about: AWS can't have seen the request.
+pub fn no_connection() -> ConnectorError {
+    let refused = ConnectError::Unreachable("Connection refused (os error 111)".to_owned());
+    crate::transport::connector_error(Error::Connect(refused))
+}
 
 /// What the clients of one [`crate::Aws`] share.
 #[derive(Clone, Debug)]
