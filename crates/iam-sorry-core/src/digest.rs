@@ -2,14 +2,21 @@
 
 use aws_lc_rs::digest;
 
-/// The digest, in 64 lower-case hexadecimal digits.
-pub fn sha256_hex(parts: &[&[u8]]) -> String {
+/// The digest.
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {
         context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         context.update(part);
     }
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.finish().as_ref());
+    bytes
+}
+
+/// The same in 64 lower-case hexadecimal digits.
+pub fn sha256_hex(parts: &[&[u8]]) -> String {
+    sha256(parts).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
-//! Who somebody is, as a sign-in proved it: the same for every way of signing in.
+//! Who somebody is, as a sign-in proved it: the same for every sign-in method.
 
 use std::fmt;
+use std::str::FromStr;
 
+use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 
 use crate::group::Groups;
 
-/// How a person proved who they are. A new way of signing in is a new variant here and a new module in the server.
+/// How a person proved who they are: the sign-in method. A new one is a variant here and a source in the server's `login/`.
+/// Every `match` over it names every variant, so that nothing compiles until each place has decided what a new one means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[non_exhaustive]
 pub enum Method {
     /// A signature by a registered SSH key.
     SshKey,
@@ -29,11 +31,79 @@ impl Method {
             Self::DevLink => "dev-link",
         }
     }
+
+    /// Whether an SSH key proved it, so that what the sign-in is worth depends on who says that the key is the person's
+    /// ([`KeyOrigin`]).
+    pub fn is_by_ssh_key(self) -> bool {
+        match self {
+            Self::SshKey => true,
+            Self::Ldap | Self::DevLink => false,
+        }
+    }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no sign-in method. Its message lists them all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnknownMethod(String);
+
+impl FromStr for Method {
+    type Err = UnknownMethod;
+
+    /// Reads [`Method::as_str`].
+    fn from_str(text: &str) -> Result<Self, UnknownMethod> {
+        // serde knows every variant: no list of them can be forgotten.
+        Self::deserialize(text.into_deserializer())
+            .map_err(|error: serde::de::value::Error| UnknownMethod(error.to_string()))
+    }
+}
+
+/// How a session came to whoever has it. The sign-in method says what proved the person; this says over which channel the
+/// session was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Via {
+    /// The person signed in on the service's own page; the session is that browser's cookie.
+    Browser,
+    /// A program signed in over the API, and got the token as the answer.
+    Api,
+}
+
+impl Via {
+    /// The name in records and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Browser => "browser",
+            Self::Api => "api",
+        }
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no channel.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnknownVia(String);
+
+impl FromStr for Via {
+    type Err = UnknownVia;
+
+    /// Reads [`Via::as_str`].
+    fn from_str(text: &str) -> Result<Self, UnknownVia> {
+        Self::deserialize(text.into_deserializer())
+            .map_err(|error: serde::de::value::Error| UnknownVia(error.to_string()))
     }
 }
 
@@ -117,5 +187,25 @@ impl Identity {
     /// it), so two people never share one.
     pub fn id(&self) -> String {
         format!("{}/{}", self.issuer, self.subject)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_and_channels_are_read_by_the_names_they_are_written_by() {
+        for method in [Method::SshKey, Method::Ldap, Method::DevLink] {
+            assert_eq!(method.as_str().parse(), Ok(method));
+            assert_eq!(serde_json::to_value(method).unwrap(), method.as_str());
+        }
+        for via in [Via::Browser, Via::Api] {
+            assert_eq!(via.as_str().parse(), Ok(via));
+            assert_eq!(serde_json::to_value(via).unwrap(), via.as_str());
+        }
+        assert!("Browser".parse::<Via>().is_err());
+        let unknown = "Ldap".parse::<Method>().unwrap_err().to_string();
+        assert!(unknown.contains("`ssh-key`, `ldap`, `dev-link`"), "{unknown}");
     }
 }

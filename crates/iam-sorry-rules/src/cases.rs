@@ -200,10 +200,12 @@ impl Case {
     }
 
     fn key_origin(&self) -> Result<Option<KeyOrigin>, String> {
-        match (self.method, self.key_registered_by) {
-            (Method::SshKey, origin) => Ok(Some(origin.unwrap_or(KeyOrigin::Directory))),
-            (_, None) => Ok(None),
-            (method, Some(_)) => Err(format!("key_registered_by is for the method ssh-key, not {method}")),
+        match (self.method.is_by_ssh_key(), self.key_registered_by) {
+            (true, origin) => Ok(Some(origin.unwrap_or(KeyOrigin::Directory))),
+            (false, None) => Ok(None),
+            (false, Some(_)) => {
+                Err(format!("key_registered_by is for the method ssh-key, not {}", self.method))
+            }
         }
     }
 

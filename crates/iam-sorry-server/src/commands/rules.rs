@@ -77,7 +77,7 @@ struct Explain {
     #[arg(long, value_name = "ID")]
     subject: Option<String>,
     /// How they signed in: ssh-key, ldap or dev-link
-    #[arg(long, value_parser = method, default_value = "ssh-key")]
+    #[arg(long, default_value = "ssh-key")]
     method: Method,
     /// With the method ssh-key: who says that the key is theirs: directory, file, ssh-key, ldap or dev-link
     #[arg(long, value_parser = key_origin, value_name = "ORIGIN")]
@@ -164,10 +164,10 @@ fn explain_one(explain: &Explain) -> Result<(), Failure> {
         policy_arn: explain.policy.as_deref(),
         duration_seconds: explain.duration,
         sign_in_age_seconds: explain.sign_in_age,
-        key_registered_by: match explain.method {
-            Method::SshKey => Some(explain.key_registered_by.unwrap_or(KeyOrigin::Directory)),
-            _ => None,
-        },
+        key_registered_by: explain
+            .method
+            .is_by_ssh_key()
+            .then_some(explain.key_registered_by.unwrap_or(KeyOrigin::Directory)),
         address: explain.address,
         now: now.unwrap_or_else(|| Clock::system().now()),
         managed: !explain.unmanaged,
@@ -191,13 +191,6 @@ impl Source {
         let texts = read(&files).map_err(found)?;
         RuleSet::load(&texts, config.rules_settings()).map_err(found)
     }
-}
-
-fn method(text: &str) -> Result<Method, String> {
-    [Method::SshKey, Method::Ldap, Method::DevLink]
-        .into_iter()
-        .find(|method| method.as_str() == text)
-        .ok_or_else(|| "the ways to sign in are ssh-key, ldap and dev-link".to_owned())
 }
 
 fn key_origin(text: &str) -> Result<KeyOrigin, String> {
