@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::group::Groups;
 
-/// How a person proved who they are: the sign-in method. A new one is a variant here and a source in the server's `login/`.
-/// Every `match` over it names every variant, so that nothing compiles until each place has decided what a new one means.
+// A new method is a variant here and a source in the server's `login/`. Every `match` over it names every variant, so that
+// nothing compiles until each place has decided what a new one means.
+/// How a person proved who they are: the sign-in method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

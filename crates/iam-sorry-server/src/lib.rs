@@ -34,6 +34,7 @@ mod runtime;
 pub mod secret_ref;
 pub mod service;
 pub mod sessions;
+mod shell;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod web;

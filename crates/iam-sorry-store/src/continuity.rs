@@ -73,7 +73,8 @@ impl Store {
             *tx.head = Head::of_last_record(tx.connection)?;
             let last = number(tx.head.seq);
             tx.deferred("DELETE FROM sessions", &[])?;
-            tx.deferred("DELETE FROM challenges", &[])?;
+            // Also those that were taken since the copy was made.
+            tx.deferred("DELETE FROM login_flows", &[])?;
             // No other instance runs, and one that was halted could not give back what it held.
             tx.deferred("DELETE FROM leases", &[])?;
             let me = tx.instance;

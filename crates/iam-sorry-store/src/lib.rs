@@ -10,12 +10,12 @@
 
 mod audit;
 mod chain;
-mod challenges;
 mod continuity;
 mod cursor;
 mod engine;
 mod grants;
 mod instances;
+mod login_flows;
 mod operations;
 mod postings;
 mod query;
@@ -42,8 +42,8 @@ use crate::engine::{Connection, Connector};
 use crate::readers::{Lane, Readers};
 use crate::writer::{Fault, Opened, Tx, Writer};
 
-pub use challenges::ChallengeCaps;
 pub use iam_sorry_core::audit::{Checkpoint, Record};
+pub use login_flows::{FlowCaps, FlowKey, FlowKind, LoginFlow};
 pub use schema::MigrateReport;
 pub use settings::{Engine, InvalidSettings, Settings, StoreSection};
 pub use states::{LostInstance, RecordedState, Running};

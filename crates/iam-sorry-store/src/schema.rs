@@ -50,7 +50,10 @@ pub(crate) const MIGRATIONS: [Migration; VERSION as usize] = [
     },
     Migration {
         name: "0003_third",
-        both: concat!(include_str!("migrations/0003_versions.sql")),
+        both: concat!(
+            include_str!("migrations/0003_versions.sql"),
+            include_str!("migrations/0003_login.sql"),
+        ),
         sqlite: "",
         postgres: "",
         then: |_| Ok(()),

@@ -1,7 +1,7 @@
 //! Sessions. The store knows the hash of a token, never the token.
 
 use iam_sorry_core::audit::Event;
-use iam_sorry_core::identity::Identity;
+use iam_sorry_core::identity::{Identity, Via};
 
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
@@ -15,7 +15,7 @@ const SWEEP: i64 = 1_000;
 
 const SELECT: &str =
     "SELECT id, token_hash, form_hash, identity, method, signed_in_ms, last_used_ms, expires_ms, address,
-         key_fingerprint, key_registered_by FROM sessions";
+         key_fingerprint, key_registered_by, via FROM sessions";
 
 impl Store {
     /// Opens a session, with its audit record in the same transaction. Only after that may the token leave.
@@ -29,8 +29,8 @@ impl Store {
         self.write(move |tx| {
             tx.deferred(
                 "INSERT INTO sessions (id, token_hash, form_hash, person, identity, method, signed_in_ms, last_used_ms,
-                     expires_ms, address, key_fingerprint, key_registered_by)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                     expires_ms, address, key_fingerprint, key_registered_by, via)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
                 params![
                     &session.id,
                     &session.token_hash,
@@ -44,6 +44,7 @@ impl Store {
                     &session.address,
                     session.key.as_ref().map(|key| key.fingerprint.as_str()),
                     session.key.as_ref().map(|key| key.registered_by.as_str()),
+                    session.via.map(Via::as_str),
                 ],
             )?;
             tx.append(&event)?;
@@ -187,7 +188,7 @@ impl Store {
         .await
     }
 
-    /// Deletes sessions and challenges whose time is over, and sessions that were not used since `idle_since_ms`; up to 1,000
+    /// Deletes sessions and login flows whose time is over, and sessions that were not used since `idle_since_ms`; up to 1,000
     /// of each. Gives how many sessions went.
     ///
     /// # Errors
@@ -195,8 +196,8 @@ impl Store {
     pub async fn delete_expired(&self, now_ms: i64, idle_since_ms: i64) -> Result<u64, StoreError> {
         self.write(move |tx| {
             tx.deferred(
-                "DELETE FROM challenges WHERE nonce IN
-                     (SELECT nonce FROM challenges WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)",
+                "DELETE FROM login_flows WHERE id IN
+                     (SELECT id FROM login_flows WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)",
                 params![now_ms, SWEEP],
             )?;
             let gone = tx.execute(
@@ -225,7 +226,12 @@ fn session(mut row: Row) -> Result<Session, DbError> {
             (Some(fingerprint), Some(by)) => Some(SessionKey { fingerprint, registered_by: origin(&by)? }),
             _ => None,
         },
+        via: row.optional_text(11)?.map(|text| via(&text)).transpose()?,
     })
+}
+
+fn via(text: &str) -> Result<Via, DbError> {
+    text.parse().map_err(|_| DbError::Other("an unknown way that a session came about".into()))
 }
 
 /// For columns that only the service reads.

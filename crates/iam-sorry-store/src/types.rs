@@ -1,7 +1,7 @@
 //! What goes into the store and comes out.
 
 use iam_sorry_core::audit::Event;
-use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
+use iam_sorry_core::identity::{Identity, KeyOrigin, Method, Via};
 
 /// Why the store could not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -273,6 +273,8 @@ pub struct Session {
     pub address: String,
     /// The SSH key that opened it; none for other methods, and in sessions from before this was kept.
     pub key: Option<SessionKey>,
+    /// How it came to whoever has it; none in sessions from before this was kept.
+    pub via: Option<Via>,
 }
 
 /// The SSH key that opened a session.
@@ -299,21 +301,6 @@ pub struct SshKey {
     pub registered_ms: i64,
     /// How they had signed in then. None: registered without a signature by the key, which therefore signs nobody in.
     pub registered_by: Option<KeyOrigin>,
-}
-
-/// A nonce that may be signed once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Challenge {
-    /// The nonce, base64url.
-    pub nonce: String,
-    /// The fingerprint of the key that asked.
-    pub fingerprint: String,
-    /// The service's fingerprint of the request.
-    pub request: String,
-    /// The time that is signed, RFC 3339.
-    pub time: String,
-    /// Milliseconds since 1970.
-    pub expires_ms: i64,
 }
 
 /// Which part of a list: after `cursor`, at most `limit`.

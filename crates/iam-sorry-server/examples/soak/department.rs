@@ -258,6 +258,7 @@ fn sign_in(store: &Store, client: usize) {
         expires_ms: now + 12 * 3_600_000,
         address: "127.0.0.1".into(),
         key: None,
+        via: None,
     };
     run(store.create_session(session, event)).expect("a session");
 }

@@ -12,7 +12,7 @@ use iam_sorry_store::ManagedUser;
 use crate::caller::Caller;
 use crate::error::ServiceError;
 use crate::service::Service;
-use crate::sessions::key_holders::quoted;
+use crate::shell::quoted;
 
 /// What somebody wants to do.
 #[derive(Clone, Debug)]

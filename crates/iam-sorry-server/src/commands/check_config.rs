@@ -91,15 +91,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let caller = own_identity(&aws, &identity, &Clock::system(), &config.aws).await;
             found.gather(caller.map_err(|failure| format!("aws: {failure}")));
         }
-        if let Some(directory) = methods.as_ref().and_then(|methods| methods.directory.as_ref()) {
-            let tried = directory.try_out().await;
-            if found.gather(tried.map_err(|error| format!("login.ldap: {error}"))).is_some()
-                && let (Some(rules), Some(methods)) = (&rules, &methods)
-            {
-                let ambiguous = ambiguous_names(&rules.handle().load(), methods).await;
-                let ambiguous = found.gather(ambiguous.map_err(|error| format!("login.ldap: {error}")));
-                found.notes.extend(ambiguous.into_iter().flatten().map(|name| name.to_string()));
-            }
+        if let Some(methods) = &methods {
+            directories(methods, rules.as_ref(), &mut found).await;
         }
         if let Some(settings) = store {
             database(&settings, &mut found).await;
@@ -145,6 +138,20 @@ async fn aws_identity(config: &Config, online: bool, found: &mut Findings) -> Op
         return None;
     }
     Some(identity)
+}
+
+/// The directories: whether each answers, and then whether a group's name that is used is several groups'.
+async fn directories(methods: &LoginMethods, rules: Option<&LiveRules>, found: &mut Findings) {
+    let mut all_answer = true;
+    for directory in methods.directories() {
+        let tried = directory.try_out().await.map_err(|error| format!("login.ldap: {error}"));
+        all_answer &= found.gather(tried).is_some();
+    }
+    if let Some(rules) = rules.filter(|_| all_answer && !methods.directories().is_empty()) {
+        let ambiguous = ambiguous_names(&rules.handle().load(), methods).await;
+        let ambiguous = found.gather(ambiguous.map_err(|error| format!("login.ldap: {error}")));
+        found.notes.extend(ambiguous.into_iter().flatten().map(|name| name.to_string()));
+    }
 }
 
 /// The folders that the service writes to. Whether *it* may is known only if this is run as its user.

@@ -29,9 +29,8 @@ use crate::clock::Clock;
 use crate::config::{Config, dev};
 use crate::http::{Health, Http, Metrics, start_logging};
 use crate::login::LoginMethods;
-use crate::login::dev::DevLink;
 use crate::service::{Parts, Service};
-use crate::sessions::sign_in::SignIn;
+use crate::sessions::SignIn;
 use crate::{http, web};
 
 /// How long the end of the audit trail may take to be signed, and then to reach the sinks.
@@ -105,7 +104,9 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     let rules = Arc::new(rules);
 
     let mut methods = LoginMethods::new(&config.login).map_err(Failure::found)?;
-    methods.dev = link.as_ref().map(|link| Arc::new(DevLink::new(link, clock.now_ms())));
+    if link.is_some() {
+        methods = methods.with_dev_link().map_err(Failure::found)?;
+    }
     let origin = config.http.origin.clone();
     let sign_in = SignIn::new(&config.name, origin, methods, config.sessions, config.login.limits.clone());
 
@@ -161,6 +162,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     tracing::info!(%address, instance, caller = arn_of(&caller), "serving");
     notice(format_args!("iam-sorryd serves {} on {address}, as {}", config.http.origin, arn_of(&caller)));
     if let Some(link) = link {
+        service.begin_dev_link(&link).await.map_err(Failure::new)?;
         let origin = &config.http.origin;
         notice(format_args!(
             "Sign in within ten minutes, once: {origin}/sign-in/dev?token={}\nThis is for trying things out on this machine: \
@@ -309,7 +311,7 @@ fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
         });
     service.neighbours().into_iter().fold(health, |health, neighbour| {
         let service = service.clone();
-        health.with(neighbour.name, move || {
+        health.with(neighbour.name.clone(), move || {
             let now = service.neighbours().into_iter().find(|now| now.name == neighbour.name);
             async move { now.map_or_else(|| Ok(String::new()), |now| now.state) }
         })

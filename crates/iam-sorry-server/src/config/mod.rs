@@ -19,7 +19,7 @@ use crate::authz::rules::RuleFiles;
 use crate::http::{HttpSettings, LogSettings};
 use crate::login::LoginSettings;
 use crate::secret_ref::SecretRef;
-use crate::sessions::sign_in::SessionSettings;
+use crate::sessions::SessionSettings;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]

@@ -26,7 +26,7 @@ pub type Check = Box<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Se
 /// The parts that must be there for the service to do its work.
 #[derive(Default)]
 pub struct Health {
-    checks: Vec<(&'static str, Check)>,
+    checks: Vec<(String, Check)>,
     last: Mutex<Option<(Instant, Readiness)>>,
 }
 
@@ -43,7 +43,7 @@ pub struct Readiness {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckResult {
     /// Such as `database`.
-    pub name: &'static str,
+    pub name: String,
     /// Whether it is ready.
     pub ready: bool,
     /// In words.
@@ -53,11 +53,11 @@ pub struct CheckResult {
 impl Health {
     /// One more part.
     #[must_use]
-    pub fn with<F>(mut self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn with<F>(mut self, name: impl Into<String>, check: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<String, String>> + Send + 'static,
     {
-        self.checks.push((name, Box::new(move || Box::pin(check()))));
+        self.checks.push((name.into(), Box::new(move || Box::pin(check()))));
         self
     }
 
@@ -75,7 +75,7 @@ impl Health {
                 Ok(Err(detail)) => (false, detail),
                 Err(_) => (false, format!("no answer within {} s", PATIENCE.as_secs())),
             };
-            CheckResult { name, ready, detail }
+            CheckResult { name: name.clone(), ready, detail }
         }))
         .await;
         let readiness = Readiness { ready: checks.iter().all(|check| check.ready), checks };

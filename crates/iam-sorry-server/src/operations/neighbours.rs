@@ -24,8 +24,8 @@ const FAILURES: u32 = 2;
 /// How a neighbour is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// `aws` or `directory`.
-    pub name: &'static str,
+    /// `aws` or `directory`; `directory NAME` if there are several.
+    pub name: String,
     /// How it is, or what is wrong with it: no address, no secret.
     pub state: Result<String, String>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Neighbours(OnceLock<Vec<Arc<Watched>>>);
 
 #[derive(Debug)]
 struct Watched {
-    name: &'static str,
+    name: String,
     seen: Mutex<Seen>,
 }
 
@@ -50,8 +50,8 @@ struct Seen {
 }
 
 impl Watched {
-    fn new(name: &'static str) -> Arc<Self> {
-        Arc::new(Self { name, seen: Mutex::default() })
+    fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), seen: Mutex::default() })
     }
 
     /// Keeps what a look showed; says how long to wait for the next.
@@ -86,7 +86,7 @@ impl Watched {
             _ if seen.answered => Ok("answers".to_owned()),
             _ => Ok("not looked at yet".to_owned()),
         };
-        Neighbour { name: self.name, state }
+        Neighbour { name: self.name.clone(), state }
     }
 
     async fn watch<F: Future<Output = Result<(), String>>>(self: Arc<Self>, look: impl Fn() -> F) {
@@ -117,9 +117,14 @@ impl Service {
             let service = service.clone();
             async move { service.look_at_aws().await }
         }))];
-        if let Some(directory) = self.sign_in().methods().directory.clone() {
-            let watched = Watched::new("directory");
+        let directories = self.sign_in().methods().directories();
+        for directory in directories {
+            let watched = match directories.len() {
+                1 => Watched::new("directory"),
+                _ => Watched::new(&format!("directory {}", directory.issuer())),
+            };
             all.push(Arc::clone(&watched));
+            let directory = Arc::clone(directory);
             tasks.push(runtime::spawn(watched.watch(move || look_at(Arc::clone(&directory)))));
         }
         let _ = self.inner.neighbours.0.set(all);

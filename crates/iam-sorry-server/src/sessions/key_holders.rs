@@ -1,6 +1,8 @@
 //! Whose an SSH key is that has signed a challenge. The file of people, the directory and what people registered may each
-//! name somebody. Where they name different people, the person says whom they mean: a public key can be copied into
+//! name somebody. If they name different people, the person says whom they mean: a public key can be copied into
 //! another's directory entry, and neither may its owner become that other one unawares, nor be locked out.
+
+use std::sync::Arc;
 
 use iam_sorry_core::api::ProblemCode;
 use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
@@ -10,18 +12,20 @@ use iam_sorry_store::{SessionKey, SshKey};
 
 use crate::error::ServiceError;
 use crate::login::ldap::{Directory, KeyHolder};
+use crate::login::source::Purpose;
 use crate::login::{LoginError, RejectReason};
 use crate::service::Service;
-use crate::sessions::sign_in::{Failed, Proved};
+use crate::sessions::door::{Failed, Proved};
+use crate::shell::quoted;
 
 /// Somebody whom one of the sources names.
 enum Holder {
     File(Identity),
     Directory {
-        issuer: String,
+        directory: Arc<Directory>,
         entry: KeyHolder,
     },
-    /// `now`: as their issuer has them, where that was asked already.
+    /// `now`: as their source has them, if they were looked up already.
     Registered {
         key: SshKey,
         by: KeyOrigin,
@@ -33,7 +37,7 @@ impl Holder {
     fn id(&self) -> String {
         match self {
             Self::File(identity) => identity.id(),
-            Self::Directory { issuer, entry } => format!("{issuer}/{}", entry.subject()),
+            Self::Directory { directory, entry } => format!("{}/{}", directory.issuer(), entry.subject()),
             Self::Registered { key, .. } => key.identity.id(),
         }
     }
@@ -41,7 +45,7 @@ impl Holder {
     fn issuer(&self) -> &str {
         match self {
             Self::File(identity) => &identity.issuer,
-            Self::Directory { issuer, .. } => issuer,
+            Self::Directory { directory, .. } => directory.issuer(),
             Self::Registered { key, .. } => &key.identity.issuer,
         }
     }
@@ -76,7 +80,7 @@ impl Holder {
 impl Service {
     /// The one person whom this key signs in; with a name, the one of that name.
     /// `registered`: what is registered of it.
-    pub(crate) async fn person_of_key(
+    pub(super) async fn person_of_key(
         &self,
         key: &PublicKey,
         name: Option<&str>,
@@ -101,9 +105,11 @@ impl Service {
             SessionKey { fingerprint: key.key_id().to_string(), registered_by: holder.origin() };
         let identity = match holder {
             Holder::File(identity) => identity,
-            Holder::Directory { entry, .. } => self.key_directory()?.person_of_holder(entry).await?,
+            Holder::Directory { directory, entry } => directory.person_of_holder(entry).await?,
             Holder::Registered { now: Some(identity), .. } => identity,
-            Holder::Registered { key, .. } => self.person_now(&key.identity, Method::SshKey).await?,
+            Holder::Registered { key, .. } => {
+                self.look_up(&key.identity, Method::SshKey, Purpose::SignIn).await?
+            }
         };
         Ok(Proved { identity, key: Some(session_key) })
     }
@@ -116,14 +122,14 @@ impl Service {
         registered: Option<SshKey>,
     ) -> Result<(Vec<Holder>, bool), Failed> {
         let keys = self.ssh_keys()?;
-        let in_directory = self.holders_in_directory(key, name).await;
+        let in_directories = self.holders_in_directories(key, name).await;
         let mut holders = Vec::new();
         match keys.person_of_key(key) {
             Ok(identity) => holders.push(Holder::File(identity)),
             Err(LoginError::Refused(RejectReason::UnknownKey)) => {}
             Err(error) => return Err(error.into()),
         }
-        holders.extend(in_directory?);
+        holders.extend(in_directories?);
         let mut unproved = false;
         if let Some(key) = registered.filter(|_| keys.from_registered()) {
             match key.registered_by {
@@ -131,10 +137,10 @@ impl Service {
                 // What the department says of its own person's key goes before what they say.
                 Some(_) if holders.iter().any(|holder| holder.id() == key.identity.id()) => {}
                 Some(by) => {
-                    // By name they are known as they are called today. Where that can't be found out, why not is found
+                    // By name they are known as they are called today. If that can't be found out, the reason is found
                     // again, and recorded, when they are signed in.
                     let now = match name {
-                        Some(_) => self.person_now(&key.identity, Method::SshKey).await.ok(),
+                        Some(_) => self.look_up(&key.identity, Method::SshKey, Purpose::SignIn).await.ok(),
                         None => None,
                     };
                     holders.push(Holder::Registered { key, by, now });
@@ -144,33 +150,38 @@ impl Service {
         Ok((holders, unproved))
     }
 
-    async fn holders_in_directory(&self, key: &PublicKey, name: Option<&str>) -> Result<Vec<Holder>, Failed> {
-        let Ok(directory) = self.key_directory() else { return Ok(Vec::new()) };
-        let issuer = directory.issuer();
-        let own = fold(issuer);
-        let name = name.map(|name| match name.split_once('/') {
-            Some((issuer, rest)) if issuer == own => rest,
-            _ => name,
-        });
-        match directory.holders_of_key(key, name, self.clock().now()).await {
-            Ok(found) => {
-                let holder = |entry| Holder::Directory { issuer: issuer.to_owned(), entry };
-                Ok(found.into_iter().map(holder).collect())
-            }
-            Err(LoginError::Refused(RejectReason::SeveralPeople)) => Err(several_people(self, &[])),
-            Err(error) => Err(error.into()),
+    async fn holders_in_directories(
+        &self,
+        key: &PublicKey,
+        name: Option<&str>,
+    ) -> Result<Vec<Holder>, Failed> {
+        let mut holders = Vec::new();
+        if !self.ssh_keys()?.from_directory() {
+            return Ok(holders);
         }
-    }
-
-    /// The directory, where its keys count.
-    fn key_directory(&self) -> Result<&Directory, Failed> {
-        let from_directory = self.ssh_keys()?.from_directory();
-        let directory = self.sign_in().methods().directory.as_deref().filter(|_| from_directory);
-        directory.ok_or(Failed::Login(LoginError::Refused(RejectReason::UnknownKey)))
+        for directory in self.sign_in().methods().directories() {
+            let own = fold(directory.issuer());
+            let name = name.map(|name| match name.split_once('/') {
+                Some((issuer, rest)) if issuer == own => rest,
+                _ => name,
+            });
+            match directory.holders_of_key(key, name, self.clock().now()).await {
+                Ok(found) => holders.extend(
+                    found
+                        .into_iter()
+                        .map(|entry| Holder::Directory { directory: Arc::clone(directory), entry }),
+                ),
+                Err(LoginError::Refused(RejectReason::SeveralPeople)) => {
+                    return Err(several_people(self, &[]));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(holders)
     }
 }
 
-/// Only who has the private key learns this: the names of those who claim it.
+/// Only whoever has the private key learns this: the names of those who claim it.
 fn several_people(service: &Service, holders: &[Holder]) -> Failed {
     let mut names: Vec<String> = holders.iter().map(Holder::full_name).collect();
     names.sort();
@@ -189,7 +200,7 @@ fn several_people(service: &Service, holders: &[Holder]) -> Failed {
 
 fn unproved_key(service: &Service) -> ServiceError {
     let origin = service.sign_in().origin();
-    let another_way = match service.sign_in().methods().directory {
+    let another_way = match service.sign_in().methods().password() {
         Some(_) => format!("with your password: iam-sorry login {origin} --ldap"),
         None => "by another SSH key".to_owned(),
     };
@@ -198,14 +209,4 @@ fn unproved_key(service: &Service) -> ServiceError {
          nobody in.\nSign in {another_way}\nthen register it again: iam-sorry ssh-keys add FILE"
     );
     ServiceError::new(ProblemCode::SignInRefused, text)
-}
-
-/// As it can be pasted into a POSIX shell.
-pub(crate) fn quoted(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-@+:=,".contains(c);
-    if !name.is_empty() && name.chars().all(plain) {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', r"'\''"))
-    }
 }

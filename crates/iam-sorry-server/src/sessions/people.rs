@@ -1,31 +1,19 @@
-//! What is known of the people who are signed in, from where they come from: the directory, a file.
-//!
-//! A person is looked up again in the background, once for all their sessions, well before their last check is too old; their
-//! requests go on meanwhile with what is known. Only a check that is too old is waited for, and for less than a second, whatever
-//! the directory does. If the directory can't be asked, sessions go on for a while (`recheck_grace_minutes`), then no
-//! longer.
+//! What is known of the people who are signed in, as their sources had them at the last check (`recheck`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::Identity;
 use iam_sorry_store::Session;
 use tokio::sync::watch;
 
-use crate::error::ServiceError;
-use crate::login::{LoginError, RejectReason};
-use crate::runtime;
-use crate::service::Service;
-use crate::sessions::session::{MOST_KEPT, SKEW_MS};
+use crate::login::RejectReason;
+use crate::sessions::recent::MOST_KEPT;
+use crate::sessions::settings::{Ages, SKEW_MS};
 
 /// A person who could not be looked up again is tried again after this.
-const RETRY_MS: i64 = 60_000;
-/// How long a request waits for a check.
-const WAIT: Duration = Duration::from_millis(300);
-/// A check that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const RETRY_MS: i64 = 60_000;
 
 /// By issuer and subject, so that finding one needs no new text.
 #[derive(Default)]
@@ -33,33 +21,24 @@ pub(crate) struct People(Mutex<HashMap<String, HashMap<String, Known>>>);
 
 /// What is known of one person.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     /// What the last check that was answered found, and when that check began.
-    found: Option<(i64, Result<Identity, RejectReason>)>,
+    pub(super) found: Option<(i64, Result<Identity, RejectReason>)>,
     /// The sessions that have what was found written down.
-    written: HashSet<String>,
+    pub(super) written: HashSet<String>,
     /// No check before this time, after one that was not answered.
-    not_before_ms: i64,
+    pub(super) not_before_ms: i64,
     /// The check under way; it has ended when the sender is gone.
-    running: Option<watch::Receiver<()>>,
+    pub(super) running: Option<watch::Receiver<()>>,
     /// Somebody has waited for it in vain.
-    slow: bool,
-}
-
-/// How old a check may be, milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ages {
-    /// No older, while the directory can be asked.
-    pub limit: i64,
-    /// So much older, while it can't.
-    pub grace: i64,
+    pub(super) slow: bool,
 }
 
 /// What follows for a session.
 pub(crate) enum Standing {
     /// It may be used. `look`: it is time to look the person up again.
     Good { look: bool },
-    /// The last check is too old to be relied on. `bearable`: it is good enough while the directory can't be asked.
+    /// The last check is too old to be relied on. `bearable`: it is good enough while the source can't be reached.
     Old { look: bool, bearable: bool },
     /// The person may not sign in any more.
     Over(RejectReason),
@@ -103,14 +82,15 @@ impl People {
     }
 
     /// Whether what was found is still to be written down for this session; from now on it is.
-    fn to_be_written(&self, session: &Session) -> bool {
+    pub(super) fn to_be_written(&self, session: &Session) -> bool {
         let mut people = self.people();
         let known =
             people.get_mut(&session.identity.issuer).and_then(|of| of.get_mut(&session.identity.subject));
         known.is_some_and(|known| known.written.insert(session.id.clone()))
     }
 
-    fn change(&self, person: &Identity, change: impl FnOnce(&mut Known)) {
+    /// Changes what is known of a person.
+    pub(super) fn change(&self, person: &Identity, change: impl FnOnce(&mut Known)) {
         let mut people = self.people();
         let of = people.entry(person.issuer.clone()).or_default();
         if of.len() >= MOST_KEPT {
@@ -135,103 +115,6 @@ fn put_in(found: &Identity, session: &mut Session, before: &mut Option<Identity>
         person.groups = now.groups;
     } else {
         before.get_or_insert(std::mem::replace(person, now));
-    }
-}
-
-impl Service {
-    /// The session with its person as they are known; waits for no other machine for longer than [`WAIT`].
-    ///
-    /// # Errors
-    /// sign-in-needed for who may not sign in any more; directory-unavailable if nobody could confirm for too long that they
-    /// may.
-    pub(crate) async fn with_known_person(
-        &self,
-        session: &mut Session,
-        now: i64,
-    ) -> Result<Option<RejectReason>, ServiceError> {
-        let people = &self.sign_in().people;
-        let ages = self.sign_in().sessions().ages();
-        let mut before = None;
-        let mut standing = people.standing(session, ages, now, &mut before);
-        if let Standing::Good { look: true } | Standing::Old { look: true, .. } = standing {
-            let check = self.start_check(&session.identity);
-            if matches!(standing, Standing::Old { .. }) {
-                self.wait_for(check, &session.identity).await;
-                standing = people.standing(session, ages, now, &mut before);
-            }
-        }
-        match standing {
-            Standing::Over(why) => return Ok(Some(why)),
-            Standing::Old { bearable: false, .. } => {
-                return Err(crate::sessions::sign_in_texts::not_confirmed());
-            }
-            Standing::Old { bearable: true, .. } | Standing::Good { .. } => {}
-        }
-        if let Some(before) = before.filter(|_| people.to_be_written(session)) {
-            let written = self.store().set_session_identity(&session.id, &before, &session.identity);
-            // Not written: it has ended, or has changed, since it was read. The next request reads it anew.
-            written.await?;
-            self.sign_in().recent.forget();
-        }
-        Ok(None)
-    }
-
-    /// Looks the person up, once for all who want to know, in a task that goes on whoever waits for it.
-    fn start_check(&self, person: &Identity) -> watch::Receiver<()> {
-        let mut under_way = watch::channel(()).1;
-        self.sign_in().people.change(person, |known| {
-            if let Some(running) = known.running.as_ref().filter(|running| running.has_changed().is_ok()) {
-                under_way = running.clone();
-                return;
-            }
-            let (sender, receiver) = watch::channel(());
-            let (service, person) = (self.clone(), person.clone());
-            runtime::spawn(async move {
-                service.check(&person).await;
-                drop(sender);
-            });
-            (known.running, known.slow) = (Some(receiver.clone()), false);
-            under_way = receiver;
-        });
-        under_way
-    }
-
-    async fn check(&self, person: &Identity) {
-        let began = self.clock().now_ms();
-        let looked_up = tokio::time::timeout(PATIENCE, self.signed_in_person_now(person)).await;
-        let found = match looked_up.unwrap_or_else(|_| Err(crate::sessions::sign_in::slow())) {
-            Ok(identity) => Ok(Ok(identity)),
-            Err(LoginError::Refused(why)) => Ok(Err(why)),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = &found {
-            tracing::warn!(%error, person = person.id(), "a person who is signed in can't be looked up again");
-        }
-        let next = self.clock().now_ms() + RETRY_MS;
-        self.sign_in().people.change(person, |known| {
-            known.running = None;
-            match found {
-                Ok(found) => {
-                    known.found = Some((began, found));
-                    known.written.clear();
-                    known.not_before_ms = 0;
-                }
-                Err(_) => known.not_before_ms = next,
-            }
-        });
-    }
-
-    /// Not for long, and not again if somebody has waited for this check in vain.
-    async fn wait_for(&self, mut check: watch::Receiver<()>, person: &Identity) {
-        let mut slow = false;
-        self.sign_in().people.change(person, |known| slow = known.slow);
-        if slow {
-            return;
-        }
-        // The sender never sends: it goes away when the check has ended.
-        if tokio::time::timeout(WAIT, check.changed()).await.is_err() {
-            self.sign_in().people.change(person, |known| known.slow = known.running.is_some());
-        }
     }
 }
 
@@ -267,6 +150,7 @@ mod tests {
             expires_ms: i64::MAX,
             address: String::new(),
             key: None,
+            via: None,
         }
     }
 

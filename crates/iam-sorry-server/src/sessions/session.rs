@@ -1,102 +1,25 @@
-//! Sessions.
+//! Sessions: whose token it is, lists of them, and their end.
 //!
-//! A token is looked up by its hash. What was found is kept for two seconds, since every request asks; a session that is
-//! ended is gone from there at once, and from another instance's within those two seconds. Now and then the person is looked up
-//! again where they come from (`people`), so that who was disabled there is out here within minutes.
+//! A token is looked up by its hash. What was found is kept for two seconds (`recent`). Now and then the person is looked up
+//! again in their source (`recheck`), so that whoever was disabled there is out here within minutes.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::api::{self, Page, ProblemCode};
 use iam_sorry_core::audit::{Event, Outcome};
 use iam_sorry_rules::{Action, Resource};
 use iam_sorry_store::{PageRequest, Session, StoreError};
-use secrecy::SecretString;
 use tokio::time::Instant;
 
 use crate::authz::authorize::{Authorized, AuthzRequest};
 use crate::caller::{Caller, RequestSource};
 use crate::clock::rfc3339;
 use crate::error::ServiceError;
-use crate::login::RejectReason;
+use crate::login::{RejectReason, dev};
 use crate::service::Service;
-use crate::sessions::sign_in::{TOKEN_PREFIX, sha256};
+use crate::sessions::secrets::{TOKEN_PREFIX, hash};
+use crate::sessions::settings::SKEW_MS;
 
-/// How long a session that was looked up may be used without looking again.
-const KEPT: Duration = Duration::from_secs(2);
-/// How many are kept; beyond that all are looked up anew.
-pub(crate) const MOST_KEPT: usize = 10_000;
 /// How often `last_used` is written.
 const TOUCH_MS: i64 = 60_000;
-/// A session from the future: the clock was set back since. Small differences between machines are none.
-pub(crate) const SKEW_MS: i64 = 5 * 60_000;
-
-const FORM: &[u8] = b"iam-sorry form v1\0";
-
-/// SHA-256 of a secret that has 256 bits of its own.
-pub(crate) fn hash(secret: &str) -> [u8; 32] {
-    sha256(&[secret.as_bytes()])
-}
-
-/// The secret that a session's forms carry (against cross-site requests): made from the token, so that every page can
-/// have it and nothing more is stored; the token can't be made from it.
-pub fn form_secret(token: &str) -> SecretString {
-    URL_SAFE_NO_PAD.encode(sha256(&[FORM, token.as_bytes()])).into()
-}
-
-impl Caller {
-    /// Whether a form that was sent came from a page of this session. Takes the same time whatever is wrong.
-    pub fn sent_form(&self, presented: &str) -> bool {
-        let presented = hash(presented);
-        self.session.form_hash.is_some_and(|kept| verify_slices_are_equal(&kept, &presented).is_ok())
-    }
-}
-
-/// Sessions that were looked up just now.
-#[derive(Default)]
-pub(crate) struct Recent {
-    kept: Mutex<HashMap<[u8; 32], (Session, Instant)>>,
-    /// Goes up whenever a session ends: what was read before may be one of them.
-    ended: AtomicU64,
-}
-
-impl Recent {
-    fn find(&self, token_hash: &[u8; 32]) -> Option<Session> {
-        let kept = self.kept();
-        kept.get(token_hash).filter(|(_, read)| read.elapsed() < KEPT).map(|(session, _)| session.clone())
-    }
-
-    fn generation(&self) -> u64 {
-        self.ended.load(Ordering::SeqCst)
-    }
-
-    /// Keeps what was read since the generation, if none has ended meanwhile.
-    fn keep(&self, session: &Session, read: Instant, generation: u64) {
-        let mut kept = self.kept();
-        if self.generation() != generation {
-            return;
-        }
-        if kept.len() >= MOST_KEPT {
-            kept.clear();
-        }
-        kept.insert(session.token_hash, (session.clone(), read));
-    }
-
-    pub(crate) fn forget(&self) {
-        let mut kept = self.kept();
-        self.ended.fetch_add(1, Ordering::SeqCst);
-        kept.clear();
-    }
-
-    fn kept(&self) -> MutexGuard<'_, HashMap<[u8; 32], (Session, Instant)>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl Service {
     /// Whose token it is (`iss_...`, from `Authorization: Bearer` or the cookie).
@@ -230,10 +153,10 @@ impl Service {
         if ended { Ok(()) } else { Err(no_such_session()) }
     }
 
-    /// Ends every session of a person (`issuer/subject`), the asking one included; how many there were.
+    /// Ends every session of a person (`issuer/subject`), the caller's included; how many there were.
     ///
     /// # Errors
-    /// not-allowed, where it is another person.
+    /// not-allowed if it is another person.
     pub async fn end_sessions_of(&self, caller: &Caller, person: &str) -> Result<u64, ServiceError> {
         let mut event = self.session_event(caller, "end-sessions", person);
         if person != caller.identity.id() {
@@ -244,7 +167,7 @@ impl Service {
         Ok(ended)
     }
 
-    /// Deletes sessions and challenges whose time is over: now and then, by any instance.
+    /// Deletes sessions and login flows whose time is over: now and then, by any instance.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -253,13 +176,13 @@ impl Service {
         self.store().delete_expired(now, now - self.sign_in().sessions().idle_ms()).await
     }
 
-    /// Neither over, nor idle for too long, nor from the future, nor of `serve --dev` where that isn't.
+    /// Whether it is neither over, nor idle for too long, nor from the future, nor of a `serve --dev` that this is not.
     fn is_in_force(&self, session: &Session, now: i64) -> bool {
         let sign_in = self.sign_in();
         now < session.expires_ms
             && now - session.last_used_ms < sign_in.sessions().idle_ms()
             && session.signed_in_ms <= now + SKEW_MS
-            && (session.identity.issuer != "dev" || sign_in.methods().dev.is_some())
+            && (session.identity.issuer != dev::ISSUER || sign_in.methods().dev_link().is_some())
     }
 
     async fn may_manage_sessions(&self, caller: &Caller) -> Result<Authorized, ServiceError> {
@@ -308,7 +231,7 @@ fn page(query: &api::PageQuery) -> Result<PageRequest, ServiceError> {
     Ok(PageRequest { cursor: query.cursor.clone(), limit })
 }
 
-/// What the caller did, rather than the store.
+/// An error that the caller's request led to, rather than the store.
 pub(crate) fn known(error: StoreError) -> ServiceError {
     match error {
         StoreError::BadCursor => ServiceError::new(

@@ -63,7 +63,7 @@ pub(crate) fn not_offered(method: Method) -> ServiceError {
     let how = match method {
         Method::SshKey => "by SSH key",
         Method::Ldap => "by password",
-        _ => "by a link",
+        Method::DevLink => "by a link",
     };
     ServiceError::new(ProblemCode::NotFound, format!("This service offers no sign-in {how}."))
 }

@@ -8,17 +8,19 @@ use iam_sorry_core::identity::KeyOrigin;
 use iam_sorry_core::ssh::login::REGISTER_NAMESPACE;
 use iam_sorry_core::ssh::{KeyId, PublicKey, Signature, sshsig};
 use iam_sorry_rules::{Action, Resource};
-use iam_sorry_store::{Challenge, ChallengeCaps, SshKey};
+use iam_sorry_store::{FlowCaps, FlowKind, SshKey};
 
 use crate::authz::authorize::{Authorized, AuthzRequest};
 use crate::caller::Caller;
 use crate::clock::rfc3339;
 use crate::error::ServiceError;
-use crate::login::RejectReason;
-use crate::login::ssh::{self, Registrant};
+use crate::login::ssh::challenge::{
+    BY_HAND_LASTS_MS, Challenge, LASTS_MS, Registrant, is_nonce, parse_signature,
+};
+use crate::login::{RejectReason, flow, ssh};
 use crate::service::Service;
+use crate::sessions::secrets::random;
 use crate::sessions::session::known;
-use crate::sessions::sign_in::random;
 use crate::sessions::sign_in_texts::{bad_request, public_key};
 
 /// How many registrations of one person may be under way.
@@ -74,14 +76,14 @@ impl Service {
         caller: &Caller,
         request: api::RegistrationChallengeRequest,
     ) -> Result<api::RegistrationChallenge, ServiceError> {
-        let challenge = self.challenge_to_register(caller, &request.public_key, ssh::LASTS_MS).await?;
+        let challenge = self.challenge_to_register(caller, &request.public_key, LASTS_MS).await?;
         Ok(api::RegistrationChallenge {
+            expires_at: rfc3339(challenge.expires_ms()),
             nonce: challenge.nonce,
             person: caller.identity.id(),
             name: caller.identity.name.clone(),
-            request: challenge.request,
-            time: challenge.time,
-            expires_at: rfc3339(challenge.expires_ms),
+            request: challenge.signed.request,
+            time: challenge.signed.time,
         })
     }
 
@@ -90,13 +92,13 @@ impl Service {
     /// # Errors
     /// As for [`Service::registration_challenge`].
     pub async fn registration_by_hand(&self, caller: &Caller, line: &str) -> Result<ByHand, ServiceError> {
-        let challenge = self.challenge_to_register(caller, line, ssh::BY_HAND_LASTS_MS).await?;
+        let challenge = self.challenge_to_register(caller, line, BY_HAND_LASTS_MS).await?;
         let person = caller.identity.id();
-        let text = ssh::registration_text(&challenge, self.sign_in().origin(), &registrant(caller, &person));
+        let text = challenge.registration_text(self.sign_in().origin(), &registrant(caller, &person));
         let text = text.and_then(|text| String::from_utf8(text).ok()).ok_or_else(unsignable)?;
         Ok(ByHand {
             public_key: line.to_owned(),
-            expires_at: rfc3339(challenge.expires_ms),
+            expires_at: rfc3339(challenge.expires_ms()),
             nonce: challenge.nonce,
             text,
             namespace: REGISTER_NAMESPACE,
@@ -114,10 +116,10 @@ impl Service {
         let now = self.clock().now_ms();
         let person = caller.identity.id();
         let registrant = registrant(caller, &person);
-        let challenge = ssh::registration_challenge(&key.key_id(), &registrant, &*random()?, now, lasts_ms);
-        // With the person's own: a registration by hand outlives all sign-ins that are under way at the same address.
-        let caps = ChallengeCaps { per_address: REGISTRATIONS_EACH, ..ChallengeCaps::default() };
-        self.keep_challenge(challenge.clone(), &format!("person {person}"), now, caps).await?;
+        let challenge = Challenge::for_registration(&key.key_id(), &registrant, &*random()?, now, lasts_ms);
+        // The person's own share, wherever they are. The challenge is bound to their session.
+        let caps = FlowCaps { each: REGISTRATIONS_EACH, ..FlowCaps::default() };
+        self.begin_challenge(FlowKind::SshRegistration, &challenge, None, &person, caps).await?;
         Ok(challenge)
     }
 
@@ -131,7 +133,7 @@ impl Service {
         caller: &Caller,
         request: api::RegisterSshKey,
     ) -> Result<api::SshKeyInfo, ServiceError> {
-        let signature = ssh::parse_signature(&request.signature).ok_or_else(|| {
+        let signature = parse_signature(&request.signature).ok_or_else(|| {
             bad_request("The signature is not of its form: 64 bytes in base64url, without padding.")
         })?;
         self.register(caller, &request.public_key, &request.nonce, &signature).await
@@ -173,7 +175,7 @@ impl Service {
         signature: &Signature,
     ) -> Result<api::SshKeyInfo, ServiceError> {
         let key = public_key(line)?;
-        if !ssh::is_nonce(nonce) {
+        if !is_nonce(nonce) {
             return Err(bad_request("The nonce is not of its form: send it back as it came."));
         }
         let (allowed, registered_by) = self.may_register(caller).await?;
@@ -215,13 +217,15 @@ impl Service {
         nonce: &str,
         signature: &Signature,
     ) -> Result<Result<(), RejectReason>, ServiceError> {
-        let Some(challenge) = self.take_challenge(nonce).await? else {
+        let flow = flow::key(FlowKind::SshRegistration, ssh::OFFER, nonce);
+        let taken = self.store().take_login_flow(flow).await?;
+        let taken = taken.filter(|flow| self.continued(flow, caller.source.address));
+        let Some(challenge) = taken.and_then(|flow| Challenge::of(nonce, &flow)) else {
             return Ok(Err(RejectReason::Challenge));
         };
-        let (person, now) = (caller.identity.id(), self.clock().now_ms());
+        let person = caller.identity.id();
         let registrant = registrant(caller, &person);
-        let origin = self.sign_in().origin();
-        Ok(ssh::check_registration(&challenge, origin, key, signature, &registrant, now))
+        Ok(challenge.check_registration(self.sign_in().origin(), key, signature, &registrant))
     }
 
     /// What the rules say, and what a key that this session registers will be worth.
@@ -239,7 +243,7 @@ impl Service {
     }
 
     fn takes_registered_keys(&self) -> bool {
-        self.sign_in().methods().ssh.as_ref().is_some_and(|keys| keys.from_registered())
+        self.sign_in().methods().ssh_keys().is_some_and(ssh::SshKeys::from_registered)
     }
 
     fn sign_in_anew(&self) -> ServiceError {

@@ -113,7 +113,7 @@ impl PageContext {
     fn form_token(&self) -> String {
         let secret = self.0.secret.expose_secret();
         match &self.0.caller {
-            Some(_) => crate::sessions::session::form_secret(secret).expose_secret().to_owned(),
+            Some(_) => crate::sessions::secrets::form_secret(secret).expose_secret().to_owned(),
             None => tokens::vouch(secret, "form", ""),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! 1. The browser says from where: `Sec-Fetch-Site` must be `same-origin`; where a browser doesn't send it, `Origin` must
 //!    be ours. Neither: refused.
-//! 2. The form carries the token of its session ([`crate::sessions::session::form_secret`]), or, before anybody is signed in, one
+//! 2. The form carries the token of its session ([`crate::sessions::secrets::form_secret`]), or, before anybody is signed in, one
 //!    made from a random cookie, so that nobody can be signed in under a foreign name by a page of somebody else.
 //!
 //! A form that changes something also carries a random `key`. Together with what was sent it becomes the idempotency

@@ -4,7 +4,7 @@ use axum::extract::Query;
 use axum::response::Response;
 use http::header;
 use iam_sorry_core::api::{LdapLogin, ProblemCode};
-use iam_sorry_core::identity::Method;
+use iam_sorry_core::identity::{Method, Via};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -16,7 +16,7 @@ use super::responses::{self, Answer};
 use super::urls;
 use super::views::{DevSignInPage, Section, SignInPage, SignedOutPage};
 use crate::error::ServiceError;
-use crate::sessions::sign_in::NewSession;
+use crate::sessions::NewSession;
 
 /// `?next=` of the sign-in page.
 #[derive(Default, Deserialize)]
@@ -47,7 +47,7 @@ pub(super) async fn sign_in(context: PageContext, sent: Sent) -> Answer {
         username: sent.text("username").to_owned(),
         password: SecretString::from(sent.text("password")),
     };
-    match context.service().sign_in_ldap(context.source(), login).await {
+    match context.service().sign_in_ldap(context.source(), Via::Browser, login).await {
         Ok(session) => enter(&context, &session, next),
         Err(refusal) => {
             let again = [

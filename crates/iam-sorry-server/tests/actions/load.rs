@@ -17,7 +17,7 @@ use iam_sorry_server::operations::action::RunOutput;
 use iam_sorry_server::operations::life::AWS_TIME;
 use iam_sorry_server::secret_ref::SecretRef;
 use iam_sorry_server::service::{Parts, Service};
-use iam_sorry_server::sessions::sign_in::SignIn;
+use iam_sorry_server::sessions::SignIn;
 use iam_sorry_store::{PageRequest, Settings as StoreSettings, Store};
 use testkit::{Chaos, MemoryAws, Postgres};
 

@@ -26,7 +26,7 @@ use iam_sorry_server::operations::idempotency::IdempotencyKey;
 use iam_sorry_server::operations::life::AWS_TIME;
 use iam_sorry_server::secret_ref::SecretRef;
 use iam_sorry_server::service::{Parts, Service};
-use iam_sorry_server::sessions::sign_in::SignIn;
+use iam_sorry_server::sessions::SignIn;
 use iam_sorry_store::{PageRequest, Session, Settings as StoreSettings, Store};
 use serde_json::{Value, json};
 use testkit::{Account, Creds, FaultProxy, Ministack};
@@ -414,6 +414,7 @@ pub fn person(name: &str, groups: &[&str]) -> Caller {
             expires_ms: now + 3_600_000,
             address: "192.0.2.7".into(),
             key: None,
+            via: None,
         },
         identity,
         source: RequestSource { address: "192.0.2.7".parse().unwrap(), request_id: "request-1".into() },

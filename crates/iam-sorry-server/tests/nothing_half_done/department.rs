@@ -318,6 +318,7 @@ fn sign_in(store: &Store, token: &str) {
         expires_ms: now + 3_600_000,
         address: "127.0.0.1".into(),
         key: None,
+        via: None,
     };
     run(store.create_session(session, event)).unwrap();
 }

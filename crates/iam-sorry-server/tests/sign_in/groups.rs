@@ -2,7 +2,7 @@
 //! from a rule (issue 9, number 8).
 
 use iam_sorry_core::api::{ExplainRequest, Explanation, ProblemCode};
-use iam_sorry_server::sessions::sign_in::NewSession;
+use iam_sorry_server::sessions::NewSession;
 use testkit::Slapd;
 
 use crate::rig::{HERE, OpenSshKey, Rig};

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use iam_sorry_core::api::ProblemCode;
-use iam_sorry_server::sessions::sign_in::NewSession;
+use iam_sorry_core::identity::Via;
+use iam_sorry_server::sessions::NewSession;
 use testkit::Slapd;
 
 use crate::rig::{HERE, OpenSshKey, Rig};
@@ -194,7 +195,9 @@ async fn four_addresses_lock_nobody_out_where_they_are_at_home() {
         let request =
             iam_sorry_core::api::LdapLogin { username: name.into(), password: password.to_owned().into() };
         let (service, origin) = (restarted.clone(), crate::rig::origin(from));
-        async move { service.sign_in_ldap(&origin, request).await.map(drop).map_err(|refusal| refusal.code) }
+        async move {
+            service.sign_in_ldap(&origin, Via::Api, request).await.map(drop).map_err(|refusal| refusal.code)
+        }
     };
     for n in 0..20 {
         let address = format!("198.51.102.{n}");

@@ -2,6 +2,7 @@
 
 use iam_sorry_core::api::{LdapLogin, ProblemCode, RegisterSshKey, SshLogin};
 use iam_sorry_core::audit::{Event, Outcome};
+use iam_sorry_core::identity::Via;
 use testkit::Slapd;
 
 use crate::rig::{HERE, OpenSshKey, Rig, origin};
@@ -101,7 +102,7 @@ async fn a_flood_of_refused_sign_ins_is_counted() {
     for n in 0..99_u32 {
         let login = LdapLogin { username: "Alice".into(), password: "guess".to_owned().into() };
         let from = origin(&format!("172.16.{n}.1"));
-        let refused = rig.service.sign_in_ldap(&from, login).await.unwrap_err();
+        let refused = rig.service.sign_in_ldap(&from, Via::Api, login).await.unwrap_err();
         assert!([ProblemCode::SignInRefused, ProblemCode::TooManyRequests].contains(&refused.code));
     }
     // One that succeeds is always there by itself.

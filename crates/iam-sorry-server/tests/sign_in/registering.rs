@@ -6,7 +6,7 @@ use iam_sorry_core::identity::KeyOrigin;
 use iam_sorry_core::ssh::login;
 use iam_sorry_server::caller::Caller;
 use iam_sorry_server::error::ServiceError;
-use iam_sorry_server::sessions::sign_in::NewSession;
+use iam_sorry_server::sessions::NewSession;
 use iam_sorry_server::sessions::ssh_keys::PastedSignature;
 use testkit::Slapd;
 

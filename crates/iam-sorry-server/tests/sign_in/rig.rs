@@ -14,6 +14,7 @@ use iam_sorry_core::api::{
     SshChallengeRequest, SshKeyInfo, SshLogin,
 };
 use iam_sorry_core::audit::Event;
+use iam_sorry_core::identity::Via;
 use iam_sorry_core::ssh::login;
 use iam_sorry_rules::{RuleSet, Settings};
 use iam_sorry_server::accounts::identity::ServiceIdentity;
@@ -25,7 +26,7 @@ use iam_sorry_server::error::ServiceError;
 use iam_sorry_server::login::{LoginMethods, LoginSettings};
 use iam_sorry_server::secret_ref::SecretRef;
 use iam_sorry_server::service::{Parts, Service};
-use iam_sorry_server::sessions::sign_in::{NewSession, SessionSettings, SignIn};
+use iam_sorry_server::sessions::{NewSession, SessionSettings, SignIn};
 use iam_sorry_store::{AuditFilter, PageRequest, Store};
 use secrecy::ExposeSecret;
 
@@ -181,7 +182,7 @@ impl Rig {
         from: &str,
     ) -> Result<NewSession, ServiceError> {
         let login = LdapLogin { username: name.to_owned(), password: password.to_owned().into() };
-        self.service.sign_in_ldap(&origin(from), login).await
+        self.service.sign_in_ldap(&origin(from), Via::Api, login).await
     }
 
     pub async fn caller(&self, session: &NewSession) -> Result<Caller, ServiceError> {

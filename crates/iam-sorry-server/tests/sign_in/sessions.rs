@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use iam_sorry_core::api::{PageQuery, ProblemCode};
 use iam_sorry_core::audit::{Decision, Outcome};
 use iam_sorry_server::caller::Caller;
-use iam_sorry_server::login::dev::DevLink;
-use iam_sorry_server::sessions::session::form_secret;
-use iam_sorry_server::sessions::sign_in::NewSession;
+use iam_sorry_server::sessions::NewSession;
+use iam_sorry_server::sessions::secrets::form_secret;
 use secrecy::ExposeSecret;
 
 use crate::rig::{HERE, OpenSshKey, Rig, origin};
@@ -227,16 +226,13 @@ async fn me() {
 #[tokio::test]
 async fn the_development_link_works_once_from_here_and_its_sessions_end_with_it() {
     let secret = secrecy::SecretString::from("a link of 256 random bits");
-    let link = std::sync::Arc::new(DevLink::new(&secret, 1_795_374_000_000));
     let folder = tempfile::tempdir().unwrap();
     let quick = "[limits]\nrefusal_milliseconds = 0\n";
     let file = folder.path().join("people.toml");
     std::fs::write(&file, "").unwrap();
     let login = format!("[ssh]\nfile = {file:?}\n{quick}");
-    let rig = Rig::with(&login, folder, |methods| iam_sorry_server::login::LoginMethods {
-        dev: Some(link),
-        ..methods
-    });
+    let rig = Rig::with(&login, folder, |methods| methods.with_dev_link().unwrap());
+    rig.service.begin_dev_link(&secret).await.unwrap();
     let (there, here) = (origin(HERE), origin("127.0.0.1"));
     let from = |address| rig.service.sign_in_dev(address, &secret);
     assert_eq!(from(&there).await.unwrap_err().code, ProblemCode::SignInRefused);

@@ -1,11 +1,13 @@
 //! Sign-in by SSH key, signed by the real ssh-keygen and ssh-agent.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::api::ProblemCode;
 use iam_sorry_core::audit::Outcome;
 use iam_sorry_core::identity::Method;
 use iam_sorry_core::ssh::login;
 use iam_sorry_server::error::ServiceError;
-use iam_sorry_server::sessions::sign_in::NewSession;
+use iam_sorry_server::sessions::NewSession;
 
 use crate::rig::{HERE, ORIGIN, OpenSshKey, Rig};
 
@@ -63,7 +65,7 @@ async fn a_challenge_is_answered_once_even_at_two_instances_at_once() {
         let request = iam_sorry_core::api::SshLogin {
             nonce: challenge.nonce.clone(),
             public_key: key.line.clone(),
-            signature: base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &signature),
+            signature: URL_SAFE_NO_PAD.encode(&signature),
             name: None,
         };
         tokio::spawn(async move { service.sign_in_ssh(&crate::rig::origin(HERE), request).await })
@@ -314,15 +316,20 @@ async fn a_copy_of_the_database_does_not_tell_what_was_typed_as_a_name() {
     let challenge = rig.challenge_as(&key.line, Some("hunter2"), HERE).await.unwrap();
     let database = rusqlite::Connection::open(rig.folder.path().join("store.db")).unwrap();
     let row: Vec<String> = database
-        .query_row("SELECT nonce, fingerprint, request, time, address FROM challenges", [], |row| {
-            (0..5).map(|column| row.get(column)).collect()
-        })
+        .query_row(
+            "SELECT lower(hex(id)), kind, source, counted_as, origin, network, cast(data AS TEXT) FROM login_flows",
+            [],
+            |row| (0..7).map(|column| row.get(column)).collect(),
+        )
         .unwrap();
-    assert!(row.iter().all(|value| !value.contains(&challenge.nonce)), "{row:?}");
+    let random = URL_SAFE_NO_PAD.decode(&challenge.nonce).unwrap();
+    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(row.iter().all(|value| !value.contains(&challenge.nonce) && !value.contains(&hex)), "{row:?}");
     // It is answered all the same, once, and only by who got it.
     let named = rig.challenge_as(&key.line, Some("ada"), HERE).await.unwrap();
     let signature = key.sign(&named, ORIGIN, login::NAMESPACE);
-    let stored = iam_sorry_core::api::SshChallenge { nonce: row[0].clone(), ..challenge };
+    let id: [u8; 32] = database.query_row("SELECT id FROM login_flows", [], |row| row.get(0)).unwrap();
+    let stored = iam_sorry_core::api::SshChallenge { nonce: URL_SAFE_NO_PAD.encode(id), ..challenge };
     assert!(rig.answer_as(&stored, &key.line, Some("hunter2"), &signature, HERE).await.is_err());
     assert!(rig.answer_as(&named, &key.line, Some("ada"), &signature, HERE).await.is_ok());
     assert!(rig.answer_as(&named, &key.line, Some("ada"), &signature, HERE).await.is_err());
@@ -337,7 +344,7 @@ async fn a_flood_from_one_network_leaves_room_for_others() {
         rig.challenge(&key.line, &format!("2001:db8::{number:x}")).await.unwrap();
     }
     let database = rusqlite::Connection::open(rig.folder.path().join("store.db")).unwrap();
-    let open: i64 = database.query_row("SELECT count(*) FROM challenges", [], |row| row.get(0)).unwrap();
+    let open: i64 = database.query_row("SELECT count(*) FROM login_flows", [], |row| row.get(0)).unwrap();
     assert_eq!(open, 256);
     assert!(rig.by_key(&key).await.is_ok());
 }

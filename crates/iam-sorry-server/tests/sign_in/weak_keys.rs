@@ -2,7 +2,7 @@
 
 use iam_sorry_core::api::{ProblemCode, SshChallenge};
 use iam_sorry_server::login::LoginMethods;
-use iam_sorry_server::sessions::sign_in::NewSession;
+use iam_sorry_server::sessions::NewSession;
 
 use crate::rig::{HERE, Rig};
 

@@ -392,6 +392,14 @@ impl Row {
         if self.is_null(column) { Ok(None) } else { self.text(column).map(Some) }
     }
 
+    /// Takes the bytes out of the row; a second time there are none.
+    pub(crate) fn blob(&mut self, column: usize) -> Result<Vec<u8>, DbError> {
+        match self.0.get_mut(column) {
+            Some(Cell::Blob(bytes)) => Ok(std::mem::take(bytes)),
+            other => Err(unexpected(column, "bytes", other.as_deref())),
+        }
+    }
+
     /// A SHA-256.
     pub(crate) fn hash(&self, column: usize) -> Result<[u8; 32], DbError> {
         match self.0.get(column) {

@@ -5,6 +5,7 @@ mod audit;
 mod crowds;
 mod grants;
 mod instances;
+mod login_flows;
 mod operations;
 mod rig;
 mod schema;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase, Record};
 use iam_sorry_core::group::Group;
-use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
+use iam_sorry_core::identity::{Identity, KeyOrigin, Method, Via};
 use iam_sorry_store::{
-    Engine, Finish, NewGrant, NewOperation, OperationState, PageRequest, Session, SessionKey, Settings,
-    Store, StoreError,
+    Engine, Finish, FlowKey, FlowKind, LoginFlow, NewGrant, NewOperation, OperationState, PageRequest,
+    Session, SessionKey, Settings, Store, StoreError,
 };
 use testkit::Postgres;
 
@@ -170,13 +170,9 @@ pub fn grant(key: &str, issued_ms: i64) -> NewGrant {
 
 pub fn session(name: &str, signed_in_ms: i64) -> Session {
     let id = unique("session");
-    let mut token_hash = [0; 32];
-    for (to, from) in token_hash.iter_mut().zip(id.bytes()) {
-        *to = from;
-    }
     Session {
+        token_hash: padded(&id),
         id,
-        token_hash,
         form_hash: Some([7; 32]),
         identity: identity(name),
         method: Method::SshKey,
@@ -185,6 +181,34 @@ pub fn session(name: &str, signed_in_ms: i64) -> Session {
         expires_ms: signed_in_ms + 1_000_000,
         address: "192.0.2.7".into(),
         key: Some(SessionKey { fingerprint: "SHA256:1".into(), registered_by: KeyOrigin::Directory }),
+        via: Some(Via::Browser),
+    }
+}
+
+/// What stands for the hash of a text.
+fn padded(text: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (to, from) in bytes.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
+/// Names the flow of this id.
+pub fn flow_key(kind: FlowKind, id: &str) -> FlowKey {
+    FlowKey { kind, source: "corp".into(), id_hash: padded(id) }
+}
+
+/// A flow without anything that may be missing.
+pub fn flow(kind: FlowKind, id: &str, expires_ms: i64) -> LoginFlow {
+    LoginFlow {
+        key: flow_key(kind, id),
+        origin: "https://aws.example.edu".into(),
+        network: None,
+        browser_hash: None,
+        data: b"{}".to_vec(),
+        begun_ms: 0,
+        expires_ms,
     }
 }
 

@@ -1,12 +1,12 @@
-//! Sessions, challenges, SSH keys.
+//! Sessions and SSH keys.
 
 use iam_sorry_core::audit::Phase;
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::KeyOrigin;
-use iam_sorry_store::{Challenge, ChallengeCaps, SshKey, StoreError};
+use iam_sorry_store::{SshKey, StoreError};
 
 use crate::on_both;
-use crate::rig::{Rig, event, identity, page, session, unique, whole_chain};
+use crate::rig::{Rig, event, identity, page, session, whole_chain};
 
 on_both! {
     a_session_is_found_by_its_tokens_hash,
@@ -15,9 +15,6 @@ on_both! {
     all_sessions_of_a_person_end_and_nobody_elses,
     sessions_are_listed_newest_first,
     what_expired_or_idled_is_deleted,
-    a_challenge_is_taken_once,
-    one_address_only_pushes_out_its_own,
-    the_number_of_challenges_is_bounded,
     a_key_is_one_persons,
     a_key_that_has_signed_takes_the_place_of_one_that_has_not,
     a_person_has_a_bounded_number_of_keys,
@@ -49,7 +46,7 @@ async fn a_session_is_found_by_its_tokens_hash(rig: &Rig) {
     assert_eq!(store.session(&made.id).await.unwrap().unwrap().identity, known_now, "never another person's");
 
     let mut bare = session("bert", 100);
-    bare.form_hash = None;
+    (bare.form_hash, bare.via) = (None, None);
     store.create_session(bare.clone(), event(Phase::Event, "bert", "sign-in", "")).await.unwrap();
     assert_eq!(store.session(&bare.id).await.unwrap(), Some(bare));
 }
@@ -128,75 +125,9 @@ async fn what_expired_or_idled_is_deleted(rig: &Rig) {
         let record = event(Phase::Event, "x", "sign-in", "");
         store.create_session(made.clone(), record).await.unwrap();
     }
-    store.put_challenge(challenge("old", 10_000), "a", 0, ChallengeCaps::default()).await.unwrap();
-    store.put_challenge(challenge("new", 10_001), "a", 0, ChallengeCaps::default()).await.unwrap();
     assert_eq!(store.delete_expired(10_000, 5_000).await.unwrap(), 2);
     let left = store.list_sessions(None, page(None, 10)).await.unwrap().items;
     assert_eq!(left, sessions[2..]);
-    assert_eq!(store.take_challenge("old").await.unwrap(), None);
-    assert!(store.take_challenge("new").await.unwrap().is_some());
-}
-
-fn challenge(nonce: &str, expires_ms: i64) -> Challenge {
-    Challenge {
-        nonce: nonce.into(),
-        fingerprint: "SHA256:abc".into(),
-        request: "SHA256:def".into(),
-        time: "2026-11-22T19:00:00Z".into(),
-        expires_ms,
-    }
-}
-
-async fn a_challenge_is_taken_once(rig: &Rig) {
-    let store = rig.open("one");
-    let made = challenge("nonce", 60_000);
-    store.put_challenge(made.clone(), "192.0.2.1", 0, ChallengeCaps::default()).await.unwrap();
-    // Also by two instances at once.
-    let other = if rig.is_postgres() { rig.open("two") } else { store.clone() };
-    let takes = (0..16).map(|number| {
-        let store = if number % 2 == 0 { store.clone() } else { other.clone() };
-        tokio::spawn(async move { store.take_challenge("nonce").await.unwrap() })
-    });
-    let mut taken = Vec::new();
-    for take in takes.collect::<Vec<_>>() {
-        taken.extend(take.await.unwrap());
-    }
-    assert_eq!(taken, [made]);
-    assert_eq!(store.take_challenge("' OR 1=1 --").await.unwrap(), None);
-    assert_eq!(store.take_challenge("nul\0").await.unwrap(), None);
-}
-
-async fn one_address_only_pushes_out_its_own(rig: &Rig) {
-    let store = rig.open("one");
-    let caps = ChallengeCaps { per_address: 3, total: 100 };
-    store.put_challenge(challenge("victim", 50_000), "192.0.2.1", 0, caps).await.unwrap();
-    for number in 0..20 {
-        let made = challenge(&format!("flood-{number}"), 60_000 + number);
-        store.put_challenge(made, "203.0.113.9", 0, caps).await.unwrap();
-    }
-    assert!(store.take_challenge("victim").await.unwrap().is_some());
-    assert!(store.take_challenge("flood-16").await.unwrap().is_none());
-    for number in 17..20 {
-        assert!(store.take_challenge(&format!("flood-{number}")).await.unwrap().is_some());
-    }
-}
-
-async fn the_number_of_challenges_is_bounded(rig: &Rig) {
-    let store = rig.open("one");
-    let caps = ChallengeCaps { per_address: 10, total: 5 };
-    let put = |number: i64, now| {
-        let made = challenge(&unique("nonce"), 1_000 + number);
-        let (store, address) = (store.clone(), format!("192.0.2.{number}"));
-        async move { store.put_challenge(made, &address, now, caps).await }
-    };
-    for number in 0..5 {
-        put(number, 0).await.unwrap();
-    }
-    assert!(matches!(put(5, 0).await, Err(StoreError::TooMany(_))));
-    // The two oldest are over now.
-    put(6, 1_001).await.unwrap();
-    put(7, 1_001).await.unwrap();
-    assert!(matches!(put(8, 1_001).await, Err(StoreError::TooMany(_))));
 }
 
 fn ssh_key(name: &str, fingerprint: &str) -> SshKey {

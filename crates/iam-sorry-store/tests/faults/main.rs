@@ -8,6 +8,7 @@ mod rig;
 mod cut_off;
 mod disk_full;
 mod killed;
+mod login_flows;
 mod read_only;
 mod server_gone;
 mod tls;

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use iam_sorry_core::api::{LdapLogin, ServiceInfo, SignedIn, SshChallenge, SshChallengeRequest, SshLogin};
+use iam_sorry_core::identity::Via;
 
 use super::super::extract::{self, Context, Json, NoBody};
 use super::super::problem::ApiError;
@@ -52,7 +53,7 @@ pub async fn ldap(
     Context(context): Context,
     Json(request): Json<LdapLogin>,
 ) -> Result<Response, ApiError> {
-    let session = app.service.sign_in_ldap(&context.source, request).await?;
+    let session = app.service.sign_in_ldap(&context.source, Via::Api, request).await?;
     Ok(secret_json(session.answer.to_json()))
 }
 

@@ -5,7 +5,7 @@ use ldap3::SearchEntry;
 
 use super::escape::{first_value, fold};
 use super::settings::{Kind, LdapSettings};
-use crate::login::RejectReason;
+use crate::login::error::RejectReason;
 
 /// `userAccountControl` and its computed sibling (MS-ADTS, section 2.2.16).
 const ACCOUNT_DISABLED: i64 = 0x2;

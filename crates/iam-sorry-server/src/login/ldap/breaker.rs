@@ -5,7 +5,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connection::Failure;
+use super::failure::Failure;
 
 /// Requests in a row without an answer after which it opens.
 const OPENS_AFTER: u32 = 3;

@@ -16,8 +16,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
 
 use super::breaker::Breaker;
+use super::failure::Failure;
 use super::settings::{LdapSettings, Server, Transport};
-use crate::login::SettingsError;
+use crate::login::error::SettingsError;
 use crate::login::singleflight::Singleflight;
 
 /// LDAP result codes (RFC 4511, appendix A) that a refused bind comes with; any other is a fault of the directory.
@@ -38,23 +39,6 @@ pub(super) enum Bind {
     Accepted,
     /// They are not, with the code and text for the log.
     Refused { code: u32, text: String },
-}
-
-/// Why the directory gave no answer that can be used.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// No server could be reached, or the connection broke: known at once.
-    #[error("{0}")]
-    Connection(String),
-    /// No answer in time.
-    #[error("{0}")]
-    Hangs(String),
-    /// More entries than were asked for.
-    #[error("more entries match than were asked for")]
-    TooMany,
-    /// It answered, but not with what was asked for.
-    #[error("{0}")]
-    Answer(String),
 }
 
 /// The entries and attributes to look for.

@@ -9,11 +9,6 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use secrecy::SecretString;
-use tokio::time::Instant;
-
-use super::{Directory, LoginError};
-
 /// The login name of nobody.
 pub(super) const NAME: &str = "iam-sorry-nobody";
 
@@ -40,28 +35,11 @@ impl BindTimes {
     }
 
     /// One of them, each in its turn, so that refusals of unknown names spread over time as the others do.
-    fn one(&self) -> Duration {
+    pub fn one(&self) -> Duration {
         let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         times.turn = times.turn.wrapping_add(1);
         let place = times.turn % times.last.len().max(1);
         times.last.get(place).copied().unwrap_or_default()
-    }
-}
-
-impl Directory {
-    /// A bind that proves nothing, whatever comes of it.
-    pub(super) async fn decoy_bind(&self, password: &SecretString) -> Result<(), LoginError> {
-        let begun = Instant::now();
-        let (dn, padding) = match &self.settings.decoy_dn {
-            Some(dn) => (dn.clone(), Duration::ZERO),
-            None => {
-                let attribute = self.settings.name_attribute();
-                (format!("{attribute}={NAME},{}", self.settings.users_base), self.binds.one())
-            }
-        };
-        self.connections.bind(&dn, password).await?;
-        tokio::time::sleep_until(begun + padding).await;
-        Ok(())
     }
 }
 

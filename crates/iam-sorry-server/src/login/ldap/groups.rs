@@ -7,10 +7,12 @@ use iam_sorry_core::group::{Group, looks_like_an_id};
 use ldap3::{Scope, SearchEntry};
 
 use super::account::{Account, id_of, one_name, texts};
-use super::connection::{Failure, Query};
+use super::connection::Query;
+use super::directory::Directory;
 use super::escape::{bytes_in_filter, fold, in_filter};
-use super::{Directory, Kind};
-use crate::login::{LoginError, RejectReason};
+use super::failure::Failure;
+use super::settings::Kind;
+use crate::login::error::{LoginError, RejectReason};
 
 /// Nobody is in more groups, and no nesting is deeper; with some of them left out, a rule that forbids could be missed.
 const MOST_GROUPS: usize = 1000;

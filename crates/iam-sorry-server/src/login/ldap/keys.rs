@@ -5,17 +5,19 @@
 //! then, and the entry that one points to is read anew before it is believed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::ssh::{KeyId, PublicKey};
 use iam_sorry_core::timestamp::Timestamp;
 use ldap3::Scope;
 
 use super::account::{self, Account};
-use super::connection::{Failure, Query};
-use super::escape::{fold, in_filter};
-use super::{Directory, LoginError, RejectReason};
-use crate::login::singleflight::Singleflight;
+use super::connection::Query;
+use super::directory::Directory;
+use super::escape::{LoginName, fold, in_filter};
+use super::failure::Failure;
+use crate::login::error::{LoginError, RejectReason};
 
 /// A key that is not known yet makes the service read all of them again, but not more often than this.
 const NOT_AGAIN_WITHIN: i64 = 30;
@@ -26,27 +28,76 @@ const MOST_PEOPLE: i32 = 200_000;
 /// With more entries than this that claim one key, the person must say who they are.
 const MOST_HOLDERS: usize = 16;
 
-/// Whose key is whose, as it was when it was read.
-#[derive(Default)]
-pub(super) struct KeyIndex {
-    read: Mutex<Read>,
-    reading: Singleflight<Result<(), Failure>>,
-}
+/// An entry that has a certain SSH key.
+#[derive(Clone, Debug)]
+pub struct KeyHolder(Account);
 
-#[derive(Clone, Default)]
-struct Read {
-    at: Option<Timestamp>,
-    by_key: Arc<HashMap<KeyId, Vec<String>>>,
+impl KeyHolder {
+    /// The person's stable name in this directory.
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// Their login name, folded.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
 }
 
 impl Directory {
-    /// The accounts that have the key among their values, read now. A value is a claim: whoever may write their own entry
-    /// can put anybody's public key there, so there may be several.
-    pub(super) async fn accounts_of_key(
+    /// Who has this SSH key in their entry, as the directory says now: several people if somebody copied another's. With a
+    /// login name only its entry is looked at, so nobody's copy keeps the key's owner out.
+    ///
+    /// # Errors
+    /// [`LoginError`]; [`RejectReason::SeveralPeople`] if there are too many to tell apart.
+    pub async fn holders_of_key(
         &self,
         key: &PublicKey,
+        name: Option<&str>,
         now: Timestamp,
-    ) -> Result<Vec<Account>, LoginError> {
+    ) -> Result<Vec<KeyHolder>, LoginError> {
+        let accounts = match name {
+            None => self.accounts_of_key(key, now).await?,
+            Some(name) => {
+                let account = self.account_of_name(name, now).await?;
+                account.into_iter().filter(|account| has_key(account, key)).collect()
+            }
+        };
+        Ok(accounts.into_iter().map(KeyHolder).collect())
+    }
+
+    /// The person of an entry that has the key, with their groups.
+    ///
+    /// # Errors
+    /// [`LoginError`] if the account may not sign in.
+    pub async fn person_of_holder(&self, holder: KeyHolder) -> Result<Identity, LoginError> {
+        let name = holder.0.raw_name.clone();
+        let (person, alone) =
+            tokio::join!(self.person_of(holder.0, Method::SshKey), self.has_one_person(&name));
+        let person = person?;
+        alone?;
+        Ok(person)
+    }
+
+    /// Rules and namespaces name people by their login names. Who may make an entry somewhere below the base could give it
+    /// anybody's, so one that several entries have is nobody's, as at a sign-in by password.
+    async fn has_one_person(&self, name: &str) -> Result<(), LoginError> {
+        let filter = self.user_filter(self.settings.name_attribute(), &in_filter(name));
+        self.one(&filter, vec!["1.1".to_owned()]).await?.map(drop).map_err(LoginError::Refused)
+    }
+
+    async fn account_of_name(&self, typed: &str, now: Timestamp) -> Result<Option<Account>, LoginError> {
+        let Some(name) = LoginName::parse(typed) else { return Ok(None) };
+        let filter = self.user_filter(self.settings.name_attribute(), &in_filter(name.as_str()));
+        match self.one(&filter, account::attributes(&self.settings)).await? {
+            Ok(entry) => self.read(&entry, now).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The accounts that have the key among their values, read now. A value is a claim: whoever may write their own entry
+    /// can put anybody's public key there, so there may be several.
+    async fn accounts_of_key(&self, key: &PublicKey, now: Timestamp) -> Result<Vec<Account>, LoginError> {
         let mut accounts: Vec<Account> = Vec::new();
         let bearers = self.bearers(key, now).await?;
         if bearers.len() > MOST_HOLDERS {
@@ -148,13 +199,7 @@ impl Directory {
     }
 }
 
-impl KeyIndex {
-    fn read(&self) -> MutexGuard<'_, Read> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-pub(super) fn has_key(account: &Account, key: &PublicKey) -> bool {
+fn has_key(account: &Account, key: &PublicKey) -> bool {
     account.ssh_keys.iter().any(|line| is(line, key))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::login::SettingsError;
+use crate::login::error::SettingsError;
 use crate::secret_ref::SecretRef;
 
 /// The directory that passwords, groups and (where it has them) SSH keys are asked of.

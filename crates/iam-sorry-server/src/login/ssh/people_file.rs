@@ -20,13 +20,14 @@ use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::ssh::{KeyId, PublicKey};
 use serde::Deserialize;
 
-use super::{LoginError, RejectReason};
+use crate::login::error::{LoginError, RejectReason};
+use crate::login::source::identity;
 
-/// The issuer of whom the file names.
+/// The issuer of the people that the file names.
 pub const ISSUER: &str = "file";
 
 /// A file of people, by path.
-pub struct KeyFile {
+pub struct PeopleFile {
     path: PathBuf,
     read: Mutex<Option<(Stamp, Arc<People>)>>,
 }
@@ -59,14 +60,14 @@ struct File {
 struct Entry {
     /// The login name.
     name: String,
-    /// Stays when the name changes; the name, where it is left out.
+    /// Stays when the name changes; the name if it is left out.
     subject: Option<String>,
     #[serde(default)]
     groups: Vec<String>,
     keys: Vec<String>,
 }
 
-impl KeyFile {
+impl PeopleFile {
     /// Reads the file for the first time.
     ///
     /// # Errors
@@ -80,7 +81,7 @@ impl KeyFile {
     /// Whose key it is.
     ///
     /// # Errors
-    /// [`RejectReason::UnknownKey`]; [`LoginError::Broken`] where the file can't be read.
+    /// [`RejectReason::UnknownKey`]; [`LoginError::Broken`] if the file can't be read.
     pub fn person_of_key(&self, key: &PublicKey) -> Result<Identity, LoginError> {
         let people = self.people().map_err(LoginError::Broken)?;
         let subject =
@@ -91,7 +92,7 @@ impl KeyFile {
     /// The person of a subject, as the file has them now.
     ///
     /// # Errors
-    /// [`RejectReason::UnknownPerson`]; [`LoginError::Broken`] where the file can't be read.
+    /// [`RejectReason::UnknownPerson`]; [`LoginError::Broken`] if the file can't be read.
     pub fn person(&self, subject: &str) -> Result<Identity, LoginError> {
         let people = self.people().map_err(LoginError::Broken)?;
         people.by_subject.get(subject).cloned().ok_or(LoginError::Refused(RejectReason::UnknownPerson))
@@ -100,7 +101,7 @@ impl KeyFile {
     /// The names of all groups.
     ///
     /// # Errors
-    /// [`LoginError::Broken`] where the file can't be read.
+    /// [`LoginError::Broken`] if the file can't be read.
     pub fn groups(&self) -> Result<BTreeSet<String>, LoginError> {
         let people = self.people().map_err(LoginError::Broken)?;
         let groups = people.by_subject.values().flat_map(|person| person.groups.iter());
@@ -149,7 +150,7 @@ impl People {
             }
             let groups = entry.groups.iter().map(|group| word(group)).collect::<Result<Vec<_>, _>>()?;
             let groups = groups.iter().map(|group| Group::named(ISSUER, group));
-            let identity = super::identity(ISSUER, &subject, &name, groups, Method::SshKey);
+            let identity = identity(ISSUER, &subject, &name, groups, Method::SshKey);
             people.by_subject.insert(subject, identity);
         }
         Ok(people)
@@ -205,7 +206,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("people.toml");
         std::fs::write(&path, &text).unwrap();
-        let file = KeyFile::new(path.clone()).unwrap();
+        let file = PeopleFile::new(path.clone()).unwrap();
         let key = |n: u8| PublicKey::from_bytes([n; 32]).unwrap();
         let ada = file.person_of_key(&key(2)).unwrap();
         assert_eq!((ada.id().as_str(), ada.name.as_str()), ("file/ada", "ada"));
