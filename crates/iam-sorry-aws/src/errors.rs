@@ -10,7 +10,6 @@ use iam_sorry_core::timestamp::{Timestamp, human_duration};
 /// Why a request to AWS, or the work around it, came to nothing. `Display` is written for the user: the first line
 /// says what happened, the lines after it what to do.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum AwsError {
     /// AWS understood the request and said no.
     #[error("AWS refused {action} ({code}): {message}{}{}", Request(.request_id), refusal_hint(.action, .code))]
@@ -155,22 +154,22 @@ pub enum AwsError {
     #[error("Interrupted.")]
     Interrupted,
     /// The answer to CreateAccessKey was lost and AWS lists no new key: nothing was made, nothing is left.
-    #[error("The answer to iam:CreateAccessKey for '{user}' was lost ({}).\n{found} Run the command again.", .cause.brief())]
+    #[error(
+        "The answer to iam:CreateAccessKey for '{user}' was lost ({}).\nIAM lists no new key, so none was made. Run the \
+         command again.",
+        .cause.brief()
+    )]
     AnswerLost {
         /// The user.
         user: String,
         /// Why there was no answer.
         cause: Box<AwsError>,
-        /// What the search for the key found, in words.
-        found: String,
     },
-    /// The answer to CreateAccessKey is lost and more than one key may be the one it made; none was touched.
-    #[error("{}", key_unclear(.user, .candidates, .cause))]
-    KeyUnclear {
-        /// The user.
-        user: String,
-        /// The keys that appeared while the request was under way and were never used.
-        candidates: Vec<String>,
+    /// The answer to CreateAccessKey was lost, and one or more keys may be the one that was requested. A person decides.
+    #[error("The answer to iam:CreateAccessKey for '{}' was lost ({}). {found}", .found.user, .cause.brief())]
+    KeyFound {
+        /// The keys, and what was done about them.
+        found: Box<KeysFound>,
         /// Why there was no answer.
         cause: Box<AwsError>,
         /// The journal entry.
@@ -299,6 +298,70 @@ impl fmt::Display for KeyFacts {
     }
 }
 
+/// Access keys that may be one whose answer was lost, and that nothing proves to be it. `Display` says so in sentences, with
+/// the commands that a person can type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeysFound {
+    /// The user.
+    pub user: String,
+    /// The manager's profile, which may delete and activate the user's keys.
+    pub manager: String,
+    /// Access key IDs.
+    pub keys: Vec<String>,
+    /// It was one key, and it is inactive now.
+    pub deactivated: bool,
+    /// Why one key is still active, although it should not be: AWS does not let the manager deactivate it.
+    pub refused: Option<String>,
+}
+
+impl fmt::Display for KeysFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, keys, .. } = self;
+        let command = |action: &str, key: &str, more: &str| {
+            let manager = quoted(&self.manager);
+            format!(
+                "iam-sorry exec {manager} -- aws iam {action} --user-name {user} --access-key-id {key}{more}"
+            )
+        };
+        let [key] = &keys[..] else {
+            write!(f, "{} unused keys appeared meanwhile:", keys.len())?;
+            for key in keys {
+                write!(f, "\n  {key}")?;
+            }
+            return write!(
+                f,
+                "\nAt most one of them is the key that was requested, and IAM does not say which; none was touched.\nAsk who made \
+                 a key for '{user}' then, and delete the other one:\n  {}\n  or, with a question for each: iam-sorry doctor --fix",
+                command("delete-access-key", "KEY_ID", "")
+            );
+        };
+        write!(
+            f,
+            "Access key {key} appeared meanwhile and was never used. It may be the key that was requested; nothing proves it"
+        )?;
+        match &self.refused {
+            _ if self.deactivated => write!(f, ", so it was deactivated, not deleted.")?,
+            Some(why) => write!(f, ", so it was to be deactivated, but it is still active: {why}")?,
+            None => write!(f, ", so it was not touched.")?,
+        }
+        write!(f, "\nIf nobody misses it, delete it:\n  {}", command("delete-access-key", key, ""))?;
+        if self.deactivated {
+            let activate = command("update-access-key", key, " --status Active");
+            write!(f, "\nIf it is somebody's, activate it again:\n  {activate}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A profile's name for a shell.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.@+=,:/".contains(c);
+    match !name.is_empty() && name.chars().all(plain) {
+        true => name.to_owned(),
+        false => format!("'{}'", name.replace('\'', "'\\''")),
+    }
+}
+
 fn clock_skew(local: Timestamp, server: Option<Timestamp>) -> String {
     let fix = "Set the clock (for example: sudo timedatectl set-ntp true), then run the command again.";
     match server {
@@ -322,22 +385,6 @@ fn key_limit(user: &str, keys: &[KeyFacts]) -> String {
     text.push_str(&format!(
         "\nNeither was touched. Put one of them into the profile (refreshes then need no manager), or delete the one \
          that nobody needs:\n  aws iam delete-access-key --user-name {user} --access-key-id KEY_ID"
-    ));
-    text
-}
-
-fn key_unclear(user: &str, candidates: &[String], cause: &AwsError) -> String {
-    let mut text = format!(
-        "The answer to iam:CreateAccessKey for '{user}' was lost ({}), and {} unused keys appeared meanwhile:",
-        cause.brief(),
-        candidates.len()
-    );
-    for key in candidates {
-        text.push_str(&format!("\n  {key}"));
-    }
-    text.push_str(&format!(
-        "\nOne of them is ours, the other somebody else's; none was touched. Ask who made a key for '{user}' just now, \
-         and delete the other:\n  aws iam delete-access-key --user-name {user} --access-key-id KEY_ID\n  iam-sorry doctor"
     ));
     text
 }
@@ -374,9 +421,6 @@ fn refusal_hint(action: &str, code: &str) -> &'static str {
         }
         "iam:CreateUser" | "iam:PutUserPolicy" | "iam:DeleteUser" | "iam:DeleteUserPolicy" if denied => {
             "\nMaking a manager is an administrator's work: name a profile that may, with --profile ADMIN."
-        }
-        "iam:UpdateAccessKey" if denied => {
-            "\nTo rotate keys it takes that permission too: iam-sorry policy --rotate"
         }
         _ if denied => {
             "\nThe manager lacks that permission. `iam-sorry policy` prints the least policy it needs, ready to attach."

@@ -1,25 +1,23 @@
-//! Room for one more access key: IAM allows two a user, and several runs of ours may want one at the same time.
-
-use std::time::Duration;
+//! Whether the user may have one more access key: IAM allows two, and several runs may want one at the same time.
 
 use iam_sorry_core::names::UserName;
-use tokio::time::Instant;
 
 use crate::errors::AwsError;
+use crate::issuer::{Issuer, Progress};
 use crate::journal::{Pending, Purpose, Record, State};
-use crate::key::{Issuer, Progress};
 use crate::lookup::{ListedKey, key_facts, keys_of};
-use crate::wait::Backoff;
 
-/// The user's keys, where there is room for another (IAM allows two). A key in the way that another run of ours holds
-/// for a moment, as the journal tells, is waited for.
+/// The user's keys, if IAM allows one more. A key in the way that another run holds for a moment, as the journal says, is
+/// waited for.
+///
+/// # Errors
+/// [`AwsError::KeyLimit`], [`AwsError::Interrupted`]; otherwise as any request, and as the journal.
 pub(crate) async fn ensure_key_quota(
     issuer: &Issuer<'_>,
     user: &UserName,
 ) -> Result<Vec<ListedKey>, AwsError> {
     let Issuer { aws, manager, .. } = *issuer;
-    let start = Instant::now();
-    let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(4));
+    let mut tries = issuer.retry.tries(issuer.retry.new_key);
     loop {
         let mut entries = issuer.journal.pending()?.entries;
         let keys = keys_of(aws, manager, user).await?;
@@ -36,12 +34,12 @@ pub(crate) async fn ensure_key_quota(
         // As it was before the list and after: a key is deleted, and its entry gone, a moment after it was listed.
         entries.extend(issuer.journal.pending()?.entries);
         let passing = entries.iter().any(in_the_way);
-        if !passing || start.elapsed() > issuer.patience.new_key {
+        let Some(pause) = tries.pause().filter(|_| passing) else {
             let keys = key_facts(aws, manager, &keys).await;
             return Err(AwsError::KeyLimit { user: user.to_string(), keys });
-        }
+        };
         (issuer.progress)(&Progress::WaitingForRoom { user: user.to_string() });
-        if !issuer.cancel.sleep(backoff.delay()).await {
+        if !issuer.cancel.sleep(pause).await {
             return Err(AwsError::Interrupted);
         }
     }

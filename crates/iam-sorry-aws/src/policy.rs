@@ -1,4 +1,4 @@
-//! The least IAM policy that a manager needs: exactly the actions that this crate asks for.
+//! The least IAM policy that a manager needs: exactly the requests that this crate makes.
 //!
 //! Those that change something have the resource type `user` (Service Authorization Reference, "AWS Identity and Access
 //! Management"; IAM User Guide, "Permissions required to manage access keys"), so they can be held to some users. STS
@@ -6,7 +6,7 @@
 
 use crate::errors::AwsError;
 
-/// Which users the manager may serve, and whether it also rotates their keys.
+/// Which users the manager may serve.
 #[derive(Clone, Debug)]
 pub struct PolicyRequest {
     /// `aws`, `aws-cn`, ...
@@ -15,25 +15,28 @@ pub struct PolicyRequest {
     pub account: Option<String>,
     /// Names with their paths, as in `alice`, `team/*`, `*`. Everyone who matches can be impersonated by the manager.
     pub users: Vec<String>,
-    /// Also allow what `rotate` needs.
-    pub rotate: bool,
 }
 
 /// The actions, with what each is for.
-pub const ACTIONS: [(&str, &str); 5] = [
-    ("iam:GetUser", "the user exists, and how IAM spells the name"),
-    ("iam:ListAccessKeys", "is there room for a key; which one is ours, where an answer was lost"),
-    ("iam:CreateAccessKey", "the key that STS is asked with"),
-    ("iam:DeleteAccessKey", "the key goes again"),
-    ("iam:GetAccessKeyLastUsed", "whose key is it; is it in use by somebody else"),
+pub const ACTIONS: [(&str, &str); 6] = [
+    ("iam:GetUser", "whether the user exists, and how IAM spells the name"),
+    (
+        "iam:ListAccessKeys",
+        "whether IAM allows one more key; which key may have been made if an answer was lost",
+    ),
+    ("iam:CreateAccessKey", "the key for a session, and the new one of a rotation"),
+    ("iam:DeleteAccessKey", "the key goes again; so does the old one of a rotation"),
+    ("iam:GetAccessKeyLastUsed", "whose a key is; whether somebody uses it"),
+    (
+        "iam:UpdateAccessKey",
+        "a key that may have been made by a request whose answer was lost is deactivated, and a person decides; the old key of a \
+         rotation is deactivated before it is deleted",
+    ),
 ];
 
 /// This request names a key and no user, so whoever evaluates the policy from the request alone (emulators, policy
 /// simulators) can't match it to users; it tells the owner and last use of a key whose ID one must know.
 const BY_KEY: &str = "iam:GetAccessKeyLastUsed";
-
-/// What `rotate` needs on top.
-pub const ROTATE: (&str, &str) = ("iam:UpdateAccessKey", "the old key is deactivated before it is deleted");
 
 /// What a manager who makes users needs on top.
 pub const CREATE_USER: (&str, &str) = ("iam:CreateUser", "users of the namespace, with the boundary");
@@ -114,8 +117,7 @@ fn access_keys(request: &PolicyRequest) -> Result<Vec<serde_json::Value>, AwsErr
     if resources.is_empty() {
         return Err(AwsError::Settings("Name at least one user, or a pattern such as team/*".into()));
     }
-    let rotate = request.rotate.then_some(ROTATE);
-    let actions = ACTIONS.iter().copied().chain(rotate).map(|(action, _)| action);
+    let actions = ACTIONS.iter().map(|(action, _)| *action);
     let actions: Vec<&str> = actions.filter(|action| *action != BY_KEY).collect();
     Ok(vec![
         serde_json::json!({
@@ -134,7 +136,6 @@ mod tests {
             partition: "aws-cn".into(),
             account: account.map(Into::into),
             users: users.iter().map(|&u| u.into()).collect(),
-            rotate: false,
         })?;
         Ok(serde_json::from_str(&text).unwrap())
     }
@@ -149,7 +150,6 @@ mod tests {
                 "arn:aws-cn:iam::123456789012:user/team/*"
             ])
         );
-        assert!(!json.to_string().contains("UpdateAccessKey"));
     }
 
     #[test]
@@ -158,7 +158,6 @@ mod tests {
             partition: "aws".into(),
             account: account.map(Into::into),
             users: vec!["dirk".into(), "dirk-*".into()],
-            rotate: true,
         };
         let condition = |account, boundary| -> serde_json::Value {
             let text = namespace_admin_policy(&request(account), boundary).unwrap();

@@ -1,21 +1,18 @@
 //! Replacing a permanent access key: the new one is made, proved to work and stored before the old one is touched.
 //!
 //! The journal entry names both keys. Whoever dies in between leaves it to [`crate::recover`], which looks into the
-//! profile: is the new key there, the old one goes; is it not, the new one goes. The key in use is never deleted.
+//! profile: if the new key is there, the old one goes; otherwise the new one goes. The key in use is never deleted.
 
-use std::time::Duration;
-
-use aws_sdk_iam::types::StatusType;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::UserName;
-use tokio::time::Instant;
 
-use crate::client::Aws;
 use crate::errors::AwsError;
-use crate::issue::check_identity;
+use crate::issuer::Issuer;
 use crate::journal::Purpose;
-use crate::key::{Issuer, KeptKey, delete_key, make_key, undo, until_valid};
-use crate::lookup::{caller, keys_of};
+use crate::kept::{KeptKey, make_key, undo, until_valid};
+use crate::key::{is_active, retire};
+use crate::lookup::caller;
+use crate::session::check_identity;
 
 /// A new key that works, next to the old one that it will replace.
 #[derive(Debug)]
@@ -27,8 +24,7 @@ pub struct Rotation {
 /// Makes a new key for `user` and proves that it is the user's.
 ///
 /// # Errors
-/// [`AwsError::NotTheirKey`] where `old` is not the user's, [`AwsError::KeyLimit`] where there is no room for a new
-/// one; otherwise as [`crate::issue::issue_for_user`]. The old key is untouched and the new one deleted.
+/// [`AwsError::NotTheirKey`] if `old` is not the user's, [`AwsError::KeyLimit`] if IAM allows no further key; otherwise as [`crate::issue::issue_for_user`]. The old key is untouched and the new one deleted.
 pub async fn start(issuer: &Issuer<'_>, user: &UserName, old: &str) -> Result<Rotation, AwsError> {
     let (_, new) = make_key(issuer, user, Purpose::Rotate { old: old.to_owned() }).await?;
     let credentials = Credentials::from(new.key().clone());
@@ -45,12 +41,12 @@ impl Rotation {
         self.new.key()
     }
 
-    /// Whether the new key is still this run's to store; asked right before.
+    /// Whether the new key is still this run's to store: to be called right before it is stored.
     ///
     /// # Errors
     /// [`AwsError::TakenOver`], [`AwsError::Journal`]: don't store it.
-    pub fn still_ours(&self) -> Result<(), AwsError> {
-        self.new.still_ours()
+    pub fn still_held(&self) -> Result<(), AwsError> {
+        self.new.still_held()
     }
 
     /// That the new key, which is stored by now, is still there: else the old one must not be touched.
@@ -58,9 +54,9 @@ impl Rotation {
     /// # Errors
     /// [`AwsError::TakenOver`]; otherwise as any request.
     pub async fn still_there(&self, issuer: &Issuer<'_>) -> Result<(), AwsError> {
-        self.new.still_ours()?;
-        let Issuer { aws, manager, patience, .. } = *issuer;
-        match is_active(aws, manager, &self.new.user, &self.new.key().id, patience.settle).await? {
+        self.new.still_held()?;
+        let Issuer { aws, manager, retry, .. } = *issuer;
+        match is_active(aws, manager, &self.new.user, &self.new.key().id, retry).await? {
             true => Ok(()),
             false => Err(self.new.taken_over()),
         }
@@ -80,8 +76,10 @@ impl Rotation {
             issuer.manager
         };
         let user = self.new.user.clone();
-        let retired =
-            until_valid(issuer, self.new.key(), || retire(issuer.aws, signer, &user, &self.old)).await;
+        let retired = until_valid(issuer, self.new.key(), || {
+            retire(issuer.aws, signer, &user, &self.old, issuer.retry)
+        })
+        .await;
         match retired {
             Ok(()) => self.new.kept(),
             Err(cause) => {
@@ -93,54 +91,8 @@ impl Rotation {
     /// The new key could not be stored: deletes it; the old one is untouched.
     ///
     /// # Errors
-    /// [`AwsError::KeyLeft`] where the delete can't be confirmed now.
+    /// [`AwsError::KeyLeft`] if the delete can't be confirmed now.
     pub async fn discard(self, issuer: &Issuer<'_>) -> Result<(), AwsError> {
         self.new.discard(issuer).await
-    }
-}
-
-/// Whether the user has this key and may sign with it. A key that was made a moment ago may not be listed everywhere for up
-/// to `settle`.
-pub(crate) async fn is_active(
-    aws: &Aws,
-    signer: &Credentials,
-    user: &UserName,
-    key_id: &str,
-    settle: Duration,
-) -> Result<bool, AwsError> {
-    let start = Instant::now();
-    loop {
-        let keys = keys_of(aws, signer, user).await?;
-        match keys.iter().find(|key| key.id == key_id) {
-            Some(key) => return Ok(key.active),
-            None if start.elapsed() > settle => return Ok(false),
-            None => tokio::time::sleep(Duration::from_millis(500)).await,
-        }
-    }
-}
-
-/// Inactive first: from then on nothing can be signed with it, even where the delete fails.
-pub(crate) async fn retire(
-    aws: &Aws,
-    signer: &Credentials,
-    user: &UserName,
-    key_id: &str,
-) -> Result<(), AwsError> {
-    let context = aws.context("iam:UpdateAccessKey", &signer.access_key_id, user.as_str());
-    let request = aws.iam(signer).update_access_key().user_name(user.as_str()).access_key_id(key_id);
-    match request.status(StatusType::Inactive).send().await.map_err(|e| context.failed(e)) {
-        Ok(_) => {}
-        Err(AwsError::Refused { code, .. }) if code.starts_with("NoSuchEntity") => {}
-        Err(error) => return Err(error),
-    }
-    let mut tries = 0;
-    loop {
-        match delete_key(aws, signer, user, key_id).await {
-            Err(error) if !error.is_denied() && tries < 3 => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(500 << tries)).await;
-            }
-            done => return done,
-        }
     }
 }

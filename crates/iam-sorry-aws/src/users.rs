@@ -9,7 +9,7 @@ use iam_sorry_core::names::UserName;
 use crate::client::Aws;
 use crate::errors::AwsError;
 use crate::lookup::{User, user_exists};
-use crate::wait::{Backoff, Cancel};
+use crate::retry::{Cancel, RetryPolicy};
 
 /// How long a user that was just made may be unknown to another part of IAM.
 const KNOWN_WITHIN: Duration = Duration::from_secs(30);
@@ -18,7 +18,7 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(30);
 /// are not always immediately visible").
 ///
 /// # Errors
-/// As any request. Where the waiting fails, the user is deleted again.
+/// As any request. If the waiting fails, the user is deleted again.
 pub async fn create_user(
     aws: &Aws,
     admin: &Credentials,
@@ -30,7 +30,7 @@ pub async fn create_user(
     match until_known(cancel, || user_exists(aws, admin, name)).await {
         Ok(user) => Ok(user),
         Err(error) => {
-            // Where even that fails, the user who is left matters more than why.
+            // If even that fails, the user who is left matters more than why.
             match delete_user(aws, admin, name, None).await {
                 Ok(()) => Err(error),
                 Err(left) => Err(left),
@@ -100,15 +100,5 @@ async fn until_known<T, F>(cancel: &Cancel, request: impl Fn() -> F) -> Result<T
 where
     F: Future<Output = Result<T, AwsError>>,
 {
-    let start = tokio::time::Instant::now();
-    let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(4));
-    loop {
-        match request().await {
-            Err(error) if is_unknown(&error) && start.elapsed() < KNOWN_WITHIN => {}
-            answer => return answer,
-        }
-        if !cancel.sleep(backoff.delay()).await {
-            return Err(AwsError::Interrupted);
-        }
-    }
+    RetryPolicy::default().repeat(KNOWN_WITHIN, Some(cancel), is_unknown, |_, _| {}, request).await
 }

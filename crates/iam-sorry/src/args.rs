@@ -382,7 +382,7 @@ keys behind them stay sealed.")]
 A new key is made, proved to work and stored in the place of the old one (sealed
 for the same SSH keys); only then the old one is deactivated and deleted.
 Interrupted at any moment, the profile works, and the next run finishes. The
-key's own user does it where IAM lets it (iam-sorry policy --rotate), else the
+key's own user does it where IAM lets it (iam-sorry policy), else the
 manager. A user with two keys has no room for another: both are shown, neither
 is touched.
 
@@ -399,7 +399,7 @@ is touched.
 Examples:
   iam-sorry policy > policy.json
   iam-sorry policy --users 'dirk-*' --account 123456789012
-  iam-sorry policy --rotate --users usermanager
+  iam-sorry policy --users usermanager
   iam-sorry policy --namespace dirk                  users dirk and dirk-*
   iam-sorry policy --namespace dirk --create-users --boundary developers
   aws iam put-user-policy --user-name usermanager --policy-name iam-sorry \\

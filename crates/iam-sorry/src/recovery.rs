@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use iam_sorry_aws::journal::{Intent, Journal, Pending, Record, State};
-use iam_sorry_aws::recover::{Outcome, Stored, recover};
-use iam_sorry_aws::{AwsError, Cancel, Timeouts};
+use iam_sorry_aws::journal::{Intent, JournalFolder, Pending, Record, State};
+use iam_sorry_aws::recover::{Outcome, Stored, delete_found, recover};
+use iam_sorry_aws::{Aws, AwsError, Cancel, RetryPolicy};
+use iam_sorry_core::credentials::Credentials;
 
 use crate::app::App;
 use crate::aws;
 use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{Profile, StoredKey};
+use crate::terminal;
 
 /// What recovery may cost the person who waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,8 +27,8 @@ pub enum RecoveryMode {
 const OPPORTUNISTIC_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The journal of this user on this machine.
-pub fn journal(app: &App) -> Journal {
-    Journal::new(app.settings.state_dir.join("journal"))
+pub fn journal(app: &App) -> JournalFolder {
+    JournalFolder::new(app.settings.state_dir.join("journal"))
 }
 
 /// Finishes what dead runs left. A warning names what can't be finished now; the command goes on.
@@ -43,7 +45,11 @@ pub fn finish(app: &App, mode: RecoveryMode) -> Result<()> {
         }
     };
     for entry in listing.entries.iter().filter(|entry| entry.state == State::Dead) {
-        let result = finish_one(app, &journal, entry, mode).and_then(|outcome| describe(entry, outcome));
+        let result = match entry.record.suspects() {
+            // Nothing but a person's decision is waited for, and that is looked for by who has the time.
+            Some(_) if mode == RecoveryMode::Opportunistic => Err(to_be_decided()),
+            _ => finish_one(app, &journal, entry, mode).and_then(|outcome| describe(entry, outcome)),
+        };
         match result {
             Ok(text) => app.out.progress(text),
             Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
@@ -55,34 +61,86 @@ pub fn finish(app: &App, mode: RecoveryMode) -> Result<()> {
 
 /// The subject of a sentence about an entry.
 pub fn subject(entry: &Pending) -> String {
-    let user = &entry.record.intent.user;
-    match &entry.record.key_id {
-        Some(id) => format!("Access key {id} of IAM user '{user}', left by an interrupted run"),
-        None => format!("An access key of IAM user '{user}' that an interrupted run may have left"),
+    let Record { intent, key_id, found, .. } = &entry.record;
+    let user = &intent.user;
+    match (key_id, &found[..]) {
+        (Some(id), _) => format!("Access key {id} of IAM user '{user}', left by an interrupted run"),
+        (None, []) => format!("An access key of IAM user '{user}' that an interrupted run may have left"),
+        (None, [id]) => {
+            format!("Access key {id} of IAM user '{user}', which an interrupted run may have left")
+        }
+        (None, ids) => {
+            format!(
+                "Access keys {} of IAM user '{user}', of which an interrupted run may have left one",
+                ids.join(", ")
+            )
+        }
     }
 }
 
+fn to_be_decided() -> Error {
+    Error::other("nothing proves whose it is, so a person must decide")
+        .hint("See what can be done: iam-sorry doctor")
+}
+
+fn finish_one(app: &App, journal: &JournalFolder, entry: &Pending, mode: RecoveryMode) -> Result<Outcome> {
+    // Read once the entry is locked: a key that was stored in the meantime must not count as lost.
+    let holds = |record: &Record, key_id: &str| match target_ids(app, &record.intent, mode) {
+        Err(_) | Ok(None) => Stored::Unknown,
+        Ok(Some(ids)) if ids.iter().any(|id| id == key_id) => Stored::Yes,
+        Ok(Some(_)) => Stored::No,
+    };
+    as_a_manager(app, entry, mode, |aws, credentials| {
+        let retry = RetryPolicy::default();
+        aws::block_on(|cancel: Cancel| async move {
+            loop {
+                // May be dropped at any await: the entry stays until all is done.
+                let work = cancel.unless(recover(journal, entry, aws, credentials, &retry, &holds));
+                let outcome = match mode {
+                    RecoveryMode::Full => work.await?,
+                    RecoveryMode::Opportunistic => {
+                        tokio::time::timeout(OPPORTUNISTIC_TIMEOUT, work).await.map_err(|_| {
+                            Error::new(ErrorKind::Aws, "AWS did not answer in time")
+                                .hint("Finish it now: iam-sorry doctor")
+                        })??
+                    }
+                };
+                match outcome {
+                    Outcome::TooFresh { wait } if mode == RecoveryMode::Full => {
+                        app.out.progress(format!("{}: it takes {wait} s until AWS can tell", subject(entry)));
+                        tokio::select! {
+                            () = tokio::time::sleep(Duration::from_secs(wait.unsigned_abs())) => {}
+                            () = cancel.cancelled() => return Err(AwsError::Interrupted.into()),
+                        }
+                    }
+                    outcome => return Ok(outcome),
+                }
+            }
+        })
+    })
+}
+
 /// Uses the manager that made the key; if that manager is refused or gone, the manager of this run.
-fn finish_one(app: &App, journal: &Journal, entry: &Pending, mode: RecoveryMode) -> Result<Outcome> {
+fn as_a_manager<T>(
+    app: &App,
+    entry: &Pending,
+    mode: RecoveryMode,
+    work: impl Fn(&Aws, &Credentials) -> Result<T>,
+) -> Result<T> {
+    let with = |manager: &str| {
+        let (aws, credentials) = open(app, manager, mode)?;
+        work(&aws, &credentials)
+    };
     let recorded = &entry.record.intent.manager;
-    let first = finish_as(app, journal, entry, mode, recorded);
+    let first = with(recorded);
     match (first, app.manager_name().filter(|name| name != recorded)) {
         // A user who may make keys but not delete them can rotate no further than this.
-        (Err(error), Some(other)) if error.kind != ErrorKind::Interrupted => {
-            finish_as(app, journal, entry, mode, other).map_err(|_| error)
-        }
+        (Err(error), Some(other)) if error.kind != ErrorKind::Interrupted => with(other).map_err(|_| error),
         (first, _) => first,
     }
 }
 
-fn finish_as(
-    app: &App,
-    journal: &Journal,
-    entry: &Pending,
-    mode: RecoveryMode,
-    manager: &str,
-) -> Result<Outcome> {
-    let intent = &entry.record.intent;
+fn open(app: &App, manager: &str, mode: RecoveryMode) -> Result<(Aws, Credentials)> {
     let profile = app.profile(manager).map_err(|_| {
         Error::profile(format!("the manager profile '{manager}' that made it is gone"))
             .hint("Finish it with another: iam-sorry --profile MANAGER doctor")
@@ -100,38 +158,58 @@ fn finish_as(
                 .hint("Finish it now: iam-sorry doctor")
         })?,
     };
-    // Read once the entry is locked: a key that was stored in the meantime must not count as lost.
-    let holds = |_: &Record, key_id: &str| match target_ids(app, intent, mode) {
-        Err(_) | Ok(None) => Stored::Unknown,
-        Ok(Some(ids)) if ids.iter().any(|id| id == key_id) => Stored::Yes,
-        Ok(Some(_)) => Stored::No,
-    };
-    let (aws, timeouts) = (aws::connect(app, Some(&profile))?, Timeouts::default());
-    aws::block_on(|cancel: Cancel| async move {
-        loop {
-            // May be dropped at any await: the entry stays until all is done.
-            let work = cancel.unless(recover(journal, entry, &aws, &credentials, &timeouts, &holds));
-            let outcome = match mode {
-                RecoveryMode::Full => work.await?,
-                RecoveryMode::Opportunistic => {
-                    tokio::time::timeout(OPPORTUNISTIC_TIMEOUT, work).await.map_err(|_| {
-                        Error::new(ErrorKind::Aws, "AWS did not answer in time")
-                            .hint("Finish it now: iam-sorry doctor")
-                    })??
-                }
-            };
-            match outcome {
-                Outcome::TooFresh { wait } if mode == RecoveryMode::Full => {
-                    app.out.progress(format!("{}: it takes {wait} s until AWS can tell", subject(entry)));
-                    tokio::select! {
-                        () = tokio::time::sleep(Duration::from_secs(wait.unsigned_abs())) => {}
-                        () = cancel.cancelled() => return Err(AwsError::Interrupted.into()),
-                    }
-                }
-                outcome => return Ok(outcome),
-            }
+    Ok((aws::connect(app, Some(&profile))?, credentials))
+}
+
+/// Asks the person at the terminal about each key that was found: whether it is to be deleted, and whether nothing is left to
+/// decide. Without a terminal nothing happens, and `--yes` is no answer: the key may be somebody else's.
+///
+/// # Errors
+/// Ctrl-C, and what AWS refuses.
+pub fn decide(app: &App) -> Result<()> {
+    if !terminal::is_there() {
+        return Ok(());
+    }
+    finish(app, RecoveryMode::Full)?; // what is accounted for by now needs no question
+    let journal = journal(app);
+    let listing = journal.pending()?;
+    for entry in listing.entries.iter().filter(|entry| entry.state == State::Dead) {
+        let Some(found) = entry.record.keys_found() else { continue };
+        decide_about(app, &journal, entry, &found.keys)?;
+    }
+    Ok(())
+}
+
+fn decide_about(app: &App, journal: &JournalFolder, entry: &Pending, keys: &[String]) -> Result<()> {
+    let user = &entry.record.intent.user;
+    let mut stay = Vec::new();
+    for key in keys {
+        let question = format!(
+            "Access key {key} of IAM user '{user}' may have been left by an interrupted run, or be somebody's. Delete it?"
+        );
+        if !terminal::confirm_in_person(app, &question)? {
+            stay.push(key.as_str());
+            continue;
         }
-    })
+        let done = as_a_manager(app, entry, RecoveryMode::Full, |aws, credentials| {
+            let retry = RetryPolicy::default();
+            aws::block_on(|cancel: Cancel| async move {
+                Ok(cancel.unless(delete_found(journal, entry, aws, credentials, &retry, key)).await?)
+            })
+        })?;
+        app.out.done(format!("Access key {key} of IAM user '{user}' is deleted"))?;
+        if done {
+            return Ok(());
+        }
+    }
+    if stay.len() < keys.len() {
+        let question =
+            format!("Is it known whose {} is, so that nothing is left to decide?", stay.join(", "));
+        if terminal::confirm_in_person(app, &question)? {
+            journal.forget(entry)?;
+        }
+    }
+    Ok(())
 }
 
 /// The access keys that the entry's target profile holds; `None` if that can't be determined.
@@ -182,21 +260,27 @@ fn describe(entry: &Pending, outcome: Outcome) -> Result<String> {
         Outcome::TooFresh { wait } => {
             failed(format!("AWS can tell in {wait} s\nFinish it then: iam-sorry doctor"))
         }
-        Outcome::Unclear { candidates } => failed(format!(
-            "several keys fit ({}), so none was touched\nDelete the right one by hand, then {}",
-            candidates.join(", "),
-            entry.path.display()
-        )),
+        Outcome::Found(found) => failed(found.to_string()),
+        Outcome::AccountedFor { keys } => {
+            let how =
+                keys.iter().filter_map(|(id, standing)| Some(format!("{id}: {}", standing.accounted_for()?)));
+            Ok(format!(
+                "{}: nothing is left to decide ({})",
+                subject(entry),
+                how.collect::<Vec<_>>().join("; ")
+            ))
+        }
         Outcome::ProfileUnknown { .. } => failed(format!(
-            "whether profile '{}' holds it can't be told without opening it\nFinish it: iam-sorry doctor",
+            "profile '{}' must be opened to see whether it holds the key\nFinish it: iam-sorry doctor",
             entry.record.intent.target
         )),
         Outcome::OtherAccount { account, endpoint } => failed(match endpoint {
             Some(endpoint) => format!(
                 "it is in account {account} at {endpoint}\nRun iam-sorry doctor with AWS_ENDPOINT_URL={endpoint}"
             ),
-            None => format!("it is in account {account}\nRun iam-sorry doctor where that account is reached"),
+            None => format!(
+                "it is in account {account}\nRun iam-sorry doctor in the environment that reaches that account"
+            ),
         }),
-        other => failed(format!("{other:?}")),
     }
 }

@@ -21,7 +21,25 @@ pub fn confirm(app: &App, question: &str) -> Result<bool> {
     let answer = read_answer(app, &format!("{question} (y/n): "))?.ok_or_else(|| {
         Error::usage("There is no terminal to answer this question.\nAdd --yes to answer it with yes")
     })?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    Ok(is_yes(&answer))
+}
+
+/// Whether a person may be at the keyboard.
+pub fn is_there() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// As [`confirm`], for what no `--yes` may answer.
+///
+/// # Errors
+/// Ctrl-C.
+pub fn confirm_in_person(app: &App, question: &str) -> Result<bool> {
+    let answer = read_answer(app, &format!("{question} (y/n): "))?.unwrap_or_default();
+    Ok(is_yes(&answer))
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
 }
 
 /// The current code of an MFA device: `--mfa-code`, else prompted for.

@@ -167,11 +167,14 @@ fn killed_at_every_step_the_next_run_finishes_with_one_key() {
                     let status = signalled(&machine, action, after, Signal::KILL);
                     assert_eq!(status.signal(), Some(9), "{case}");
                     machine.run(&["--profile", "admin", "--create-iam-sorry", MANAGER, "--yes"]).ok();
-                    assert_eq!(
-                        machine.account.keys(MANAGER),
-                        [machine.opened("iam-sorry").key.as_str()],
-                        "{case}"
-                    );
+                    let key = machine.opened("iam-sorry").key;
+                    if action == "CreateAccessKey" {
+                        // Made, and its ID never written down: nothing proves whose it is.
+                        let keys = machine.account.keys(MANAGER);
+                        let found = keys.iter().find(|id| **id != key).unwrap();
+                        machine.assert_found(MANAGER, found);
+                    }
+                    assert_eq!(machine.account.keys(MANAGER), [key.as_str()], "{case}");
                     assert_eq!(policies(&machine, MANAGER), ["iam-sorry-dirk"], "{case}");
                     assert!(machine.journal().is_empty(), "{case}");
                 });
@@ -352,7 +355,7 @@ fn the_printed_policies_are_json_held_to_the_namespace() {
     assert_eq!(printed(&["--print-policy", "dirk"]), printed(&["policy", "--namespace", "dirk"]));
     assert_eq!(printed(&["--print-policy"]), printed(&["--print-policy", "tester"]), "the login name");
     let admin = printed(&["--print-admin-policy", "dirk"]);
-    assert_eq!(admin, printed(&["policy", "--namespace", "dirk", "--rotate", "--create-users"]));
+    assert_eq!(admin, printed(&["policy", "--namespace", "dirk", "--create-users"]));
     for bad in ["*", "dirk-", "a/b", "dirk*"] {
         machine.run(&["--print-policy", bad]).exits(2);
         machine.run(&["--print-admin-policy", bad]).exits(2);

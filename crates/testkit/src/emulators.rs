@@ -152,6 +152,27 @@ impl Account {
         self.user_allowed(name, &["iam:*"])
     }
 
+    /// Whether a user's key may sign.
+    pub fn is_active(&self, user: &str, key: &str) -> bool {
+        let listed = self.call("iam", "list_access_keys", json!({"UserName": user}));
+        let keys = listed["AccessKeyMetadata"].as_array().expect("a list");
+        keys.iter().any(|listed| listed["AccessKeyId"] == key && listed["Status"] == "Active")
+    }
+
+    /// Activates a user's key, as its owner would.
+    pub fn activate(&self, user: &str, key: &str) {
+        self.call(
+            "iam",
+            "update_access_key",
+            json!({"UserName": user, "AccessKeyId": key, "Status": "Active"}),
+        );
+    }
+
+    /// Deletes a user's key.
+    pub fn delete_key(&self, user: &str, key: &str) {
+        self.call("iam", "delete_access_key", json!({"UserName": user, "AccessKeyId": key}));
+    }
+
     /// Ids of the access keys that a user has now.
     pub fn keys(&self, user: &str) -> Vec<String> {
         let answer = self.call("iam", "list_access_keys", json!({"UserName": user}));

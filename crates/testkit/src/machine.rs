@@ -116,6 +116,22 @@ impl MachineOnAws {
         MachineOnAws { account, proxy, machine }
     }
 
+    /// A key that a lost answer may have left, and that nothing proves to be it, is inactive and waits for a person. Then a person
+    /// deletes it, and nothing is left.
+    ///
+    /// # Panics
+    /// If any of that is not so.
+    #[track_caller]
+    pub fn assert_found(&self, user: &str, key: &str) {
+        assert!(!self.account.is_active(user, key), "{key} of '{user}' is still active");
+        assert_eq!(self.journal().len(), 1, "it is written down once");
+        self.run(&["doctor"]).prints(&[key, "delete-access-key", "update-access-key", "doctor --fix"]);
+        assert!(!self.account.is_active(user, key));
+        self.account.delete_key(user, key);
+        self.run(&["doctor"]).says(&[key, "it was deleted"]).prints(&["left-over keys: none"]);
+        assert_eq!(self.journal(), Vec::<PathBuf>::new(), "the journal is not cleared");
+    }
+
     /// The IAM user that a profile's key acts as, by AWS's own answer.
     ///
     /// # Panics

@@ -4,9 +4,15 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use proptest::prelude::*;
 
-use std::time::SystemTime;
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::Mode;
 
 use super::*;
+use crate::clock::now_ms;
+use crate::key::lost::Window;
 
 fn intent() -> Intent {
     Intent {
@@ -21,7 +27,7 @@ fn intent() -> Intent {
         purpose: Purpose::Once,
         host: MACHINE.host.clone(),
         pid: std::process::id(),
-        process_start: crate::record::process_start(std::process::id()),
+        process_start: process_start(std::process::id()),
         boot_id: MACHINE.boot_id.clone(),
         at_ms: now_ms(),
         aws_ahead: 0,
@@ -29,9 +35,9 @@ fn intent() -> Intent {
     }
 }
 
-fn journal() -> (tempfile::TempDir, Journal) {
+fn journal() -> (tempfile::TempDir, JournalFolder) {
     let folder = tempfile::tempdir().unwrap();
-    let journal = Journal::new(folder.path().join("state/journal"));
+    let journal = JournalFolder::new(folder.path().join("state/journal"));
     (folder, journal)
 }
 
@@ -78,8 +84,8 @@ fn a_heartbeat_tells_the_time_of_death() {
     std::thread::sleep(Duration::from_millis(30));
     let before = now_ms();
     entry.heartbeat(true).unwrap();
-    let record = journal.reread(&entry).unwrap();
-    assert!((before..=now_ms()).contains(&record.heartbeat_ms), "{} {}", before, record.heartbeat_ms);
+    let record = entry.reread().unwrap();
+    assert!((before..=now_ms()).contains(&record.last_sign_ms), "{} {}", before, record.last_sign_ms);
 }
 
 #[test]
@@ -140,14 +146,73 @@ fn the_window_is_on_awss_clock() {
     (intent.at_ms, intent.aws_ahead) = (1_000_000_500, 60);
     let text = Fact::Intent(Box::new(intent)).to_line().unwrap();
     let record = Record::parse(&text, 1_000_003_200).unwrap();
-    // Intent at second 1000000, last sign of life at 1000003: 2 s before, 5 s and rounding after, one minute ahead.
-    assert_eq!(record.window(), 1_000_058..=1_000_069);
+    // Intent at second 1000000, last sign of life at 1000003: 5 s and rounding after, one minute ahead.
+    assert_eq!(window(&record), Window { intent: 1_000_060, until: 1_000_069 });
     // A file time from before the intent (restored from a backup) does not turn the window around.
-    assert_eq!(Record::parse(&text, 0).unwrap().window(), 1_000_058..=1_000_066);
+    let restored = Record::parse(&text, 0).unwrap();
+    assert_eq!(window(&restored), Window { intent: 1_000_060, until: 1_000_066 });
+}
+
+fn window(record: &Record) -> Window {
+    record.attempt(true).window
+}
+
+/// What is written after the owner's death touches the file; the window must not grow by that, or a key that somebody made
+/// later would be taken for the entry's.
+#[test]
+fn what_a_later_run_writes_does_not_move_the_window() {
+    let (_folder, journal) = journal();
+    let entry = journal.begin(intent()).unwrap();
+    let file = File::options().write(true).open(entry.path()).unwrap();
+    let died = SystemTime::now() + Duration::from_secs(7);
+    file.set_modified(died).unwrap();
+    let before = entry.reread().unwrap();
+    let suspect = |id: &str| crate::key::lost::Suspect {
+        key_id: id.into(),
+        deactivated: true,
+        found: iam_sorry_core::timestamp::Timestamp::EPOCH,
+    };
+    let writing = Entry { folder: &journal, open: &entry, user: "alice" };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for id in ["AKIAFOUNDFOUNDFOUND1", "AKIAFOUNDFOUNDFOUND1", "AKIAFOUNDFOUNDFOUND2"] {
+        runtime.block_on(crate::key::Journal::note_found(&writing, &[suspect(id)])).unwrap();
+    }
+    let after = entry.reread().unwrap();
+    assert!(after.touched_ms < before.touched_ms, "the file was touched");
+    assert_eq!((window(&after), after.last_sign_ms), (window(&before), before.last_sign_ms));
+    assert_eq!(after.found, ["AKIAFOUNDFOUNDFOUND1", "AKIAFOUNDFOUNDFOUND2"]);
+}
+
+/// A key that fits alone is deactivated again until it is written down that it is; several wait for a person at once.
+#[test]
+fn what_was_found_waits_for_a_person() {
+    let entry = |facts: &[Fact]| {
+        let mut text = Fact::Intent(Box::new(intent())).to_line().unwrap();
+        text.extend(facts.iter().map(|fact| fact.to_line().unwrap()));
+        Record::parse(&text, 0).unwrap()
+    };
+    let (one, two) = ("AKIAFOUNDFOUNDFOUND1".to_owned(), "AKIAFOUNDFOUNDFOUND2".to_owned());
+    let found = |ids: &[&String]| Fact::Found(ids.iter().map(|id| (*id).clone()).collect());
+    assert_eq!(entry(&[]).suspects(), None);
+    assert_eq!(entry(&[found(&[&one])]).suspects(), None);
+    let deactivated = entry(&[found(&[&one]), Fact::Deactivated(one.clone())]).suspects().unwrap();
+    assert_eq!((deactivated.len(), deactivated[0].deactivated), (1, true));
+    let several = entry(&[found(&[&one, &two])]).suspects().unwrap();
+    assert!(several.len() == 2 && several.iter().all(|suspect| !suspect.deactivated));
+    // Never a key that was there before, whatever the file says.
+    let old = "AKIAOLDOLDOLDOLDOLD1".to_owned();
+    assert_eq!(entry(&[found(&[&old, &one])]).found, [one]);
+}
+
+/// An older version, which may share the home, deletes no key that it finds under this name.
+#[test]
+fn an_older_version_reads_that_a_person_decides() {
+    let line = Fact::Found(vec!["AKIAFOUNDFOUNDFOUND1".into()]).to_line().unwrap();
+    assert_eq!(line, "{\"unclear\":[\"AKIAFOUNDFOUNDFOUND1\"]}\n");
 }
 
 #[test]
-fn a_key_from_before_is_never_ours_whatever_the_file_says() {
+fn a_key_from_before_is_never_the_entrys_whatever_the_file_says() {
     let mut text = Fact::Intent(Box::new(intent())).to_line().unwrap();
     text.push_str(&Fact::KeyId("AKIAOLDOLDOLDOLDOLD1".into()).to_line().unwrap());
     assert_eq!(Record::parse(&text, 0).unwrap().key_id, None);
@@ -194,16 +259,16 @@ proptest! {
     #[test]
     fn garbage_is_refused_without_a_panic(text in "\\PC*|[\\x00-\\x7f]*", time in any::<i64>()) {
         if let Ok(record) = Record::parse(&text, time) {
-            let _ = record.window();
+            let _ = window(&record);
         }
     }
 
-    /// However far off its numbers are, a planted entry can't make us panic.
+    /// However far off its numbers are, a planted entry causes no panic.
     #[test]
     fn absurd_times_do_not_overflow(at in extreme(), ahead in extreme(), beat in extreme()) {
         let mut absurd = intent();
         (absurd.at_ms, absurd.aws_ahead) = (at, ahead);
         let text = Fact::Intent(Box::new(absurd)).to_line().unwrap();
-        let _ = Record::parse(&text, beat).unwrap().window();
+        let _ = window(&Record::parse(&text, beat).unwrap());
     }
 }

@@ -111,7 +111,7 @@ fn a_new_key_that_aws_does_not_know_yet_is_waited_for() {
 #[test]
 fn a_key_that_never_becomes_valid_is_deleted() {
     let mut scene = Scene::new();
-    scene.patience.new_key = Duration::from_secs(1);
+    scene.retry.new_key = Duration::from_secs(1);
     scene.proxy.fault("GetSessionToken", Fault::Status(403, "InvalidClientTokenId"));
     let error = scene.issue().unwrap_err();
     assert!(matches!(error, AwsError::InvalidKey { action: "sts:GetSessionToken", .. }), "{error}");
@@ -196,7 +196,7 @@ fn a_delete_that_iam_denies_knowing_the_key_for_is_not_believed_while_the_list_s
 #[test]
 fn a_delete_that_never_works_keeps_the_entry_and_says_so() {
     let mut scene = Scene::new();
-    scene.patience.delete = Duration::from_secs(1);
+    scene.retry.delete = Duration::from_secs(1);
     scene.proxy.fault("DeleteAccessKey", Fault::Status(503, "ServiceUnavailable"));
     let error = scene.issue().unwrap_err();
     let AwsError::KeyLeft { key_id: Some(key_id), .. } = &error else { panic!("{error}") };
@@ -265,7 +265,7 @@ fn ctrl_c_before_the_key_is_made_makes_none() {
 fn without_a_journal_no_key_is_made() {
     let mut scene = Scene::new();
     let file = tempfile::NamedTempFile::new().unwrap();
-    scene.journal = iam_sorry_aws::journal::Journal::new(file.path().join("journal"));
+    scene.journal = iam_sorry_aws::journal::JournalFolder::new(file.path().join("journal"));
     let error = scene.issue().unwrap_err();
     assert!(matches!(error, AwsError::Journal { .. }), "{error}");
     assert_eq!(scene.proxy.count("CreateAccessKey"), 0);

@@ -5,13 +5,13 @@ use crate::scene::{Scene, USER, hours, name, ours, run};
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::issue::issue_for_user;
 use iam_sorry_aws::lookup::user_of_key;
-use iam_sorry_aws::policy::{ACTIONS, PolicyRequest, ROTATE, manager_policy};
+use iam_sorry_aws::policy::{ACTIONS, PolicyRequest, manager_policy};
 use iam_sorry_aws::recover::{Outcome, Stored};
-use serde_json::{Value, json};
+use serde_json::Value;
 use testkit::{Fault, Ministack};
 
 /// A scene whose manager has the printed policy for `users`, less some actions.
-fn scene(users: &[&str], rotate: bool, without: &[&str]) -> Scene {
+fn scene(users: &[&str], without: &[&str]) -> Scene {
     let account = Ministack::shared().account();
     account.user(USER);
     account.user("limited");
@@ -19,7 +19,6 @@ fn scene(users: &[&str], rotate: bool, without: &[&str]) -> Scene {
         partition: "aws".into(),
         account: Some(account.id().to_owned()),
         users: users.iter().map(|&u| u.to_owned()).collect(),
-        rotate,
     });
     let mut policy: Value = serde_json::from_str(&text.unwrap()).unwrap();
     let statements = policy["Statement"].as_array_mut().unwrap();
@@ -36,8 +35,8 @@ fn scene(users: &[&str], rotate: bool, without: &[&str]) -> Scene {
 }
 
 #[test]
-fn it_is_enough_for_everything_but_rotation() {
-    let scene = scene(&["*"], false, &[]);
+fn it_is_enough_for_everything() {
+    let scene = scene(&["*"], &[]);
     scene.issue().unwrap();
     let id = {
         let kept = scene.issue_and_keep().unwrap().kept.unwrap();
@@ -46,32 +45,66 @@ fn it_is_enough_for_everything_but_rotation() {
         id
     };
     assert_eq!(run(user_of_key(&scene.aws, &scene.manager, &id)).unwrap(), name(USER));
-    scene.proxy.fault_once("CreateAccessKey", Fault::DropResponse);
-    assert!(matches!(scene.issue().unwrap_err(), AwsError::AnswerLost { .. }));
-    scene.assert_clean(&[&id]);
-}
-
-#[test]
-fn with_the_rotation_option_it_is_enough_for_rotation() {
-    let scene = scene(&["*"], true, &[]);
-    let old = scene.account.key(USER).key;
-    let rotation = run(iam_sorry_aws::rotate::start(&scene.issuer(), &name(USER), &old)).unwrap();
+    let rotation = run(iam_sorry_aws::rotate::start(&scene.issuer(), &name(USER), &id)).unwrap();
     let new = rotation.key().id.clone();
     run(rotation.stored(&scene.issuer())).unwrap();
     scene.assert_clean(&[&new]);
+    scene.proxy.fault_once("CreateAccessKey", Fault::DropResponse);
+    let error = scene.issue().unwrap_err();
+    assert!(matches!(&error, AwsError::KeyFound { found, .. } if found.deactivated), "{error}");
+}
+
+/// A manager with the policy of an earlier version: the key that was found stays active, and a person hears of it, until a
+/// manager who may deactivate it comes along.
+#[test]
+fn who_may_not_deactivate_a_key_that_was_found_says_so() {
+    let mut scene = scene(&["*"], &["iam:UpdateAccessKey"]);
+    scene.issue().unwrap();
+    scene.proxy.fault_once("CreateAccessKey", Fault::DropResponse);
+    let error = scene.issue().unwrap_err();
+    let made = scene.account.keys(USER).remove(0);
+    for part in [
+        made.as_str(),
+        "still active",
+        "AWS refused iam:UpdateAccessKey (AccessDenied)",
+        "iam-sorry policy",
+        "delete-access-key",
+    ] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+    let shown = |outcome: Outcome| match outcome {
+        Outcome::Found(found) => (found.keys, found.deactivated),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(shown(scene.recover(Stored::No).unwrap()), (vec![made.clone()], false));
+    assert!(scene.account.is_active(USER, &made));
+    scene.manager = ours(&scene.account.manager("better"));
+    assert_eq!(shown(scene.recover(Stored::No).unwrap()), (vec![made.clone()], true));
+    assert!(!scene.account.is_active(USER, &made));
 }
 
 #[test]
 fn every_action_is_needed() {
     for (action, _) in ACTIONS {
-        let scene = scene(&["*"], false, &[action]);
+        let scene = scene(&["*"], &[action]);
         let error = match action {
-            // Needed where the answer was lost, and to find the user of a key.
+            // Needed only if the answer was lost, and for rotation.
+            "iam:UpdateAccessKey" => {
+                let old = scene.account.key(USER).key;
+                let rotation = run(iam_sorry_aws::rotate::start(&scene.issuer(), &name(USER), &old)).unwrap();
+                let new = rotation.key().id.clone();
+                let error = run(rotation.stored(&scene.issuer())).unwrap_err();
+                let AwsError::OldKeyLeft { cause, .. } = error else { panic!("{error}") };
+                scene.journal.forget(&scene.entries()[0]).unwrap();
+                scene.account.delete_key(USER, &old);
+                scene.account.delete_key(USER, &new);
+                *cause
+            }
+            // Needed if the answer was lost, and to find the user of a key.
             "iam:GetAccessKeyLastUsed" => {
                 let id = scene.account.key(USER).key;
                 let error = run(user_of_key(&scene.aws, &scene.manager, &id)).unwrap_err();
-                let delete = json!({"UserName": USER, "AccessKeyId": id});
-                scene.account.call("iam", "delete_access_key", delete);
+                scene.account.delete_key(USER, &id);
                 error
             }
             _ => scene.issue().unwrap_err(),
@@ -87,16 +120,11 @@ fn every_action_is_needed() {
             scene.assert_clean(&[]);
         }
     }
-    let scene = scene(&["*"], false, &[]);
-    let old = scene.account.key(USER).key;
-    let rotation = run(iam_sorry_aws::rotate::start(&scene.issuer(), &name(USER), &old)).unwrap();
-    let error = run(rotation.stored(&scene.issuer())).unwrap_err();
-    assert!(error.to_string().contains(ROTATE.0), "{error}");
 }
 
 #[test]
 fn a_better_manager_finishes_what_the_limited_one_could_not() {
-    let mut scene = scene(&["*"], false, &["iam:DeleteAccessKey"]);
+    let mut scene = scene(&["*"], &["iam:DeleteAccessKey"]);
     scene.issue().unwrap_err();
     scene.manager = ours(&scene.account.manager("better"));
     assert!(matches!(scene.recover(Stored::No).unwrap(), Outcome::Deleted { .. }));
@@ -105,7 +133,7 @@ fn a_better_manager_finishes_what_the_limited_one_could_not() {
 
 #[test]
 fn users_outside_the_pattern_are_out_of_reach() {
-    let scene = scene(&["ali*"], false, &[]);
+    let scene = scene(&["ali*"], &[]);
     scene.account.user("bob");
     scene.issue().unwrap();
     let error = run(issue_for_user(&scene.issuer(), &name("bob"), hours(1), false)).unwrap_err();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::scene::{Scene, USER, ours, run};
 use iam_sorry_aws::AwsError;
-use iam_sorry_aws::journal::State;
+use iam_sorry_aws::journal::{Record, State};
+use iam_sorry_aws::key::lost::Standing;
 use iam_sorry_aws::recover::{Outcome, Stored, recover};
 use testkit::{Fault, Ministack};
 use tokio::sync::Notify;
@@ -43,7 +44,7 @@ fn recovered(scene: &Scene, stored: Stored) -> Outcome {
     if let Outcome::TooFresh { wait } = outcome {
         assert!((1..=3).contains(&wait), "{wait}");
         assert_eq!(scene.entries().len(), 1, "a fresh entry stays");
-        std::thread::sleep(scene.patience.settle + Duration::from_millis(100));
+        std::thread::sleep(scene.retry.settle + Duration::from_millis(100));
         return scene.recover(stored).unwrap();
     }
     outcome
@@ -64,13 +65,64 @@ fn create_never_arrived() {
     scene.assert_clean(&[]);
 }
 
+/// Nothing proves whose the key is, so it is deactivated at most, and a person decides.
 #[test]
 fn create_done_and_the_id_never_learnt() {
     let scene = die_at("CreateAccessKey", true, false);
     let made = scene.account.keys(USER);
     assert_eq!((made.len(), scene.entries()[0].record.key_id.clone()), (1, None));
-    assert_eq!(recovered(&scene, Stored::No), Outcome::Deleted { key_id: made[0].clone() });
+    for _ in 0..2 {
+        let Outcome::Found(found) = recovered(&scene, Stored::No) else { panic!() };
+        assert_eq!((&found.keys, found.deactivated), (&made, true), "{found}");
+        assert!(!scene.account.is_active(USER, &made[0]));
+    }
+    let counts = [scene.proxy.count("UpdateAccessKey"), scene.proxy.count("DeleteAccessKey")];
+    assert_eq!(counts, [1, 0]);
+    scene.account.delete_key(USER, &made[0]);
+    let accounted = vec![(made[0].clone(), Standing::Deleted)];
+    assert_eq!(scene.recover(Stored::No).unwrap(), Outcome::AccountedFor { keys: accounted });
     scene.assert_clean(&[]);
+}
+
+/// The process that looked dies between any two of its steps: the next one goes on, and the key is never deleted.
+#[test]
+fn a_look_that_dies_is_gone_on_with() {
+    for (action, done) in [
+        ("ListAccessKeys", true),
+        ("GetAccessKeyLastUsed", true),
+        ("UpdateAccessKey", false),
+        ("UpdateAccessKey", true),
+    ] {
+        let scene = die_at("CreateAccessKey", true, false);
+        std::thread::sleep(scene.retry.settle + Duration::from_millis(100));
+        let made = scene.account.keys(USER);
+        let die = Arc::new(Notify::new());
+        let at_the_action: testkit::Hook = {
+            let die = die.clone();
+            Arc::new(move |_| die.notify_one())
+        };
+        let fault =
+            if done { Fault::AfterForward(at_the_action) } else { Fault::BeforeForward(at_the_action) };
+        scene.proxy.fault_once(action, fault);
+        if !done {
+            scene.proxy.fault_once(action, Fault::Hang);
+        }
+        let entry = scene.entries().remove(0);
+        run(async {
+            let stored = |_: &Record, _: &str| Stored::No;
+            tokio::select! {
+                biased;
+                () = die.notified() => {}
+                outcome = recover(&scene.journal, &entry, &scene.aws, &scene.manager, &scene.retry, &stored) =>
+                    panic!("{action}: lived: {outcome:?}"),
+            }
+        });
+        scene.proxy.clear_faults();
+        let Outcome::Found(found) = scene.recover(Stored::No).unwrap() else { panic!("{action}") };
+        assert_eq!((&found.keys, found.deactivated), (&made, true), "{action} {done}");
+        assert!(!scene.account.is_active(USER, &made[0]), "{action} {done}");
+        assert_eq!(scene.proxy.count("DeleteAccessKey"), 0, "{action} {done}");
+    }
 }
 
 #[test]
@@ -128,7 +180,7 @@ fn the_entry_of_a_living_owner_is_left_alone() {
     let mut entry = scene.entries().remove(0);
     entry.state = State::Dead;
     let outcome =
-        run(recover(&scene.journal, &entry, &scene.aws, &scene.manager, &scene.patience, &|_, _| Stored::No));
+        run(recover(&scene.journal, &entry, &scene.aws, &scene.manager, &scene.retry, &|_, _| Stored::No));
     assert_eq!(outcome.unwrap(), Outcome::Busy);
     assert!(matches!(scene.journal.forget(&entry), Err(AwsError::Journal { .. })));
     assert_eq!(scene.account.keys(USER).len(), 1);
@@ -155,7 +207,7 @@ fn the_entry_of_an_owner_who_woke_up_elsewhere_is_left_alone() {
     assert_eq!(entry.state, State::Dead);
     beat(now);
     let outcome =
-        run(recover(&scene.journal, &entry, &scene.aws, &scene.manager, &scene.patience, &|_, _| Stored::No));
+        run(recover(&scene.journal, &entry, &scene.aws, &scene.manager, &scene.retry, &|_, _| Stored::No));
     assert_eq!(outcome.unwrap(), Outcome::Busy);
     assert_eq!((scene.account.keys(USER).len(), scene.entries().len()), (1, 1));
     // It was silent again.
@@ -208,7 +260,7 @@ fn two_recoveries_at_once_do_no_harm() {
     let scene = die_at("GetSessionToken", true, false);
     let entry = scene.entries().remove(0);
     let one =
-        || recover(&scene.journal, &entry, &scene.aws, &scene.manager, &scene.patience, &|_, _| Stored::No);
+        || recover(&scene.journal, &entry, &scene.aws, &scene.manager, &scene.retry, &|_, _| Stored::No);
     let (a, b) = run(async { tokio::join!(one(), one()) });
     for outcome in [a.unwrap(), b.unwrap()] {
         assert!(matches!(outcome, Outcome::Deleted { .. } | Outcome::Busy | Outcome::Gone), "{outcome:?}");

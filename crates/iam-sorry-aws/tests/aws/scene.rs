@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use iam_sorry_aws::issue::{Issued, Issuer, Progress, issue_for_user};
-use iam_sorry_aws::journal::{Journal, Pending};
+use iam_sorry_aws::journal::{JournalFolder, Pending};
 use iam_sorry_aws::recover::{Outcome, Stored, recover};
-use iam_sorry_aws::{Aws, AwsError, Cancel, Settings, Timeouts};
+use iam_sorry_aws::{Aws, AwsError, Cancel, RetryPolicy, Settings};
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{SessionDuration, UserName};
 use secrecy::{ExposeSecret, SecretString};
@@ -23,9 +23,9 @@ pub struct Scene {
     pub proxy: Arc<FaultProxy>,
     pub aws: Aws,
     pub manager: Credentials,
-    pub journal: Journal,
+    pub journal: JournalFolder,
     pub cancel: Cancel,
-    pub patience: Timeouts,
+    pub retry: RetryPolicy,
     progress: Box<dyn Fn(&Progress) + Send + Sync>,
     heard: Arc<Mutex<Vec<Progress>>>,
     _folder: tempfile::TempDir,
@@ -53,10 +53,10 @@ impl Scene {
         };
         Self {
             aws: Aws::new(&settings).unwrap(),
-            journal: Journal::new(folder.path().join("journal")),
+            journal: JournalFolder::new(folder.path().join("journal")),
             cancel: Cancel::new(),
             // Where a test waits for the end of one of these, it makes that short: the order of events is what is tested.
-            patience: Timeouts { settle: Duration::from_secs(2), ..Timeouts::default() },
+            retry: RetryPolicy { settle: Duration::from_secs(2), ..RetryPolicy::default() },
             account,
             proxy,
             manager,
@@ -75,7 +75,7 @@ impl Scene {
             journal: &self.journal,
             progress: &*self.progress,
             cancel: &self.cancel,
-            patience: &self.patience,
+            retry: &self.retry,
         }
     }
 
@@ -110,14 +110,14 @@ impl Scene {
     pub fn recover(&self, stored: Stored) -> Result<Outcome, AwsError> {
         let entries = self.entries();
         assert_eq!(entries.len(), 1, "{entries:?}");
-        run(recover(&self.journal, &entries[0], &self.aws, &self.manager, &self.patience, &|_, _| stored))
+        run(recover(&self.journal, &entries[0], &self.aws, &self.manager, &self.retry, &|_, _| stored))
     }
 
     pub fn heard(&self) -> Vec<Progress> {
         self.heard.lock().unwrap().clone()
     }
 
-    /// Nothing of ours is left: no key in IAM that was not there, no entry on disk.
+    /// Nothing that the program made is left: no key in IAM that was not there, no entry on disk.
     pub fn assert_clean(&self, keys: &[&str]) {
         assert_eq!(self.account.keys(USER), keys, "keys of {USER}");
         let entries = self.entries();

@@ -64,12 +64,13 @@ impl ActionSettings {
         Duration::from_secs(self.settle_seconds.into())
     }
 
-    pub(crate) fn timeouts(&self) -> iam_sorry_aws::Timeouts {
-        iam_sorry_aws::Timeouts {
+    pub(crate) fn timeouts(&self) -> iam_sorry_aws::RetryPolicy {
+        iam_sorry_aws::RetryPolicy {
             new_key: Duration::from_secs(self.new_key_seconds.into()),
             // What can't be deleted within this time the reconciler goes on with.
             delete: Duration::from_secs(10),
             settle: self.settle(),
+            ..iam_sorry_aws::RetryPolicy::default()
         }
     }
 }

@@ -65,7 +65,7 @@ pub struct LaterOriginalArgs {
     #[arg(long, value_name = "PREFIX", group = "seed", num_args = 0..=1, default_missing_value = "")]
     pub print_policy: Option<String>,
 
-    /// The same for a manager who also makes such users ('policy --namespace PREFIX --rotate --create-users').
+    /// The same for a manager who also makes such users ('policy --namespace PREFIX --create-users').
     #[arg(long, value_name = "PREFIX", group = "seed", num_args = 0..=1, default_missing_value = "")]
     pub print_admin_policy: Option<String>,
 

@@ -14,8 +14,8 @@ pub struct PolicyArgs {
     /// Partition: aws, aws-cn, aws-us-gov, ... [default: the region's].
     #[arg(long)]
     pub partition: Option<String>,
-    /// Also what 'rotate' needs.
-    #[arg(long)]
+    /// For scripts of earlier versions: every policy has what 'rotate' needs.
+    #[arg(long, hide = true)]
     pub rotate: bool,
     /// The users PREFIX and PREFIX-*, instead of --users.
     #[arg(long, value_name = "PREFIX", conflicts_with = "users")]

@@ -52,8 +52,10 @@ pub fn policy(app: &App, args: &PolicyArgs) -> Result<()> {
         partition: partition.to_owned(),
         account: Some(args.account.clone()).filter(|account| account != "*"),
         users,
-        rotate: args.rotate,
     };
+    if args.rotate {
+        app.out.progress("Every policy has what 'rotate' needs by now, with and without --rotate");
+    }
     let text = if args.create_users {
         namespace_admin_policy(&request, &args.boundary)
     } else {

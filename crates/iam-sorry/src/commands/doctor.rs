@@ -242,8 +242,17 @@ fn left_over_keys(app: &App) -> Vec<Diagnosis> {
     let mut diagnoses: Vec<Diagnosis> = listing
         .entries
         .iter()
-        .map(|entry| {
-            warn("left-over keys", subject(entry), format!("It is written down in {}", entry.path.display()))
+        .map(|entry| match entry.record.keys_found() {
+            Some(found) => warn(
+                "left-over keys",
+                format!("{} ({})\n{found}", subject(entry), entry.path.display()),
+                "Decide, with a question for each: iam-sorry doctor --fix",
+            ),
+            None => warn(
+                "left-over keys",
+                subject(entry),
+                format!("It is written down in {}", entry.path.display()),
+            ),
         })
         .collect();
     for (path, why) in &listing.unreadable {

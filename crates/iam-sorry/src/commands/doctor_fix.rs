@@ -9,11 +9,13 @@ use crate::app::App;
 use crate::commands::encrypt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::profile::{self, Profile};
+use crate::recovery;
 use crate::terminal;
 
 /// A fix that fails is a warning, and the others go on: the checks that follow report what remains.
-pub fn run(app: &App) -> Result<()> {
-    let results = [modes(app), locks(app), legacy(app), plain(app)];
+pub fn run(app: &App, offline: bool) -> Result<()> {
+    let found = if offline { Ok(()) } else { recovery::decide(app) };
+    let results = [modes(app), locks(app), legacy(app), plain(app), found];
     for error in results.into_iter().filter_map(std::result::Result::err) {
         if matches!(error.kind, ErrorKind::Interrupted | ErrorKind::BrokenPipe) {
             return Err(error);

@@ -5,7 +5,7 @@ use iam_sorry_aws::issue::{Issuer, Progress, issue_for_user};
 use iam_sorry_aws::lookup::{User, caller, describe, user_exists};
 use iam_sorry_aws::policy::{PolicyRequest, manager_policy};
 use iam_sorry_aws::users::{create_user, delete_user, put_policy};
-use iam_sorry_aws::{Aws, AwsError, Cancel, Timeouts};
+use iam_sorry_aws::{Aws, AwsError, Cancel, RetryPolicy};
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{Namespace, SessionDuration, UserName};
@@ -179,7 +179,6 @@ impl ManagerSetup {
             partition: user.arn.partition.clone(),
             account: Some(user.arn.account.clone()),
             users: self.namespace.patterns(),
-            rotate: true,
         })?;
         let AdminAccess { aws, admin, cancel, .. } = *access;
         Ok(put_policy(aws, admin, &user.name, &self.policy_name(), &policy, cancel).await?)
@@ -189,7 +188,7 @@ impl ManagerSetup {
     async fn attach_policy_and_key(&self, access: &AdminAccess<'_>, user: &User) -> Result<String> {
         self.attach_policy(access, user).await?;
         let AdminAccess { app, aws, admin, profile, cancel } = *access;
-        let (journal, patience) = (journal(app), Timeouts::default());
+        let (journal, retry) = (journal(app), RetryPolicy::default());
         let out = app.out;
         let progress = move |event: &Progress| out.progress(event.to_string());
         let issuer = Issuer {
@@ -200,7 +199,7 @@ impl ManagerSetup {
             journal: &journal,
             progress: &progress,
             cancel,
-            patience: &patience,
+            retry: &retry,
         };
         // The session proves that the key works and is the user's; only the key is kept.
         let issued = issue_for_user(&issuer, &user.name, SessionDuration::HOUR, true).await?;

@@ -72,7 +72,7 @@ pub fn run(app: &App, verb: Option<Verb>, original: OriginalArgs, core_limit: Co
         Verb::List { json } => list::run(app, json),
         Verb::Doctor { json, offline, fix } => {
             if fix {
-                doctor_fix::run(app)?;
+                doctor_fix::run(app, offline)?;
             }
             doctor::run(app, json, offline)
         }

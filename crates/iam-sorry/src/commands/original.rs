@@ -168,7 +168,7 @@ fn print_policy(app: &App, prefix: &str, create_users: bool) -> Result<()> {
             users: Vec::new(),
             account: "*".into(),
             partition: None,
-            rotate: create_users,
+            rotate: false,
             namespace: Some(prefix.to_owned()),
             create_users,
             boundary: DEFAULT_BOUNDARY.into(),

@@ -7,7 +7,7 @@
 use iam_sorry_aws::issue::{Issuer, Progress, session_from_key};
 use iam_sorry_aws::lookup::{caller, describe, user_of_key};
 use iam_sorry_aws::rotate::{Rotation, start};
-use iam_sorry_aws::{Aws, AwsError, Cancel, Timeouts};
+use iam_sorry_aws::{Aws, AwsError, Cancel, RetryPolicy};
 use iam_sorry_core::aws_files::Document;
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{SessionDuration, UserName};
@@ -247,7 +247,7 @@ async fn rotate(
     user: &UserName,
     cancel: &Cancel,
 ) -> std::result::Result<RotationResult, RotationError> {
-    let (journal, patience, out) = (journal(app), Timeouts::default(), app.out);
+    let (journal, retry, out) = (journal(app), RetryPolicy::default(), app.out);
     let progress = |event: &Progress| match event {
         Progress::MakingKey { user } => out.progress(format!("Making a new access key for '{user}'")),
         event => out.progress(event.to_string()),
@@ -260,7 +260,7 @@ async fn rotate(
         journal: &journal,
         progress: &progress,
         cancel,
-        patience: &patience,
+        retry: &retry,
     };
     let rotation = match start(&issuer, user, &job.key.id).await {
         Ok(rotation) => rotation,
@@ -286,7 +286,7 @@ async fn store(
     new: &AccessKey,
 ) -> Result<Rotation> {
     let written = job.values(app, new).and_then(|values| {
-        rotation.still_ours()?; // sealing may have prompted
+        rotation.still_held()?; // sealing may have prompted
         job.store(app, &values)
     });
     match (job.is_stored(app, new), written) {

@@ -2,7 +2,7 @@
 
 use iam_sorry_aws::issue::{Issuer, Progress, Session, issue_for_user, session_from_key};
 use iam_sorry_aws::lookup::user_of_key;
-use iam_sorry_aws::{Aws, AwsError, Cancel, Timeouts};
+use iam_sorry_aws::{Aws, AwsError, Cancel, RetryPolicy};
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{SessionDuration, UserName};
 use iam_sorry_core::ssh::login::Origin;
@@ -154,7 +154,7 @@ impl Refresher<'_> {
             journal: &journal,
             progress: &progress,
             cancel,
-            patience: &Timeouts::default(),
+            retry: &RetryPolicy::default(),
         };
         let lock = manager.user_lock(&user);
         let guard = lock.lock().await;

@@ -62,7 +62,7 @@ impl Rig {
         self.account.user_of(&self.creds(profile))
     }
 
-    /// Nothing of ours is left in IAM, and nothing is written down as left.
+    /// Nothing that the program made is left in IAM, and nothing is written down as left.
     pub fn assert_clean(&self, user: &str) {
         assert_eq!(self.account.keys(user), Vec::<String>::new(), "keys of '{user}' are left in IAM");
         assert_eq!(self.journal(), Vec::<PathBuf>::new(), "the journal is not cleared");

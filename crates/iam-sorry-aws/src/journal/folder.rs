@@ -1,41 +1,20 @@
-//! The journal of access keys that we are about to make, so that none outlives us whatever happens.
-//!
-//! One file per key, JSON lines: the intent first, facts appended as they become known, so that a torn write loses its
-//! own line only. A file is complete before it gets its name, locked (flock) while its owner lives, and flushed, folder
-//! included, before the step that it announces.
-//!
-//! | the process dies after             | on disk                   | in IAM         | the next run ([`crate::recover`])                  |
-//! |------------------------------------|---------------------------|----------------|----------------------------------------------------|
-//! | nothing                            | nothing, or an unnamed file | nothing      | nothing to do                                      |
-//! | intent flushed                     | intent                    | nothing        | finds no candidate once the window is past: clears |
-//! | request under way, answer lost     | intent, heartbeats        | perhaps a key  | exactly one candidate: deletes it; several: asks   |
-//! | key made, ID not yet flushed       | intent, heartbeats        | the key        | the same                                           |
-//! | ID flushed                         | intent, ID                | the key        | deletes it by ID                                   |
-//! | deleted, entry not yet removed     | intent, ID                | nothing        | NoSuchEntity: clears                               |
-//! | entry removed                      | nothing                   | nothing        | nothing to do                                      |
-//! | kept key: before it is stored      | intent (keep), ID         | the key        | asks the profile: not there: deletes it            |
-//! | kept key: stored, not yet cleared  | intent (keep), ID         | the key, in use | asks the profile: there: clears                   |
-//! | rotation: new key stored           | intent (rotate), ID       | both keys      | there, and active in IAM: deactivates and deletes the old one |
-//!
-//! A candidate is a key of the user that was not there before, was made between intent and last heartbeat by AWS's
-//! clock (2 s and 5 s of allowance), and was never used. The heartbeat sets the file's time every 100 ms while
-//! CreateAccessKey is under way, from this machine's clock, so that the time of a sudden death is known.
+//! The folder of entries: a new one, those that are there, and one that is taken over.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::clock::now_ms;
 use crate::errors::AwsError;
-use crate::record::{Fact, MACHINE};
-pub use crate::record::{Intent, Purpose, Record};
+use crate::journal::file::{OpenEntry, lock, open_entry, read};
+use crate::journal::record::{Fact, Intent, MACHINE, Record, process_start};
 
 /// How long the entries of another machine are left alone: it may be alive, and we can't see it.
 const ELSEWHERE: Duration = Duration::from_secs(15 * 60);
@@ -45,7 +24,7 @@ const UNNAMED: Duration = Duration::from_secs(60);
 
 /// The folder of journal entries. Nothing is read or made before it is needed.
 #[derive(Clone, Debug)]
-pub struct Journal {
+pub struct JournalFolder {
     folder: PathBuf,
 }
 
@@ -83,7 +62,7 @@ pub struct Listing {
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-impl Journal {
+impl JournalFolder {
     /// A journal in `folder`, which is made (0700) when the first entry is written.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
@@ -128,11 +107,6 @@ impl Journal {
     /// machine it may live without a lock that is seen here.
     pub(crate) fn owner_lives(record: &Record) -> bool {
         silent_elsewhere(record) != State::Dead
-    }
-
-    /// The entry as it is on disk now, heartbeats included.
-    pub(crate) fn reread(&self, entry: &OpenEntry) -> Result<Record, AwsError> {
-        read(&entry.file).map_err(|e| self.failed(&entry.path, e))
     }
 
     fn failed(&self, path: &Path, source: io::Error) -> AwsError {
@@ -243,78 +217,6 @@ impl Journal {
     }
 }
 
-/// An entry that this process holds. Dropping it leaves the file to recovery.
-#[derive(Debug)]
-pub(crate) struct OpenEntry {
-    folder: OwnedFd,
-    file: File,
-    name: String,
-    path: PathBuf,
-}
-
-impl OpenEntry {
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Appends a fact and flushes it.
-    pub fn note(&self, fact: &Fact) -> Result<(), AwsError> {
-        let append = || {
-            let mut file = &self.file;
-            file.seek(SeekFrom::End(0))?;
-            // A leading newline closes a line that an earlier death left torn.
-            file.write_all(format!("\n{}", fact.to_line()?).as_bytes())?;
-            Ok(rustix::fs::fsync(file)?)
-        };
-        append().map_err(|source| AwsError::Journal { path: self.path.clone(), source })
-    }
-
-    /// Notes that we are alive and the request is still under way. Explicitly this machine's time: on a network file
-    /// system the server's clock would set it otherwise.
-    pub fn heartbeat(&self, flush: bool) -> Result<(), AwsError> {
-        let now = now_ms();
-        let time = Timespec { tv_sec: now.div_euclid(1000), tv_nsec: now.rem_euclid(1000) * 1_000_000 };
-        let beat = || {
-            rustix::fs::futimens(&self.file, &Timestamps { last_access: time, last_modification: time })?;
-            if flush { rustix::fs::fsync(&self.file) } else { Ok(()) }
-        };
-        beat().map_err(|e: Errno| AwsError::Journal { path: self.path.clone(), source: e.into() })
-    }
-
-    /// A sign of life, and whether the entry is still this process's. A run on another machine, which may not see our lock,
-    /// takes over what gave no sign of life for [`ELSEWHERE`], such as on a laptop that slept; from this one on it waits as
-    /// long again.
-    pub fn still_ours(&self) -> Result<bool, AwsError> {
-        self.heartbeat(true)?;
-        let same = || match open_entry(&self.folder, &self.name) {
-            Err(Errno::NOENT) => Ok(false),
-            Err(e) => Err(e.into()),
-            Ok(file) => {
-                let (there, here) = (file.metadata()?, self.file.metadata()?);
-                Ok::<_, io::Error>((there.dev(), there.ino()) == (here.dev(), here.ino()))
-            }
-        };
-        same().map_err(|source| AwsError::Journal { path: self.path.clone(), source })
-    }
-
-    /// Removes the entry: nothing of ours is left in IAM.
-    pub fn clear(self) -> Result<(), AwsError> {
-        let remove = || {
-            match rustix::fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty()) {
-                Err(Errno::NOENT) | Ok(()) => {}
-                Err(e) => return Err(e),
-            }
-            rustix::fs::fsync(&self.folder)
-        };
-        remove().map_err(|e| AwsError::Journal { path: self.path.clone(), source: e.into() })
-    }
-}
-
-fn open_entry(folder: &OwnedFd, name: &str) -> Result<File, Errno> {
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::empty()).map(File::from)
-}
-
 /// Removes what a run left that died before its entry got a name: nothing was asked of AWS then.
 fn sweep(folder: &OwnedFd) {
     let Ok(items) = rustix::fs::Dir::read_from(folder) else { return };
@@ -337,27 +239,6 @@ fn sweep(folder: &OwnedFd) {
     }
 }
 
-/// Some network file systems have no flock; there, process and boot tell who is alive.
-fn lock(file: impl AsFd) -> Result<(), Errno> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => Ok(()),
-        other => other,
-    }
-}
-
-fn read(file: &File) -> io::Result<Record> {
-    let meta = file.metadata()?;
-    if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::other("not a regular file of this user"));
-    }
-    let mut text = String::new();
-    let mut file = file;
-    file.seek(SeekFrom::Start(0))?;
-    file.take(1 << 20).read_to_string(&mut text)?;
-    let heartbeat_ms = meta.mtime().saturating_mul(1000).saturating_add(meta.mtime_nsec() / 1_000_000);
-    Record::parse(&text, heartbeat_ms).map_err(|e| io::Error::other(e.to_owned()))
-}
-
 fn state(file: &File, record: &Record) -> State {
     let lock = rustix::fs::flock(file, FlockOperation::NonBlockingLockShared);
     if lock == Err(Errno::WOULDBLOCK) {
@@ -366,9 +247,8 @@ fn state(file: &File, record: &Record) -> State {
     let intent = &record.intent;
     if !MACHINE.boot_id.is_empty() && intent.boot_id == MACHINE.boot_id {
         // The owner holds the lock for as long as it lives; only where there are no locks its process must tell.
-        let alive = lock.is_err()
-            && intent.process_start != 0
-            && crate::record::process_start(intent.pid) == intent.process_start;
+        let alive =
+            lock.is_err() && intent.process_start != 0 && process_start(intent.pid) == intent.process_start;
         return if alive { State::Running } else { State::Dead };
     }
     silent_elsewhere(record)
@@ -379,7 +259,7 @@ fn silent_elsewhere(record: &Record) -> State {
     if record.intent.host == MACHINE.host {
         return State::Dead; // rebooted since, or not held by us
     }
-    let age = now_ms().saturating_sub(record.heartbeat_ms);
+    let age = now_ms().saturating_sub(record.touched_ms);
     let wait = i64::try_from(ELSEWHERE.as_millis()).unwrap_or(i64::MAX).saturating_sub(age);
     if wait > 0 { State::Elsewhere { wait: wait / 1000 + 1 } } else { State::Dead }
 }
@@ -391,6 +271,3 @@ fn unique_name() -> String {
     let noise = std::collections::hash_map::RandomState::new().build_hasher().finish();
     format!("{:013}-{}-{}-{noise:016x}", now_ms(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
-
-#[cfg(test)]
-mod tests;
