@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use iam_sorry_server::audit::sinks::SinkSettings;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram};
 
 use super::trail::{Trail, file_sink, signer, text, until, verify};
 
-fn sink(text: &str) -> SinkSettings {
+pub fn sink(text: &str) -> SinkSettings {
     toml::from_str(text).unwrap()
 }
 
@@ -250,7 +250,7 @@ async fn a_sink_that_hangs_stalls_nobody_else_but_stops_actions_where_it_is_requ
 }
 
 /// One request: its head in lower case, and its body.
-async fn post(stream: &mut TcpStream) -> (String, String) {
+pub async fn post(stream: &mut (impl AsyncRead + Unpin)) -> (String, String) {
     let mut reader = BufReader::new(stream);
     let (mut head, mut length) = (String::new(), 0);
     loop {

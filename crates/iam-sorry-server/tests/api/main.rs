@@ -15,6 +15,7 @@ mod readiness;
 mod requests;
 mod rig;
 mod service_records;
+mod sink_over_tls;
 mod sinks_exact;
 mod tls;
 mod trail;

@@ -12,12 +12,10 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use iam_sorry_net::{TrustRoots, client_config};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Runtime;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
@@ -418,26 +416,11 @@ pub(super) fn check(url: &SecretString) -> Result<(), String> {
 
 /// Certificates are always checked, as libpq's `sslmode=verify-full` does: by the given authorities, else the system's.
 fn tls(ca_pem: Option<&[u8]>) -> Result<MakeRustlsConnect, DbError> {
-    let mut roots = rustls::RootCertStore::empty();
-    match ca_pem {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate =
-                    certificate.map_err(|error| DbError::Lost(format!("the CA file: {error}")))?;
-                roots.add(certificate).map_err(|error| DbError::Lost(format!("the CA file: {error}")))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let config =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| DbError::Lost(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    let config = match ca_pem {
+        Some(pem) => client_config(TrustRoots::Pem(pem)).map_err(|error| format!("the CA file: {error}")),
+        None => client_config(TrustRoots::System).map_err(|error| error.to_string()),
+    };
+    config.map(MakeRustlsConnect::new).map_err(DbError::Lost)
 }
 
 /// The result of `running`, which the server is asked to stop when the limit is over.

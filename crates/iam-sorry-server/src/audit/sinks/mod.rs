@@ -81,6 +81,8 @@ impl Line {
 pub(crate) enum SinkError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Net(#[from] iam_sorry_net::Error),
     #[error("no answer within {} s", PATIENCE.as_secs())]
     TimedOut,
     #[error("{0}")]
@@ -101,7 +103,7 @@ pub(crate) enum SinkError {
 enum Target {
     File(file::FileTarget),
     Syslog(syslog::SyslogTarget),
-    Http(http::HttpTarget),
+    Http(Box<http::HttpTarget>),
 }
 
 /// Reads what the sink's settings name on this machine: its token, its authorities. Sends nothing.
@@ -118,7 +120,7 @@ impl Target {
             (Some(file), None, None) => Ok(Self::File(file::FileTarget::new(file))),
             (None, Some(syslog), None) => Ok(Self::Syslog(syslog::SyslogTarget::new(syslog))),
             (None, None, Some(http)) => http::HttpTarget::new(http)
-                .map(Self::Http)
+                .map(|target| Self::Http(Box::new(target)))
                 .map_err(|why| format!("The audit sink {}: {why}", settings.name)),
             _ => Err(format!("The audit sink {} is not one thing.", settings.name)),
         }

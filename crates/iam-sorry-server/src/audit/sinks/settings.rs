@@ -1,7 +1,7 @@
 //! `[[audit.sink]]`: where audit records go besides the database. Only the configuration file says so: no request can
 //! add one, turn one off, or point one elsewhere (CVE-2025-6000).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use http::Uri;
@@ -126,13 +126,11 @@ impl SinkSettings {
     }
 }
 
-/// A URL, taken apart.
+/// Where an HTTP sink is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub https: bool,
-    pub host: String,
-    pub port: u16,
-    pub path: String,
+    pub uri: Uri,
 }
 
 impl Target {
@@ -148,17 +146,18 @@ impl Target {
         if authority.as_str().contains('@') {
             return Err("a password doesn't belong into the URL.\nUse token = { file = ... }.".to_owned());
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        if !https && !loopback {
+        if !https && !is_loopback(authority.host()) {
             return Err(format!(
                 "{url:?} is plain http: a collector on another machine is reached over https only."
             ));
         }
-        let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Self { https, host, port, path })
+        Ok(Self { https, uri })
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn records() -> u64 {
@@ -188,8 +187,8 @@ mod tests {
         fn nothing_goes_in_the_clear_to_another_machine(host in "[a-z0-9.:@\\[\\]-]{1,30}", port in 0u32..70_000) {
             for url in [format!("http://{host}/x"), format!("http://{host}:{port}/x")] {
                 if let Ok(target) = Target::parse(&url) {
-                    let own = target.host == "localhost"
-                        || target.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+                    let host = target.uri.host().unwrap().trim_matches(['[', ']']);
+                    let own = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
                     proptest::prop_assert!(own && !target.https, "{url}");
                 }
             }

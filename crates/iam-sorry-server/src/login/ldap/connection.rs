@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use iam_sorry_net::{TrustError, TrustRoots, client_config};
 use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchEntry, SearchOptions, StdStream};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
 
@@ -60,7 +59,8 @@ struct Inner {
     servers: Vec<Server>,
     /// The one that answered last.
     preferred: AtomicUsize,
-    tls: Arc<ClientConfig>,
+    /// None if every server is plain LDAP on this machine.
+    tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
     searcher: Option<(String, SecretString)>,
     shared: Mutex<Option<Connection>>,
@@ -83,10 +83,11 @@ impl Connections {
             (Some(dn), Some(password)) => Some((dn.clone(), password)),
             _ => None,
         };
+        let servers = settings.servers()?;
         Ok(Self(Arc::new(Inner {
-            servers: settings.servers()?,
+            tls: tls(settings, &servers)?.map(Arc::new),
+            servers,
             preferred: AtomicUsize::new(0),
-            tls: Arc::new(tls(settings)?),
             timeout: settings.timeout(),
             searcher,
             shared: Mutex::new(None),
@@ -330,10 +331,12 @@ impl Inner {
             Transport::StartTls => ("ldap", true),
             Transport::Plain => ("ldap", false),
         };
-        let settings = LdapConnSettings::new()
-            .set_config(self.tls.clone())
+        let mut settings = LdapConnSettings::new()
             .set_starttls(start_tls)
             .set_std_stream(StdStream::Tcp(stream.into_std()?));
+        if let Some(tls) = &self.tls {
+            settings = settings.set_config(Arc::clone(tls));
+        }
         let url = format!("{scheme}://{host}:{}", server.port);
         let (connection, ldap) = LdapConnAsync::with_settings(settings, &url).await?;
         tokio::spawn(async move {
@@ -388,28 +391,18 @@ async fn bind(ldap: &mut Ldap, dn: &str, password: &str, timeout: Duration) -> R
     }
 }
 
-fn tls(settings: &LdapSettings) -> Result<ClientConfig, SettingsError> {
+/// A CA file is read even if nothing needs it: a mistake in it shows before the first server that does.
+fn tls(settings: &LdapSettings, servers: &[Server]) -> Result<Option<ClientConfig>, SettingsError> {
     let wrong = |what: String| SettingsError::new("login.ldap.ca_file", &what);
-    let mut roots = RootCertStore::empty();
-    if let Some(file) = &settings.ca_file {
-        let shown = file.display();
-        let certificates = CertificateDer::pem_file_iter(file)
-            .map_err(|error| wrong(format!("{shown} can't be read: {error}")))?;
-        for certificate in certificates {
-            let certificate =
-                certificate.map_err(|error| wrong(format!("{shown} is no PEM file: {error}")))?;
-            roots.add(certificate).map_err(|error| wrong(format!("{shown}: {error}")))?;
-        }
-        if roots.is_empty() {
-            return Err(wrong(format!("{shown} holds no certificate")));
-        }
-    } else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+    let Some(file) = &settings.ca_file else {
+        let needed = servers.iter().any(|server| server.transport != Transport::Plain);
+        let config = needed.then(|| client_config(TrustRoots::System)).transpose();
+        return config.map_err(|error| wrong(error.to_string()));
+    };
+    let shown = file.display();
+    let pem = std::fs::read(file).map_err(|error| wrong(format!("{shown} can't be read: {error}")))?;
+    client_config(TrustRoots::Pem(&pem)).map(Some).map_err(|error| match error {
+        TrustError::NoCertificate => wrong(format!("{shown} holds no certificate")),
+        error => wrong(format!("{shown}: {error}")),
+    })
 }
