@@ -21,14 +21,17 @@ pub enum Admission {
 
 /// The machine that an instance runs on.
 pub trait Host: Send + Sync {
-    /// Asked before each poll of one of its tasks. A host that says [`Admission::Wait`] keeps the waker.
-    fn admit(&self, context: &mut Context<'_>) -> Admission;
+    /// Asked before each poll of one of its tasks. The host keeps the waker, for when it says [`Admission::Wait`] or dies.
+    fn admit(&self, task: u64, context: &mut Context<'_>) -> Admission;
+    /// The task has ended, or was dropped.
+    fn ended(&self, task: u64);
     /// Its clock: milliseconds since 1970.
     fn now_ms(&self) -> i64;
 }
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<dyn Host>>> = const { RefCell::new(None) };
+    static TASKS: Cell<u64> = const { Cell::new(0) };
     static RANDOM: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
@@ -65,13 +68,16 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> bool {
 /// Work on a host: it goes on only when the host lets it, and what it spawns is on the same host.
 pub struct On<F> {
     host: Arc<dyn Host>,
+    task: u64,
     work: Option<Pin<Box<F>>>,
 }
 
 impl<F> On<F> {
     /// Nothing runs yet.
     pub fn new(host: Arc<dyn Host>, work: F) -> Self {
-        Self { host, work: Some(Box::pin(work)) }
+        let task = TASKS.get();
+        TASKS.set(task + 1);
+        Self { host, task, work: Some(Box::pin(work)) }
     }
 }
 
@@ -94,20 +100,17 @@ impl<F: Future> Future for On<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let host = Arc::clone(&self.host);
-        match host.admit(context) {
-            Admission::Wait => return Poll::Pending,
-            Admission::Dead => {
-                let _entered = Entered::new(&host);
-                self.work = None;
-                return Poll::Pending;
-            }
-            Admission::Run => {}
-        }
+        let (host, task) = (Arc::clone(&self.host), self.task);
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let admission = host.admit(task, context);
         let _entered = Entered::new(&host);
-        match &mut self.work {
-            Some(work) => work.as_mut().poll(context),
-            None => Poll::Pending,
+        match admission {
+            Admission::Wait => Poll::Pending,
+            Admission::Dead => {
+                self.work = None;
+                Poll::Pending
+            }
+            Admission::Run => work.as_mut().poll(context),
         }
     }
 }
@@ -116,5 +119,6 @@ impl<F> Drop for On<F> {
     fn drop(&mut self) {
         let _entered = Entered::new(&self.host);
         self.work = None;
+        self.host.ended(self.task);
     }
 }

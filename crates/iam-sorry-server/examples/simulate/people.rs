@@ -1,0 +1,365 @@
+//! People: each goes through a random program of actions, and asks again where the answer did not come.
+
+use std::fmt;
+use std::time::Duration;
+
+use iam_sorry_core::api::{
+    CreateUser, CredentialsRequest, DeleteKey, Done, Options, PageQuery, PolicyChange, ProblemCode,
+};
+use iam_sorry_core::group::Group;
+use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_server::actions::output::Output;
+use iam_sorry_server::caller::{Caller, RequestSource};
+use iam_sorry_server::error::ServiceError;
+use iam_sorry_server::operations::idempotency::IdempotencyKey;
+use iam_sorry_server::service::Service;
+use iam_sorry_server::simulation::On;
+use iam_sorry_store::Session;
+use tokio::time::sleep;
+
+use crate::happened;
+use crate::instance::{policies_of_the_list, role};
+use crate::rng::Rng;
+use crate::world::{BEGIN_MS, World};
+
+/// The IAM users that people fight over.
+pub const NAMES: [&str; 3] = ["dirk-a", "dirk-b", "dirk-C"];
+
+/// One that was there before the service.
+pub const OLD_NAME: &str = "dirk-old";
+
+/// How long a person waits for an answer at most.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What a person wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    CreateUser { name: String, policies: Vec<String> },
+    DeleteUser { name: String },
+    AdoptUser { name: String },
+    CreateKey { name: String },
+    RotateKey { name: String, id: String },
+    ConfirmKey { name: String, id: String },
+    RestoreKey { name: String, id: String },
+    DeleteKey { name: String, id: String, force: bool },
+    Attach { name: String, arn: String },
+    Detach { name: String, arn: String },
+    SessionOf { name: String },
+    SessionAs { role: String },
+    Look { name: String },
+}
+
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = |arn: &str| arn.rsplit('/').next().unwrap_or_default().to_owned();
+        match self {
+            Self::CreateUser { name, policies } => {
+                write!(f, "create-user {name}")?;
+                policies.iter().try_for_each(|arn| write!(f, " {}", last(arn)))
+            }
+            Self::DeleteUser { name } => write!(f, "delete-user {name}"),
+            Self::AdoptUser { name } => write!(f, "adopt-user {name}"),
+            Self::CreateKey { name } => write!(f, "create-access-key {name}"),
+            Self::RotateKey { name, id } => write!(f, "rotate-key {name} {id}"),
+            Self::ConfirmKey { name, id } => write!(f, "confirm-key {name} {id}"),
+            Self::RestoreKey { name, id } => write!(f, "restore-key {name} {id}"),
+            Self::DeleteKey { name, id, force } => write!(f, "delete-access-key {name} {id} force={force}"),
+            Self::Attach { name, arn } => write!(f, "attach-policy {name} {}", last(arn)),
+            Self::Detach { name, arn } => write!(f, "detach-policy {name} {}", last(arn)),
+            Self::SessionOf { name } => write!(f, "issue-credentials {name}"),
+            Self::SessionAs { role } => write!(f, "assume-role {}", last(role)),
+            Self::Look { name } => write!(f, "look at {name}"),
+        }
+    }
+}
+
+/// What a person heard.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    /// It was done; with the secret of a key, the key.
+    Done {
+        operation: String,
+        changed: bool,
+        key: Option<String>,
+    },
+    /// A dry run, or something that was only read.
+    Seen,
+    Error(ServiceError),
+    /// The connection broke, or the person did not wait.
+    Nothing(&'static str),
+}
+
+impl Heard {
+    /// Whether it says that nothing was done, and nothing will be.
+    pub fn says_not_done(&self) -> bool {
+        use ProblemCode::{AlreadyDone, AuditUnavailable, AwsUnavailable, Busy, Internal, StoreUnavailable};
+        match self {
+            Self::Error(error) => match error.code {
+                AlreadyDone | Internal => false,
+                AuditUnavailable | AwsUnavailable | Busy | StoreUnavailable => {
+                    !["settl", "under way"].iter().any(|words| error.detail.contains(words))
+                }
+                _ => true,
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether the same request again may come to more.
+    fn is_worth_another_try(&self) -> bool {
+        match self {
+            Self::Nothing(_) => true,
+            Self::Error(error) => error.retry_after.is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// Somebody of the lab, which owns the namespace.
+pub fn person(number: usize) -> Caller {
+    let name = format!("p{number}");
+    let identity = Identity {
+        issuer: "corp".into(),
+        subject: format!("uuid-{name}"),
+        name,
+        groups: [Group::named("corp", "lab")].into_iter().collect(),
+        method: Method::Ldap,
+    };
+    Caller {
+        session: Session {
+            id: format!("session-{number}"),
+            token_hash: [number as u8; 32],
+            form_hash: None,
+            identity: identity.clone(),
+            method: Method::Ldap,
+            signed_in_ms: BEGIN_MS,
+            last_used_ms: BEGIN_MS,
+            expires_ms: BEGIN_MS + 3_600_000,
+            address: "192.0.2.7".into(),
+            key: None,
+        },
+        identity,
+        source: RequestSource {
+            address: "192.0.2.7".parse().expect("an address"),
+            request_id: "request-1".into(),
+        },
+    }
+}
+
+/// One person with a program.
+pub struct Visitor {
+    pub number: usize,
+    pub world: World,
+    pub rng: Rng,
+    /// How many wishes.
+    pub wishes: u64,
+    /// The longest pause between two, milliseconds.
+    pub leisure: u64,
+}
+
+impl Visitor {
+    /// From the first wish to the last.
+    pub async fn go(mut self) {
+        for n in 0..self.wishes {
+            let pause = self.rng.below(self.leisure + 1);
+            sleep(Duration::from_millis(pause)).await;
+            let wish = self.wish();
+            let dry = self.rng.chance(60);
+            let key = self.rng.chance(850).then(|| format!("key-p{}-{n:04}", self.number));
+            self.ask_until_answered(wish, key, dry).await;
+        }
+    }
+
+    async fn ask_until_answered(&mut self, wish: Wish, key: Option<String>, dry: bool) {
+        let request = self.world.wished(self.number, &wish, key.as_deref(), dry);
+        let mut tries = self.rng.range(1..6);
+        loop {
+            let heard = self.ask(request, &wish, key.as_deref(), dry).await;
+            tries -= 1;
+            if tries == 0 || key.is_none() || !heard.is_worth_another_try() {
+                return;
+            }
+            let pause = *self.rng.pick(&[0, 1_000, 6_000, 30_000]);
+            sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    async fn ask(&mut self, request: usize, wish: &Wish, key: Option<&str>, dry: bool) -> Heard {
+        let Some((machine, service)) = self.world.any_service() else {
+            sleep(Duration::from_millis(500)).await;
+            return Heard::Nothing("nobody answers");
+        };
+        let world = self.world.clone();
+        {
+            let mut state = world.state();
+            let what = if dry { " (dry run)" } else { "" };
+            happened!(
+                world,
+                state,
+                format_args!("p{}", self.number),
+                "asks {machine} for {wish}{what}, {}",
+                key.unwrap_or("no key")
+            );
+            state.count("requests");
+        }
+        let hangs_up = self.rng.chance(world.state().weather.hang_up);
+        let patience = if hangs_up { Duration::from_millis(self.rng.below(6_000)) } else { PATIENCE };
+        let caller = person(self.number);
+        let key = key.map(|key| IdempotencyKey::parse(key).expect("a key"));
+        let (asked, wanted) = (service.clone(), wish.clone());
+        let work =
+            On::new(
+                machine.host(),
+                async move { carry_out(&asked, &caller, key.as_ref(), wanted, dry).await },
+            );
+        let heard = tokio::select! {
+            biased;
+            heard = work => heard,
+            () = machine.has_ended() => Heard::Nothing("the connection broke"),
+            () = sleep(patience) => Heard::Nothing(if hangs_up { "hung up" } else { "waited too long" }),
+        };
+        drop(service);
+        world.heard(self.number, request, &machine, &heard);
+        heard
+    }
+
+    fn wish(&mut self) -> Wish {
+        let [read, write] = policies_of_the_list();
+        let rng = &mut self.rng;
+        let name = match rng.below(20) {
+            0 => OLD_NAME.to_owned(),
+            1 => NAMES[2].to_ascii_lowercase(),
+            _ => (*rng.pick(&NAMES)).to_owned(),
+        };
+        let arn = rng.pick(&[read.clone(), write.clone()]).clone();
+        let exists = self.world.state().aws.user(&name).is_some();
+        if !exists && rng.chance(800) {
+            let policies = match rng.below(4) {
+                0 => vec![read],
+                1 => vec![write, read],
+                _ => Vec::new(),
+            };
+            return Wish::CreateUser { name, policies };
+        }
+        let keys: Vec<String> = {
+            let state = self.world.state();
+            state
+                .aws
+                .user(&name)
+                .map(|user| user.keys.iter().map(|key| key.id.clone()).collect())
+                .unwrap_or_default()
+        };
+        let id = if keys.is_empty() { "AKIA0000000000000000".to_owned() } else { rng.pick(&keys).clone() };
+        let with_keys = if keys.is_empty() { 1 } else { 8 };
+        match rng.weighted(&[
+            (10, 0),
+            (with_keys, 1),
+            (with_keys / 2 + 1, 2),
+            (with_keys / 2 + 1, 3),
+            (with_keys, 4),
+            (3, 5),
+            (3, 6),
+            (5, 7),
+            (1, 8),
+            (2, 9),
+            (2, 10),
+            (2, 11),
+            (1, 12),
+        ]) {
+            0 => Wish::CreateKey { name },
+            1 => Wish::RotateKey { name, id },
+            2 => Wish::ConfirmKey { name, id },
+            3 => Wish::RestoreKey { name, id },
+            4 => Wish::DeleteKey { name, id, force: self.rng.chance(700) },
+            5 => Wish::Attach { name, arn },
+            6 => Wish::Detach { name, arn },
+            7 => Wish::SessionOf { name },
+            8 => Wish::SessionAs { role: role() },
+            9 => Wish::Look { name },
+            10 => Wish::DeleteUser { name },
+            11 => Wish::AdoptUser { name: OLD_NAME.to_owned() },
+            _ => Wish::CreateUser { name, policies: Vec::new() },
+        }
+    }
+}
+
+async fn carry_out(
+    service: &Service,
+    caller: &Caller,
+    key: Option<&IdempotencyKey>,
+    wish: Wish,
+    dry_run: bool,
+) -> Heard {
+    let done = |answer: Result<Done, ServiceError>| match answer {
+        Ok(_) if dry_run => Heard::Seen,
+        Ok(done) => Heard::Done { operation: done.operation.to_string(), changed: done.changed, key: None },
+        Err(error) => Heard::Error(error),
+    };
+    let options = Options { dry_run };
+    match wish {
+        Wish::CreateUser { name, policies } => {
+            done(service.create_user(caller, key, CreateUser { name, policies, dry_run }).await)
+        }
+        Wish::DeleteUser { name } => done(service.delete_user(caller, key, &name, options).await),
+        Wish::AdoptUser { name } => done(service.adopt_user(caller, key, &name, options).await),
+        Wish::CreateKey { name } => new_key(service.create_access_key(caller, key, &name, options).await),
+        Wish::RotateKey { name, id } => new_key(service.rotate_key(caller, key, &name, &id, options).await),
+        Wish::ConfirmKey { name, id } => done(service.confirm_key(caller, key, &name, &id, options).await),
+        Wish::RestoreKey { name, id } => done(service.restore_key(caller, key, &name, &id, options).await),
+        Wish::DeleteKey { name, id, force } => {
+            done(service.delete_access_key(caller, key, &name, &id, DeleteKey { dry_run, force }).await)
+        }
+        Wish::Attach { name, arn } => {
+            done(service.attach_policy(caller, key, &name, PolicyChange { policy_arn: arn, dry_run }).await)
+        }
+        Wish::Detach { name, arn } => {
+            done(service.detach_policy(caller, key, &name, PolicyChange { policy_arn: arn, dry_run }).await)
+        }
+        Wish::SessionOf { name } => session(service, caller, key, Some(name), None, dry_run).await,
+        Wish::SessionAs { role } => session(service, caller, key, None, Some(role), dry_run).await,
+        Wish::Look { name } => {
+            let seen = async {
+                service.show_user(caller, &name).await?;
+                service.list_keys(caller, &name).await?;
+                service.list_users(caller, PageQuery::default()).await?;
+                service.list_grants(caller, PageQuery::default()).await
+            };
+            match seen.await {
+                Ok(_) => Heard::Seen,
+                Err(error) => Heard::Error(error),
+            }
+        }
+    }
+}
+
+async fn session(
+    service: &Service,
+    caller: &Caller,
+    key: Option<&IdempotencyKey>,
+    user: Option<String>,
+    role: Option<String>,
+    dry_run: bool,
+) -> Heard {
+    let request = CredentialsRequest { user, role, duration_seconds: Some(3600), dry_run };
+    match service.issue_credentials(caller, key, request).await {
+        Ok(Output::DryRun(_)) => Heard::Seen,
+        Ok(Output::New(made)) => Heard::Done {
+            operation: made.done.operation.to_string(),
+            changed: true,
+            key: Some(made.access_key_id.to_string()),
+        },
+        Err(error) => Heard::Error(error),
+    }
+}
+
+fn new_key(answer: Result<Output<iam_sorry_core::api::NewKey>, ServiceError>) -> Heard {
+    match answer {
+        Ok(Output::DryRun(_)) => Heard::Seen,
+        Ok(Output::New(made)) => Heard::Done {
+            operation: made.done.operation.to_string(),
+            changed: true,
+            key: Some(made.access_key_id.to_string()),
+        },
+        Err(error) => Heard::Error(error),
+    }
+}
