@@ -30,6 +30,7 @@ pub mod files;
 pub mod http;
 pub mod login;
 pub mod operations;
+mod random_name;
 mod runtime;
 pub mod secret_ref;
 pub mod service;

@@ -14,10 +14,10 @@ use crate::operations::acted::Effects;
 use crate::operations::action::Requester;
 use crate::operations::idempotency::IdempotencyKey;
 use crate::operations::life::Active;
-use crate::operations::lifecycle::random_name;
 use crate::operations::notes::json;
 use crate::operations::open_operation::{OpenOperation, WORKER};
 use crate::operations::outcome::{finish, outcome_event};
+use crate::random_name::random_name;
 use crate::service::Service;
 
 /// How long an operation of another instance on the same user is waited for.

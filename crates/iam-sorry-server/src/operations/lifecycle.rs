@@ -216,11 +216,3 @@ impl Service {
         })
     }
 }
-
-/// Shared by all that need to name things: random, in hex.
-pub(crate) fn random_name() -> Result<String, ServiceError> {
-    let mut bytes = [0_u8; 16];
-    runtime::fill_random(&mut bytes)
-        .map_err(|_| ServiceError::new(ProblemCode::Internal, "The system gives no random numbers."))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
-}

@@ -21,3 +21,4 @@ pub mod run;
 pub mod settling;
 pub mod stored_plan;
 pub mod unaccounted;
+pub mod watch_neighbours;

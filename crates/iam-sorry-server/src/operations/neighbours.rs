@@ -4,13 +4,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use iam_sorry_aws::{AwsError, lookup};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-
-use crate::login::ldap::Directory;
-use crate::runtime;
-use crate::service::Service;
 
 /// How often a neighbour that answers is looked at.
 const EVERY: Duration = Duration::from_secs(15);
@@ -30,12 +24,25 @@ pub struct Neighbour {
     pub state: Result<String, String>,
 }
 
-/// All of them; empty until [`Service::watch_neighbours`].
+/// All of them; empty until they are watched.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours(OnceLock<Vec<Arc<Watched>>>);
 
+impl Neighbours {
+    /// From now on these are watched; once.
+    pub fn set(&self, watched: Vec<Arc<Watched>>) {
+        let _ = self.0.set(watched);
+    }
+
+    /// How they are.
+    pub fn states(&self) -> Vec<Neighbour> {
+        self.0.get().into_iter().flatten().map(|watched| watched.state()).collect()
+    }
+}
+
+/// One that is watched.
 #[derive(Debug)]
-struct Watched {
+pub(crate) struct Watched {
     name: String,
     seen: Mutex<Seen>,
 }
@@ -50,7 +57,7 @@ struct Seen {
 }
 
 impl Watched {
-    fn new(name: &str) -> Arc<Self> {
+    pub fn new(name: &str) -> Arc<Self> {
         Arc::new(Self { name: name.to_owned(), seen: Mutex::default() })
     }
 
@@ -89,80 +96,14 @@ impl Watched {
         Neighbour { name: self.name.clone(), state }
     }
 
-    async fn watch<F: Future<Output = Result<(), String>>>(self: Arc<Self>, look: impl Fn() -> F) {
+    /// Looks again and again.
+    pub async fn watch<F: Future<Output = Result<(), String>>>(self: Arc<Self>, look: impl Fn() -> F) {
         loop {
             let result = timeout(PATIENCE, look()).await;
             let result = result.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())));
             sleep(self.note(result)).await;
         }
     }
-}
-
-/// The tasks that look; they end when this is dropped.
-#[derive(Debug)]
-pub struct Watching(Vec<JoinHandle<()>>);
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
-    }
-}
-
-impl Service {
-    /// Starts to look at AWS and the directory. Once for each service.
-    pub fn watch_neighbours(&self) -> Watching {
-        let mut all = vec![Watched::new("aws")];
-        let service = self.clone();
-        let mut tasks = vec![runtime::spawn(Arc::clone(&all[0]).watch(move || {
-            let service = service.clone();
-            async move { service.look_at_aws().await }
-        }))];
-        let directories = self.sign_in().methods().directories();
-        for directory in directories {
-            let watched = match directories.len() {
-                1 => Watched::new("directory"),
-                _ => Watched::new(&format!("directory {}", directory.issuer())),
-            };
-            all.push(Arc::clone(&watched));
-            let directory = Arc::clone(directory);
-            tasks.push(runtime::spawn(watched.watch(move || look_at(Arc::clone(&directory)))));
-        }
-        let _ = self.inner.neighbours.0.set(all);
-        Watching(tasks)
-    }
-
-    /// How AWS and the directory are.
-    pub fn neighbours(&self) -> Vec<Neighbour> {
-        self.inner.neighbours.0.get().into_iter().flatten().map(|watched| watched.state()).collect()
-    }
-
-    /// sts:GetCallerIdentity, which everybody may call whose credentials are good (STS API reference).
-    async fn look_at_aws(&self) -> Result<(), String> {
-        let handle = self.handle().await.map_err(|_| "the service has no AWS credentials".to_owned())?;
-        match lookup::caller(&handle.aws, &handle.credentials).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, "AWS");
-                Err(match error {
-                    AwsError::Throttled { .. } => return Ok(()),
-                    AwsError::Unreachable { .. } | AwsError::Interrupted => "AWS can't be reached",
-                    AwsError::ClockSkew { .. } => "AWS refuses the service: its clock is wrong",
-                    AwsError::InvalidKey { .. } | AwsError::Refused { .. } => {
-                        "AWS refuses the service's credentials"
-                    }
-                    _ => "AWS answers with something unexpected",
-                }
-                .to_owned())
-            }
-        }
-    }
-}
-
-async fn look_at(directory: Arc<Directory>) -> Result<(), String> {
-    directory.try_out().await.map_err(|error| {
-        tracing::warn!(%error, "the directory");
-        "the directory does not answer as it should; the log says why".to_owned()
-    })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::clock::rfc3339;
 use crate::error::ServiceError;
 use crate::login::limits::Attempt;
 use crate::login::{LoginError, RejectReason};
-use crate::operations::lifecycle::random_name;
+use crate::random_name::random_name;
 use crate::service::Service;
 use crate::sessions::secrets::{TOKEN_PREFIX, form_secret, hash, random};
 use crate::sessions::sign_in_texts::{not_checked, refusal};
