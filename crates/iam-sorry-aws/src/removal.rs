@@ -5,6 +5,7 @@ use aws_sdk_iam::error::ProvideErrorMetadata;
 use aws_sdk_iam::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use iam_sorry_core::changes::UserPart;
 use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::names::UserName;
 
@@ -21,8 +22,8 @@ const ROUNDS: usize = 4;
 pub struct Removed {
     /// Access key IDs.
     pub keys: Vec<String>,
-    /// A line for each thing, keys included: `access key AKIA...`, `login profile`, `group staff`.
-    pub lines: Vec<String>,
+    /// Each thing, keys included.
+    pub parts: Vec<UserPart>,
     /// The user was not there (any more).
     pub was_gone: bool,
 }
@@ -44,7 +45,7 @@ pub async fn delete_completely(
         match work.everything(&mut removed).await {
             Ok(()) => {}
             Err(error) if is_gone(&error) => {
-                removed.was_gone = removed.lines.is_empty();
+                removed.was_gone = removed.parts.is_empty();
                 return Ok(removed);
             }
             Err(error) => return Err(error),
@@ -66,7 +67,8 @@ pub async fn delete_completely(
     }
 }
 
-/// What [`delete_completely`] would take away now, in its words; nothing is changed. There is no list of login profiles.
+/// What [`delete_completely`] would take away now; nothing is changed. There is no list of login profiles, so one is always
+/// among it.
 ///
 /// # Errors
 /// As any request.
@@ -74,10 +76,10 @@ pub async fn what_hangs_on(
     aws: &Aws,
     service: &Credentials,
     user: &UserName,
-) -> Result<Vec<String>, AwsError> {
+) -> Result<Vec<UserPart>, AwsError> {
     let mut found = Removed::default();
     Work { aws, service, user, only_look: true }.everything(&mut found).await?;
-    Ok(found.lines)
+    Ok(found.parts)
 }
 
 /// `false` where AWS knows no such thing (any more).
@@ -106,14 +108,14 @@ struct Work<'a> {
 
 /// One delete: done, or there was nothing, or an error.
 macro_rules! delete {
-    ($work:expr, $removed:expr, $action:literal, $line:expr, $request:expr) => {{
+    ($work:expr, $removed:expr, $action:literal, $part:expr, $request:expr) => {{
         if $work.only_look {
-            $removed.lines.push($line);
+            $removed.parts.push($part);
         } else {
             let context = $work.aws.context($action, &$work.service.access_key_id, $work.user.as_str());
             let answer = $request.user_name($work.user.as_str()).send().await.map_err(|e| context.failed(e));
             if unless_gone(answer)? {
-                $removed.lines.push($line);
+                $removed.parts.push($part);
             }
         }
     }};
@@ -133,30 +135,30 @@ impl Work<'_> {
     async fn everything(&self, removed: &mut Removed) -> Result<(), AwsError> {
         let iam = self.aws.iam(self.service);
         for key in keys_of(self.aws, self.service, self.user).await? {
-            let line = format!("access key {}", key.id);
+            let part = UserPart::AccessKey { access_key_id: key.id.clone() };
             let request = iam.delete_access_key().access_key_id(&key.id);
-            delete!(self, removed, "iam:DeleteAccessKey", line, request);
+            delete!(self, removed, "iam:DeleteAccessKey", part, request);
             removed.keys.push(key.id);
         }
-        let line = if self.only_look { "login profile, if there is one" } else { "login profile" };
-        delete!(self, removed, "iam:DeleteLoginProfile", line.into(), iam.delete_login_profile());
+        let part = UserPart::LoginProfile;
+        delete!(self, removed, "iam:DeleteLoginProfile", part, iam.delete_login_profile());
         self.second_factors(&iam, removed).await?;
         self.other_credentials(&iam, removed).await?;
         for name in list!(self, "iam:ListUserPolicies", iam.list_user_policies()) {
-            let line = format!("inline policy {name}");
             let request = iam.delete_user_policy().policy_name(&name);
-            delete!(self, removed, "iam:DeleteUserPolicy", line, request);
+            let part = UserPart::InlinePolicy { name };
+            delete!(self, removed, "iam:DeleteUserPolicy", part, request);
         }
         for policy in list!(self, "iam:ListAttachedUserPolicies", iam.list_attached_user_policies()) {
             let Some(arn) = policy.policy_arn else { continue };
-            let line = format!("attached policy {arn}");
             let request = iam.detach_user_policy().policy_arn(&arn);
-            delete!(self, removed, "iam:DetachUserPolicy", line, request);
+            let part = UserPart::AttachedPolicy { policy_arn: arn };
+            delete!(self, removed, "iam:DetachUserPolicy", part, request);
         }
         for group in list!(self, "iam:ListGroupsForUser", iam.list_groups_for_user()) {
-            let line = format!("group {}", group.group_name);
             let request = iam.remove_user_from_group().group_name(&group.group_name);
-            delete!(self, removed, "iam:RemoveUserFromGroup", line, request);
+            let part = UserPart::Group { name: group.group_name };
+            delete!(self, removed, "iam:RemoveUserFromGroup", part, request);
         }
         Ok(())
     }
@@ -164,9 +166,9 @@ impl Work<'_> {
     async fn second_factors(&self, iam: &aws_sdk_iam::Client, removed: &mut Removed) -> Result<(), AwsError> {
         for device in list!(self, "iam:ListMFADevices", iam.list_mfa_devices()) {
             let serial = device.serial_number;
-            let line = format!("MFA device {serial}");
+            let part = UserPart::MfaDevice { serial: serial.clone() };
             let request = iam.deactivate_mfa_device().serial_number(&serial);
-            delete!(self, removed, "iam:DeactivateMFADevice", line, request);
+            delete!(self, removed, "iam:DeactivateMFADevice", part, request);
             // Only virtual devices are things of their own, with an ARN; they would be left behind nameless.
             if serial.contains(":mfa/") && !self.only_look {
                 let action = "iam:DeleteVirtualMFADevice";
@@ -186,23 +188,19 @@ impl Work<'_> {
         for certificate in list!(self, "iam:ListSigningCertificates", iam.list_signing_certificates()) {
             let id = certificate.certificate_id;
             let request = iam.delete_signing_certificate().certificate_id(&id);
-            delete!(
-                self,
-                removed,
-                "iam:DeleteSigningCertificate",
-                format!("signing certificate {id}"),
-                request
-            );
+            let part = UserPart::SigningCertificate { id };
+            delete!(self, removed, "iam:DeleteSigningCertificate", part, request);
         }
         for key in list!(self, "iam:ListSSHPublicKeys", iam.list_ssh_public_keys()) {
             let id = key.ssh_public_key_id;
             let request = iam.delete_ssh_public_key().ssh_public_key_id(&id);
-            delete!(self, removed, "iam:DeleteSSHPublicKey", format!("SSH public key {id}"), request);
+            let part = UserPart::SshPublicKey { id };
+            delete!(self, removed, "iam:DeleteSSHPublicKey", part, request);
         }
         for id in self.service_specific(iam).await? {
             let request = iam.delete_service_specific_credential().service_specific_credential_id(&id);
-            let line = format!("service-specific credential {id}");
-            delete!(self, removed, "iam:DeleteServiceSpecificCredential", line, request);
+            let part = UserPart::ServiceCredential { id };
+            delete!(self, removed, "iam:DeleteServiceSpecificCredential", part, request);
         }
         Ok(())
     }

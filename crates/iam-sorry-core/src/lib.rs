@@ -8,6 +8,7 @@
 pub mod api;
 pub mod audit;
 pub mod aws_files;
+pub mod changes;
 pub mod credentials;
 pub mod digest;
 pub mod dn;

@@ -89,7 +89,7 @@ fn eight_of_the_nine_kinds_of_attachment_go_before_the_user() {
     call("add_user_to_group", with(json!({"GroupName": "staff"})));
 
     let removed = run(delete_completely(&aws, &me, &name("zoe"))).unwrap();
-    let lines = removed.lines.join("\n");
+    let lines = removed.parts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     for part in
         [&keys[0], &keys[1], "login profile", &serial, &certificate, &ssh, "inline-one", &arn, "group staff"]
     {
@@ -99,7 +99,7 @@ fn eight_of_the_nine_kinds_of_attachment_go_before_the_user() {
     assert!(matches!(error, AwsError::NoSuchUser { .. }), "{error}");
     assert_eq!(call("list_virtual_mfa_devices", json!({}))["VirtualMFADevices"], json!([]));
     let again = run(delete_completely(&aws, &me, &name("zoe"))).unwrap();
-    assert!(again.was_gone && again.lines.is_empty(), "{again:?}");
+    assert!(again.was_gone && again.parts.is_empty(), "{again:?}");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn service_specific_credentials_go_page_by_page() {
     });
     let aws = aws_at(&endpoint);
     let removed = run(delete_completely(&aws, &anybody(), &name("zoe"))).unwrap();
-    let lines = removed.lines.join("\n");
+    let lines = removed.parts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     assert!(lines.contains("credential ACCAONE") && lines.contains("credential ACCATWO"), "{lines}");
     let seen = seen.lock().unwrap();
     let deleted: Vec<_> = seen.iter().filter(|call| call.starts_with("DeleteServiceSpecific")).collect();

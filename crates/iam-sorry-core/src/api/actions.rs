@@ -1,7 +1,12 @@
 //! The IAM actions that the service does on a person's behalf, and what they give.
 
+use std::fmt;
+
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+use super::ActionName;
+use crate::changes::Change;
 
 /// `POST /users`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +62,8 @@ pub struct UserDetails {
 pub struct KeyInfo {
     /// `AKIA...`.
     pub access_key_id: String,
-    /// `Active` or `Inactive`.
-    pub status: String,
+    /// Whether AWS accepts it.
+    pub status: KeyStatus,
     /// When it was made, RFC 3339.
     pub created_at: Option<String>,
     /// When AWS last saw it, RFC 3339; none where it never did.
@@ -117,14 +122,20 @@ pub struct DeleteKey {
 pub struct Done {
     /// The operation's id: in the audit trail, and as a tag on what was made.
     pub operation: String,
-    /// Such as `create-user`.
-    pub action: String,
+    /// What was requested.
+    pub action: ActionName,
     /// The user or role.
     pub resource: String,
-    /// Whether anything was changed: not by a dry run, nor where the same request was done before.
+    /// Whether anything was changed: not by a dry run, nor if the same request was done before.
     pub changed: bool,
-    /// What happened, a line each: what was taken away, what was there already.
+    /// Whether it was a dry run: `changes` would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// What was done or would be, in sentences for people.
     pub notes: Vec<String>,
+    /// The same as data. None in the answer to a request that an older version of the service did.
+    #[serde(default, deserialize_with = "crate::changes::known")]
+    pub changes: Vec<Change>,
     /// The rules that allowed it.
     pub reasons: Vec<String>,
 }
@@ -151,8 +162,8 @@ pub struct NewKey {
 pub struct OldKey {
     /// `AKIA...`.
     pub access_key_id: String,
-    /// `Inactive`; `Active` where it is in use and stays.
-    pub status: String,
+    /// Inactive; active if it is in use and stays.
+    pub status: KeyStatus,
     /// When it is deleted unless the new key is confirmed before, RFC 3339; none where it stays.
     pub deleted_after: Option<String>,
 }
@@ -208,8 +219,8 @@ pub struct GrantInfo {
     pub operation: String,
     /// Who asked (`issuer/subject`).
     pub person: String,
-    /// `session`, `role` or `access-key`.
-    pub kind: String,
+    /// What it is.
+    pub kind: GrantKind,
     /// The user's name or the role's ARN.
     pub resource: String,
     /// The access key ID.
@@ -218,8 +229,102 @@ pub struct GrantInfo {
     pub issued_at: String,
     /// Until when, RFC 3339; none for permanent keys.
     pub expires_at: Option<String>,
-    /// `active`, `expired`, `deleted`.
-    pub state: String,
+    /// Whether it is still good.
+    pub state: GrantState,
+}
+
+/// Whether AWS accepts an access key, as IAM spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum KeyStatus {
+    /// It does.
+    Active,
+    /// It does not, until somebody activates the key again.
+    Inactive,
+}
+
+impl KeyStatus {
+    /// By whether the key is active.
+    pub fn of(active: bool) -> Self {
+        if active { Self::Active } else { Self::Inactive }
+    }
+
+    /// As IAM spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "Active",
+            Self::Inactive => "Inactive",
+        }
+    }
+}
+
+impl fmt::Display for KeyStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum GrantKind {
+    /// Temporary credentials of an IAM user.
+    Session,
+    /// Temporary credentials of a role.
+    Role,
+    /// A permanent access key.
+    AccessKey,
+}
+
+impl GrantKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Session, Self::Role, Self::AccessKey];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Role => "role",
+            Self::AccessKey => "access-key",
+        }
+    }
+}
+
+impl fmt::Display for GrantKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether what was handed out is still good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum GrantState {
+    /// It is.
+    Active,
+    /// Its time is over.
+    Expired,
+    /// The key was deleted.
+    Deleted,
+}
+
+impl GrantState {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Expired => "expired",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+impl fmt::Display for GrantState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// `POST /explain`: may I, and why? Decides and records nothing but that it was asked.
@@ -252,4 +357,40 @@ pub struct Explanation {
     pub reasons: Vec<String>,
     /// For credentials: the longest duration that is allowed, seconds.
     pub longest_seconds: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers are stored, and given again to the same request after an upgrade: this text is never changed.
+    #[test]
+    fn an_answer_of_an_older_version_is_read() {
+        let old = r#"{"operation":"7f2c","action":"attach-policy","resource":"dirk-a","changed":true,
+            "notes":["attached arn:aws:iam::aws:policy/ReadOnlyAccess"],"reasons":["rule \"lab\" (lab.cedar) allows it"]}"#;
+        let done: Done = serde_json::from_str(old).unwrap();
+        assert_eq!((done.action, done.changed, done.dry_run), (ActionName::AttachPolicy, true, false));
+        assert_eq!((done.notes.len(), done.changes.len()), (1, 0));
+    }
+
+    /// What an older version reads of a new answer, it reads as before.
+    #[test]
+    fn an_answer_has_what_older_versions_need() {
+        let done = Done {
+            operation: "7f2c".into(),
+            action: ActionName::DeleteUser,
+            resource: "dirk-a".into(),
+            changed: true,
+            dry_run: false,
+            notes: Vec::new(),
+            changes: vec![Change::UserDeleted { user: "dirk-a".into() }],
+            reasons: Vec::new(),
+        };
+        let json = serde_json::to_value(&done).unwrap();
+        assert_eq!(json["action"], "delete-user");
+        assert!(
+            ["operation", "resource", "changed", "notes", "reasons"].iter().all(|it| !json[it].is_null())
+        );
+        assert_eq!(json["changes"][0], serde_json::json!({"change": "user-deleted", "user": "dirk-a"}));
+    }
 }

@@ -18,6 +18,8 @@ pub use login::*;
 pub use problem::{Problem, ProblemCode};
 pub use records::*;
 
+pub use crate::changes::{Change, DurationLimit, KeptReason, RotationKey, UserPart};
+
 /// Where the interface lives under the service's origin.
 pub const PREFIX: &str = "/api/v1";
 

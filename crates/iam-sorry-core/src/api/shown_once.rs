@@ -110,7 +110,7 @@ impl IssuedCredentials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Done, OldKey, PersonInfo};
+    use crate::api::{ActionName, Change, Done, KeyStatus, OldKey, PersonInfo};
     use crate::identity::Method;
 
     const ODD: &str = "a\"b\\c\n\u{1f}é\u{1F600}/+=";
@@ -118,10 +118,12 @@ mod tests {
     fn done() -> Done {
         Done {
             operation: "op-1".into(),
-            action: "create-access-key".into(),
+            action: ActionName::CreateAccessKey,
             resource: ODD.into(),
             changed: true,
+            dry_run: false,
             notes: vec![ODD.into()],
+            changes: vec![Change::UserGone { user: ODD.into() }],
             reasons: vec!["rule \"x\"".into()],
         }
     }
@@ -147,7 +149,7 @@ mod tests {
 
         let old_key = OldKey {
             access_key_id: "AKIB".into(),
-            status: "Inactive".into(),
+            status: KeyStatus::Inactive,
             deleted_after: Some("2026-11-25T19:00:00Z".into()),
         };
         let key = NewKey {

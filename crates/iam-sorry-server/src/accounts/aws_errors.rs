@@ -2,7 +2,8 @@
 
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::errors::LastUsed;
-use iam_sorry_core::api::ProblemCode;
+use iam_sorry_core::api::{KeptReason, ProblemCode};
+use iam_sorry_core::timestamp::Timestamp;
 
 use crate::error::ServiceError;
 
@@ -81,7 +82,7 @@ fn text_of(error: &AwsError) -> ServiceError {
     }
 }
 
-/// Whether AWS itself said no: nothing was done, and asking again would change nothing.
+/// Whether AWS itself said no: nothing was done, and repeating it would change nothing.
 pub(crate) fn is_final(error: &AwsError) -> bool {
     !matches!(
         error,
@@ -114,18 +115,14 @@ fn key_limit(user: &str, keys: &[iam_sorry_aws::errors::KeyFacts]) -> String {
     text
 }
 
-/// When a key was last used, in words, and whether that counts as in use.
-pub(crate) fn in_use(
-    used: &LastUsed,
-    now: iam_sorry_core::timestamp::Timestamp,
-    minutes: u32,
-) -> Option<String> {
+/// Why a key that was last used so counts as in use, if it does.
+pub(crate) fn in_use(used: &LastUsed, now: Timestamp, minutes: u32) -> Option<KeptReason> {
     match used {
         LastUsed::Never => None,
         LastUsed::At(at, service) if now.seconds_after(*at) < i64::from(minutes) * 60 => {
-            Some(format!("it was last used {at} for {service}"))
+            Some(KeptReason::LastUsed { at: at.to_string(), service: service.clone() })
         }
         LastUsed::At(..) => None,
-        LastUsed::Unknown => Some("AWS does not say when it was last used".to_owned()),
+        LastUsed::Unknown => Some(KeptReason::UseUnknown),
     }
 }

@@ -68,7 +68,7 @@ impl ServiceIdentity {
     /// The credentials as they are now. The same `Arc` until they change, so that a caller may keep what it made of them.
     ///
     /// # Errors
-    /// [`IdentityError`] where they can't be read, or have ended. While older ones are still good, they are used instead.
+    /// [`IdentityError`] if they can't be read, or have ended. While older ones are still good, they are used instead.
     pub async fn current(&self, now: Timestamp) -> Result<Arc<Credentials>, IdentityError> {
         if let Some(held) = self.fresh(now) {
             return Ok(held);

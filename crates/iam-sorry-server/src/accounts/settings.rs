@@ -10,9 +10,9 @@ use crate::secret_ref::SecretRef;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AwsSettings {
-    /// Such as `eu-central-1`; STS is asked there.
+    /// Such as `eu-central-1`; its STS endpoint is used.
     pub region: String,
-    /// Twelve digits: where the identity turns out to be of another account, the service does not start.
+    /// Twelve digits: if the identity turns out to be of another account, the service does not start.
     pub account: Option<String>,
     /// Whose credentials the service acts with.
     pub identity: IdentitySource,

@@ -9,7 +9,7 @@
 
 use iam_sorry_aws::managed::{self, Facts};
 use iam_sorry_aws::{AwsError, lookup};
-use iam_sorry_core::api::{ActionName, Done, ProblemCode};
+use iam_sorry_core::api::{ActionName, Change, Done, GrantKind, ProblemCode};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use iam_sorry_store::{ManagedUser, NewGrant};
@@ -91,14 +91,14 @@ impl Action for AdoptUser {
         }))
     }
 
-    async fn preview(&self, _: &Context, _: &Plan) -> Result<Vec<String>, ServiceError> {
-        Ok(Vec::new())
+    async fn preview(&self, _: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
+        Ok(vec![Change::UserAdopted { user: plan.user.to_string() }])
     }
 
     async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<Done> {
         op.may_act()?;
         match complete(&cx.handle, plan, op.person(), &op.id, cx.service.clock().now_ms()).await {
-            Ok(Some((notes, effects))) => Ok(Success::new(notes, effects)),
+            Ok(Some((changes, effects))) => Ok(Success::new(changes, effects)),
             Ok(None) => Err(ServiceError::new(
                 ProblemCode::Conflict,
                 format!("{} changed in IAM meanwhile.\nLook at it, then try again.", self.user),
@@ -113,7 +113,7 @@ impl Action for AdoptUser {
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
         let new = &case.operation.new;
         match complete(case.handle, plan, &new.person, &new.id, case.service.clock().now_ms()).await {
-            Ok(Some((notes, effects))) => Ok(Settled::Done(notes, effects)),
+            Ok(Some((changes, effects))) => Ok(Settled::Done(changes, effects)),
             Ok(None) => Ok(Settled::undone("the user is gone, or another one by now")),
             Err(error) if is_final(&error) => Ok(Settled::undone("AWS refused a step of it")),
             Err(error) => Err(error.into()),
@@ -167,21 +167,21 @@ async fn complete(
     owner: &str,
     operation: &str,
     now_ms: i64,
-) -> Result<Option<(Vec<String>, Effects)>, AwsError> {
+) -> Result<Option<(Vec<Change>, Effects)>, AwsError> {
     let ((aws, credentials), name) = (handle.pair(), &plan.user);
     let mut facts = match managed::facts(aws, credentials, name).await {
         Ok(facts) if facts.id == plan.id => facts,
         Ok(_) | Err(AwsError::NoSuchUser { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut notes = Vec::new();
+    let mut changes = vec![Change::UserAdopted { user: name.to_string() }];
     if let Some(boundary) = plan.boundary.as_ref().filter(|wanted| facts.boundary.as_ref() != Some(wanted)) {
         managed::put_boundary(aws, credentials, name, boundary).await?;
-        notes.push(format!("set the permissions boundary {boundary}"));
+        changes.push(Change::BoundarySet { policy_arn: boundary.clone() });
     }
     if facts.path != plan.path {
         managed::move_to(aws, credentials, name, &plan.path).await?;
-        notes.push(format!("moved from path {} to {}", facts.path, plan.path));
+        changes.push(Change::UserMoved { from: facts.path, to: plan.path.clone() });
         facts = managed::facts(aws, credentials, name).await?;
     }
     if facts.tags.get(OPERATION).is_none_or(|value| value != operation) {
@@ -200,12 +200,12 @@ async fn complete(
     let grants = keys
         .into_iter()
         .map(|key| NewGrant {
-            kind: "access-key".into(),
+            kind: GrantKind::AccessKey.as_str().to_owned(),
             resource: user.name.clone(),
             access_key_id: key.id,
             issued_ms: key.created.map_or(now_ms, |at| at.unix() * 1000),
             expires_ms: None,
         })
         .collect();
-    Ok(Some((notes, Effects { user: Some(user), grants, ..Effects::default() })))
+    Ok(Some((changes, Effects { user: Some(user), grants, ..Effects::default() })))
 }

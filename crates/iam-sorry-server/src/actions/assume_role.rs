@@ -7,7 +7,9 @@
 
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::issue::{RoleRequest, Session, assume_role};
-use iam_sorry_core::api::{ActionName, Done, IssuedCredentials, ProblemCode};
+use iam_sorry_core::api::{
+    ActionName, Change, Done, DurationLimit, GrantKind, IssuedCredentials, ProblemCode,
+};
 use iam_sorry_core::identity::Identity;
 use iam_sorry_core::names::{CallerArn, Principal};
 use iam_sorry_rules::{Action as Right, Resource};
@@ -76,28 +78,30 @@ impl Action for AssumeRole {
         Ok(Planned::Act(Plan { role: self.role.clone() }))
     }
 
-    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<String>, ServiceError> {
-        Ok(session::preview(cx, self.duration_seconds))
+    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<Change>, ServiceError> {
+        Ok(session::changes(cx, self.duration_seconds))
     }
 
     async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<IssuedCredentials> {
         op.may_act()?;
         let role = &plan.role;
-        let mut notes = session::cut_notes(cx, self.duration_seconds);
+        let mut changes = session::changes(cx, self.duration_seconds);
         let mut seconds = session::allowed_seconds(cx);
         let mut request = request(cx, role, &op.id, seconds)?;
         let (aws, credentials) = cx.handle.pair();
         let mut answer = assume_role(aws, credentials, &request).await;
         if seconds > CHAINED_SECONDS && answer.as_ref().is_err_and(is_about_duration) {
+            request.seconds = Some(CHAINED_SECONDS);
+            let issued = Change::CredentialsIssued { duration_seconds: CHAINED_SECONDS };
+            changes.pop(); // was to last longer
+            changes.extend([session::duration_cut(seconds, CHAINED_SECONDS, DurationLimit::Role), issued]);
             seconds = CHAINED_SECONDS;
-            request.seconds = Some(seconds);
-            notes.push("cut to 1 h: the role's own maximum session duration in AWS is shorter than what was asked for".into());
             answer = assume_role(aws, credentials, &request).await;
         }
-        // A session whose answer was lost is nobody's: AWS told its secret to the service alone.
+        // A session whose answer was lost is nobody's: AWS gave its secret to the service alone.
         let Session { credentials, caller } = answer.map_err(|error| role_refused(error, role))?;
         let (resource, arn) = (role.clone(), caller_arn(&caller));
-        session::issue(cx, NewSession { kind: "role", resource, arn, credentials, seconds, notes })
+        session::issue(cx, NewSession { kind: GrantKind::Role, resource, arn, credentials, seconds, changes })
     }
 
     async fn settle(_: &Plan, _: &Case<'_>) -> Result<Settled, SettleError> {
@@ -165,7 +169,7 @@ fn role_refused(error: AwsError, role: &str) -> ServiceError {
     ServiceError { code: ProblemCode::AwsUnavailable, retry_after: Some(5), ..error }
 }
 
-/// The caller's ARN, as sts:GetCallerIdentity would tell it.
+/// The caller's ARN, as sts:GetCallerIdentity would answer.
 fn caller_arn(caller: &CallerArn) -> String {
     let CallerArn { partition, account, principal } = caller;
     match principal {

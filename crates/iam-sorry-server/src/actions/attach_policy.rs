@@ -5,7 +5,7 @@
 //! | intent          | perhaps done | finished |
 
 use iam_sorry_aws::{AwsError, managed};
-use iam_sorry_core::api::{ActionName, Done};
+use iam_sorry_core::api::{ActionName, Change, Done};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use serde::{Deserialize, Serialize};
@@ -58,9 +58,9 @@ impl Action for AttachPolicy {
         Ok(Planned::Act(Plan { user, arn: self.policy_arn.clone() }))
     }
 
-    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<String>, ServiceError> {
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
         cx.managed_user().await?;
-        Ok(Vec::new())
+        Ok(vec![Change::PolicyAttached { policy_arn: plan.arn.clone() }])
     }
 
     fn details(plan: &Plan) -> Vec<(&'static str, String)> {
@@ -81,8 +81,8 @@ impl Action for AttachPolicy {
     }
 }
 
-async fn attach(handle: &AwsHandle, plan: &Plan) -> Result<String, AwsError> {
+async fn attach(handle: &AwsHandle, plan: &Plan) -> Result<Change, AwsError> {
     let (aws, credentials) = handle.pair();
     managed::attach(aws, credentials, &plan.user, &plan.arn).await?;
-    Ok(format!("attached {}", plan.arn))
+    Ok(Change::PolicyAttached { policy_arn: plan.arn.clone() })
 }

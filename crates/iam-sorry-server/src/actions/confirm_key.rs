@@ -4,7 +4,7 @@
 //! |-----------------|-------------------------|----------------------------------------------|
 //! | any step        | the old key, or nothing | finished, unless the old key is in use by now |
 
-use iam_sorry_core::api::{ActionName, Done};
+use iam_sorry_core::api::{ActionName, Change, Done, RotationKey};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use serde::{Deserialize, Serialize};
@@ -57,9 +57,9 @@ impl Action for ConfirmKey {
         rotation::plan(cx, &self.key, By::NewKey).await
     }
 
-    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<String>, ServiceError> {
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
         cx.managed_user().await?;
-        Ok(vec![format!("{} would be deleted, unless it is in use", plan.old)])
+        Ok(vec![old_key_deleted(plan)])
     }
 
     fn details(plan: &Plan) -> Vec<(&'static str, String)> {
@@ -86,7 +86,12 @@ pub(crate) async fn retire(cx: &Context, plan: &Plan, op: &OpenOperation) -> Act
 
 pub(crate) async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
     let Some(found) = rotation::to_settle(plan, case).await? else {
-        return Ok(rotation::settled_before());
+        return Ok(rotation::settled_before(plan));
     };
     rotation::settled(plan, case.service.retire_old_key(case.handle, &plan.user, &found).await)
+}
+
+/// For a dry run.
+pub(crate) fn old_key_deleted(plan: &Plan) -> Change {
+    Change::KeyDeleted { access_key_id: plan.old.clone(), rotation: Some(RotationKey::Old) }
 }

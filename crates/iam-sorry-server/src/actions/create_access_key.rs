@@ -5,7 +5,7 @@
 //! | intent          | nothing, or a key | a key that fits is deactivated: undone            |
 //! | note key        | the key           | deleted by its id: undone (nobody has the secret) |
 
-use iam_sorry_core::api::{ActionName, Done, NewKey};
+use iam_sorry_core::api::{ActionName, Change, Done, NewKey};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use serde::{Deserialize, Serialize};
@@ -53,10 +53,10 @@ impl Action for CreateAccessKey {
         Ok(Planned::Act(Plan { user, since: cx.aws_now(), before }))
     }
 
-    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<String>, ServiceError> {
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
         cx.managed_user().await?;
         cx.check_key_quota(&plan.user).await?;
-        Ok(Vec::new())
+        Ok(vec![Change::KeyCreated { access_key_id: None }])
     }
 
     async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<NewKey> {
@@ -64,8 +64,9 @@ impl Action for CreateAccessKey {
         cx.still_managed().await?;
         let made = new_key::make_and_note(cx, op, plan.before.len() < 2).await?;
         let effects = new_key::grant(row, &made, cx.service.clock().now_ms());
+        let changes = vec![Change::KeyCreated { access_key_id: Some(made.id.clone()) }];
         let output = Box::new(|done| new_key::shown_once(done, made));
-        Ok(Success { notes: Vec::new(), effects, output })
+        Ok(Success { changes, effects, output })
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {

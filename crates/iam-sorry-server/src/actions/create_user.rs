@@ -12,7 +12,7 @@ use std::time::Duration;
 use iam_sorry_aws::managed::{self, Facts, NewUser};
 use iam_sorry_aws::primitives::NotMade;
 use iam_sorry_aws::{AwsError, removal};
-use iam_sorry_core::api::{ActionName, Done, ProblemCode};
+use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use iam_sorry_store::ManagedUser;
@@ -102,13 +102,13 @@ impl Action for CreateUser {
         }))
     }
 
-    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<String>, ServiceError> {
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
         if cx.allowed.row.is_some() {
             return Err(exists(&self.user));
         }
         let (aws, credentials) = cx.handle.pair();
         match managed::facts(aws, credentials, &self.user).await {
-            Err(AwsError::NoSuchUser { .. }) => Ok(Vec::new()),
+            Err(AwsError::NoSuchUser { .. }) => Ok(changes(plan)),
             Ok(_) => Err(exists(&self.user)),
             Err(error) => Err(ServiceError::of_aws(error)),
         }
@@ -127,7 +127,7 @@ impl Action for CreateUser {
         }
         let facts = make(cx, plan, op).await?;
         match complete(&cx.service, &cx.handle, &facts, plan, op.person()).await {
-            Ok((notes, row)) => Ok(Success::new(notes, Effects { user: Some(row), ..Effects::default() })),
+            Ok(row) => Ok(Success::new(changes(plan), Effects { user: Some(row), ..Effects::default() })),
             Err(error) => Err(take_back(cx, plan, op, ServiceError::of_aws(error)).await),
         }
     }
@@ -143,9 +143,9 @@ impl Action for CreateUser {
         if !case.noted(&Note::TakingBack) {
             let owner = &case.operation.new.person;
             match complete(case.service, case.handle, &facts, plan, owner).await {
-                Ok((notes, row)) => {
+                Ok(row) => {
                     let effects = Effects { user: Some(row), ..Effects::default() };
-                    return Ok(Settled::Done(notes, effects));
+                    return Ok(Settled::Done(changes(plan), effects));
                 }
                 Err(error) if is_final(&error) => {
                     tracing::warn!(%error, operation = id, "the user can't be finished, so it is deleted");
@@ -209,22 +209,27 @@ async fn complete(
     facts: &Facts,
     plan: &Plan,
     owner: &str,
-) -> Result<(Vec<String>, ManagedUser), AwsError> {
+) -> Result<ManagedUser, AwsError> {
     let (aws, credentials) = handle.pair();
-    let mut notes = Vec::new();
     for arn in &plan.policies {
         while_unknown(|| managed::attach(aws, credentials, &facts.name, arn)).await?;
-        notes.push(format!("attached {arn}"));
     }
-    let row = ManagedUser {
+    Ok(ManagedUser {
         name: facts.name.as_str().to_owned(),
         arn: facts.arn.clone(),
         namespace: plan.namespace.clone(),
         owner: owner.to_owned(),
         created_ms: service.clock().now_ms(),
         adopted: false,
-    };
-    Ok((notes, row))
+    })
+}
+
+/// What is done, once all of it is.
+fn changes(plan: &Plan) -> Vec<Change> {
+    let mut changes = vec![Change::UserCreated { user: plan.user.to_string() }];
+    let attached = |arn: &String| Change::PolicyAttached { policy_arn: arn.clone() };
+    changes.extend(plan.policies.iter().map(attached));
+    changes
 }
 
 /// The user was made, and can't be finished.

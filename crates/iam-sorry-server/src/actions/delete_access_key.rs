@@ -5,7 +5,7 @@
 //! | any step        | the key, or nothing | finished |
 
 use iam_sorry_aws::primitives;
-use iam_sorry_core::api::{ActionName, Done, ProblemCode};
+use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use serde::{Deserialize, Serialize};
@@ -79,10 +79,11 @@ impl Action for DeleteAccessKey {
         Ok(Planned::Act(Plan { user, key: self.key.clone() }))
     }
 
-    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<String>, ServiceError> {
+    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<Change>, ServiceError> {
         cx.managed_user().await?;
         self.check(cx).await?;
-        Ok(Vec::new())
+        let (change, _) = deleted(&self.key);
+        Ok(vec![change])
     }
 
     fn details(plan: &Plan) -> Vec<(&'static str, String)> {
@@ -96,8 +97,8 @@ impl Action for DeleteAccessKey {
         let ((aws, credentials), timeouts) = (cx.handle.pair(), cx.service.actions().timeouts());
         match primitives::delete_key_surely(aws, credentials, &plan.user, &plan.key, &timeouts).await {
             Ok(()) => {
-                let (note, effects) = deleted(&plan.key);
-                Ok(Success::new(vec![note], effects))
+                let (change, effects) = deleted(&plan.key);
+                Ok(Success::new(vec![change], effects))
             }
             Err(error) if is_final(&error) => Err(ServiceError::of_aws(error).into()),
             Err(error) => Err(op.left_open("AWS did not answer, and may have deleted the key", &error)),
@@ -107,12 +108,12 @@ impl Action for DeleteAccessKey {
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
         let ((aws, credentials), timeouts) = (case.handle.pair(), case.service.actions().timeouts());
         primitives::delete_key_surely(aws, credentials, &plan.user, &plan.key, &timeouts).await?;
-        let (note, effects) = deleted(&plan.key);
-        Ok(Settled::Done(vec![note], effects))
+        let (change, effects) = deleted(&plan.key);
+        Ok(Settled::Done(vec![change], effects))
     }
 }
 
-fn deleted(key: &str) -> (String, Effects) {
+fn deleted(key: &str) -> (Change, Effects) {
     let effects = Effects { deleted_keys: vec![key.to_owned()], ..Effects::default() };
-    (format!("deleted access key {key}"), effects)
+    (Change::KeyDeleted { access_key_id: key.to_owned(), rotation: None }, effects)
 }

@@ -5,22 +5,19 @@
 //! | any step        | some of it  | finished |
 
 use iam_sorry_aws::{managed, removal};
-use iam_sorry_core::api::{ActionName, Done, ProblemCode};
+use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode, UserPart};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::aws_errors::is_final;
-use crate::actions::user_state::{UserState, gone_text, not_managed};
+use crate::actions::user_state::{UserState, not_managed, user_gone};
 use crate::authz::authorize::{AuthzRequest, user_name};
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Effects, Success};
 use crate::operations::action::{Action, Context, Planned};
 use crate::operations::case::{Case, SettleError, Settled};
 use crate::operations::open_operation::OpenOperation;
-
-/// How each line of a deletion's dry run begins.
-pub const WOULD_GO: &str = "would take away ";
 
 /// Removes an IAM user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,19 +57,18 @@ impl Action for DeleteUser {
         Ok(Planned::Act(Plan { user }))
     }
 
-    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<String>, ServiceError> {
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
         let (row, _) = cx.user()?;
-        // The lines name the user's keys, devices and policies.
+        // The answer names the user's keys, devices and policies.
         cx.service.record_reading_user(cx.caller()?, "show-user", &cx.allowed).await?;
         match cx.service.user_state(&cx.handle, row, &plan.user).await? {
             UserState::Managed(_) => {
                 groups_may_go(cx, &plan.user).await?;
                 let (aws, credentials) = cx.handle.pair();
-                let lines = removal::what_hangs_on(aws, credentials, &plan.user).await;
-                let lines = lines.map_err(ServiceError::of_aws)?;
-                Ok(lines.into_iter().map(|line| format!("{WOULD_GO}{line}")).collect())
+                let parts = removal::what_hangs_on(aws, credentials, &plan.user).await;
+                Ok(changes(&plan.user, parts.map_err(ServiceError::of_aws)?))
             }
-            UserState::Gone => Ok(vec![gone_text(&plan.user)]),
+            UserState::Gone => Ok(vec![user_gone(&plan.user)]),
             UserState::NotManaged(why) => Err(not_managed(&why)),
         }
     }
@@ -82,16 +78,16 @@ impl Action for DeleteUser {
         let mut effects = Effects { deleted_user: Some(row.name.clone()), ..Effects::default() };
         match cx.service.user_state(&cx.handle, row, &name).await? {
             UserState::Managed(_) => groups_may_go(cx, &name).await?,
-            UserState::Gone => return Ok(Success::new(vec![gone_text(&name)], effects)),
+            UserState::Gone => return Ok(Success::new(vec![user_gone(&name)], effects)),
             UserState::NotManaged(why) => return Err(not_managed(&why).into()),
         }
         let (aws, credentials) = cx.handle.pair();
         match removal::delete_completely(aws, credentials, &plan.user).await {
             Ok(removed) => {
                 effects.deleted_keys = removed.keys;
-                effects.details = vec![("removed", removed.lines.join(", "))];
-                let notes = removed.lines.into_iter().map(|line| format!("took away {line}")).collect();
-                Ok(Success::new(notes, effects))
+                let lines: Vec<_> = removed.parts.iter().map(ToString::to_string).collect();
+                effects.details = vec![("removed", lines.join(", "))];
+                Ok(Success::new(changes(&name, removed.parts), effects))
             }
             // What was taken away until then stays away, and the row stays: the same request again goes on from there.
             Err(error) if is_final(&error) => Err(ServiceError::of_aws(error).into()),
@@ -102,19 +98,19 @@ impl Action for DeleteUser {
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
         let name = &plan.user;
         let Some(row) = case.service.store().user(name.as_str()).await? else {
-            return Ok(Settled::done("it was gone"));
+            return Ok(Settled::done(user_gone(name)));
         };
         let mut effects = Effects { deleted_user: Some(row.name.clone()), ..Effects::default() };
         match case.service.user_state(case.handle, &row, name).await? {
             UserState::Managed(_) => {}
-            UserState::Gone => return Ok(Settled::Done(vec!["it was gone".into()], effects)),
+            UserState::Gone => return Ok(Settled::Done(vec![user_gone(name)], effects)),
             UserState::NotManaged(why) => return Ok(Settled::undone(why)),
         }
         let (aws, credentials) = case.handle.pair();
         match removal::delete_completely(aws, credentials, name).await {
             Ok(removed) => {
                 effects.deleted_keys = removed.keys;
-                Ok(Settled::Done(removed.lines, effects))
+                Ok(Settled::Done(changes(name, removed.parts), effects))
             }
             Err(error) if is_final(&error) => {
                 Ok(Settled::undone(format!("AWS refused to delete {name}; what was taken away stays away")))
@@ -141,4 +137,10 @@ async fn groups_may_go(cx: &Context, name: &UserName) -> Result<(), ServiceError
             ),
         )),
     }
+}
+
+fn changes(user: &UserName, parts: Vec<UserPart>) -> Vec<Change> {
+    let mut changes = vec![Change::UserDeleted { user: user.to_string() }];
+    changes.extend(parts.into_iter().map(|part| Change::TakenAway { part }));
+    changes
 }

@@ -5,7 +5,7 @@
 //! | intent          | perhaps done | finished |
 
 use iam_sorry_aws::{AwsError, managed};
-use iam_sorry_core::api::{ActionName, Done};
+use iam_sorry_core::api::{ActionName, Change, Done};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use serde::{Deserialize, Serialize};
@@ -58,9 +58,9 @@ impl Action for DetachPolicy {
         Ok(Planned::Act(Plan { user, arn: self.policy_arn.clone() }))
     }
 
-    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<String>, ServiceError> {
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
         cx.managed_user().await?;
-        Ok(Vec::new())
+        Ok(vec![Change::PolicyDetached { policy_arn: plan.arn.clone() }])
     }
 
     fn details(plan: &Plan) -> Vec<(&'static str, String)> {
@@ -70,10 +70,10 @@ impl Action for DetachPolicy {
     async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<Done> {
         cx.still_managed().await?;
         op.may_act()?;
-        let arn = &plan.arn;
+        let policy_arn = plan.arn.clone();
         let detached = detach(&cx.handle, plan).await.map(|was_attached| match was_attached {
-            true => format!("detached {arn}"),
-            false => format!("{arn} was not attached"),
+            true => Change::PolicyDetached { policy_arn },
+            false => Change::PolicyNotAttached { policy_arn },
         });
         policy_change::ended(op, detached)
     }
@@ -83,7 +83,8 @@ impl Action for DetachPolicy {
             return Ok(settled);
         }
         // Whether it was attached before is not known any more.
-        let detached = detach(case.handle, plan).await.map(|_| format!("detached {}", plan.arn));
+        let detached =
+            detach(case.handle, plan).await.map(|_| Change::PolicyDetached { policy_arn: plan.arn.clone() });
         policy_change::settled(detached)
     }
 }

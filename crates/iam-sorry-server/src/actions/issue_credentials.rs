@@ -11,7 +11,7 @@
 //! | note key         | the key           | deleted by its id: undone (nobody has the secret) |
 
 use iam_sorry_aws::primitives;
-use iam_sorry_core::api::{ActionName, Done, IssuedCredentials, ProblemCode};
+use iam_sorry_core::api::{ActionName, Change, Done, GrantKind, IssuedCredentials, ProblemCode};
 use iam_sorry_core::names::{SessionDuration, UserName};
 use iam_sorry_rules::{Action as Right, Resource};
 use serde::{Deserialize, Serialize};
@@ -76,8 +76,8 @@ impl Action for IssueCredentials {
         Ok(Planned::Act(Plan { user, since: cx.aws_now() }))
     }
 
-    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<String>, ServiceError> {
-        Ok(session::preview(cx, self.duration_seconds))
+    async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<Change>, ServiceError> {
+        Ok(session::changes(cx, self.duration_seconds))
     }
 
     async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<IssuedCredentials> {
@@ -111,12 +111,12 @@ impl Action for IssueCredentials {
         session::issue(
             cx,
             NewSession {
-                kind: "session",
+                kind: GrantKind::Session,
                 resource: row.name.clone(),
                 arn,
                 credentials: session,
                 seconds,
-                notes: session::cut_notes(cx, self.duration_seconds),
+                changes: session::changes(cx, self.duration_seconds),
             },
         )
     }

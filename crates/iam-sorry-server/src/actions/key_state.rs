@@ -2,7 +2,7 @@
 
 use iam_sorry_aws::errors::LastUsed;
 use iam_sorry_aws::{AwsError, lookup};
-use iam_sorry_core::api::ProblemCode;
+use iam_sorry_core::api::{KeptReason, ProblemCode};
 use iam_sorry_core::names::UserName;
 use iam_sorry_store::NewRotation;
 
@@ -32,9 +32,9 @@ impl Context {
         })
     }
 
-    /// How the key is in use, if it is. AWS may tell of a use only after a while (IAM API reference,
+    /// How the key is in use, if it is. AWS may report a use only after a while (IAM API reference,
     /// GetAccessKeyLastUsed), so "not in use" is what AWS knows.
-    pub(crate) async fn use_of(&self, id: &str) -> Option<String> {
+    pub(crate) async fn use_of(&self, id: &str) -> Option<KeptReason> {
         let (aws, credentials) = self.handle.pair();
         let used = lookup::last_used(aws, credentials, id).await.unwrap_or(LastUsed::Unknown);
         in_use(&used, self.service.clock().now(), self.service.actions().key_in_use_minutes)
@@ -82,11 +82,6 @@ pub(crate) fn lost_or_arrived(name: &UserName, rotation: &NewRotation) -> String
 /// The ids of the keys.
 pub(crate) fn ids(keys: &[lookup::ListedKey]) -> Vec<String> {
     keys.iter().map(|key| key.id.clone()).collect()
-}
-
-/// As IAM spells it.
-pub(crate) fn status(active: bool) -> String {
-    if active { "Active" } else { "Inactive" }.to_owned()
 }
 
 /// An access key ID: 16 to 128 letters and digits (IAM API reference, AccessKey).

@@ -2,7 +2,7 @@
 
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::primitives::{self, NotMade};
-use iam_sorry_core::api::{Done, NewKey};
+use iam_sorry_core::api::{Done, GrantKind, NewKey};
 use iam_sorry_core::credentials::AccessKey;
 use iam_sorry_core::names::UserName;
 use iam_sorry_store::{ManagedUser, NewGrant};
@@ -73,7 +73,7 @@ pub(crate) async fn note(op: &OpenOperation, made: &AccessKey) -> Result<(), Ser
 }
 
 /// Deletes a key that this operation made, and ends the operation with the error that led here; if the deletion fails, it stays
-/// open. What proves that the key is the operation's own is its id, which AWS told nobody else; so the id goes to disk and
+/// open. What proves that the key is the operation's own is its id, which AWS gave to nobody else; so the id goes to disk and
 /// into the trail first, or to the reconciler by hand.
 pub(crate) async fn take_back(
     cx: &Context,
@@ -110,7 +110,7 @@ pub(crate) async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, Sett
 pub(crate) fn grant(row: &ManagedUser, made: &AccessKey, now_ms: i64) -> Effects {
     Effects {
         grants: vec![NewGrant {
-            kind: "access-key".into(),
+            kind: GrantKind::AccessKey.as_str().to_owned(),
             resource: row.name.clone(),
             access_key_id: made.id.clone(),
             issued_ms: now_ms,

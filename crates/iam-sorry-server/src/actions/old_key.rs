@@ -2,6 +2,7 @@
 
 use iam_sorry_aws::errors::LastUsed;
 use iam_sorry_aws::{AwsError, lookup, primitives};
+use iam_sorry_core::api::{Change, KeptReason, RotationKey};
 use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_store::Rotation;
@@ -21,7 +22,7 @@ pub(crate) enum OldKey {
     Active,
     UsedSince(Timestamp),
     /// Used shortly before it was deactivated.
-    JustUsed(String),
+    JustUsed(KeptReason),
     NewKeyGone,
     NewKeyInactive,
 }
@@ -71,7 +72,7 @@ impl Service {
             return Ok(OldKey::UsedSince(*at));
         }
         Ok(match in_use(&used, self.clock().now(), self.actions().key_in_use_minutes) {
-            Some(how) => OldKey::JustUsed(how),
+            Some(reason) => OldKey::JustUsed(reason),
             None => OldKey::Goes,
         })
     }
@@ -80,49 +81,40 @@ impl Service {
 impl OldKey {
     fn ended(self, name: &UserName, rotation: &Rotation) -> Ended {
         let (old, new) = (&rotation.new.old_key, &rotation.new.new_key);
-        let delete = format!("delete it when nobody needs it any more: iam-sorry keys delete {name} {old}");
-        let restore = format!("activate it again: iam-sorry keys restore {name} {old}");
         let gone = |id: &str| Effects { deleted_keys: vec![id.to_owned()], ..Effects::default() };
-        let (notes, mut effects, what) = match self {
-            Self::Goes => (vec![format!("the old key {old} was deleted")], gone(old), "deleted"),
-            Self::Gone => (vec![format!("the old key {old} was gone already")], gone(old), "was gone"),
-            Self::Active => (
-                vec![format!("the old key {old} is active, so it stays"), delete],
-                over(rotation),
-                "active, stays",
-            ),
-            Self::UsedSince(at) => (
-                vec![
-                    format!("the old key {old} was used {at}, after the rotation, so it stays, inactive"),
-                    delete,
-                ],
-                over(rotation),
-                "used since, stays",
-            ),
-            Self::JustUsed(how) => (
-                vec![format!(
-                    "the old key {old} stays, inactive{}: {how}",
-                    rotation
-                        .new
-                        .delete_after_ms
-                        .map(|at| format!(", until {}", rfc3339(at)))
-                        .unwrap_or_default()
-                )],
-                Effects::default(),
-                "in use until the rotation, stays",
-            ),
-            Self::NewKeyGone => (
-                vec![format!("the new key {new} is gone, so the old key {old} stays, inactive"), restore],
-                gone(new),
-                "stays, since the new key is gone",
-            ),
-            Self::NewKeyInactive => (
-                vec![format!("the new key {new} is inactive, so the old key {old} stays, inactive"), restore],
-                Effects::default(),
-                "stays, since the new key is inactive",
-            ),
+        let kept = |active, reason, until| Change::KeyKept {
+            user: name.to_string(),
+            access_key_id: old.clone(),
+            rotation: RotationKey::Old,
+            active,
+            reason,
+            until,
+        };
+        let (change, mut effects, what) = match self {
+            Self::Goes => {
+                let rotation = Some(RotationKey::Old);
+                (Change::KeyDeleted { access_key_id: old.clone(), rotation }, gone(old), "deleted")
+            }
+            Self::Gone => (Change::KeyGone { access_key_id: old.clone() }, gone(old), "was gone"),
+            Self::Active => (kept(true, KeptReason::Active, None), over(rotation), "active, stays"),
+            Self::UsedSince(at) => {
+                let reason = KeptReason::UsedSinceRotation { at: at.to_string() };
+                (kept(false, reason, None), over(rotation), "used since, stays")
+            }
+            Self::JustUsed(reason) => {
+                let until = rotation.new.delete_after_ms.map(rfc3339);
+                (kept(false, reason, until), Effects::default(), "in use until the rotation, stays")
+            }
+            Self::NewKeyGone => {
+                let reason = KeptReason::NewKeyGone { access_key_id: new.clone() };
+                (kept(false, reason, None), gone(new), "stays, since the new key is gone")
+            }
+            Self::NewKeyInactive => {
+                let reason = KeptReason::NewKeyInactive { access_key_id: new.clone() };
+                (kept(false, reason, None), Effects::default(), "stays, since the new key is inactive")
+            }
         };
         effects.details.push(("old-key", what.to_owned()));
-        (notes, effects)
+        (vec![change], effects)
     }
 }

@@ -1,6 +1,7 @@
 //! What attaching and detaching a managed policy have in common.
 
 use iam_sorry_aws::AwsError;
+use iam_sorry_core::api::{Change, Done};
 use iam_sorry_core::names::UserName;
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,6 @@ use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Effects, Success};
 use crate::operations::case::{Case, SettleError, Settled};
 use crate::operations::open_operation::OpenOperation;
-use iam_sorry_core::api::Done;
 
 /// What an intent says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,9 +20,9 @@ pub struct Plan {
 }
 
 /// How the act ends; `changed` says what was done.
-pub(crate) fn ended(op: &OpenOperation, changed: Result<String, AwsError>) -> Acted<Done> {
+pub(crate) fn ended(op: &OpenOperation, changed: Result<Change, AwsError>) -> Acted<Done> {
     match changed {
-        Ok(note) => Ok(Success::new(vec![note], Effects::default())),
+        Ok(change) => Ok(Success::new(vec![change], Effects::default())),
         Err(error) if is_final(&error) || matches!(error, AwsError::Throttled { .. }) => {
             Err(ServiceError::of_aws(error).into())
         }
@@ -49,9 +49,9 @@ pub(crate) async fn settled_without_user(
 }
 
 /// How the repetition ends.
-pub(crate) fn settled(changed: Result<String, AwsError>) -> Result<Settled, SettleError> {
+pub(crate) fn settled(changed: Result<Change, AwsError>) -> Result<Settled, SettleError> {
     match changed {
-        Ok(note) => Ok(Settled::done(note)),
+        Ok(change) => Ok(Settled::done(change)),
         Err(error) if is_final(&error) => Ok(Settled::undone("AWS refused it")),
         Err(error) => Err(error.into()),
     }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use iam_sorry_aws::errors::LastUsed;
 use iam_sorry_aws::{lookup, managed};
-use iam_sorry_core::api::{self, GrantInfo, KeyInfo, Page};
+use iam_sorry_core::api::{self, GrantInfo, GrantKind, GrantState, KeyInfo, KeyStatus, Page, ProblemCode};
 use iam_sorry_core::audit::Outcome;
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource, RuleSet};
 use iam_sorry_store::{Grant, ManagedUser, PageRequest, Store};
 
 use crate::accounts::handle::AwsHandle;
-use crate::actions::key_state::status;
 use crate::authz::authorize::AuthzRequest;
 use crate::caller::Caller;
 use crate::clock::rfc3339;
@@ -138,7 +137,7 @@ impl Service {
                 deleted_after: old(&key.id).and_then(|found| found.new.delete_after_ms).map(rfc3339),
                 replaces: new(&key.id).map(|found| found.new.old_key.clone()),
                 access_key_id: key.id,
-                status: status(key.active),
+                status: KeyStatus::of(key.active),
                 created_at: key.created.map(|at| at.to_string()),
                 last_used_at: match key.last_used {
                     LastUsed::At(at, _) => Some(at.to_string()),
@@ -168,7 +167,7 @@ impl Service {
         let found = self.store().list_grants((!query.all).then_some(person.as_str()), page).await?;
         let now = self.clock().now_ms();
         Ok(Page {
-            items: found.items.into_iter().map(|grant| grant_info(grant, now)).collect(),
+            items: found.items.into_iter().map(|grant| grant_info(grant, now)).collect::<Result<_, _>>()?,
             next: found.next,
         })
     }
@@ -203,22 +202,26 @@ impl Service {
     }
 }
 
-fn grant_info(grant: Grant, now_ms: i64) -> GrantInfo {
+fn grant_info(grant: Grant, now_ms: i64) -> Result<GrantInfo, ServiceError> {
     let state = match grant.new.expires_ms {
-        _ if grant.deleted => "deleted",
-        Some(ends) if ends <= now_ms => "expired",
-        _ => "active",
+        _ if grant.deleted => GrantState::Deleted,
+        Some(ends) if ends <= now_ms => GrantState::Expired,
+        _ => GrantState::Active,
     };
-    GrantInfo {
+    let kind = GrantKind::ALL.into_iter().find(|kind| kind.as_str() == grant.new.kind).ok_or_else(|| {
+        tracing::error!(operation = grant.operation, kind = grant.new.kind, "a grant of an unknown kind");
+        ServiceError::new(ProblemCode::Internal, "The service's database holds something unexpected.")
+    })?;
+    Ok(GrantInfo {
         operation: grant.operation,
         person: grant.person,
-        kind: grant.new.kind,
+        kind,
         resource: grant.new.resource,
         access_key_id: grant.new.access_key_id,
         issued_at: rfc3339(grant.new.issued_ms),
         expires_at: grant.new.expires_ms.map(rfc3339),
-        state: state.to_owned(),
-    }
+        state,
+    })
 }
 
 pub(crate) fn info(row: &ManagedUser) -> api::UserInfo {

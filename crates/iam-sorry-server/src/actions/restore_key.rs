@@ -7,7 +7,7 @@
 
 use iam_sorry_aws::errors::LastUsed;
 use iam_sorry_aws::{AwsError, lookup, primitives};
-use iam_sorry_core::api::{ActionName, Done};
+use iam_sorry_core::api::{ActionName, Change, Done, KeptReason, RotationKey};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use iam_sorry_store::Rotation;
@@ -66,10 +66,9 @@ impl Action for RestoreKey {
         rotation::plan(cx, &self.key, By::OldKey).await
     }
 
-    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<String>, ServiceError> {
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
         cx.managed_user().await?;
-        let Plan { old, new, .. } = plan;
-        Ok(vec![format!("{old} would be active again, and {new} deleted, unless it is in use")])
+        Ok(vec![reactivated(&plan.old), new_key_deleted(&plan.new)])
     }
 
     fn details(plan: &Plan) -> Vec<(&'static str, String)> {
@@ -86,7 +85,7 @@ impl Action for RestoreKey {
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
         let Some(found) = rotation::to_settle(plan, case).await? else {
-            return Ok(rotation::settled_before());
+            return Ok(rotation::settled_before(plan));
         };
         rotation::settled(plan, restore(case.service, case.handle, &plan.user, &found).await)
     }
@@ -108,35 +107,36 @@ async fn restore(
     let keys = lookup::keys_of(aws, credentials, name).await?;
     let Some(old_key) = keys.iter().find(|key| key.id == *old) else {
         let effects = Effects { deleted_keys: vec![old.clone()], ..Effects::default() };
-        return Ok((vec![format!("the old key {old} is gone, so the new key {new} stays")], effects));
+        let reason = KeptReason::OldKeyGone { access_key_id: old.clone() };
+        return Ok((vec![new_key_kept(name, rotation, reason)], effects));
     };
-    let mut notes = Vec::new();
+    let mut changes = Vec::new();
     let mut effects = over(rotation);
     // First, so that there is a key that works at any moment.
     if rotation.new.old_was_active && !old_key.active {
         may_act()?;
         primitives::set_key_active(aws, credentials, name, old, true).await?;
-        notes.push(format!("the old key {old} is active again"));
+        changes.push(reactivated(old));
     }
     if !keys.iter().any(|key| key.id == *new) {
         effects.deleted_keys.push(new.clone());
-        return Ok((notes, effects));
+        return Ok((changes, effects));
     }
     match used_since_proof(handle, rotation).await {
-        Some(how) => notes.push(format!("the new key {new} stays: {how}")),
+        Some(reason) => changes.push(new_key_kept(name, rotation, reason)),
         None => {
             may_act()?;
             let timeouts = service.actions().timeouts();
             primitives::delete_key_surely(aws, credentials, name, new, &timeouts).await?;
-            notes.push(format!("the new key {new} was deleted"));
+            changes.push(new_key_deleted(new));
             effects.deleted_keys.push(new.clone());
         }
     }
-    Ok((notes, effects))
+    Ok((changes, effects))
 }
 
 /// How the new key was used by anybody but this service, which used it to ask STS whose it is.
-async fn used_since_proof(handle: &AwsHandle, rotation: &Rotation) -> Option<String> {
+async fn used_since_proof(handle: &AwsHandle, rotation: &Rotation) -> Option<KeptReason> {
     let (aws, credentials) = handle.pair();
     let used = lookup::last_used(aws, credentials, &rotation.new.new_key).await;
     match used.unwrap_or(LastUsed::Unknown) {
@@ -146,7 +146,26 @@ async fn used_since_proof(handle: &AwsHandle, rotation: &Rotation) -> Option<Str
         {
             None
         }
-        LastUsed::At(at, service) => Some(format!("it was used {at} for {service}")),
-        LastUsed::Unknown => Some("AWS does not say whether it was used".to_owned()),
+        LastUsed::At(at, service) => Some(KeptReason::LastUsed { at: at.to_string(), service }),
+        LastUsed::Unknown => Some(KeptReason::UseUnknown),
+    }
+}
+
+fn reactivated(old: &str) -> Change {
+    Change::KeyReactivated { access_key_id: old.to_owned() }
+}
+
+fn new_key_deleted(new: &str) -> Change {
+    Change::KeyDeleted { access_key_id: new.to_owned(), rotation: Some(RotationKey::New) }
+}
+
+fn new_key_kept(name: &UserName, rotation: &Rotation, reason: KeptReason) -> Change {
+    Change::KeyKept {
+        user: name.to_string(),
+        access_key_id: rotation.new.new_key.clone(),
+        rotation: RotationKey::New,
+        active: true,
+        reason,
+        until: None,
     }
 }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use iam_sorry_aws::AwsError;
-use iam_sorry_core::api::{ActionName, Done, ProblemCode};
+use iam_sorry_core::api::{ActionName, Change, Done, KeptReason, ProblemCode, RotationKey};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use iam_sorry_store::Rotation;
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::actions::confirm_key;
 use crate::actions::key_state::key_id;
 use crate::actions::old_key::OldKey;
-use crate::actions::rotation::{By, Plan};
-use crate::actions::user_state::UserState;
+use crate::actions::rotation::{self, By, Plan};
+use crate::actions::user_state::{UserState, not_managed};
 use crate::authz::authorize::{AuthzRequest, user_name};
 use crate::error::ServiceError;
 use crate::operations::acted::Acted;
@@ -74,28 +74,34 @@ impl Action for RetireKey {
     /// A look before the intent, so that what can't be done does not fill the trail.
     async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
         let (row, name) = cx.user()?;
-        let nothing = |why: &str| Ok(Planned::Nothing(vec![why.to_owned()]));
+        let not_now = |reason| {
+            Ok(Planned::Nothing(vec![Change::KeyKept {
+                user: name.to_string(),
+                access_key_id: self.key.clone(),
+                rotation: RotationKey::Old,
+                active: false,
+                reason,
+                until: None,
+            }]))
+        };
         let Some(found) = cx.service.rotation(&name, &self.key, By::OldKey).await? else {
-            return nothing("the rotation is over");
+            return Ok(Planned::Nothing(vec![rotation::already_over(&self.key)]));
         };
         if let UserState::NotManaged(why) = cx.service.user_state(&cx.handle, row, &name).await? {
-            tracing::warn!(
-                user = row.name,
-                why,
-                "an old key is left alone: its user is no longer the service's"
-            );
-            return nothing(&why);
+            return Err(not_managed(&why));
         }
         match cx.service.old_key_now(&cx.handle, &name, &found).await {
-            Ok(OldKey::JustUsed(how)) => nothing(&how),
-            Ok(OldKey::NewKeyInactive) => nothing("the new key is inactive"),
+            Ok(OldKey::JustUsed(reason)) => not_now(reason),
+            Ok(OldKey::NewKeyInactive) => {
+                not_now(KeptReason::NewKeyInactive { access_key_id: found.new.new_key })
+            }
             Ok(_) | Err(AwsError::NoSuchUser { .. }) => Ok(Planned::Act(Plan::new(name, &found.new))),
             Err(error) => Err(ServiceError::of_aws(error)),
         }
     }
 
-    async fn preview(&self, _: &Context, plan: &Plan) -> Result<Vec<String>, ServiceError> {
-        Ok(vec![format!("{} would be deleted, unless it is in use", plan.old)])
+    async fn preview(&self, _: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
+        Ok(vec![confirm_key::old_key_deleted(plan)])
     }
 
     fn details(plan: &Plan) -> Vec<(&'static str, String)> {

@@ -9,14 +9,16 @@
 //! | note old-key-inactive | both keys                      | the old one active again, the new one deleted: undone |
 
 use iam_sorry_aws::{AwsError, lookup, primitives};
-use iam_sorry_core::api::{ActionName, Done, NewKey, OldKey, ProblemCode};
+use iam_sorry_core::api::{
+    ActionName, Change, Done, KeptReason, KeyStatus, NewKey, OldKey, ProblemCode, RotationKey,
+};
 use iam_sorry_core::credentials::AccessKey;
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
 use iam_sorry_store::{ManagedUser, NewRotation, RotationChange};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::key_state::{ids, key_id, lost_or_arrived, status};
+use crate::actions::key_state::{ids, key_id, lost_or_arrived};
 use crate::actions::new_key;
 use crate::authz::authorize::{AuthzRequest, user_name};
 use crate::clock::rfc3339;
@@ -86,19 +88,17 @@ impl Action for RotateKey {
         }))
     }
 
-    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<String>, ServiceError> {
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
         let old = &plan.old;
         cx.managed_user().await?;
         let active = cx.is_active(&plan.user, old).await?;
         cx.check_key_quota(&plan.user).await?;
-        Ok(vec![match cx.use_of(old).await {
-            Some(how) => format!("{old} would stay active: {how}"),
-            None => format!(
-                "{old} would be {}, and deleted once you confirm the new key, or after {} hours",
-                if active { "deactivated" } else { "left inactive" },
-                cx.service.actions().retired_key_hours
-            ),
-        }])
+        let new = Change::KeyCreated { access_key_id: None };
+        let aside = match cx.use_of(old).await {
+            Some(reason) => kept_active(plan, reason),
+            None => set_aside(cx, plan, active, None),
+        };
+        Ok(vec![new, aside])
     }
 
     fn details(plan: &Plan) -> Vec<(&'static str, String)> {
@@ -113,16 +113,17 @@ impl Action for RotateKey {
         if let Err(error) = prove(cx, row, &made).await {
             return Err(new_key::take_back(cx, op, &plan.user, &made.id, error).await);
         }
-        let (note, rotation) = set_old_key_aside(cx, plan, op, was_active, &made.id).await;
+        let (aside, rotation) = set_old_key_aside(cx, plan, op, was_active, &made.id).await;
+        let changes = vec![Change::KeyCreated { access_key_id: Some(made.id.clone()) }, aside];
         let old_key = OldKey {
             access_key_id: plan.old.clone(),
-            status: status(rotation.delete_after_ms.is_none()),
+            status: KeyStatus::of(rotation.delete_after_ms.is_none()),
             deleted_after: rotation.delete_after_ms.map(rfc3339),
         };
         let mut effects = new_key::grant(row, &made, cx.service.clock().now_ms());
         effects.rotation = Some(RotationChange::Begun(rotation));
         let output = Box::new(|done| NewKey { old_key: Some(old_key), ..new_key::shown_once(done, made) });
-        Ok(Success { notes: vec![note], effects, output })
+        Ok(Success { changes, effects, output })
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
@@ -174,15 +175,14 @@ async fn prove(cx: &Context, row: &ManagedUser, made: &AccessKey) -> Result<(), 
 }
 
 /// Deactivates the old key, unless it is in use. It is not deleted here: nobody has the new secret yet. What can't be
-/// done is said, and is no failure: the new key is there.
+/// done is reported, and is no failure: the new key is there.
 async fn set_old_key_aside(
     cx: &Context,
     plan: &Plan,
     op: &OpenOperation,
     was_active: bool,
     new: &str,
-) -> (String, NewRotation) {
-    let Plan { user, old, .. } = plan;
+) -> (Change, NewRotation) {
     let kept = match was_active {
         true => deactivate(cx, plan, op).await.err(),
         false => None,
@@ -191,42 +191,55 @@ async fn set_old_key_aside(
         Some(_) => None,
         None => Some(cx.service.clock().now_ms() + cx.service.actions().retired_key_ms()),
     };
-    let note = match (kept, delete_after_ms) {
-        (None, Some(at)) => format!(
-            "the old key {old} is inactive; it is deleted once you confirm the new key, or after {}",
-            rfc3339(at)
-        ),
-        (why, _) => format!(
-            "the old key {old} stays active: {}; delete it when nobody needs it any more: iam-sorry keys delete {user} \
-             {old}",
-            why.unwrap_or_default()
-        ),
+    let aside = match kept {
+        Some(reason) => kept_active(plan, reason),
+        None => set_aside(cx, plan, was_active, delete_after_ms),
     };
     let rotation = NewRotation {
-        user: user.as_str().to_owned(),
-        old_key: old.clone(),
+        user: plan.user.as_str().to_owned(),
+        old_key: plan.old.clone(),
         new_key: new.to_owned(),
         old_was_active: was_active,
         since: cx.aws_now(),
         delete_after_ms,
     };
-    (note, rotation)
+    (aside, rotation)
+}
+
+fn set_aside(cx: &Context, plan: &Plan, was_active: bool, delete_after_ms: Option<i64>) -> Change {
+    Change::KeySetAside {
+        access_key_id: plan.old.clone(),
+        was_active,
+        kept_hours: cx.service.actions().retired_key_hours,
+        deleted_after: delete_after_ms.map(rfc3339),
+    }
+}
+
+fn kept_active(plan: &Plan, reason: KeptReason) -> Change {
+    Change::KeyKept {
+        user: plan.user.to_string(),
+        access_key_id: plan.old.clone(),
+        rotation: RotationKey::Old,
+        active: true,
+        reason,
+        until: None,
+    }
 }
 
 /// # Errors
 /// Why the old key stays active.
-async fn deactivate(cx: &Context, plan: &Plan, op: &OpenOperation) -> Result<(), String> {
+async fn deactivate(cx: &Context, plan: &Plan, op: &OpenOperation) -> Result<(), KeptReason> {
     // Once more, after the new key is proved: that may have taken a minute.
-    if let Some(how) = cx.use_of(&plan.old).await {
-        return Err(how);
+    if let Some(reason) = cx.use_of(&plan.old).await {
+        return Err(reason);
     }
     // Noted before: the reconciler makes active again what may have been deactivated.
     if let Err(error) = op.note(&Note::OldKeyInactive).await {
         tracing::warn!(%error, operation = op.id, "note");
-        return Err("the service could not write down that it goes".to_owned());
+        return Err(KeptReason::NotWritten);
     }
     if op.may_act().is_err() {
-        return Err("the service lost touch with its database".to_owned());
+        return Err(KeptReason::DatabaseLost);
     }
     let (aws, credentials) = cx.handle.pair();
     let Err(error) = primitives::set_key_active(aws, credentials, &plan.user, &plan.old, false).await else {
@@ -236,6 +249,6 @@ async fn deactivate(cx: &Context, plan: &Plan, op: &OpenOperation) -> Result<(),
     // AWS may have done it although its answer was lost.
     match cx.is_active(&plan.user, &plan.old).await {
         Ok(false) => Ok(()),
-        _ => Err("AWS did not confirm that it is inactive".to_owned()),
+        _ => Err(KeptReason::NotConfirmed),
     }
 }

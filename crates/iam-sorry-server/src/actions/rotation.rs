@@ -10,12 +10,13 @@
 //! been changed by another request.
 
 use iam_sorry_aws::AwsError;
-use iam_sorry_core::api::{Done, ProblemCode};
+use iam_sorry_core::api::{Change, Done, ProblemCode};
 use iam_sorry_core::names::UserName;
 use iam_sorry_store::{NewRotation, Rotation, RotationChange};
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::aws_errors::is_final;
+use crate::actions::user_state::user_gone;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Effects, Success};
 use crate::operations::action::{Context, Planned};
@@ -42,8 +43,8 @@ impl Plan {
     }
 }
 
-/// What an end came to: lines for the answer, and what becomes of it in the store.
-pub(crate) type Ended = (Vec<String>, Effects);
+/// What an end came to: what was done, and what becomes of it in the store.
+pub(crate) type Ended = (Vec<Change>, Effects);
 
 /// By which of its two keys a rotation is named.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,7 +102,7 @@ pub(crate) async fn plan(cx: &Context, id: &str, by: By) -> Result<Planned<Plan>
 /// How the act ends.
 pub(crate) fn ended(op: &OpenOperation, ended: Result<Ended, AwsError>) -> Acted<Done> {
     match ended {
-        Ok((notes, effects)) => Ok(Success::new(notes, effects)),
+        Ok((changes, effects)) => Ok(Success::new(changes, effects)),
         Err(error) if is_final(&error) => Err(ServiceError::of_aws(error).into()),
         Err(error) => Err(op.left_open("AWS did not answer while the rotation was being ended", &error)),
     }
@@ -116,12 +117,12 @@ pub(crate) async fn to_settle(plan: &Plan, case: &Case<'_>) -> Result<Option<Rot
 /// How going on ends.
 pub(crate) fn settled(plan: &Plan, ended: Result<Ended, AwsError>) -> Result<Settled, SettleError> {
     match ended {
-        Ok((notes, effects)) => Ok(Settled::Done(notes, effects)),
+        Ok((changes, effects)) => Ok(Settled::Done(changes, effects)),
         // Keys die with their user.
         Err(AwsError::NoSuchUser { .. }) => {
             let deleted_user = Some(plan.user.as_str().to_owned());
             let effects = Effects { deleted_user, ..Effects::default() };
-            Ok(Settled::Done(vec!["the user is gone".into()], effects))
+            Ok(Settled::Done(vec![user_gone(&plan.user)], effects))
         }
         Err(error) if is_final(&error) => Ok(Settled::undone("AWS refused it")),
         Err(error) => Err(error.into()),
@@ -129,8 +130,8 @@ pub(crate) fn settled(plan: &Plan, ended: Result<Ended, AwsError>) -> Result<Set
 }
 
 /// There was nothing to go on with.
-pub(crate) fn settled_before() -> Settled {
-    Settled::done("the rotation was over already")
+pub(crate) fn settled_before(plan: &Plan) -> Settled {
+    Settled::done(already_over(&plan.old))
 }
 
 /// The rotation waits for nothing any more, and its old key stays.
@@ -139,8 +140,8 @@ pub(crate) fn over(rotation: &Rotation) -> Effects {
     Effects { rotation: Some(change), ..Effects::default() }
 }
 
-pub(crate) fn already_over(id: &str) -> String {
-    format!("no rotation of {id} waits for anything")
+pub(crate) fn already_over(id: &str) -> Change {
+    Change::RotationOver { access_key_id: id.to_owned() }
 }
 
 /// What to say to somebody who names the wrong one of the two keys.

@@ -1,8 +1,7 @@
 //! What the temporary credentials of a user and of a role have in common: how long they last, and how they are handed out.
 
-use iam_sorry_core::api::{IssuedCredentials, ProblemCode};
+use iam_sorry_core::api::{Change, DurationLimit, GrantKind, IssuedCredentials, ProblemCode};
 use iam_sorry_core::credentials::Credentials;
-use iam_sorry_core::timestamp::human_duration;
 use iam_sorry_rules::SHORTEST_SECONDS;
 use iam_sorry_store::NewGrant;
 
@@ -12,16 +11,16 @@ use crate::operations::action::Context;
 
 /// Credentials that AWS gave, before anybody has them.
 pub(crate) struct NewSession {
-    /// Of the grant: `session` or `role`.
-    pub kind: &'static str,
+    /// Of the grant.
+    pub kind: GrantKind,
     /// The user's name or the role's ARN.
     pub resource: String,
     /// Whose they are.
     pub arn: String,
     pub credentials: Credentials,
     pub seconds: u32,
-    /// Lines for the answer.
-    pub notes: Vec<String>,
+    /// What was done.
+    pub changes: Vec<Change>,
 }
 
 /// A duration that can be requested.
@@ -38,36 +37,29 @@ pub(crate) fn allowed_seconds(cx: &Context) -> u32 {
     cx.allowed.seconds.unwrap_or(SHORTEST_SECONDS)
 }
 
-/// Says so if that is less than was requested.
-pub(crate) fn cut_notes(cx: &Context, requested: Option<u32>) -> Vec<String> {
+/// What the person gets; also that it is less than was requested, if it is.
+pub(crate) fn changes(cx: &Context, requested: Option<u32>) -> Vec<Change> {
     let seconds = allowed_seconds(cx);
-    match requested {
-        Some(requested) if requested > seconds => vec![format!(
-            "cut to {}: the rules allow no more, and {} was asked for",
-            human_duration(seconds.into()),
-            human_duration(requested.into())
-        )],
-        _ => Vec::new(),
-    }
+    let cut = requested.filter(|requested| *requested > seconds);
+    let cut = cut.map(|requested| duration_cut(requested, seconds, DurationLimit::Rules));
+    let issued = Change::CredentialsIssued { duration_seconds: seconds };
+    cut.into_iter().chain([issued]).collect()
 }
 
-/// For a dry run.
-pub(crate) fn preview(cx: &Context, requested: Option<u32>) -> Vec<String> {
-    let mut notes = cut_notes(cx, requested);
-    notes.push(format!("would be issued for {}", human_duration(allowed_seconds(cx).into())));
-    notes
+pub(crate) fn duration_cut(requested: u32, seconds: u32, limit: DurationLimit) -> Change {
+    Change::DurationCut { requested_seconds: requested, duration_seconds: seconds, limit }
 }
 
 /// Hands them out.
 pub(crate) fn issue(cx: &Context, session: NewSession) -> Acted<IssuedCredentials> {
-    let NewSession { kind, resource, arn, credentials, seconds, notes } = session;
+    let NewSession { kind, resource, arn, credentials, seconds, changes } = session;
     let (Some(token), Some(ends)) = (credentials.session_token, credentials.expiration) else {
         let text = "AWS gave credentials without an end.";
         return Err(ServiceError::new(ProblemCode::AwsRefused, text).into());
     };
     let effects = Effects {
         grants: vec![NewGrant {
-            kind: kind.to_owned(),
+            kind: kind.as_str().to_owned(),
             resource,
             access_key_id: credentials.access_key_id.clone(),
             issued_ms: cx.service.clock().now_ms(),
@@ -89,5 +81,5 @@ pub(crate) fn issue(cx: &Context, session: NewSession) -> Acted<IssuedCredential
         expiration: ends.to_string(),
         duration_seconds: seconds,
     });
-    Ok(Success { notes, effects, output })
+    Ok(Success { changes, effects, output })
 }

@@ -11,7 +11,7 @@ pub struct ActionSettings {
     /// A permanent key that AWS saw within so many minutes is in use: rotation leaves it active, and deleting it wants
     /// `force`. 0 to 10,080 (a week).
     pub key_in_use_minutes: u32,
-    /// How long the old key of a rotation is kept, inactive, where nobody confirms that the new secret has arrived, hours;
+    /// How long the old key of a rotation is kept, inactive, if nobody confirms that the new secret has arrived, hours;
     /// it is deleted then. 1 to 8,760 (a year).
     pub retired_key_hours: u32,
     /// How long a new access key may take until AWS accepts it, seconds. 5 to 300.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::managed::{self, Facts};
-use iam_sorry_core::api::ProblemCode;
+use iam_sorry_core::api::{Change, ProblemCode};
 use iam_sorry_core::names::UserName;
 use iam_sorry_store::ManagedUser;
 use tokio::time::Instant;
@@ -110,11 +110,13 @@ fn compare(facts: Facts, row: &ManagedUser) -> UserState {
 }
 
 fn gone(name: &UserName) -> ServiceError {
-    ServiceError::new(ProblemCode::NotFound, gone_text(name))
+    let text = format!("IAM knows no user {name} any more: it was deleted without this service.");
+    ServiceError::new(ProblemCode::NotFound, text)
 }
 
-pub(crate) fn gone_text(name: &UserName) -> String {
-    format!("IAM knows no user {name} any more: it was deleted without this service.")
+/// What there is to say if it does not matter that the user is gone.
+pub(crate) fn user_gone(name: &UserName) -> Change {
+    Change::UserGone { user: name.to_string() }
 }
 
 pub(crate) fn not_managed(why: &str) -> ServiceError {

@@ -1,4 +1,4 @@
-//! Asking the rules, and writing down refusals.
+//! Evaluating the rules, and recording what they refuse.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::shell::quoted;
 #[derive(Clone, Debug)]
 pub struct AuthzRequest {
     pub(crate) action: Action,
-    /// The name in records and operations, where it is not the action's: what needs the same right as another action.
+    /// The name in records and operations, if it is not the action's: what needs the same right as another action.
     pub(crate) recorded_as: Option<&'static str>,
     pub(crate) resource: Resource,
     pub(crate) policy_arn: Option<String>,
@@ -81,9 +81,9 @@ pub(crate) struct Authorized {
 /// What a rule set says of a question.
 pub(crate) struct Evaluated {
     pub decision: Decision,
-    /// For credentials: the longest duration that is allowed, of what was asked.
+    /// For credentials: the longest duration that is allowed, at most what was requested.
     pub seconds: Option<u32>,
-    /// The set that was asked.
+    /// The set that decided.
     pub rules: Arc<RuleSet>,
 }
 
@@ -117,7 +117,7 @@ impl Authorized {
         self.row.as_ref().map_or_else(|| request.resource.to_string(), |row| row.name.clone())
     }
 
-    /// The user's row, and its name as AWS is asked for it.
+    /// The user's row, and its name as requests to AWS have it.
     pub fn user(&self) -> Result<(&ManagedUser, UserName), ServiceError> {
         let row = self.managed()?;
         Ok((row, user_name(&row.name)?))
@@ -151,7 +151,7 @@ pub fn action_names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Service {
-    /// Asks the rules. A refusal is in the audit trail before it is answered.
+    /// Evaluates the rules. A refusal is in the audit trail before it is answered.
     ///
     /// # Errors
     /// not-allowed or guardrail with the reasons; store-unavailable.
@@ -179,7 +179,7 @@ impl Service {
             let Evaluated { decision, seconds, rules } = evaluated;
             return Ok(Authorized { decision, row, seconds, rules });
         }
-        let refusal = refusal_by(&evaluated.decision, authz_request);
+        let error = refused_by(&evaluated.decision, authz_request);
         // A role and a policy are free text here, as long as a request's body: only so much of it goes into the trail.
         let mut event = self.event(caller, authz_request.action_name(), &shortened(&authz_request.folded()));
         evaluated.note_in(&mut event);
@@ -188,7 +188,7 @@ impl Service {
             event.details.insert("policy".into(), shortened(arn));
         }
         self.record_bounded(event).await?;
-        Err(refusal)
+        Err(error)
     }
 
     /// The decision alone; nothing is written.
@@ -270,7 +270,7 @@ impl Service {
         }
     }
 
-    /// Records that somebody reads what is others', before they do. `cursor`: where a page begins.
+    /// Records that somebody reads what is others', before they do. `cursor`: the beginning of a page.
     pub(crate) async fn record_reading(
         &self,
         caller: &Caller,
@@ -289,7 +289,7 @@ impl Service {
         Ok(())
     }
 
-    /// The same of a user, where it is another person's; one's own are read without a record.
+    /// The same of a user, if it is another person's; one's own are read without a record.
     pub(crate) async fn record_reading_user(
         &self,
         caller: &Caller,
@@ -352,7 +352,7 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
-fn refusal_by(decision: &Decision, authz_request: &AuthzRequest) -> ServiceError {
+fn refused_by(decision: &Decision, authz_request: &AuthzRequest) -> ServiceError {
     let (code, who) = if decision.by_guardrail() {
         (ProblemCode::Guardrail, "This service never does that, whatever the rules say")
     } else {
@@ -379,8 +379,8 @@ mod tests {
             for text in ["lab-x", "arn:aws:iam::123456789012:role/a", "x y; reboot"] {
                 let Ok(resource) = Resource::parse(action, text) else { continue };
                 let authz_request = AuthzRequest::about(action, resource.clone());
-                let refusal = refusal_by(&Decision { allowed: false, reasons: Vec::new() }, &authz_request);
-                let (_, typed) = refusal.detail.split_once("iam-sorry explain ").unwrap();
+                let error = refused_by(&Decision { allowed: false, reasons: Vec::new() }, &authz_request);
+                let (_, typed) = error.detail.split_once("iam-sorry explain ").unwrap();
                 let (name, word) = typed.split_once(' ').unwrap();
                 assert_eq!(name.parse::<Action>().unwrap(), action);
                 let word = match word.strip_prefix('\'').and_then(|word| word.strip_suffix('\'')) {

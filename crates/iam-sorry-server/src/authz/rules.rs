@@ -69,7 +69,7 @@ pub struct LiveRules {
     state: Mutex<State>,
 }
 
-/// Records the change from one set to another, on the thread that asks.
+/// Records the change from one set to another, on the thread that reloads.
 pub type Recorder = Box<dyn Fn(&RuleSet, &RuleSet) -> Result<(), String> + Send + Sync>;
 
 impl std::fmt::Debug for LiveRules {
@@ -88,7 +88,7 @@ struct State {
     pending: Option<Vec<Look>>,
 }
 
-/// What tells one state of a file from another without reading it; the change time also where a tool sets the time of
+/// What distinguishes one state of a file from another without reading it; the change time also if a tool sets the time of
 /// modification back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Look {
@@ -148,7 +148,7 @@ impl LiveRules {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the files now (SIGHUP) and, where they changed and are good, records the change and puts them into force.
+    /// Reads the files now (SIGHUP) and, if they changed and are good, records the change and puts them into force.
     /// Blocks: not for the runtime's own threads.
     pub fn reload(&self) -> Reload {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,7 +215,7 @@ impl LiveRules {
         Reload::Loaded { rules, digest }
     }
 
-    /// One look: reads the files where they have changed since they were read, and have not since the last look.
+    /// One look: reads the files if they have changed since they were read, and have not since the last look.
     pub fn look(&self) -> Reload {
         let now = look(&self.files).ok();
         {

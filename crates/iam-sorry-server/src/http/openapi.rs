@@ -13,6 +13,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Sch
 use utoipa::{Modify, OpenApi};
 
 use super::api::{actions, audit, credentials, login, people};
+use crate::authz::authorize::action_names;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -78,6 +79,7 @@ impl Modify for Common {
             .components
             .get_or_insert_default()
             .add_security_scheme("session", SecurityScheme::Http(scheme));
+        name_actions(document);
         for (path, item) in &mut document.paths.paths {
             for (method, operation) in [
                 (HttpMethod::Get, &mut item.get),
@@ -89,6 +91,16 @@ impl Modify for Common {
                 }
             }
         }
+    }
+}
+
+/// What rules decide about is a list of its own, of the rules.
+fn name_actions(document: &mut utoipa::openapi::OpenApi) {
+    let request = document.components.get_or_insert_default().schemas.get_mut("ExplainRequest");
+    if let Some(RefOr::T(Schema::Object(request))) = request
+        && let Some(RefOr::T(Schema::Object(action))) = request.properties.get_mut("action")
+    {
+        action.enum_values = Some(action_names().map(Into::into).collect());
     }
 }
 

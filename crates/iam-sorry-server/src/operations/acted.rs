@@ -1,6 +1,6 @@
 //! How an act ends: done, with what the person gets; failed; or left to the reconciler.
 
-use iam_sorry_core::api::Done;
+use iam_sorry_core::api::{Change, Done};
 use iam_sorry_store::{ManagedUser, NewGrant, RotationChange, UnaccountedKey};
 
 use crate::error::ServiceError;
@@ -10,8 +10,8 @@ pub type Acted<T> = Result<Success<T>, Unsuccessful>;
 
 /// It is done.
 pub struct Success<T> {
-    /// Lines for the answer.
-    pub(crate) notes: Vec<String>,
+    /// What was done.
+    pub(crate) changes: Vec<Change>,
     pub(crate) effects: Effects,
     /// Makes what the person gets, once the outcome is on disk.
     pub(crate) output: Box<dyn FnOnce(Done) -> T + Send>,
@@ -19,14 +19,14 @@ pub struct Success<T> {
 
 impl Success<Done> {
     /// For an action that shows nothing secret.
-    pub(crate) fn new(notes: Vec<String>, effects: Effects) -> Self {
-        Self { notes, effects, output: Box::new(|done| done) }
+    pub(crate) fn new(changes: Vec<Change>, effects: Effects) -> Self {
+        Self { changes, effects, output: Box::new(|done| done) }
     }
 }
 
 impl<T> std::fmt::Debug for Success<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Success").field("notes", &self.notes).finish_non_exhaustive()
+        f.debug_struct("Success").field("changes", &self.changes).finish_non_exhaustive()
     }
 }
 

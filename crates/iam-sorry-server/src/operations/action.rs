@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use iam_sorry_core::api::{ActionName, Done, ProblemCode};
+use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
 use iam_sorry_core::names::UserName;
 use iam_sorry_store::ManagedUser;
 use serde::Serialize;
@@ -34,7 +34,7 @@ pub trait Action: Serialize + DeserializeOwned + Send + Sync + 'static {
     const PLAN: &'static str;
 
     /// Whether the answer to the same request a second time is given before the rules are evaluated: for what can't be decided
-    /// any more once it is done, such as the deletion of a user who is gone. The person is told nothing new by it.
+    /// any more once it is done, such as the deletion of a user who is gone. The person learns nothing new by it.
     const REPLAYED_FIRST: bool = false;
 
     /// What the intent says is about to be done, with everything that it takes to finish or undo it. Never a secret.
@@ -43,7 +43,7 @@ pub trait Action: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What the person gets once it is done.
     type Output: Send + 'static;
 
-    /// What the rules are asked.
+    /// What the rules decide about.
     fn request(&self) -> AuthzRequest;
 
     /// What an idempotency key stands for besides the action's name and its resource, as JSON. Hashes of it are stored: it
@@ -58,7 +58,7 @@ pub trait Action: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// It can't be done: nothing was begun.
     fn plan(&self, cx: &Context) -> impl Future<Output = Result<Planned<Self::Plan>, ServiceError>> + Send;
 
-    /// What a dry run finds out besides: lines of what would be done.
+    /// What would be done, as far as a dry run can know.
     ///
     /// # Errors
     /// Why it would fail, as far as can be known without doing it.
@@ -66,7 +66,7 @@ pub trait Action: Serialize + DeserializeOwned + Send + Sync + 'static {
         &self,
         cx: &Context,
         plan: &Self::Plan,
-    ) -> impl Future<Output = Result<Vec<String>, ServiceError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Change>, ServiceError>> + Send;
 
     /// What the audit record of the intent says of the plan, so that an auditor needs no other source.
     fn details(_plan: &Self::Plan) -> Vec<(&'static str, String)> {
@@ -146,8 +146,8 @@ impl RunOutput<Done> {
 pub enum Planned<P> {
     /// There is something to do.
     Act(P),
-    /// There is nothing to do; lines that say why.
-    Nothing(Vec<String>),
+    /// There is nothing to do; why.
+    Nothing(Vec<Change>),
 }
 
 /// What an action is planned and done with.
@@ -169,7 +169,7 @@ pub(crate) enum Requester {
 }
 
 impl Context {
-    /// The user's row, and its name as AWS is asked for it.
+    /// The user's row, and its name as requests to AWS have it.
     pub(crate) fn user(&self) -> Result<(&ManagedUser, UserName), ServiceError> {
         self.allowed.user()
     }

@@ -121,7 +121,7 @@ impl Service {
     }
 
     /// The answer of the same request, if it was done before under the same key: for what can't be decided any more once
-    /// it is done. Nothing that the person was not told then.
+    /// it is done. Nothing that the person did not know then.
     pub(crate) async fn done_before(
         &self,
         caller: &Caller,

@@ -1,6 +1,7 @@
 //! One operation to be settled, as actions see it, and what becomes of it.
 
 use iam_sorry_aws::AwsError;
+use iam_sorry_core::api::Change;
 use iam_sorry_store::Operation;
 
 use crate::accounts::handle::AwsHandle;
@@ -24,8 +25,8 @@ pub struct Case<'a> {
 /// What became of an operation.
 #[derive(Debug)]
 pub enum Settled {
-    /// It was finished; lines for the answer.
-    Done(Vec<String>, Effects),
+    /// It was finished; what was done.
+    Done(Vec<Change>, Effects),
     /// Nothing is left of it but what the effects say; why.
     Undone(String, Effects),
 }
@@ -55,8 +56,8 @@ pub enum SettleError {
 
 impl Settled {
     /// Finished, with nothing more to be written down.
-    pub(crate) fn done(note: impl Into<String>) -> Self {
-        Self::Done(vec![note.into()], Effects::default())
+    pub(crate) fn done(change: Change) -> Self {
+        Self::Done(vec![change], Effects::default())
     }
 
     /// Undone, with nothing more to be written down.

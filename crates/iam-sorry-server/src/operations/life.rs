@@ -6,8 +6,8 @@
 //!
 //! The sum holds because a beat counts from before it was sent, while the database dates it when it takes it, and a takeover
 //! looks at that date in its own transaction (`Store::claim`), which no beat can overtake. It would not hold for an instance
-//! that was silent, lost its operations, and beats again: it may act again, but not on these. So the database tells with each
-//! beat how long the silence was; after [`TAKEOVER`] a new *term* begins, and whatever was begun in an earlier one sends no
+//! that was silent, lost its operations, and beats again: it may act again, but not on these. So the database answers each
+//! beat with how long the silence was; after [`TAKEOVER`] a new *term* begins, and whatever was begun in an earlier one sends no
 //! more requests ([`Life::may_ask_aws_in`], held before every try of every request by `iam_sorry_aws::only_while`). What it
 //! still writes to the store is fenced.
 
@@ -75,10 +75,10 @@ impl Life {
     }
 
     /// Whether that is another state than before.
-    pub(super) fn set_unwell(&self, refusal: Option<ServiceError>) -> bool {
+    pub(super) fn set_unwell(&self, problem: Option<ServiceError>) -> bool {
         let mut unwell = self.unwell.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = unwell.as_ref().map(|it| &it.detail) != refusal.as_ref().map(|it| &it.detail);
-        *unwell = refusal;
+        let changed = unwell.as_ref().map(|it| &it.detail) != problem.as_ref().map(|it| &it.detail);
+        *unwell = problem;
         changed
     }
 
@@ -174,8 +174,8 @@ mod tests {
         life.beaten(Instant::now(), TAKEOVER - Duration::from_millis(1));
         assert!(life.may_ask_aws_in(begun).is_ok(), "nobody can have taken it over");
         life.beaten(Instant::now(), TAKEOVER);
-        let refusal = life.may_ask_aws_in(begun).unwrap_err();
-        assert!(refusal.detail.contains("taken this over"), "{refusal}");
+        let error = life.may_ask_aws_in(begun).unwrap_err();
+        assert!(error.detail.contains("taken this over"), "{error}");
         assert!(life.may_ask_aws_in(life.term()).is_ok() && life.may_begin().is_ok());
     }
 }

@@ -37,7 +37,7 @@ impl Service {
     /// Announces this instance to the database, and starts to beat and to reconcile.
     ///
     /// # Errors
-    /// Where the database can't be told.
+    /// The database can't be reached.
     pub async fn start(&self) -> Result<Background, ServiceError> {
         match self.beat().await {
             // It answers all the same: /readyz says what is wrong, and people can read.
@@ -126,25 +126,25 @@ impl Service {
         if self.store().contradiction().is_some() { Err(ServiceError::contradicted()) } else { Ok(()) }
     }
 
-    /// Beats, and where a write found no room proves that there is some again. Says once when that fails, and once when it is
-    /// over. Whether all is well.
+    /// Beats; if a write found no room before, also proves that there is some again. Logs once when that fails, and once when it
+    /// works again. Whether all is well.
     async fn be_well(&self) -> bool {
         let mut done = self.beat().await;
         if done.is_ok() && self.store().no_room().is_some() {
             done = self.store().prove_room().await;
         }
-        let (well, refusal) = match done {
+        let (well, problem) = match done {
             Ok(()) => (true, None),
             Err(error) => {
                 let text = error.to_string();
-                let refusal = ServiceError::of_store(error);
-                if self.life().unwell().is_none_or(|before| before.detail != refusal.detail) {
+                let problem = ServiceError::of_store(error);
+                if self.life().unwell().is_none_or(|before| before.detail != problem.detail) {
                     tracing::error!(error = text, "the database can't be written: nothing new is done");
                 }
-                (false, Some(refusal))
+                (false, Some(problem))
             }
         };
-        if self.life().set_unwell(refusal) && well {
+        if self.life().set_unwell(problem) && well {
             tracing::info!("the database can be written again");
         }
         well
@@ -175,10 +175,10 @@ impl Service {
     /// Why not.
     pub fn ready(&self) -> Result<(), ServiceError> {
         if !self.life().stopping.load(Ordering::SeqCst)
-            && let Some(refusal) =
+            && let Some(problem) =
                 self.store().no_room().map(ServiceError::of_store).or_else(|| self.life().unwell())
         {
-            return Err(refusal);
+            return Err(problem);
         }
         self.may_begin()
     }
@@ -197,7 +197,7 @@ impl Service {
         }
     }
 
-    /// Runs the work to its end whether or not who asked is still there: a connection that is closed must not stop an
+    /// Runs the work to its end whether or not the client is still there: a connection that is closed must not stop an
     /// action half-way.
     pub(crate) async fn detached<T, F>(&self, work: F) -> Result<T, ServiceError>
     where

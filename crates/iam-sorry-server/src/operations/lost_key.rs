@@ -2,7 +2,7 @@
 //!
 //! # Whose key is it
 //!
-//! A key is deleted only by an id that this operation noted, or that its worker remembers: AWS told it nobody else. Then
+//! A key is deleted only by an id that this operation noted, or that its worker remembers: AWS gave it to nobody else. Then
 //! there is a record of it in the trail first. IAM lets nothing be tied to a key when it is made (no tag, no token of the
 //! request), so a key that is *found* after a lost answer is never proved to be the operation's, however well it fits: the
 //! request may not have arrived, and an administrator may have made a key in the same second. A key that fits is of this user,
@@ -27,7 +27,7 @@ use crate::operations::unaccounted::UNACCOUNTED_KEY;
 /// From the intent to the end of CreateAccessKey no operation takes longer, seconds.
 const MAKING: i64 = 90;
 
-/// How far AWS's clock may seem ahead of itself: its answers tell whole seconds.
+/// How far AWS's clock may seem ahead of itself: its answers have whole seconds.
 const ALLOWANCE: i64 = 2;
 
 /// What became of the key that an operation was to make.

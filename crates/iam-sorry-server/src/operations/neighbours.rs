@@ -1,5 +1,5 @@
 //! AWS and the directory, as this instance sees them: looked at in the background, so that `/readyz` and the metrics know how
-//! they are without asking, and a flood of probes is none for them.
+//! they are without a request, and a flood of probes is none for them.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;

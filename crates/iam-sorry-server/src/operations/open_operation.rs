@@ -1,7 +1,8 @@
 //! An operation whose intent is on disk, in the hands of the worker that began it.
 
-use iam_sorry_core::api::{ActionName, Done, ProblemCode};
+use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
 use iam_sorry_core::audit::{Event, Outcome};
+use iam_sorry_core::changes::sentences;
 use iam_sorry_store::{OperationState, StoreError};
 
 use crate::error::ServiceError;
@@ -82,13 +83,15 @@ impl OpenOperation {
     ///
     /// # Errors
     /// It could not be written: the operation stays open, and nothing secret may be shown.
-    pub(super) async fn done(&self, notes: Vec<String>, effects: Effects) -> Result<Done, ServiceError> {
+    pub(super) async fn done(&self, changes: Vec<Change>, effects: Effects) -> Result<Done, ServiceError> {
         let done = Done {
             operation: self.id.clone(),
-            action: self.action.as_str().to_owned(),
+            action: self.action,
             resource: self.resource.clone(),
             changed: true,
-            notes,
+            dry_run: false,
+            notes: sentences(&changes, false),
+            changes,
             reasons: self.reasons.clone(),
         };
         let event = self.outcome(Outcome::Success, &effects);

@@ -1,5 +1,5 @@
 //! Who is next: requests for the same IAM user take turns, so that they wait for each other instead of failing (the store
-//! decides in the end; this spares it the asking), and so do one person's queries of the audit trail.
+//! decides in the end; this spares it the attempts), and so do one person's queries of the audit trail.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,7 +20,7 @@ pub(crate) struct Queues(Mutex<HashMap<String, Weak<AsyncMutex<()>>>>);
 pub(crate) struct Turn(#[expect(dead_code, reason = "held for its drop")] OwnedMutexGuard<()>);
 
 impl Queues {
-    /// `None` where it took too long.
+    /// `None` if it took too long.
     pub async fn turn(&self, resource: &str) -> Option<Turn> {
         self.turn_within(resource, PATIENCE).await
     }

@@ -1,4 +1,4 @@
-//! Settling what was left open: by an instance that died, or by this one where AWS did not answer. Nothing that an
+//! Settling what was left open: by an instance that died, or by this one if AWS did not answer. Nothing that an
 //! operation may have made stays unaccounted for, and nothing is taken from somebody who is at work.
 //!
 //! # What is abandoned
@@ -12,7 +12,7 @@
 //! looks at its last beat. Every attempt claims anew, before its first request to AWS, goes by the notes that the claim read,
 //! and fences whoever had the operation before.
 //!
-//! An operation left open holds its IAM user for itself, so nobody of ours changes the user meanwhile.
+//! An operation left open holds its IAM user for itself, so no other operation changes the user meanwhile.
 //!
 //! # What becomes of it
 //!
@@ -23,8 +23,9 @@
 use std::time::Duration;
 
 use iam_sorry_aws::primitives;
-use iam_sorry_core::api::{ActionName, Done};
+use iam_sorry_core::api::{ActionName, Change, Done};
 use iam_sorry_core::audit::Outcome;
+use iam_sorry_core::changes::sentences;
 use iam_sorry_store::{Operation, OperationState};
 
 use crate::actions::registry;
@@ -105,7 +106,7 @@ impl Service {
         }
     }
 
-    /// The operation, where it is this reconciler's from here on: whatever its worker or another instance still writes is
+    /// The operation, if it is this reconciler's from here on: whatever its worker or another instance still writes is
     /// refused.
     async fn claim(&self, seen: &Operation, silence: Duration) -> Result<Option<Operation>, SettleError> {
         let Some(mut operation) = self.store().claim(seen, silence).await? else { return Ok(None) };
@@ -122,7 +123,7 @@ impl Service {
     }
 
     /// Keys that workers of this instance made and could not write down, and whose operations somebody else has settled
-    /// meanwhile, who could not know. Their ids prove them to be ours.
+    /// meanwhile, who could not know. Their ids prove that they are the service's.
     async fn take_back_remembered_keys(&self, open: &[Operation]) -> Result<(), SettleError> {
         self.act_only_while_alive();
         for (id, key) in self.inner.settling.remembered_keys() {
@@ -162,21 +163,12 @@ impl Service {
         request_ids: Vec<String>,
     ) -> Result<(), SettleError> {
         let id = operation.new.id.clone();
-        let (state, notes, effects) = match settled {
-            Settled::Done(notes, effects) => (OperationState::Done, notes, effects),
-            Settled::Undone(why, effects) => (OperationState::Undone, vec![why], effects),
-        };
-        let text = notes.join("; ");
-        let result = match state {
-            OperationState::Done => json(&Done {
-                operation: id.clone(),
-                action: operation.new.action.clone(),
-                resource: operation.new.resource.clone(),
-                changed: true,
-                notes,
-                reasons: Vec::new(),
-            }),
-            _ => json(&text),
+        let (state, result, text, effects) = match settled {
+            Settled::Done(changes, effects) => {
+                let done = answer(operation, changes)?;
+                (OperationState::Done, json(&done), done.notes.join("; "), effects)
+            }
+            Settled::Undone(why, effects) => (OperationState::Undone, json(&why), why, effects),
         };
         let mut event = outcome_event(&operation.event, Outcome::Reconciled, &effects, self.clock().now_ms());
         event.instance = self.instance().to_owned();
@@ -192,4 +184,18 @@ impl Service {
         tracing::info!(operation = id, action = operation.new.action, what, notes = text, "settled");
         Ok(())
     }
+}
+
+/// The answer to whoever repeats the request.
+fn answer(operation: &Operation, changes: Vec<Change>) -> Result<Done, SettleError> {
+    Ok(Done {
+        operation: operation.new.id.clone(),
+        action: operation.new.action.parse()?,
+        resource: operation.new.resource.clone(),
+        changed: true,
+        dry_run: false,
+        notes: sentences(&changes, false),
+        changes,
+        reasons: Vec::new(),
+    })
 }

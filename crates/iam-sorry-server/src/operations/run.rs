@@ -13,7 +13,8 @@
 //! | done, and the outcome can't be written    | open: the reconciler's    | audit-unavailable; a secret is not shown     |
 //! | done                                      | done, grants, users, audit | the answer                                  |
 
-use iam_sorry_core::api::{Done, ProblemCode};
+use iam_sorry_core::api::{Change, Done, ProblemCode};
+use iam_sorry_core::changes::sentences;
 use iam_sorry_rules::Decision;
 use iam_sorry_store::ManagedUser;
 
@@ -69,7 +70,7 @@ impl Service {
     }
 
     /// Runs an action on the service's own account with a user of its own, such as deleting a key whose time is over. `why` is
-    /// for the record. The rules are not asked.
+    /// for the record. No rule is evaluated.
     ///
     /// # Errors
     /// Busy if somebody else is at work on the user; as [`Service::run`].
@@ -106,14 +107,13 @@ impl Service {
     ) -> Result<RunOutput<A::Output>, ServiceError> {
         let plan = match action.plan(cx).await? {
             Planned::Act(plan) => plan,
-            Planned::Nothing(notes) => {
-                return Ok(RunOutput::Unchanged(unchanged::<A>(request, &cx.allowed, notes)));
+            Planned::Nothing(changes) => {
+                return Ok(RunOutput::Unchanged(unchanged::<A>(request, &cx.allowed, changes, false)));
             }
         };
         if mode == Mode::DryRun {
-            let mut notes = vec!["A dry run: nothing was changed.".to_owned()];
-            notes.extend(action.preview(cx, &plan).await?);
-            return Ok(RunOutput::Unchanged(unchanged::<A>(request, &cx.allowed, notes)));
+            let changes = action.preview(cx, &plan).await?;
+            return Ok(RunOutput::Unchanged(unchanged::<A>(request, &cx.allowed, changes, true)));
         }
         let begin = Begin {
             name: A::NAME,
@@ -135,20 +135,27 @@ impl Service {
 /// Writes the outcome, and gives the answer.
 async fn conclude<T>(op: &OpenOperation, acted: Acted<T>) -> Result<T, ServiceError> {
     match acted {
-        Ok(Success { notes, effects, output }) => op.done(notes, effects).await.map(output),
+        Ok(Success { changes, effects, output }) => op.done(changes, effects).await.map(output),
         Err(Unsuccessful::Failed(error, effects)) => Err(op.failed(error, *effects).await),
         Err(Unsuccessful::LeftOpen(error)) => Err(error),
     }
 }
 
 /// The answer if nothing was done.
-fn unchanged<A: Action>(request: &AuthzRequest, allowed: &Authorized, notes: Vec<String>) -> Done {
+fn unchanged<A: Action>(
+    request: &AuthzRequest,
+    allowed: &Authorized,
+    changes: Vec<Change>,
+    dry_run: bool,
+) -> Done {
     Done {
         operation: String::new(),
-        action: A::NAME.as_str().to_owned(),
+        action: A::NAME,
         resource: allowed.spelling_of(request),
         changed: false,
-        notes,
+        dry_run,
+        notes: sentences(&changes, dry_run),
+        changes,
         reasons: allowed.decision.texts(),
     }
 }

@@ -61,7 +61,7 @@ impl Service {
     /// The same in words, looked up now: for readiness. It is for an operator to decide, and stops nothing.
     ///
     /// # Errors
-    /// In words too, where the database does not answer.
+    /// In words too, if the database does not answer.
     pub async fn unaccounted_readiness(&self) -> Result<String, String> {
         let keys = self.store().unaccounted_keys().await.map_err(|_| "no answer".to_owned())?;
         Ok(match keys.len() {

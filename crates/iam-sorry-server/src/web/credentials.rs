@@ -2,7 +2,8 @@
 
 use axum::extract::Query;
 use iam_sorry_core::api::{
-    CredentialsRequest, Done, GrantInfo, IssuedCredentials, NewKey, PageQuery, ProblemCode,
+    CredentialsRequest, Done, GrantInfo, GrantKind, GrantState, IssuedCredentials, KeyStatus, NewKey,
+    PageQuery, ProblemCode,
 };
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -100,7 +101,7 @@ pub(super) fn key_page(context: &PageContext, name: &str, key: NewKey) -> Answer
         expires: None,
         left: String::new(),
         operation: done.operation,
-        confirm: old_key.filter(|old| old.status == "Inactive").map(|old| ConfirmForm {
+        confirm: old_key.filter(|old| old.status == KeyStatus::Inactive).map(|old| ConfirmForm {
             action: format!("{}/keys/{}/confirm", urls::user(name), urls::encode(&access_key_id)),
             until: old.deleted_after.as_deref().map(Moment::parse),
             old_key: old.access_key_id,
@@ -191,19 +192,22 @@ impl From<GrantInfo> for GrantRow {
         Self {
             resource: grant.resource,
             person: grant.person,
-            kind: match grant.kind.as_str() {
-                "session" => "User session",
-                "role" => "Role session",
-                _ => "Access key",
+            kind: match grant.kind {
+                GrantKind::Session => "User session",
+                GrantKind::Role => "Role session",
+                GrantKind::AccessKey => "Access key",
             },
             access_key_id: grant.access_key_id,
             issued: Moment::parse(&grant.issued_at),
-            tone: if grant.state == "active" { "good" } else { "" },
-            left: match grant.state.as_str() {
-                "active" => time_format::left(grant.expires_at.as_deref(), now_ms()),
-                _ => String::new(),
+            tone: match grant.state {
+                GrantState::Active => "good",
+                GrantState::Expired | GrantState::Deleted => "",
             },
-            state: grant.state,
+            left: match grant.state {
+                GrantState::Active => time_format::left(grant.expires_at.as_deref(), now_ms()),
+                GrantState::Expired | GrantState::Deleted => String::new(),
+            },
+            state: grant.state.to_string(),
         }
     }
 }

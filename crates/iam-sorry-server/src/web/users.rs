@@ -1,7 +1,9 @@
 //! My namespaces: the IAM users in them, their policies and keys.
 
 use axum::extract::{Path, Query};
-use iam_sorry_core::api::{Done, KeyInfo, NewKey, PageQuery, ProblemCode, UserInfo};
+use iam_sorry_core::api::{
+    Change, Done, KeyInfo, KeyStatus, NewKey, PageQuery, ProblemCode, UserInfo, UserPart,
+};
 use serde::Deserialize;
 
 use super::context::SignedIn;
@@ -15,7 +17,7 @@ use crate::actions::confirm_key::ConfirmKey;
 use crate::actions::create_access_key::CreateAccessKey;
 use crate::actions::create_user::CreateUser;
 use crate::actions::delete_access_key::DeleteAccessKey;
-use crate::actions::delete_user::{DeleteUser, WOULD_GO};
+use crate::actions::delete_user::DeleteUser;
 use crate::actions::detach_policy::DetachPolicy;
 use crate::actions::restore_key::RestoreKey;
 use crate::actions::rotate_key::RotateKey;
@@ -166,16 +168,17 @@ pub(super) async fn confirm_delete_key(
     Query(query): Query<DeleteKeyQuery>,
 ) -> Answer {
     let action = DeleteAccessKey::new(&name, &id, query.force)?;
-    let (done, in_use) = match done(&signed, None, action, Mode::DryRun).await {
+    let in_use = match done(&signed, None, action, Mode::DryRun).await {
         Err(error) if error.code == ProblemCode::Conflict && !query.force => {
             let forced = DeleteAccessKey::new(&name, &id, true)?;
-            (done(&signed, None, forced, Mode::DryRun).await?, Some(error))
+            done(&signed, None, forced, Mode::DryRun).await?;
+            Some(error)
         }
-        other => (other?, None),
+        Err(error) => return Err(error),
+        Ok(_) => None,
     };
     let place = urls::user(&name);
-    let mut goes = vec![format!("access key {id} of {name}")];
-    goes.extend(done.notes);
+    let goes = vec![format!("access key {id} of {name}")];
     let (explanation, suffix, button) = match in_use {
         None => ("Whatever uses this key stops working.".to_owned(), "", format!("Delete {id}")),
         Some(error) => {
@@ -215,15 +218,9 @@ pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -
     let details = service.show_user(caller, &name).await?;
     let name = details.user.name;
     let mut goes = vec![format!("the IAM user {name}")];
-    goes.extend(dry_run.notes.iter().map(|note| {
-        let what = note.strip_prefix(WOULD_GO).unwrap_or(note);
-        let key = details.keys.iter().find(|key| what.ends_with(&key.access_key_id));
-        let Some(key) = key else { return what.to_owned() };
-        let used = match &key.last_used_at {
-            Some(at) => format!("last used {}", Moment::parse(at).text),
-            None => "no use known".to_owned(),
-        };
-        format!("{what} ({}, {used})", key.status)
+    goes.extend(dry_run.changes.iter().filter_map(|change| match change {
+        Change::TakenAway { part } => Some(part_that_goes(part, &details.keys)),
+        _ => None,
     }));
     let place = urls::user(&name);
     responses::page(&ConfirmPage {
@@ -271,6 +268,21 @@ async fn new_key<A: Action<Output = NewKey>>(
     }
 }
 
+/// Something that goes with a user, with what is known of it.
+fn part_that_goes(part: &UserPart, keys: &[KeyInfo]) -> String {
+    let key = match part {
+        UserPart::LoginProfile => return format!("{part}, if there is one"),
+        UserPart::AccessKey { access_key_id } => keys.iter().find(|key| key.access_key_id == *access_key_id),
+        _ => None,
+    };
+    let Some(key) = key else { return part.to_string() };
+    let used = match &key.last_used_at {
+        Some(at) => format!("last used {}", Moment::parse(at).text),
+        None => "no use known".to_owned(),
+    };
+    format!("{part} ({}, {used})", key.status)
+}
+
 fn chosen_policy(sent: &Sent) -> Result<Policy, ServiceError> {
     match sent.text("policy_arn") {
         "" => Err(ServiceError::new(ProblemCode::BadRequest, "Choose a policy.")),
@@ -294,9 +306,12 @@ impl From<UserInfo> for UserRow {
 impl From<KeyInfo> for KeyRow {
     fn from(key: KeyInfo) -> Self {
         Self {
-            tone: if key.status == "Active" { "good" } else { "" },
+            tone: match key.status {
+                KeyStatus::Active => "good",
+                KeyStatus::Inactive => "",
+            },
             id: key.access_key_id,
-            status: key.status,
+            status: key.status.to_string(),
             created: key.created_at.as_deref().map(Moment::parse),
             last_used: key.last_used_at.as_deref().map(Moment::parse),
             replaced: key.replaced_by.is_some(),

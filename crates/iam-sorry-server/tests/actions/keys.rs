@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use iam_sorry_core::api::{DeleteKey, Done, Options, ProblemCode};
+use iam_sorry_core::api::{DeleteKey, Done, KeyStatus, Options, ProblemCode};
 use iam_sorry_core::audit::{Decision, Outcome, Person, Phase};
 use iam_sorry_server::clock::Clock;
 use iam_sorry_server::error::ServiceError;
@@ -298,7 +298,7 @@ fn restoring_keeps_a_new_key_that_is_in_use() {
     let done = restore(&running, &old).unwrap();
     assert!(done.notes.iter().any(|note| note.contains(&format!("the new key {new} stays"))), "{done:?}");
     let listed = running.run(running.service.list_keys(&dirk(), "dirk-a")).unwrap();
-    assert!(listed.len() == 2 && listed.iter().all(|key| key.status == "Active"), "{listed:?}");
+    assert!(listed.len() == 2 && listed.iter().all(|key| key.status == KeyStatus::Active), "{listed:?}");
     scene.assert_accounted_for(&running);
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, PolicyChange};
+use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, KeyStatus, Options, PolicyChange};
 use iam_sorry_core::audit::{Outcome, Phase};
 use iam_sorry_server::operations::action::RunOutput;
 use iam_sorry_server::service::Service;
@@ -201,7 +201,7 @@ fn dies_at(doing: Doing, request: &'static str, done: bool) {
         Doing::Confirm | Doing::Rotate | Doing::Restore => {
             assert_eq!(keys, std::slice::from_ref(&key), "{what}");
             let listed = next.run(next.service.list_keys(&dirk(), "dirk-a")).unwrap();
-            assert_eq!(listed[0].status, "Active", "{what}");
+            assert_eq!(listed[0].status, KeyStatus::Active, "{what}");
         }
         Doing::Role => {}
     }

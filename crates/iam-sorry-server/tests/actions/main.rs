@@ -17,5 +17,6 @@ mod reconciler;
 mod recorded;
 mod scene;
 mod secrets;
+mod stored;
 mod users;
 mod verbs;

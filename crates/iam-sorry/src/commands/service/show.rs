@@ -76,7 +76,7 @@ pub fn keys(app: &App, keys: &[KeyInfo]) -> Result<()> {
         let (created, used) = (key.created_at.clone(), key.last_used_at.clone());
         vec![
             key.access_key_id.clone(),
-            key.status.clone(),
+            key.status.to_string(),
             created.unwrap_or_default(),
             used.unwrap_or("not known".into()),
             rotation_of(key),
