@@ -7,16 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::InvalidName;
 
-/// Declares the enum, one line for each action.
+/// Declares the enum, one line for each action. The service's registry of actions does not compile before it has all of them.
 macro_rules! action_names {
     ($($name:ident = $text:literal, $doc:literal;)+) => {
-        /// An action that changes something at AWS: as requests, answers, operations and the audit trail name it.
-        ///
-        /// A new action is a line here. The service's registry of actions does not compile until it has the action too.
+        /// An action that changes something at AWS: as answers, operations and the audit trail name it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum ActionName {
-            $(#[doc = $doc] #[serde(rename = $text)] $name,)+
+            $(#[doc = $doc] $name,)+
         }
 
         impl ActionName {
