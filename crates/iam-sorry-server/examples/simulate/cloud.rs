@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use iam_sorry_aws::simulation;
 use iam_sorry_aws::simulation::SdkBody;
 use iam_sorry_aws::simulation::smithy::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -191,7 +192,7 @@ impl World {
                     let _ = sender.send(Ok(answer));
                 }
                 Fate::NoConnection => {
-                    let _ = sender.send(Err(no_connection()));
+                    let _ = sender.send(Err(simulation::no_connection()));
                 }
                 Fate::NeverThere(error) => lose(sender, error).await,
                 Fate::NoAnswer(there, error) => {
@@ -292,18 +293,4 @@ async fn lose(sender: oneshot::Sender<Result<HttpResponse, ConnectorError>>, err
 
 fn broken() -> ConnectorError {
     ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
-}
-
-/// As the SDK's own HTTP client says it (hyper-util, `client::legacy`).
-#[derive(Debug, thiserror::Error)]
-#[error("client error (Connect)")]
-struct LegacyError(Kind, std::io::ErrorKind);
-
-#[derive(Debug)]
-enum Kind {
-    Connect,
-}
-
-fn no_connection() -> ConnectorError {
-    ConnectorError::io(LegacyError(Kind::Connect, std::io::ErrorKind::ConnectionRefused).into())
 }
