@@ -1,4 +1,4 @@
-//! The command line as clap sees it: help, completions and man pages all come from here.
+//! The command line, defined for clap: help, completions and manual pages are generated from it.
 
 mod original;
 mod parts;
@@ -22,7 +22,7 @@ The main job, in three commands:
   aws --profile admin sts get-caller-identity
       they really are admin's
 
-Where your department runs a service, in two:
+If your department runs a service, in two:
   iam-sorry login https://keys.example.edu
       sign in with your SSH key; no browser, no manager's keys
   iam-sorry admin
@@ -55,8 +55,8 @@ pub struct Cli {
     pub verb: Option<Verb>,
 }
 
-/// The forms that run thousands of times, read without building the whole command (which costs as much as all the
-/// rest of them). Anything else, and every name that could be an option, is clap's.
+/// Parses the forms that run thousands of times without clap, which costs as much as everything else they do. `None`
+/// leaves the arguments to clap, as it does for every name that could be an option.
 pub fn parse_fast_path(arguments: &[OsString]) -> Option<Cli> {
     let [_, form, name] = arguments else {
         let [_, form] = arguments else { return None };
@@ -73,17 +73,17 @@ pub fn parse_fast_path(arguments: &[OsString]) -> Option<Cli> {
     Some(cli)
 }
 
-/// Where help shows the options that every form takes: below a verb's own.
+/// The heading in help for options of every command, below a verb's own.
 const FOR_ALL: &str = "Options of every command";
 
-/// Options that every form takes.
+/// Options of every command.
 #[derive(Args, Debug, Default)]
 pub struct Global {
-    /// Manager profile: whose keys ask AWS [default: AWS_PROFILE, then iam-sorry where there is such a profile].
+    /// Manager profile, whose keys make keys for others [default: AWS_PROFILE, then iam-sorry if it exists].
     #[arg(long, value_name = "PROFILE", global = true, help_heading = FOR_ALL)]
     pub profile: Option<String>,
 
-    /// How long credentials shall last: whole hours from 1 to 36 (also 12h, 90m) [default: 36].
+    /// How long credentials last: whole hours from 1 to 36 (also 12h, 90m) [default: 36].
     #[arg(long, value_name = "HOURS", global = true, help_heading = FOR_ALL, allow_hyphen_values = true)]
     pub duration: Option<String>,
 
@@ -95,11 +95,11 @@ pub struct Global {
     #[arg(long, global = true, help_heading = FOR_ALL, hide_short_help = true)]
     pub allow_agent_only: bool,
 
-    /// Region whose STS is asked [default: AWS_REGION, then the profile's].
+    /// Region of the STS endpoint [default: AWS_REGION, then the profile's].
     #[arg(long, global = true, help_heading = FOR_ALL)]
     pub region: Option<String>,
 
-    /// Code of the MFA device, where the profile has an mfa_serial [default: ask].
+    /// Code of the MFA device, if the profile has an mfa_serial [default: prompt].
     #[arg(long, value_name = "CODE", global = true, help_heading = FOR_ALL)]
     pub mfa_code: Option<String>,
 
@@ -107,7 +107,7 @@ pub struct Global {
     #[arg(long, global = true, help_heading = FOR_ALL, hide_short_help = true)]
     pub allow_http: bool,
 
-    /// Department service to ask, or none [default: IAM_SORRY_SERVER, the settings file's, where you are signed in].
+    /// Department service to use, or none [default: IAM_SORRY_SERVER, the settings file's, the last sign-in's].
     #[arg(long, value_name = "URL", global = true, help_heading = FOR_ALL)]
     pub server: Option<String>,
 
@@ -130,11 +130,11 @@ pub enum Verb {
     #[command(after_help = "\
 Each NAME that is a profile is refreshed for the user it belongs to; any other
 NAME is taken as the IAM user. What a profile holds decides how:
-  permanent keys   They ask STS themselves, and stay in the profile, sealed, so
+  permanent keys   They request the session, and stay in the profile, sealed, so
                    that the next refresh needs no manager.
-  anything else    The manager makes an access key for the user, STS is asked
-                   with it, and the key is deleted again. Without a manager,
-                   the department service does it (iam-sorry login URL).
+  anything else    The manager makes an access key for the user, requests the
+                   session with it, and deletes the key again. Without a
+                   manager, the department service does that (see 'login').
 
   iam-sorry refresh alice bob carol --profile usermanager
   iam-sorry refresh --all --duration 12h
@@ -230,9 +230,9 @@ editor, its values no longer open:
 
     /// Rename a profile in both AWS files, sealed values included
     Rename {
-        /// What it is called now.
+        /// Its present name.
         old: String,
-        /// What it shall be called.
+        /// Its new name.
         new: String,
     },
 
@@ -260,8 +260,8 @@ run, 127: there is no such command.
 
     /// Run one command, and serve it fresh credentials for as long as it runs
     #[command(after_help = "\
-For commands that outlast their credentials. SDKs ask an address on this machine
-(AWS_CONTAINER_CREDENTIALS_FULL_URI) again before each expiry; it answers only
+For commands that outlast their credentials. Before each expiry, SDKs call an
+address on this machine (AWS_CONTAINER_CREDENTIALS_FULL_URI); it answers only
 the command's own token. Signals and exit status are the command's own. Take the
 key out of the agent and the supply stops; put it back and it goes on.
 
@@ -290,8 +290,8 @@ credentials behind. Shells of this kind don't nest.
 
     /// What credentials this shell holds, and for how long
     #[command(after_help = "\
-Looks at variables only: no profile is opened and nobody is asked. Exit status 3
-where there is nothing that works.
+Looks at variables only: it opens no profile and never prompts. Exit status 3 if
+there are no valid credentials.
 
   iam-sorry status --json | jq .seconds_left")]
     Status {
@@ -300,7 +300,7 @@ where there is nothing that works.
         json: bool,
     },
 
-    /// `__profiles`: the profiles' names, one a line, for completions. Not clap's, which would offer it to people.
+    /// `__profiles`: profile names, one a line, for completions. Hidden from clap, which would show it in help.
     #[command(skip)]
     Profiles,
 
@@ -340,8 +340,8 @@ Called by SDKs, through a line in ~/.aws/config that
   [profile usermanager]
   credential_process = \"/usr/bin/iam-sorry\" credential-process usermanager
 
-What has less than 20 minutes left is renewed first: by the user's own key where
-the profile keeps one, else through the manager (--profile, AWS_PROFILE, or
+What has less than 20 minutes left is refreshed first: with the user's own key,
+if the profile keeps one, else through the manager (--profile, AWS_PROFILE, or
 profile in the settings file). A role profile (role_arn with source_profile or
 credential_source = Environment) gives the role's credentials. Many calls at
 once make one request. Sessions of roles and of --session are kept, plain, in
@@ -364,15 +364,15 @@ keys behind them stay sealed.")]
         json: bool,
     },
 
-    /// What is wrong and how to mend it: key, agent, modes, left-over keys, clock, endpoint
+    /// What is wrong and how to fix it: key, agent, modes, left-over keys, clock, endpoint
     Doctor {
         /// JSON, for scripts.
         #[arg(long)]
         json: bool,
-        /// Ask no AWS service.
+        /// Send no request to AWS.
         #[arg(long)]
         offline: bool,
-        /// First mend what can be mended safely: file modes, abandoned locks; asks before it seals anything.
+        /// First fix what is safe to fix: file modes, abandoned locks; asks before it seals anything.
         #[arg(long, conflicts_with = "json")]
         fix: bool,
     },
@@ -382,7 +382,7 @@ keys behind them stay sealed.")]
 A new key is made, proved to work and stored in the place of the old one (sealed
 for the same SSH keys); only then the old one is deactivated and deleted.
 Interrupted at any moment, the profile works, and the next run finishes. The
-key's own user does it where IAM lets it (iam-sorry policy), else the
+key's own user does it if IAM allows it (iam-sorry policy), else the
 manager. A user with two keys has no room for another: both are shown, neither
 is touched.
 
@@ -440,7 +440,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// What is read without clap must mean what clap would have read.
+    /// The fast path must parse as clap does.
     #[test]
     fn hot_forms_mean_what_clap_reads() {
         for form in ["--eval", "credential-process"] {

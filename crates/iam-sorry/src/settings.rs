@@ -16,15 +16,15 @@ use crate::keyring::KeyringOptions;
 
 /// Each variable that iam-sorry reads, with its meaning; `iam-sorry man` prints this table.
 pub const VARIABLES: &[(&str, &str)] = &[
-    ("AWS_PROFILE", "the manager profile, where --profile is not given"),
+    ("AWS_PROFILE", "the manager profile, if --profile is not given"),
     ("AWS_SHARED_CREDENTIALS_FILE", "instead of ~/.aws/credentials"),
     ("AWS_CONFIG_FILE", "instead of ~/.aws/config"),
     (
         "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
-        "a manager's key as it was handed over: 'iam-sorry' alone offers to store it, sealed, where no manager is yet",
+        "a manager's key from an administrator: 'iam-sorry' alone offers to store it, sealed, if there is no manager yet",
     ),
-    ("AWS_REGION", "region whose STS is asked; set for children too"),
-    ("AWS_DEFAULT_REGION", "the same, where AWS_REGION is not set"),
+    ("AWS_REGION", "region of the STS endpoint; set for child processes too"),
+    ("AWS_DEFAULT_REGION", "the same, if AWS_REGION is not set"),
     ("AWS_ENDPOINT_URL", "endpoint for STS and IAM; plain http only on loopback"),
     ("AWS_ENDPOINT_URL_STS", "endpoint for STS alone"),
     ("AWS_ENDPOINT_URL_IAM", "endpoint for IAM alone"),
@@ -38,21 +38,21 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("SSH_AUTH_SOCK", "socket of the ssh-agent"),
     (
         "SSH_ASKPASS, SSH_ASKPASS_REQUIRE",
-        "program that asks for a passphrase where there is no terminal; prefer, force or never",
+        "program that prompts for a passphrase if there is no terminal; prefer, force or never",
     ),
-    ("USER, LOGNAME", "the namespace of --print-policy, where none is given"),
+    ("USER, LOGNAME", "the namespace of --print-policy, if none is given"),
     ("NO_COLOR", "no colours"),
     (
         "XDG_CONFIG_HOME, XDG_STATE_HOME",
-        "where our settings file and journal lie (~/.config, ~/.local/state)",
+        "folders of the settings file and the journal (~/.config, ~/.local/state)",
     ),
     (
         "XDG_RUNTIME_DIR, TMPDIR",
-        "where serve-credentials keeps its token file while it runs; in the first, locks too where the home can't be written",
+        "folders for the token file of serve-credentials; in the first, locks too if the home can't be written",
     ),
     (
         "IAM_SORRY_PROCESS",
-        "set for programs that we start: the profiles under way, so that none asks for itself",
+        "set for child processes: the profiles whose credentials are being obtained, so that none needs itself",
     ),
     ("SHELL", "the shell that 'shell' starts"),
     (
@@ -60,10 +60,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "set by 'shell' to its profile; 'status' shows it, and a second 'shell' refuses to start",
     ),
     ("IAM_SORRY_SSH_KEY", "SSH key that seals and opens (default ~/.ssh/id_ed25519)"),
-    ("IAM_SORRY_SERVER", "department service to ask, where --server is not given; none: no service"),
+    ("IAM_SORRY_SERVER", "department service to use, if --server is not given; none: no service"),
     ("IAM_SORRY_TOKEN", "a session's token for that service, for programs that can't sign in"),
     ("IAM_SORRY_CA_FILE", "certificate authorities (PEM) to trust for the service, instead of the system's"),
-    ("IAM_SORRY_LOCK_DIR", "node-local folder for locks, where the home is on NFS"),
+    ("IAM_SORRY_LOCK_DIR", "node-local folder for locks, if the home is on NFS"),
     (
         "IAM_SORRY_ALLOW_HTTP",
         "true: allow plain http to other hosts (your keys' signatures can be replayed by listeners)",

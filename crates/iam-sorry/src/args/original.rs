@@ -1,8 +1,8 @@
-//! The forms of the original tool: those of its README, and those of its later versions.
+//! The original tool's forms: those of its README, and those of its later versions.
 
 use clap::Args;
 
-/// The original tool's forms.
+/// Arguments of the original tool's README.
 #[derive(Args, Debug, Default, PartialEq)]
 pub struct OriginalArgs {
     /// Seal the manager profile's permanent keys with your SSH key (the same as 'encrypt PROFILE').
@@ -36,7 +36,7 @@ pub struct OriginalArgs {
     pub later: LaterOriginalArgs,
 }
 
-/// What the original had in its later versions (docs/from-the-original.md says what differs and why).
+/// Arguments of the original's later versions (docs/from-the-original.md says what differs, and why).
 #[derive(Args, Debug, Default, PartialEq)]
 #[command(next_help_heading = "From the original's later versions")]
 pub struct LaterOriginalArgs {
@@ -69,7 +69,7 @@ pub struct LaterOriginalArgs {
     #[arg(long, value_name = "PREFIX", group = "seed", num_args = 0..=1, default_missing_value = "")]
     pub print_admin_policy: Option<String>,
 
-    // Not kept; recognised, so that whoever types them is told why and what to do.
+    // No longer supported; parsed, so that the error can say what to do instead.
     #[arg(long, value_name = "OWNER", group = "seed", hide = true)]
     pub chown: Option<String>,
     #[arg(long, value_name = "PROFILE", group = "seed", hide = true, num_args = 0..=1, default_missing_value = "")]

@@ -1,4 +1,4 @@
-//! Arguments of single verbs, as clap sees them.
+//! Arguments of single verbs.
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -28,7 +28,7 @@ pub struct PolicyArgs {
     pub boundary: String,
 }
 
-/// The managed policy that users made by a manager are bounded by, where no other is named.
+/// The default permissions boundary of users that a manager makes: the name of a managed policy.
 pub const DEFAULT_BOUNDARY: &str = "iam-sorry-boundary";
 
 #[derive(Subcommand, Debug)]

@@ -1,4 +1,4 @@
-//! The verbs that ask a department service, as clap sees them.
+//! The verbs that use a department service, as clap sees them.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,9 @@ pub enum ServiceVerb {
     /// Sign in to a department service, by SSH key or password
     #[command(after_help = "\
 The SSH key signs what the service sends, bound to the address that you typed:
-the signature is worthless anywhere else. ssh-agent is asked, then the key file.
+the signature is worthless anywhere else. ssh-agent signs, else the key file.
 The session lies in ~/.local/state/iam-sorry/service.json (0600); commands then
-ask that service wherever no manager profile is named.
+use that service if no manager profile is named.
 
   iam-sorry login https://keys.example.edu
   iam-sorry login https://keys.example.edu --ldap --user alice
@@ -23,7 +23,7 @@ ask that service wherever no manager profile is named.
         /// Address of the service [default: --server, IAM_SORRY_SERVER, the settings file's, the last one].
         #[arg(value_name = "URL")]
         url: Option<String>,
-        /// With the directory's password, asked for at the terminal.
+        /// With the directory's password, typed at the terminal.
         #[arg(long)]
         ldap: bool,
         /// Whom to sign in: a login name, by SSH key also ISSUER/NAME [default: whoever this key signed in last; with --ldap USER].
@@ -33,9 +33,9 @@ ask that service wherever no manager profile is named.
 
     /// End the session at a department service
     #[command(after_help = "\
-A session that the service could not be told about stays, and the command fails;
-only where no service can be reached is it forgotten here, and may still hold
-there. With IAM_SORRY_TOKEN that session is ended, and the stored one stays.")]
+If the request fails, the session stays and the command fails. Only if the
+service can't be reached is the session forgotten here; it may still be valid
+there. With IAM_SORRY_TOKEN, that session is ended and the stored one stays.")]
     Logout {
         /// Address of the service [default: the last one].
         #[arg(value_name = "URL")]
@@ -82,7 +82,7 @@ there. With IAM_SORRY_TOKEN that session is ended, and the stored one stays.")]
     #[command(after_help = "\
   iam-sorry audit list --action create-user --from 2026-11-01T00:00:00Z
   iam-sorry audit export --all -o trail.jsonl
-  iam-sorry audit verify trail.jsonl --key audit.pub       asks no service")]
+  iam-sorry audit verify trail.jsonl --key audit.pub       needs no service")]
     Audit {
         #[command(subcommand)]
         action: Audit,
@@ -136,7 +136,7 @@ pub struct Many {
 /// What lists take.
 #[derive(Args, Debug, Default)]
 pub struct Listing {
-    /// Everybody's, where you may see them.
+    /// Everybody's, if you may see them.
     #[arg(long)]
     pub all: bool,
     /// JSON, for scripts.
@@ -242,10 +242,10 @@ pub enum Keys {
     /// A new key in the place of an old one, which becomes inactive and is deleted later
     #[command(after_help = "\
 With --as the new key is stored, then confirmed, and the old one is deleted.
-Without, you are asked whether you have stored it; where there is nobody to ask,
-nothing is confirmed unless --yes is given, and 'keys confirm' does it later.
-An old key that is not confirmed away is deleted when its time is over ('keys
-list' shows it); until then 'keys restore' takes the rotation back.")]
+Without it, a prompt asks whether you have stored it. Without a terminal nothing
+is confirmed unless --yes is given, and 'keys confirm' does it later. If nobody
+confirms, the old key is deleted when its time is over ('keys list' shows it);
+until then 'keys restore' takes the rotation back.")]
     Rotate {
         /// The IAM user.
         name: String,
@@ -283,7 +283,7 @@ still needed somewhere. A new key that is in use already stays.")]
         name: String,
         /// The key's ID (AKIA...).
         access_key_id: String,
-        /// Also where it was used a moment ago: whoever uses it will fail.
+        /// Even if it was used a moment ago: whoever uses it will fail.
         #[arg(long)]
         force: bool,
         /// Decide and check, but change nothing.
@@ -347,11 +347,11 @@ pub enum Audit {
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Check an export against the service's public key; asks no service
+    /// Check an export against the service's public key; needs no service
     #[command(after_help = "\
 Finds a changed field, a removed, inserted or swapped record, a rebuilt chain
-and, where a later state is known, a cut tail. Exit status 1 where anything is
-wrong. The format is in docs/audit-format.md.
+and, if a later state is known, a cut tail. Exit status 1 if anything is wrong.
+The format is in docs/audit-format.md.
 
   iam-sorry audit verify trail.jsonl --key audit.pub
   iam-sorry audit verify trail.jsonl --key audit.pub --expect 4711:9f2c...")]

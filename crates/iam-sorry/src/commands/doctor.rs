@@ -56,7 +56,7 @@ pub fn run(app: &App, as_json: bool, offline: bool) -> Result<()> {
     diagnoses.extend(files(app));
     match app.documents() {
         Ok((credentials, config)) => diagnoses.extend(profiles(app, &credentials, &config)),
-        Err(error) => diagnoses.push(bad("profiles", error.text, "Mend the file in an editor")),
+        Err(error) => diagnoses.push(bad("profiles", error.text, "Fix the file in an editor")),
     }
     if !offline {
         recovery::finish(app, RecoveryMode::Full)?;
@@ -76,8 +76,8 @@ pub fn run(app: &App, as_json: bool, offline: bool) -> Result<()> {
     }
     match diagnoses.iter().filter(|f| f.severity == Severity::Bad).count() {
         0 => Ok(()),
-        1 => Err(Error::other("1 thing needs mending")),
-        n => Err(Error::other(format!("{n} things need mending"))),
+        1 => Err(Error::other("1 thing needs fixing")),
+        n => Err(Error::other(format!("{n} things need fixing"))),
     }
 }
 
@@ -129,7 +129,7 @@ fn key_and_agent(app: &App) -> Vec<Diagnosis> {
         Ok(facts) => {
             let place = match (facts.in_agent, path) {
                 (true, _) => "in the agent".to_owned(),
-                (false, Some(path)) => format!("in {path}; its passphrase is asked for each time"),
+                (false, Some(path)) => format!("in {path}; each use prompts for its passphrase"),
                 (false, None) => "at hand".to_owned(),
             };
             let lock = match facts.protection {
@@ -236,7 +236,7 @@ fn left_over_keys(app: &App) -> Vec<Diagnosis> {
     let listing = match journal.pending() {
         Ok(listing) => listing,
         Err(error) => {
-            return vec![bad("left-over keys", error.to_string(), "Mend the folder's mode and owner")];
+            return vec![bad("left-over keys", error.to_string(), "Fix the folder's mode and owner")];
         }
     };
     let mut diagnoses: Vec<Diagnosis> = listing

@@ -69,7 +69,7 @@ impl<'a> Manager<'a> {
             "Manager profile '{name}' is for the users '{namespace}' and '{namespace}-*', and '{user}' is not one of them"
         ))
         .hint("Name that user's manager: --profile MANAGER")
-        .hint(format!("Where its policy allows more than that, take {NAMESPACE} out of [{name}] in {file}")))
+        .hint(format!("If its policy allows more than that, take {NAMESPACE} out of [{name}] in {file}")))
     }
 
     /// Opens its keys. If it has an mfa_serial, the credentials are those of an MFA session.

@@ -199,7 +199,7 @@ impl ProviderChain<'_> {
 
     fn invalid(&self, profile: &Profile, what: String) -> Error {
         Error::profile(format!("Profile '{}': {what}", profile.name)).hint(format!(
-            "Mend [profile {}] in {}",
+            "Fix [profile {}] in {}",
             profile.name,
             self.app.settings.config_file.display()
         ))

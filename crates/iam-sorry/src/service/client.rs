@@ -1,5 +1,5 @@
-//! Requests to the service: sent again where that is safe, and answers taken with care, since what answers may not be the
-//! service at all (a proxy, a login page, a server that never stops).
+//! Requests to the service, repeated if that is safe. Responses are checked, since something else may answer: a proxy,
+//! a login page, a server that never stops.
 
 use std::future::Future;
 use std::time::Duration;
@@ -22,24 +22,24 @@ use super::error::ServiceError;
 use crate::error::{Error, Result};
 use crate::output::Output;
 
-/// Lists are paged, so no answer of the service's is near this.
+/// Lists are paged, so the service's responses are much shorter.
 const MAX_RESPONSE_BYTES: usize = 8 << 20;
-/// A user's credentials may wait a minute for a new key to become valid everywhere.
+/// Credentials of a user may take a minute, until AWS accepts a new key everywhere.
 const LIMITS: TimeLimits =
     TimeLimits { connect: Duration::from_secs(15), request: Some(Duration::from_secs(150)) };
-/// The longest pause that a service may ask for between tries.
+/// The longest pause that a service may request, in seconds.
 const MAX_RETRY_AFTER_SECONDS: u32 = 60;
 
-/// How often a request is tried.
+/// How often a request is sent, and whether pauses are reported.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// Tries in all.
+    /// Attempts in all.
     pub max_attempts: u32,
-    /// Whether a person waits for this one request, who is told of pauses.
+    /// Whether to report pauses: a person waits for this one request.
     pub report_pauses: bool,
 }
 
-/// One service, asked with one session.
+/// A client of one service, with one session or none.
 pub struct Client {
     origin: Origin,
     http: iam_sorry_net::Client<SecretBody>,
@@ -49,17 +49,17 @@ pub struct Client {
     out: Output,
 }
 
-/// A whole answer that was no problem.
+/// The body of a successful response.
 struct ResponseBody {
     body: Zeroizing<Vec<u8>>,
 }
 
-/// What is sent.
+/// A request to the service's API.
 struct ApiRequest<'a> {
     method: Method,
     path: &'a str,
     body: Option<Zeroizing<Vec<u8>>>,
-    /// With one, or without any effect, it is safe to send again.
+    /// An idempotency key. With one, or if it changes nothing, the request can be repeated.
     key: Option<&'a str>,
 }
 
@@ -76,7 +76,10 @@ impl Client {
         Self { origin, http, token: None, cancel: Cancel::new(), retry_policy, out }
     }
 
-    /// Refuses a token that could not stand in a header, so that none is ever sent half.
+    /// Uses this session token.
+    ///
+    /// # Errors
+    /// Kind `Profile` if the token can't be sent in a header.
     pub fn with_token(mut self, token: SecretString) -> Result<Self> {
         let text = token.expose_secret();
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
@@ -87,7 +90,7 @@ impl Client {
         Ok(self)
     }
 
-    /// Stops when `cancel` says so.
+    /// Stops when `cancel` fires.
     #[must_use]
     pub fn with_cancel(mut self, cancel: Cancel) -> Self {
         self.cancel = cancel;
@@ -109,7 +112,7 @@ impl Client {
         self.read(&self.send(&request).await?)
     }
 
-    /// Every item of a paged list, up to `most`.
+    /// All items of a paged list, up to `most`.
     pub async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -126,7 +129,7 @@ impl Client {
             let page: api::Page<T> = self.get(&with).await?;
             let empty = page.items.is_empty();
             items.extend(page.items);
-            // A page that leads to itself would be asked for ever.
+            // A page that leads to itself would be requested for ever.
             let next = page.next.filter(|next| !empty && cursor.as_ref() != Some(next));
             if next.is_none() || items.len() >= most {
                 items.truncate(most);
@@ -136,7 +139,7 @@ impl Client {
         }
     }
 
-    /// A request that changes something, under an idempotency key: a fresh one, or one that a run keeps.
+    /// A request that changes something, under an idempotency key: a new one, or the stored one of a bulk run.
     pub async fn change<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -148,7 +151,7 @@ impl Client {
         self.read(&self.send(&ApiRequest { method, path, body, key: Some(key) }).await?)
     }
 
-    /// A request that must not be sent twice: sign-in, sign-out. `body` is JSON.
+    /// A request that must not be sent twice, such as a sign-in. `body` is JSON.
     pub async fn post_once<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -157,7 +160,7 @@ impl Client {
         self.read(&self.send(&ApiRequest { method: Method::POST, path, body, key: None }).await?)
     }
 
-    /// The same with a value that holds no secret.
+    /// As [`Client::post_once`], for a value without secrets.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -166,25 +169,25 @@ impl Client {
         self.post_once(path, Some(to_json(body))).await
     }
 
-    /// A request whose answer says no more than that it was done.
+    /// A request whose response has no body.
     pub async fn execute(&self, method: Method, path: &str) -> std::result::Result<(), ServiceError> {
         let key = new_key();
         self.send(&ApiRequest { method, path, body: None, key: Some(&key) }).await.map(drop)
     }
 
-    /// An answer of any length, piece by piece.
+    /// A response of any length, piece by piece.
     pub async fn download(&self, path: &str) -> std::result::Result<Download<'_>, ServiceError> {
         let request = ApiRequest { method: Method::GET, path, body: None, key: None };
         let begun = async { self.checked(self.exchange(&request).await?).await };
         Ok(Download { client: self, response: self.unless_cancelled(begun).await? })
     }
 
-    /// Sends, and sends again where that is safe and may help.
+    /// Sends a request, and repeats it if that is safe and may help.
     async fn send(&self, request: &ApiRequest<'_>) -> std::result::Result<ResponseBody, ServiceError> {
         let mut tried = 0;
         loop {
             tried += 1;
-            let answer = self.unless_cancelled(self.ask(request)).await;
+            let answer = self.unless_cancelled(self.send_once(request)).await;
             let Err(error) = answer else { return answer };
             let Some(pause) =
                 pause_after(&error, request, tried).filter(|_| tried < self.retry_policy.max_attempts)
@@ -204,7 +207,7 @@ impl Client {
         }
     }
 
-    async fn ask(&self, request: &ApiRequest<'_>) -> std::result::Result<ResponseBody, ServiceError> {
+    async fn send_once(&self, request: &ApiRequest<'_>) -> std::result::Result<ResponseBody, ServiceError> {
         let response = self.checked(self.exchange(request).await?).await?;
         let expected = response.status() != StatusCode::NO_CONTENT;
         if expected && !is_json(response.headers()) {
@@ -213,8 +216,8 @@ impl Client {
         Ok(ResponseBody { body: self.whole(response).await? })
     }
 
-    /// One request and the head of its answer. What must not be sent twice gets a connection of its own: one that lay idle
-    /// may have been closed by the other side, which shows only in the next request.
+    /// One request, and the head of its response. A request that must not be sent twice gets a new connection: an idle
+    /// one may have been closed by the other side, which shows only in the next request.
     async fn exchange(&self, request: &ApiRequest<'_>) -> std::result::Result<Response, ServiceError> {
         let http = self.http_request(request)?;
         let sent = match request.is_safe_to_repeat() {
@@ -249,7 +252,7 @@ impl Client {
         http.body(secret_body(body)).map_err(|_| self.unsendable())
     }
 
-    /// The answer, unless it is a redirect, a problem, or something that no service of ours sends.
+    /// The response, unless it is a redirect, a problem, or no response of a department service.
     async fn checked(&self, response: Response) -> std::result::Result<Response, ServiceError> {
         let status = response.status();
         if status.is_success() {
@@ -279,7 +282,7 @@ impl Client {
     }
 
     fn read<T: DeserializeOwned>(&self, answer: &ResponseBody) -> std::result::Result<T, ServiceError> {
-        // serde's own text may repeat what it read, which may be a secret.
+        // serde's message may contain what it read, which may be a secret.
         serde_json::from_slice(&answer.body).map_err(|e| ServiceError::UnexpectedResponse {
             origin: self.origin().clone(),
             what: format!("its JSON lacks something at line {}, column {}", e.line(), e.column()),
@@ -313,17 +316,17 @@ impl Client {
     }
 }
 
-/// An answer under way.
+/// A response whose body is being read.
 pub struct Download<'a> {
     client: &'a Client,
     response: Response,
 }
 
 impl Download<'_> {
-    /// The next piece; `None` at the end.
+    /// The next piece of the body; `None` at the end.
     ///
     /// # Errors
-    /// If the connection breaks off: what was read so far is not the whole.
+    /// If the connection breaks off; the body is then incomplete.
     pub async fn next(&mut self) -> std::result::Result<Option<Vec<u8>>, ServiceError> {
         let (client, response) = (self.client, &mut self.response);
         let read = async { response.next_piece().await.map_err(|error| client.failed(error)) };
@@ -331,12 +334,12 @@ impl Download<'_> {
     }
 }
 
-/// How long to wait before another try; `None` where none would help or none is safe.
+/// The pause before another attempt; `None` if another would not help or is not safe.
 fn pause_after(error: &ServiceError, request: &ApiRequest<'_>, tried: u32) -> Option<Duration> {
     let backoff = Duration::from_millis(250 << tried.min(6));
     match error {
         ServiceError::Problem { problem, retry_after, .. } => match problem.code {
-            // Not begun: sending it again is what the answer asks for.
+            // The service has not begun, and asks for a repetition.
             ProblemCode::TooManyRequests
             | ProblemCode::Stopping
             | ProblemCode::AuditUnavailable
@@ -354,7 +357,7 @@ fn pause_after(error: &ServiceError, request: &ApiRequest<'_>, tried: u32) -> Op
             }
             _ => None,
         },
-        // A restart takes a moment.
+        // The service may be restarting.
         ServiceError::Unreachable { .. } => Some(backoff),
         ServiceError::ConnectionLost { .. } if request.is_safe_to_repeat() => Some(backoff),
         _ => None,
@@ -368,19 +371,19 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn to_json(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
-    // Our own types always become JSON; an empty body would be refused, not misread.
+    // These types always serialize; an empty body would be refused, not misread.
     Zeroizing::new(serde_json::to_vec(value).unwrap_or_default())
 }
 
-/// A fresh idempotency key.
+/// A new idempotency key.
 pub fn new_key() -> String {
     let mut bytes = [0; 18];
-    // Without randomness two keys would be the same, and the service would say so.
+    // Without randomness two keys would be equal, and the service would report that.
     let _ = rand::fill(&mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Percent-encodes all but RFC 3986's unreserved characters: for one path segment or one value of a query.
+/// Percent-encodes all but RFC 3986's unreserved characters, for a path segment or a value in a query.
 pub fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -392,7 +395,7 @@ pub fn encoded(text: &str) -> String {
     out
 }
 
-/// `?name=value&...` of what is there.
+/// `?name=value&...` with the values that are there.
 pub fn query(fields: &[(&str, Option<&str>)]) -> String {
     let fields = fields.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded((*value)?))));
     let fields: Vec<String> = fields.collect();

@@ -1,4 +1,4 @@
-//! What can go wrong between us and the service, as the person reads it.
+//! Errors between the client and the service, as the person reads them.
 
 use iam_sorry_core::api::{Problem, ProblemCode};
 use iam_sorry_core::ssh::login::Origin;
@@ -6,47 +6,47 @@ use iam_sorry_net::ConnectError;
 
 use crate::error::{Error, ErrorKind};
 
-/// Every variant's text says what happened, then what to do. None holds a secret: bodies are never repeated.
+/// Each text says what happened, then what to do. None contains a secret: bodies are never repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// No connection.
+    /// There is no connection.
     #[error("{origin} can't be reached: {why}\nCheck the address and the network; nothing was done")]
     Unreachable { origin: Origin, why: String },
-    /// TLS failed.
+    /// The TLS handshake failed.
     #[error(
-        "The TLS connection to {origin} failed: {why}\nWhere your department has its own certificate authority: --ca-file FILE"
+        "The TLS connection to {origin} failed: {why}\nIf your department has its own certificate authority: --ca-file FILE"
     )]
     Tls { origin: Origin, why: String },
-    /// It broke off after the request was sent.
+    /// The connection broke off after the request was sent.
     #[error(
         "The connection to {origin} broke off ({why}): whether the request was carried out is not known\nRun the command again: what was done already is not done twice"
     )]
     ConnectionLost { origin: Origin, why: String },
-    /// No answer in time.
+    /// There was no response in time.
     #[error(
         "{origin} did not answer within {seconds} seconds\nRun the command again: what was done already is not done twice"
     )]
     TimedOut { origin: Origin, seconds: u64 },
-    /// A redirect: the signature and the session are for the address that was named.
+    /// The service redirected the request. Signature and session are for the address that was named.
     #[error(
         "{origin} sends us somewhere else ({status}), where your session does not go\nUse the service's own address"
     )]
     Redirected { origin: Origin, status: u16 },
-    /// Something else answers there.
+    /// Something other than a department service answered.
     #[error(
         "{origin} does not answer like a department service: {what}\nIs the address right? See what answers: curl {origin}/api/v1/service"
     )]
     UnexpectedResponse { origin: Origin, what: String },
-    /// A problem of the service's own.
+    /// The service reported a problem.
     #[error("{}", .problem.detail)]
     Problem { origin: Origin, problem: Box<Problem>, retry_after: Option<u32> },
-    /// Ctrl-C.
+    /// The person pressed Ctrl-C.
     #[error("Interrupted.")]
     Interrupted,
 }
 
 impl ServiceError {
-    /// What went wrong between us and `origin`.
+    /// The error of a request to `origin`.
     pub fn of(origin: &Origin, error: iam_sorry_net::Error) -> Self {
         use iam_sorry_net::Error::{Broken, Connect, NotHttp, TimedOut, TooLong, Unsendable};
         let origin = origin.clone();
@@ -72,7 +72,7 @@ impl ServiceError {
         }
     }
 
-    /// The problem's code, where it is one.
+    /// The problem's code, if it is a problem.
     pub fn code(&self) -> Option<ProblemCode> {
         match self {
             Self::Problem { problem, .. } => Some(problem.code),

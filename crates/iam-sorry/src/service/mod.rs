@@ -1,6 +1,6 @@
-//! The department service as the command line sees it: which one answers, and how it is asked.
+//! The client of a department service: which service to use, and how to reach it.
 //!
-//! Nothing here decides what may be done; that is the service's. The types on the wire are the core's
+//! The service decides what is permitted; nothing here does. The types of its API are the core's
 //! ([`iam_sorry_core::api`]).
 
 mod client;
@@ -22,7 +22,7 @@ pub use client::{Client, RetryPolicy, encoded, new_key, query};
 pub use error::ServiceError;
 pub use session_store::{ServiceSession, SessionStore};
 
-/// What switches the service off, in `--server` and IAM_SORRY_SERVER.
+/// The value of `--server` and IAM_SORRY_SERVER that switches the service off.
 const NONE: &str = "none";
 
 /// The service that the flag, the variable or the settings file names.
@@ -33,18 +33,18 @@ pub fn configured(app: &App) -> Result<Option<Origin>> {
     }
 }
 
-/// An address as a person gave it.
+/// Parses an address that a person typed.
 pub fn parse_origin(url: &str) -> Result<Origin> {
     Origin::parse(url).map_err(|e| Error::usage(e.to_string()))
 }
 
-/// The service that makes credentials, where one does: no manager profile is named, and a service is, or there is a
-/// session at one.
+/// The service that issues credentials, if one does: it is configured, or there is a session at it, and no manager
+/// profile is named.
 pub fn for_credentials(app: &App) -> Result<Option<Origin>> {
     if app.global.server.is_some() {
         return configured(app);
     }
-    // Whoever names a manager means the manager; the settings file's is a default like the service's own.
+    // A manager that is named explicitly wins; the settings file's is a default, like the service's.
     let manager = app.global.profile.is_some() || app.settings.profile != app.settings.profile_in_file;
     if manager || switched_off(app) {
         return Ok(None);
@@ -56,7 +56,7 @@ pub fn for_credentials(app: &App) -> Result<Option<Origin>> {
     }
 }
 
-/// The service that a verb about the service asks.
+/// The service that a verb needs, or an error.
 pub fn required_origin(app: &App) -> Result<Origin> {
     if let Some(origin) = configured(app)? {
         return Ok(origin);
@@ -64,8 +64,8 @@ pub fn required_origin(app: &App) -> Result<Origin> {
     if switched_off(app) {
         return Err(Error::usage("'none' is no service, and this needs one\nName it: --server https://HOST"));
     }
-    let state = SessionStore::load(app)?;
-    state.current().map(|session| session.origin.clone()).ok_or_else(|| {
+    let sessions = SessionStore::load(app)?;
+    sessions.current().map(|session| session.origin.clone()).ok_or_else(|| {
         Error::profile("You are not signed in to a department service")
             .hint("Sign in: iam-sorry login https://HOST")
     })
@@ -81,7 +81,7 @@ pub fn anonymous_client(app: &App, origin: &Origin) -> Result<Client> {
     let pem = ca.map(|path| read_ca(path)).transpose()?;
     let security = match origin.is_https() {
         true => https(pem.as_deref(), proxy(app)?)?,
-        // Of this machine alone (`Origin`).
+        // Plain http is for this machine alone (`Origin`).
         false => Security::LoopbackHttp,
     };
     Ok(Client::new(origin.clone(), security, app.out))
@@ -94,7 +94,7 @@ fn read_ca(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// Trusts the authorities in `pem` alone; without it, the system's.
+/// Trusts only the authorities in `pem`; without it, the system's.
 fn https(pem: Option<&[u8]>, proxy: Option<Proxy>) -> Result<Security> {
     let tls = client_config(pem.map_or(TrustRoots::System, TrustRoots::Pem));
     let tls = tls.map_err(|error| match error {
@@ -107,7 +107,7 @@ fn https(pem: Option<&[u8]>, proxy: Option<Proxy>) -> Result<Security> {
     Ok(Security::Https { tls: tls.into(), proxy })
 }
 
-/// The proxy on the way to a service: the one that is on the way to AWS.
+/// The proxy for the service, which is the one for AWS.
 fn proxy(app: &App) -> Result<Option<Proxy>> {
     let Some(address) = &app.settings.proxy else { return Ok(None) };
     let proxy = Proxy::new(address, app.settings.no_proxy.as_deref()).ok();
@@ -118,22 +118,22 @@ fn proxy(app: &App) -> Result<Option<Proxy>> {
     }
 }
 
-/// The session token of the environment, where it is for this service: the one that environment or settings name, or, where
-/// they name none, the command line. No other service gets it, and none that somebody signed in to by hand some time.
+/// The session token in the environment, if it is for this service: the one that environment or settings file name,
+/// else the one on the command line. No other service gets it, not even one that the person signed in to by hand.
 pub fn environment_token(app: &App, origin: &Origin) -> Option<SecretString> {
     let configured = app.settings.server.as_deref().or(app.global.server.as_deref());
     let configured = configured.and_then(|url| Origin::parse(url).ok());
     app.settings.server_token.clone().filter(|_| configured.as_ref() == Some(origin))
 }
 
-/// A client with the session that the person has there, and their name where it is known.
+/// A client with the person's session at the service, and the person's name if it is known.
 pub fn signed_in_client(app: &App, origin: &Origin) -> Result<(Client, Option<String>)> {
     let client = anonymous_client(app, origin)?;
     if let Some(token) = environment_token(app, origin) {
         return Ok((client.with_token(token)?, None));
     }
-    let state = SessionStore::load(app)?;
-    let Some(session) = state.of(origin) else {
+    let sessions = SessionStore::load(app)?;
+    let Some(session) = sessions.of(origin) else {
         return Err(ServiceError::not_signed_in(origin, "You are not signed in to"));
     };
     if session.expires_at.seconds_after(app.now()) <= 0 {
@@ -143,7 +143,7 @@ pub fn signed_in_client(app: &App, origin: &Origin) -> Result<(Client, Option<St
     Ok((client.with_token(token)?, Some(session.name.clone())))
 }
 
-/// The service of a verb about it, ready to be asked.
+/// A client with the person's session at the service that a verb needs.
 pub fn open(app: &App) -> Result<Client> {
     let origin = required_origin(app)?;
     Ok(signed_in_client(app, &origin)?.0)

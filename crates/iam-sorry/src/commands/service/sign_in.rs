@@ -285,7 +285,7 @@ fn with_password(app: &App, client: &Client, info: &ServiceInfo, user: Option<&s
         };
         let text = e.to_string().replace("passphrase", "password");
         Error::new(kind, format!("No sign-in: {text}"))
-            .hint("Where nobody can be asked, sign in by SSH key, or set IAM_SORRY_TOKEN")
+            .hint("If nobody can be prompted, sign in by SSH key, or set IAM_SORRY_TOKEN")
     })?;
     // Many directories treat an empty password as an anonymous sign-in, which succeeds (RFC 4513, section 5.1.2).
     if password.expose_secret().is_empty() {
