@@ -2,27 +2,29 @@
 //! is left behind, what was in the profile stays, and the message says what to do.
 #![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
 
-mod rig;
-
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rig::Rig;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use testkit::{Ended, Fault, FaultProxy, Pty};
+use testkit::{Fault, FaultProxy, MachineOnAws, Outcome, Pty};
+
+/// A machine whose manager is sealed, and an AWS account with user `admin`.
+fn rig() -> MachineOnAws {
+    MachineOnAws::with_manager(env!("CARGO_BIN_EXE_iam-sorry"))
+}
 
 /// A refresh that has to fail, with a profile there before that has to stay as it is.
 struct Failing {
-    rig: Rig,
+    rig: MachineOnAws,
     before: String,
 }
 
 impl Failing {
     fn new() -> Failing {
-        let rig = Rig::new();
+        let rig = rig();
         rig.refresh("admin").ok();
         let before = rig.home.credentials();
         rig.proxy.clear_calls();
@@ -31,7 +33,7 @@ impl Failing {
 
     /// Runs it: exit 4, the old credentials are there byte for byte, and the message says how long they last.
     #[track_caller]
-    fn refused(&self, says: &[&str]) -> Ended {
+    fn refused(&self, says: &[&str]) -> Outcome {
         let ended = self.rig.refresh("admin").exits(4).says(says);
         assert_eq!(self.rig.home.credentials(), self.before);
         ended.says(&["'admin' was left as it was; its credentials are valid for another"])
@@ -42,23 +44,23 @@ impl Failing {
 
 #[test]
 fn a_new_key_that_is_not_valid_yet_is_waited_for() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.proxy.fault("*", Fault::KeyNotValidYet(Duration::from_secs(4)));
     rig.refresh("admin").ok().says(&["Waiting for AWS to accept the new access key", "of at most 60 s"]);
     assert!(rig.proxy.count("GetSessionToken") > 2);
     assert_eq!(rig.proxy.count("CreateAccessKey"), 1);
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     rig.assert_clean("admin");
 }
 
 #[test]
 fn also_for_twenty_seconds() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.proxy.fault("*", Fault::KeyNotValidYet(Duration::from_secs(20)));
     rig.refresh("admin").ok();
     let asked = rig.proxy.count("GetSessionToken");
     assert!((4..30).contains(&asked), "patient, and not hammering: {asked} requests");
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     rig.assert_clean("admin");
 }
 
@@ -82,7 +84,7 @@ fn ctrl_c_while_waiting_deletes_the_key() {
 
 #[test]
 fn ctrl_c_at_the_terminal_does_the_same() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.proxy.fault("*", Fault::KeyNotValidYet(Duration::from_secs(50)));
     let mut command = Pty::command(&rig.home, env!("CARGO_BIN_EXE_iam-sorry"));
     command.args(["--profile", "usermanager", "admin"]);
@@ -96,7 +98,7 @@ fn ctrl_c_at_the_terminal_does_the_same() {
 
 #[test]
 fn ctrl_c_does_not_wait_for_an_aws_that_hangs() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.proxy.fault("GetUser", Fault::Hang);
     let (child, lines) = start(&rig, &["--profile", "usermanager", "admin"]);
     while rig.proxy.count("GetUser") == 0 {
@@ -112,12 +114,12 @@ fn ctrl_c_does_not_wait_for_an_aws_that_hangs() {
 
 #[test]
 fn throttling_is_ridden_out() {
-    let rig = Rig::new();
+    let rig = rig();
     for action in ["GetUser", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"] {
         rig.proxy.fault_times(action, 2, Fault::Throttle);
     }
     rig.refresh("admin").ok();
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     rig.assert_clean("admin");
 }
 
@@ -135,7 +137,7 @@ fn endless_throttling_is_told() {
 
 #[test]
 fn server_errors_are_ridden_out() {
-    let rig = Rig::new();
+    let rig = rig();
     for action in ["GetUser", "ListAccessKeys", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"] {
         rig.proxy.fault_once(action, Fault::Status(500, "InternalFailure"));
         rig.proxy.fault_once(action, Fault::Status(503, "ServiceUnavailable"));
@@ -169,7 +171,7 @@ fn a_refused_delete_is_told_and_the_next_run_deletes() {
 
 #[test]
 fn a_delete_that_stumbles_is_tried_again() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.proxy.fault_times("DeleteAccessKey", 5, Fault::Reset);
     rig.refresh("admin").ok().says(&["is not deleted yet, trying again"]);
     rig.assert_clean("admin");
@@ -177,10 +179,10 @@ fn a_delete_that_stumbles_is_tried_again() {
 
 #[test]
 fn a_delete_whose_answer_is_lost_counts_once_it_is_confirmed() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.proxy.fault_once("DeleteAccessKey", Fault::DropResponse);
     rig.refresh("admin").ok();
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     rig.assert_clean("admin");
 }
 
@@ -234,7 +236,7 @@ fn a_foreign_key_made_at_the_same_moment_is_not_deleted() {
 
     // And it stays so, also when the owner of one has deleted it: what is left may be the other one's.
     let ended = test.rig.run(&["doctor"]).says(&[&keys[0], &keys[1], "none was touched"]);
-    assert!(ended.out.contains("left-over keys"), "{}", ended.out);
+    assert!(ended.stdout.contains("left-over keys"), "{}", ended.stdout);
     test.rig.account.call("iam", "delete_access_key", json!({"UserName": "admin", "AccessKeyId": keys[0]}));
     test.rig.run(&["doctor"]).says(&[&keys[1]]);
     assert_eq!(test.rig.account.keys("admin"), [keys[1].as_str()]);
@@ -242,7 +244,7 @@ fn a_foreign_key_made_at_the_same_moment_is_not_deleted() {
 
 #[test]
 fn resets_and_cut_answers_are_ridden_out() {
-    let rig = Rig::new();
+    let rig = rig();
     for action in ["GetUser", "ListAccessKeys", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"] {
         rig.proxy.fault_once(action, Fault::Reset);
     }
@@ -260,7 +262,7 @@ fn an_sts_that_cuts_every_answer_leaves_no_key() {
 
 #[test]
 fn slow_answers_are_waited_for() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.proxy.fault("*", Fault::Slow(Duration::from_millis(1500)));
     rig.refresh("admin").ok();
     rig.assert_clean("admin");
@@ -271,7 +273,7 @@ fn sts_down_leaves_the_profile_and_no_key() {
     let test = Failing::new();
     let gone = test.rig.account.endpoint().rsplit_once(':').unwrap().0.to_owned() + ":9";
     let mut command = test.rig.command(&["--profile", "usermanager", "admin"]);
-    let ended = test.rig.end(command.env("AWS_ENDPOINT_URL_STS", &gone).output().unwrap()).exits(4);
+    let ended = test.rig.outcome(command.env("AWS_ENDPOINT_URL_STS", &gone)).exits(4);
     ended
         .says(&["Could not reach AWS for sts:GetSessionToken", &gone])
         .says_about("valid for another ", 36 * 3600);
@@ -287,7 +289,7 @@ fn a_wrong_clock_gives_a_message_about_the_clock() {
         test.refused(&["clock is wrong", "2 h", "timedatectl"]);
         assert_eq!(test.rig.proxy.actions(), ["GetUser"]);
         let ended = test.rig.run(&["doctor"]).exits(1);
-        assert!(ended.out.contains("✗ clock: "), "{}", ended.out);
+        assert!(ended.stdout.contains("✗ clock: "), "{}", ended.stdout);
     }
 }
 
@@ -295,11 +297,11 @@ fn a_wrong_clock_gives_a_message_about_the_clock() {
 
 #[test]
 fn sts_and_iam_have_endpoints_of_their_own() {
-    let rig = Rig::new();
+    let rig = rig();
     let (sts, iam) = (FaultProxy::start(&rig.account), FaultProxy::start(&rig.account));
     let mut command = rig.command(&["--profile", "usermanager", "admin"]);
     command.env("AWS_ENDPOINT_URL_STS", sts.endpoint()).env("AWS_ENDPOINT_URL_IAM", iam.endpoint());
-    rig.end(command.output().unwrap()).ok();
+    rig.outcome(&mut command).ok();
     assert_eq!(sts.actions(), ["GetSessionToken", "GetCallerIdentity"]);
     assert_eq!(iam.actions(), ["GetUser", "ListAccessKeys", "CreateAccessKey", "DeleteAccessKey"]);
     assert!(rig.proxy.calls().is_empty());
@@ -307,7 +309,7 @@ fn sts_and_iam_have_endpoints_of_their_own() {
 
 #[test]
 fn endpoints_come_from_the_config_file_in_the_order_of_the_sdks() {
-    let rig = Rig::new();
+    let rig = rig();
     let (sts, iam) = (FaultProxy::start(&rig.account), FaultProxy::start(&rig.account));
     let profile = format!("[profile usermanager]\nendpoint_url = {}\n", iam.endpoint());
     let services = format!("services = mine\n[services mine]\nsts =\n  endpoint_url = {}\n", sts.endpoint());
@@ -317,14 +319,15 @@ fn endpoints_come_from_the_config_file_in_the_order_of_the_sdks() {
         command.env_remove("AWS_ENDPOINT_URL").env("AWS_MAX_ATTEMPTS", "1");
         command
     };
-    rig.end(ours(&services).output().unwrap()).ok();
+    rig.outcome(&mut ours(&services)).ok();
     assert_eq!(sts.actions(), ["GetSessionToken", "GetCallerIdentity"], "the services section comes first");
     assert_eq!(iam.actions(), ["GetUser", "ListAccessKeys", "CreateAccessKey", "DeleteAccessKey"]);
 
     // The profile's own word, and the variable's, against them all. No request may leave the machine, hence the proxy.
     let nowhere = |command: &mut std::process::Command| {
-        let output = command.env("HTTPS_PROXY", "http://127.0.0.1:9").output().unwrap();
-        rig.end(output).exits(4).says(&["https://iam.amazonaws.com"]);
+        rig.outcome(command.env("HTTPS_PROXY", "http://127.0.0.1:9"))
+            .exits(4)
+            .says(&["https://iam.amazonaws.com"]);
     };
     nowhere(&mut ours("ignore_configured_endpoint_urls = true\n"));
     nowhere(ours(&services).env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"));
@@ -332,35 +335,35 @@ fn endpoints_come_from_the_config_file_in_the_order_of_the_sdks() {
         ours("").env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "TRUE").env("AWS_ENDPOINT_URL", iam.endpoint()),
     );
     // A variable beats the file.
-    rig.end(ours(&services).env("AWS_ENDPOINT_URL", rig.proxy.endpoint()).output().unwrap()).ok();
+    rig.outcome(ours(&services).env("AWS_ENDPOINT_URL", rig.proxy.endpoint())).ok();
     assert_eq!(rig.proxy.actions().len(), 6);
     assert_eq!((sts.actions().len(), iam.actions().len()), (2, 4), "and nothing went there since");
 }
 
 #[test]
 fn a_proxy_is_not_used_for_this_machine() {
-    let rig = Rig::new();
+    let rig = rig();
     let mut command = rig.command(&["--profile", "usermanager", "admin"]);
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"] {
         command.env(name, "http://user:hunter2@127.0.0.1:9");
     }
-    rig.end(command.output().unwrap()).ok();
-    assert_eq!(rig.acts_as("admin"), "admin");
+    rig.outcome(&mut command).ok();
+    assert_eq!(rig.stored_user("admin"), "admin");
 }
 
 #[test]
 fn a_proxy_that_is_down_is_named_without_its_password() {
-    let rig = Rig::new();
+    let rig = rig();
     let mut command = rig.command(&["--profile", "usermanager", "admin"]);
     command.env("HTTPS_PROXY", "http://user:hunter2@127.0.0.1:9").env("AWS_MAX_ATTEMPTS", "1");
     command.env("AWS_ENDPOINT_URL", "https://iam.example.invalid");
-    let ended = rig.end(command.output().unwrap()).exits(4).says(&["Could not reach AWS", "HTTPS_PROXY"]);
-    assert!(!ended.err.contains("hunter2"), "{}", ended.err);
+    let ended = rig.outcome(&mut command).exits(4).says(&["Could not reach AWS", "HTTPS_PROXY"]);
+    assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
 }
 
 #[test]
 fn a_ca_bundle_that_cannot_be_used_is_named() {
-    let rig = Rig::new();
+    let rig = rig();
     let empty = rig.home.write_mode("empty.pem", "", 0o644);
     // Reading a pipe would wait for ever.
     let pipe = rig.home.path().join("pipe.pem");
@@ -368,7 +371,7 @@ fn a_ca_bundle_that_cannot_be_used_is_named() {
     let pipe = pipe.display().to_string();
     for (path, code) in [("/nonexistent/ca.pem".to_owned(), 2), (pipe, 2), (empty.display().to_string(), 4)] {
         let mut command = rig.command(&["--profile", "usermanager", "admin"]);
-        let ended = rig.end(command.env("AWS_CA_BUNDLE", &path).output().unwrap());
+        let ended = rig.outcome(command.env("AWS_CA_BUNDLE", &path));
         ended.exits(code).says(&["CA"]);
     }
     assert!(rig.proxy.calls().is_empty());
@@ -378,7 +381,7 @@ fn a_ca_bundle_that_cannot_be_used_is_named() {
 
 #[test]
 fn a_manager_with_mfa_asks_iam_with_an_mfa_session() {
-    let rig = Rig::new();
+    let rig = rig();
     let serial = format!("arn:aws:iam::{}:mfa/usermanager", rig.account.id());
     rig.home.write_config(format!("[profile usermanager]\nmfa_serial = {serial}\n"));
 
@@ -388,11 +391,11 @@ fn a_manager_with_mfa_asks_iam_with_an_mfa_session() {
     assert!(rig.proxy.calls().is_empty());
 
     rig.run(&["--profile", "usermanager", "--mfa-code", "123456", "admin"]).ok();
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     let calls = rig.proxy.calls();
     assert_eq!(
         (calls[0].action.as_str(), calls[0].access_key.as_str()),
-        ("GetSessionToken", rig.manager.key.as_str())
+        ("GetSessionToken", rig.manager().key.as_str())
     );
     for call in calls.iter().filter(|call| ["GetUser", "CreateAccessKey"].contains(&call.action.as_str())) {
         assert!(call.with_session, "{call:?}");
@@ -411,7 +414,7 @@ fn a_manager_with_mfa_asks_iam_with_an_mfa_session() {
 
 #[test]
 fn ctrl_c_at_the_question_for_a_code_ends_it() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.home.write_config("[profile usermanager]\nmfa_serial = arn:aws:iam::123456789012:mfa/u\n");
     let mut command = Pty::command(&rig.home, env!("CARGO_BIN_EXE_iam-sorry"));
     command.args(["--profile", "usermanager", "admin"]);
@@ -426,19 +429,19 @@ fn ctrl_c_at_the_question_for_a_code_ends_it() {
 /// AWS's rule: a session made without MFA can't call IAM, which is said.
 #[test]
 fn a_users_own_key_asks_with_the_mfa_of_its_profile() {
-    let rig = Rig::new();
+    let rig = rig();
     let own = rig.account.key("admin");
     rig.home.write_credentials(rig.home.credentials() + &own.section("admin"));
     rig.run(&["refresh", "admin"]).ok().says(&["without MFA"]);
     rig.home.write_config("[profile admin]\nmfa_serial = arn:aws:iam::123456789012:mfa/admin\n");
     rig.run(&["refresh", "admin"]).exits(2).says(&["mfa/admin", "--mfa-code"]);
     let ended = rig.run(&["refresh", "--mfa-code", "123456", "admin"]).ok();
-    assert!(!ended.err.contains("without MFA"), "{}", ended.err);
+    assert!(!ended.stderr.contains("without MFA"), "{}", ended.stderr);
 }
 
 #[test]
 fn a_wrong_mfa_code_is_told_as_such() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.home.write_config("[profile usermanager]\nmfa_serial = arn:aws:iam::123456789012:mfa/u\n");
     rig.proxy.fault("GetSessionToken", Fault::Status(403, "AccessDenied"));
     let ended = rig.run(&["--profile", "usermanager", "--mfa-code", "123456", "admin"]).exits(4);
@@ -449,7 +452,7 @@ fn a_wrong_mfa_code_is_told_as_such() {
 // --- helpers ---
 
 /// A running refresh, and what it says on stderr, line by line.
-fn start(rig: &Rig, args: &[&str]) -> (Child, impl Iterator<Item = String> + use<>) {
+fn start(rig: &MachineOnAws, args: &[&str]) -> (Child, impl Iterator<Item = String> + use<>) {
     let mut child = rig.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     (child, lines)

@@ -10,7 +10,6 @@ mod many_at_once;
 mod other_sdks;
 #[path = "credential_process/renewal.rs"]
 mod renewal;
-mod rig;
 #[path = "credential_process/roles.rs"]
 mod roles;
 #[path = "credential_process/sessions.rs"]
@@ -19,9 +18,13 @@ mod sessions;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use iam_sorry_core::timestamp::Timestamp;
-use rig::Rig;
 use serde_json::Value;
-use testkit::Creds;
+use testkit::{Creds, MachineOnAws};
+
+/// A machine whose manager is sealed, and an AWS account with user `admin`.
+fn rig() -> MachineOnAws {
+    MachineOnAws::with_manager(env!("CARGO_BIN_EXE_iam-sorry"))
+}
 
 /// This machine's time and so many seconds.
 fn in_seconds(seconds: i64) -> Timestamp {
@@ -30,7 +33,7 @@ fn in_seconds(seconds: i64) -> Timestamp {
 }
 
 /// Writes another `expiration` into a profile, as if its set were older than it is.
-fn expires_in(rig: &Rig, profile: &str, seconds: i64) {
+fn expires_in(rig: &MachineOnAws, profile: &str, seconds: i64) {
     let old = rig.field(profile, "expiration").unwrap();
     let text = rig.home.credentials();
     let (before, section) = text.split_once(&format!("[{profile}]\n")).unwrap();
@@ -49,21 +52,21 @@ fn answer(out: &str) -> (Creds, Option<Timestamp>) {
 
 /// `credential-process PROFILE`, which has to work.
 #[track_caller]
-fn supplied(rig: &Rig, profile: &str) -> Creds {
-    answer(&rig.run(&["credential-process", profile]).ok().out).0
+fn supplied(rig: &MachineOnAws, profile: &str) -> Creds {
+    answer(&rig.run(&["credential-process", profile]).ok().stdout).0
 }
 
 /// A profile `admin` with a fresh set that the manager made; the calls so far are forgotten.
-fn with_admin() -> Rig {
-    let rig = Rig::new();
+fn with_admin() -> MachineOnAws {
+    let rig = rig();
     rig.refresh("admin").ok();
     rig.proxy.clear_calls();
     rig
 }
 
 /// The same, with a kept key: it needs no manager.
-fn with_kept_key() -> Rig {
-    let rig = Rig::new();
+fn with_kept_key() -> MachineOnAws {
+    let rig = rig();
     rig.run(&["--profile", "usermanager", "--keep-key", "admin"]).ok();
     rig.proxy.clear_calls();
     rig

@@ -1,14 +1,13 @@
 //! What the original's later versions had (docs/from-the-original.md): the sound part works, the rest says what to do.
 #![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
 
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use testkit::{Creds, Ended, Fault, MachineOnAws};
+use testkit::{Creds, Fault, MachineOnAws, Outcome};
 
 const MANAGER: &str = "dirk-iam-sorry";
 
@@ -20,7 +19,7 @@ fn with_admin() -> MachineOnAws {
     machine
 }
 
-fn create(machine: &MachineOnAws) -> Ended {
+fn create(machine: &MachineOnAws) -> Outcome {
     machine.run(&["--profile", "admin", "--create-iam-sorry", MANAGER])
 }
 
@@ -35,12 +34,8 @@ fn policies(machine: &MachineOnAws, user: &str) -> Vec<String> {
     answer["PolicyNames"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
-fn answering(machine: &MachineOnAws, args: &[&str], answers: &str) -> Ended {
-    let mut command = machine.command(args);
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = child.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
-    Ended::from(child.wait_with_output().unwrap())
+fn answering(machine: &MachineOnAws, args: &[&str], answers: &str) -> Outcome {
+    Outcome::piped(answers, &mut machine.command(args))
 }
 
 #[test]
@@ -52,7 +47,7 @@ fn a_manager_is_made_sealed_and_serves_its_namespace_at_once() {
     let ended =
         create(&machine).ok().prints(&["✓ IAM user 'dirk-iam-sorry' created", "'iam-sorry-dirk'", "sealed"]);
     let key = machine.opened("iam-sorry");
-    assert!(!format!("{}{}", ended.out, ended.err).contains(&key.secret), "the secret is never shown");
+    assert!(!format!("{}{}", ended.stdout, ended.stderr).contains(&key.secret), "the secret is never shown");
     assert!(!machine.home.credentials().contains(&key.secret), "nor written");
     assert!(machine.field("iam-sorry", "aws_secret_access_key").unwrap().starts_with("__encrypted__:v2."));
     assert_eq!(machine.account.keys(MANAGER), [key.key.as_str()]);
@@ -200,7 +195,7 @@ fn what_can_be_refused_is_refused_before_aws_is_asked() {
     ] {
         machine.run(args).exits(code).says(&[says]);
     }
-    machine.agent.remove(&machine.ssh_key);
+    machine.agent().remove(&machine.ssh_key);
     machine.run(&["--profile", "admin", "--create-iam-sorry", MANAGER, "boss"]).exits(5);
     assert_eq!(machine.proxy.calls().len(), 0);
     assert_eq!(machine.home.credentials(), before);
@@ -228,7 +223,7 @@ fn the_first_run_seals_the_key_that_was_handed_over_and_rotates_it_away() {
     let (machine, old) = handed_over(&["iam:*"]);
     let ended =
         machine.run(&["--yes"]).ok().says(&[&old.key, "IAM user 'dirk-iam-sorry'", "iam-sorry unset"]);
-    assert!(!format!("{}{}", ended.out, ended.err).contains(&old.secret));
+    assert!(!format!("{}{}", ended.stdout, ended.stderr).contains(&old.secret));
     let new = machine.opened("iam-sorry");
     assert_ne!(new.key, old.key);
     assert_eq!(machine.account.keys(MANAGER), [new.key.as_str()]);
@@ -243,7 +238,7 @@ fn the_first_run_asks_and_keeps_the_key_where_it_is_told_to() {
     let (machine, old) = handed_over(&["iam:*"]);
     answering(&machine, &[], "n\n").ok().prints(&["Aborted."]);
     assert_eq!(machine.home.credentials(), "");
-    machine.run(&[]).exits(2).says(&["--yes"]);
+    machine.run::<&str>(&[]).exits(2).says(&["--yes"]);
     answering(&machine, &[], "y\nn\n").ok().says(&["iam-sorry rotate 'iam-sorry'"]);
     assert_eq!(machine.opened("iam-sorry").key, old.key);
     assert_eq!(machine.account.keys(MANAGER), [old.key.as_str()]);
@@ -293,11 +288,11 @@ fn profiles_and_fix_profiles() {
          [profile r]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = c\n\
          [profile broken]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = gone\n[profile bare]\n",
     );
-    let names = machine.run(&["--profiles"]).ok().out;
+    let names = machine.run(&["--profiles"]).ok().stdout;
     assert_eq!(names, "default\nc\nr\nbroken\nbare\ntwo words\n");
 
     let mut command = machine.command(&["--fix-profiles"]);
-    let ended = Ended::from(command.env_remove("AWS_DEFAULT_REGION").output().unwrap());
+    let ended = Outcome::of(command.env_remove("AWS_DEFAULT_REGION"));
     ended
         .ok()
         .prints(&[
@@ -351,7 +346,7 @@ fn reset_asks_and_loses_no_key_by_accident() {
 #[test]
 fn the_printed_policies_are_json_held_to_the_namespace() {
     let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
-    let printed = |args: &[&str]| -> Value { serde_json::from_str(&machine.run(args).ok().out).unwrap() };
+    let printed = |args: &[&str]| -> Value { serde_json::from_str(&machine.run(args).ok().stdout).unwrap() };
     assert_eq!(printed(&["--print-policy", "dirk"]), printed(&["policy", "--namespace", "dirk"]));
     assert_eq!(printed(&["--print-policy"]), printed(&["--print-policy", "tester"]), "the login name");
     let admin = printed(&["--print-admin-policy", "dirk"]);
@@ -369,7 +364,7 @@ fn the_printed_policies_are_json_held_to_the_namespace() {
 fn who_holds_the_admin_policy_reaches_nobody_outside_the_namespace() {
     let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
     let mut policy: Value =
-        serde_json::from_str(&machine.run(&["--print-admin-policy", "dirk"]).ok().out).unwrap();
+        serde_json::from_str(&machine.run(&["--print-admin-policy", "dirk"]).ok().stdout).unwrap();
     let holder = machine.account.user_allowed(MANAGER, &["sts:GetCallerIdentity"]);
     machine.account.put_policy(MANAGER, &policy);
     machine.account.user("jane");

@@ -5,7 +5,6 @@
 
 #[path = "killed/any_moment.rs"]
 mod any_moment;
-mod rig;
 #[path = "rig/victim.rs"]
 mod victim;
 
@@ -15,10 +14,14 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use rig::Rig;
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::{Fault, Hook, Pty};
+use testkit::{Fault, Hook, MachineOnAws, Pty};
 use victim::Run;
+
+/// A machine whose manager is sealed, and an AWS account with user `admin`.
+fn rig() -> MachineOnAws {
+    MachineOnAws::with_manager(env!("CARGO_BIN_EXE_iam-sorry"))
+}
 
 /// Until AWS can tell whether a lost request made a key: the program's own patience, and a bit.
 const SETTLED: Duration = Duration::from_secs(11);
@@ -74,7 +77,7 @@ fn at_every_step(moment: Moment, options: &[&str]) {
                 killed_at(&rig, action, moment, options);
                 assert_whole(&rig);
                 rig.refresh("admin").ok();
-                assert_eq!(rig.acts_as("admin"), "admin", "{action} {moment:?}");
+                assert_eq!(rig.stored_user("admin"), "admin", "{action} {moment:?}");
                 assert_whole(&rig);
                 match (action, moment) {
                     // Made, and its ID never written down: nothing proves whose it is.
@@ -126,10 +129,10 @@ fn what_cannot_be_finished_now_is_told_and_kept() {
     killed_at(&rig, "GetSessionToken", Moment::RequestLost, &[]);
     let key = rig.account.keys("admin").remove(0);
     let mut command = rig.command(&["list"]);
-    let ended = rig.end(command.env_remove("SSH_AUTH_SOCK").output().unwrap()).ok();
+    let ended = rig.outcome(command.env_remove("SSH_AUTH_SOCK")).ok();
     ended.says(&[&key, "'usermanager'", "iam-sorry doctor"]);
     let mut command = rig.command(&["list"]);
-    let ended = rig.end(command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").output().unwrap()).ok();
+    let ended = rig.outcome(command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")).ok();
     ended.says(&[&key]);
     // Nor is any command held up for long by an AWS that hangs.
     rig.proxy.fault("*", Fault::Hang);
@@ -222,7 +225,7 @@ fn a_run_at_work_is_left_alone() {
     rig.refresh("second").ok();
     assert_eq!((rig.account.keys("admin"), rig.journal().len()), (key, 1));
     assert_eq!(run.wait(), Some(0));
-    assert_eq!((rig.acts_as("admin").as_str(), rig.acts_as("second").as_str()), ("admin", "second"));
+    assert_eq!((rig.stored_user("admin").as_str(), rig.stored_user("second").as_str()), ("admin", "second"));
     rig.assert_clean("admin");
 }
 
@@ -248,7 +251,7 @@ fn the_key_of_another_run_is_not_taken_for_that_of_the_dead() {
     assert_eq!(dying.wait(), None);
     rig.run(&["doctor"]).says(&["had made no access key for IAM user 'admin'"]);
     assert_eq!(living.lock().unwrap().wait(), Some(0));
-    assert_eq!(rig.acts_as("work"), "admin");
+    assert_eq!(rig.stored_user("work"), "admin");
     rig.assert_clean("admin");
 }
 
@@ -410,8 +413,8 @@ fn a_foreign_key_is_safe_once_ours_is_known() {
 // --- the rig ---
 
 /// A rig whose credentials file holds more than what we write, to see that it all stays.
-fn furnished() -> Rig {
-    let rig = Rig::new();
+fn furnished() -> MachineOnAws {
+    let rig = rig();
     rig.home.write_credentials(format!(
         "# first line\n{}\n[other]\nregion = eu-west-1\naws_access_key_id = AKIAOTHER\naws_secret_access_key = other\n",
         rig.home.credentials()
@@ -421,7 +424,7 @@ fn furnished() -> Rig {
 
 /// Every section is complete and nothing of the others' is lost.
 #[track_caller]
-fn assert_whole(rig: &Rig) {
+fn assert_whole(rig: &MachineOnAws) {
     let text = rig.home.credentials();
     assert!(text.starts_with("# first line\n[usermanager]\n"), "{text}");
     assert!(text.contains("\n[other]\nregion = eu-west-1\naws_access_key_id = AKIAOTHER\n"), "{text}");
@@ -442,12 +445,12 @@ fn assert_whole(rig: &Rig) {
 }
 
 /// Runs a refresh that dies at this moment of the action.
-fn killed_at(rig: &Rig, action: &str, moment: Moment, options: &[&str]) {
+fn killed_at(rig: &MachineOnAws, action: &str, moment: Moment, options: &[&str]) {
     let args = [&["refresh", "--profile", "usermanager", "admin"], options].concat();
     killed_args_at(rig, &args, action, moment);
 }
 
-fn killed_args_at(rig: &Rig, args: &[&str], action: &str, moment: Moment) {
+fn killed_args_at(rig: &MachineOnAws, args: &[&str], action: &str, moment: Moment) {
     let mut run = Run::start(rig, args);
     let hook = run.kill_hook();
     match moment {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
-use testkit::{Creds, Fault, Machine, MachineOnAws};
+use testkit::{Creds, Fault, MachineOnAws, PASSPHRASE};
 
 /// What a user needs to rotate the own key (`iam-sorry policy`).
 const SELF: [&str; 6] = [
@@ -21,10 +21,7 @@ const SELF: [&str; 6] = [
 
 /// A user with a key in a profile of the same name.
 fn with_user(name: &str, actions: &[&str]) -> (MachineOnAws, Creds) {
-    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
-    let key = machine.account.user_allowed(name, actions);
-    machine.home.write_credentials(key.section(name));
-    (machine, key)
+    MachineOnAws::with_user(env!("CARGO_BIN_EXE_iam-sorry"), name, actions)
 }
 
 /// The one key left is the one in the profile, and it is another than `old`.
@@ -42,7 +39,7 @@ fn a_sealed_profile_rotates_itself_and_stays_sealed() {
     let (machine, old) = with_user("usermanager", &SELF);
     machine.proxy.fault("*", Fault::NewKeyRefused(2));
     machine.run(&["encrypt", "usermanager"]).ok();
-    let recipients = machine.run(&["recipients", "list", "usermanager"]).ok().out;
+    let recipients = machine.run(&["recipients", "list", "usermanager"]).ok().stdout;
     let ended = machine.run(&["rotate", "usermanager"]).ok();
     let ended = ended.prints(&[
         "✓ New access key AKIA",
@@ -50,21 +47,21 @@ fn a_sealed_profile_rotates_itself_and_stays_sealed() {
         &old.key,
     ]);
     assert!(machine.field("usermanager", "aws_secret_access_key").unwrap().starts_with("__encrypted__:v2."));
-    assert_eq!(machine.run(&["recipients", "list", "usermanager"]).ok().out, recipients);
+    assert_eq!(machine.run(&["recipients", "list", "usermanager"]).ok().stdout, recipients);
     assert_rotated(&machine, "usermanager", &old);
     let secret = machine.opened("usermanager").secret;
-    assert!(!ended.out.contains(&secret) && !ended.err.contains(&secret));
+    assert!(!ended.stdout.contains(&secret) && !ended.stderr.contains(&secret));
 }
 
 #[test]
 fn every_recipient_can_open_the_new_key() {
     let (machine, old) = with_user("usermanager", &SELF);
     machine.run(&["encrypt", "usermanager"]).ok();
-    let second = machine.home.ssh_key_as("second", testkit::KeyKind::Ed25519, Machine::PASSPHRASE, 1);
-    machine.agent.add(&second, Machine::PASSPHRASE, &[]);
+    let second = machine.home.ssh_key_as("second", testkit::KeyKind::Ed25519, PASSPHRASE, 1);
+    machine.agent().add(&second, PASSPHRASE, &[]);
     machine.run(&["recipients", "add", "usermanager", second.to_str().unwrap()]).ok();
     machine.run(&["rotate", "usermanager"]).ok();
-    machine.agent.remove(&machine.ssh_key);
+    machine.agent().remove(&machine.ssh_key);
     assert_rotated(&machine, "usermanager", &old);
 }
 
@@ -293,7 +290,7 @@ fn kill_at(machine: &MachineOnAws, args: &[&str], action: &str, time: usize, aft
 #[test]
 fn the_policy_is_enough_and_names_no_more() {
     let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
-    let text = machine.run(&["policy", "--users", "alice"]).ok().out;
+    let text = machine.run(&["policy", "--users", "alice"]).ok().stdout;
     let key = machine.account.user_allowed("alice", &[]);
     machine.account.put_policy("alice", &serde_json::from_str(&text).unwrap());
     machine.home.write_credentials(key.section("alice"));

@@ -9,15 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testkit::{Creds, Ended, Fault, Machine, MachineOnAws, Pty};
+use testkit::{Creds, Fault, MachineOnAws, Outcome, PASSPHRASE, Pty};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A machine with IAM user `alice` and a sealed profile of her permanent key.
 fn sealed() -> (MachineOnAws, Creds) {
-    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
-    let key = machine.account.user_allowed("alice", &["iam:*"]);
-    machine.home.write_credentials(key.section("alice"));
+    let (machine, key) = MachineOnAws::with_user(env!("CARGO_BIN_EXE_iam-sorry"), "alice", &["iam:*"]);
     machine.run(&["encrypt", "alice"]).ok();
     (machine, key)
 }
@@ -39,7 +37,7 @@ fn time_text(unix: i64) -> String {
 }
 
 /// Runs a Python program with boto3 under `serve-credentials alice`.
-fn boto3(machine: &MachineOnAws, program: &str) -> Ended {
+fn boto3(machine: &MachineOnAws, program: &str) -> Outcome {
     let python = testkit::venv_bin("python");
     machine.run(&["serve-credentials", "alice", "--", python.to_str().unwrap(), "-c", program])
 }
@@ -53,7 +51,7 @@ fn boto3_and_the_aws_cli_act_as_the_user() {
     boto3(&machine, who).ok().prints(&[":user/alice\n"]);
     let aws = testkit::venv_bin("aws");
     let mut command = machine.command(&["serve-credentials", "alice", "--", aws.to_str().unwrap(), "sts"]);
-    Ended::from(command.arg("get-caller-identity").output().unwrap()).ok().prints(&[":user/alice\""]);
+    Outcome::of(command.arg("get-caller-identity")).ok().prints(&[":user/alice\""]);
 }
 
 /// SDKs prefer a [default] profile and static variables to a container's endpoint.
@@ -75,7 +73,7 @@ fn nothing_comes_before_the_served_credentials() {
     command.env("AWS_PROFILE", "default").env("AWS_SECURITY_TOKEN", "x").env("AWS_SESSION_TOKEN", "x");
     command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN", "x").env("AWS_ROLE_ARN", "arn:aws:iam::1:role/x");
     command.env("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent").env_remove("AWS_DEFAULT_REGION");
-    let ended = Ended::from(command.output().unwrap()).ok();
+    let ended = Outcome::of(&mut command).ok();
     ended.prints(&[":user/alice eu-north-1\n"]).says(&["[default]"]);
 }
 
@@ -96,9 +94,9 @@ def call():
     return session.client('sts').get_caller_identity()['Arn']
 first = key()
 print('first', first, call())
-while datetime.datetime.now(datetime.timezone.utc) < session.get_credentials()._expiry_time:
+end = session.get_credentials()._expiry_time + datetime.timedelta(seconds=1)
+while datetime.datetime.now(datetime.timezone.utc) < end:
     time.sleep(0.2)
-time.sleep(1)
 try:
     print('expired', key())
 except botocore.exceptions.CredentialRetrievalError as e:
@@ -110,8 +108,8 @@ print('second', key(), call())
     let second = format!("second {}", second.key);
     let ended =
         ended.prints(&[&format!("first {}", first.key), &second, "refused", "503", "ProfileNotUsable"]);
-    assert_eq!(ended.out.matches(":user/alice").count(), 2, "{}", ended.out);
-    assert!(!ended.out.contains("\nexpired"), "an expired set was handed out: {}", ended.out);
+    assert_eq!(ended.stdout.matches(":user/alice").count(), 2, "{}", ended.stdout);
+    assert!(!ended.stdout.contains("\nexpired"), "an expired set was handed out: {}", ended.stdout);
 }
 
 /// boto3 in one process and AWS CLI in one after the other, over three sessions that each last five seconds.
@@ -136,9 +134,9 @@ for _ in range(3):
         aws = testkit::venv_bin("aws")
     );
     let ended = boto3(&machine, &program).ok();
-    assert_eq!(ended.out.matches(":user/alice").count(), 6, "{}{}", ended.out, ended.err);
-    let keys = ended.out.lines().filter(|line| line.starts_with("key ASIA"));
-    assert_eq!(keys.collect::<std::collections::BTreeSet<_>>().len(), 3, "{}", ended.out);
+    assert_eq!(ended.stdout.matches(":user/alice").count(), 6, "{}{}", ended.stdout, ended.stderr);
+    let keys = ended.stdout.lines().filter(|line| line.starts_with("key ASIA"));
+    assert_eq!(keys.collect::<std::collections::BTreeSet<_>>().len(), 3, "{}", ended.stdout);
     assert_eq!(machine.account.keys("alice"), [key.key.as_str()], "her own key is enough");
 }
 
@@ -339,14 +337,14 @@ fn without_the_agents_key_the_supply_stops_and_then_resumes() {
     let (machine, key) = sealed();
     let served = Served::start(&machine);
     assert!(served.ask().starts_with("HTTP/1.1 200"));
-    machine.agent.remove(&machine.ssh_key);
+    machine.agent().remove(&machine.ssh_key);
     let answer = served.ask();
     assert!(
         answer.starts_with("HTTP/1.1 503 ") && answer.contains(r#""code":"KeyNotAvailable""#),
         "{answer}"
     );
     assert!(answer.contains("ssh-add"), "it says what to do: {answer}");
-    machine.agent.add(&machine.ssh_key, Machine::PASSPHRASE, &[]);
+    machine.agent().add(&machine.ssh_key, PASSPHRASE, &[]);
     let answer = served.ask();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&key.key), "{answer}");
     served.end();
@@ -355,7 +353,7 @@ fn without_the_agents_key_the_supply_stops_and_then_resumes() {
 #[test]
 fn boto3_shows_why_there_are_none() {
     let (machine, _) = sealed();
-    let agent = machine.agent.socket();
+    let agent = machine.agent().socket();
     let program = format!(
         "import boto3, subprocess
 subprocess.run(['ssh-add', '-q', '-D'], env={{'SSH_AUTH_SOCK': '{}', 'PATH': '/usr/bin:/bin'}})
@@ -376,7 +374,7 @@ fn a_passphrase_is_asked_for_once_before_the_command_starts() {
     command.args(["serve-credentials", "alice", "--", "sh", "-c", &twice]).env_remove("SSH_AUTH_SOCK");
     let mut pty = Pty::spawn(command);
     pty.expect("assphrase");
-    pty.send_line(Machine::PASSPHRASE);
+    pty.send_line(PASSPHRASE);
     let (status, shown) = pty.wait();
     assert!(status.success(), "{shown}");
     assert_eq!(shown.matches(":user/alice").count(), 2, "{shown}");
@@ -394,7 +392,7 @@ fn its_status_is_ours() {
     machine.run(&["serve-credentials", "alice", "--", "/nonexistent"]).exits(127).says(&["can't be run"]);
     machine.run(&["serve-credentials", "alice", "--", "/etc/passwd"]).exits(126);
     machine.run(&["serve-credentials", "nobody", "--", "true"]).exits(3).says(&["'nobody' not found"]);
-    machine.agent.remove(&machine.ssh_key);
+    machine.agent().remove(&machine.ssh_key);
     machine.run(&["serve-credentials", "alice", "--", "true"]).exits(5);
     assert_eq!(std::fs::read_dir(machine.home.path().join("run")).unwrap().count(), 0, "nothing is left");
 }
@@ -422,7 +420,7 @@ fn an_ignored_signal_stays_ignored() {
     let script = format!(
         "trap '' HUP; exec {program} serve-credentials alice -- sh -c 'kill -HUP $PPID; kill -HUP $$; exit 5'"
     );
-    let ended = Ended::from(machine.home.command("sh").args(["-c", &script]).output().unwrap());
+    let ended = Outcome::of(machine.home.command("sh").args(["-c", &script]));
     ended.exits(5);
 }
 

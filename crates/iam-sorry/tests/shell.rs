@@ -3,13 +3,11 @@
 
 use std::process::Command;
 
-use testkit::{Creds, Ended, MachineOnAws, Pty};
+use testkit::{Creds, MachineOnAws, Outcome, Pty};
 
 /// A machine with a sealed profile of IAM user `alice` and a temporary one that lasts an hour.
 fn machine() -> (MachineOnAws, Creds) {
-    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
-    let key = machine.account.user_allowed("alice", &["iam:*"]);
-    machine.home.write_credentials(key.section("alice"));
+    let (machine, key) = MachineOnAws::with_user(env!("CARGO_BIN_EXE_iam-sorry"), "alice", &["iam:*"]);
     machine.run(&["encrypt", "alice"]).ok();
     let text = machine.home.credentials();
     let session = "[temp]\naws_access_key_id = ASIAEXAMPLE\naws_secret_access_key = temp-secret\n\
@@ -105,7 +103,7 @@ fn it_does_not_nest() {
     let script = machine.home.write_script("inner", &format!("exec {program} shell alice"));
     let mut command = machine.command(&["shell", "temp"]);
     command.env("SHELL", script);
-    let ended = Ended::from(command.output().unwrap()).exits(2);
+    let ended = Outcome::of(&mut command).exits(2);
     ended.says(&["credentials of 'temp' already", "exit (or Ctrl-D)", "iam-sorry exec alice -- COMMAND"]);
 }
 
@@ -116,14 +114,12 @@ fn it_works_without_a_terminal_and_says_what_is_wrong() {
     let input = std::fs::File::open(machine.home.path().join("input")).unwrap();
     let mut command = machine.command(&["shell", "alice"]);
     command.env("SHELL", "/bin/bash").env("AWS_PROFILE", "x").env("AWS_SESSION_TOKEN", "old").stdin(input);
-    let ended = Ended::from(command.output().unwrap()).exits(3);
+    let ended = Outcome::of(&mut command).exits(3);
     ended.says(&["permanent keys"]).prints(&[&format!("got {} .", key.key)]);
 
     machine.run(&["shell", "nobody"]).exits(3).says(&["'nobody' not found"]);
     let mut command = machine.command(&["shell", "alice"]);
-    Ended::from(command.env("SHELL", "/nonexistent").output().unwrap())
-        .exits(1)
-        .says(&["can't be run", "SHELL"]);
+    Outcome::of(command.env("SHELL", "/nonexistent")).exits(1).says(&["can't be run", "SHELL"]);
     let expired = machine.home.credentials().replace("2099", "2019");
     machine.home.write_credentials(expired);
     machine.run(&["shell", "temp"]).exits(3).says(&["expired"]);
@@ -137,7 +133,7 @@ fn completing(machine: &MachineOnAws, shell: &str, script: &str) -> String {
     for name in ["bash", "zsh", "fish"] {
         machine.home.write_mode(
             format!("completions.{name}"),
-            machine.run(&["completions", name]).ok().out,
+            machine.run(&["completions", name]).ok().stdout,
             0o600,
         );
     }
@@ -159,11 +155,11 @@ fn with_a_space(machine: &MachineOnAws) {
 fn profiles_lists_names_and_nothing_else() {
     let (machine, _) = machine();
     with_a_space(&machine);
-    assert_eq!(machine.run(&["__profiles"]).ok().out, "alice\ntemp\nal space\nfrom-config\n");
+    assert_eq!(machine.run(&["__profiles"]).ok().stdout, "alice\ntemp\nal space\nfrom-config\n");
     machine.home.write_credentials("[broken\n");
     let ended = machine.run(&["__profiles"]).ok();
-    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("", ""));
-    assert!(!machine.run(&["--help"]).ok().out.contains("__profiles"));
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+    assert!(!machine.run(&["--help"]).ok().stdout.contains("__profiles"));
 }
 
 #[test]
@@ -207,7 +203,7 @@ fn zsh_completes_profiles() {
     let (machine, _) = machine();
     with_a_space(&machine);
     let bin = std::path::Path::new(env!("CARGO_BIN_EXE_iam-sorry")).parent().unwrap();
-    machine.home.write_mode("fns/_iam-sorry", machine.run(&["completions", "zsh"]).ok().out, 0o600);
+    machine.home.write_mode("fns/_iam-sorry", machine.run(&["completions", "zsh"]).ok().stdout, 0o600);
     let rc = "fpath=(~/fns $fpath); autoload -Uz compinit; compinit -u -D; PROMPT='ready> '; unsetopt BEEP\n";
     machine.home.write_mode(".zshrc", rc, 0o600);
     for (typed, rest) in
@@ -247,7 +243,7 @@ fn a_hostile_name_is_completed_as_one_word() {
             ));
         }
         machine.home.write_credentials(text);
-        let completions = machine.run(&["completions", shell]).ok().out;
+        let completions = machine.run(&["completions", shell]).ok().stdout;
         let file = if shell == "zsh" { "fns/_iam-sorry" } else { "completions" };
         machine.home.write_mode(file, completions, 0o600);
         machine.home.write_mode(".bashrc", ". ~/completions\nPS1='ready> '\n", 0o600);

@@ -1,16 +1,15 @@
 //! `status`: what the shell holds, by its variables; and `doctor --fix`.
-#![expect(clippy::unwrap_used, reason = "a test fails where its rig does")]
 
 use serde_json::{Value, json};
-use testkit::{Ended, Home, MachineOnAws};
+use testkit::{Home, MachineOnAws, Outcome};
 
 /// `status` with these variables, on a machine that has neither network nor files.
-fn status(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+fn status(arguments: &[&str], variables: &[(&str, &str)]) -> Outcome {
     let home = Home::new();
     let mut command = home.command(env!("CARGO_BIN_EXE_iam-sorry"));
     command.arg("status").args(arguments).envs(variables.iter().copied());
     command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
-    Ended::from(command.output().unwrap())
+    Outcome::of(&mut command)
 }
 
 const SESSION: [(&str, &str); 6] = [
@@ -27,8 +26,8 @@ fn a_session_is_shown_with_its_time() {
     let ended = status(&[], &SESSION).ok();
     let ended =
         ended.prints(&["admin", "ASIAEXAMPLE (temporary)", "2099-01-01T00:00:00Z (", " left)", "eu-north-1"]);
-    assert!(!ended.out.contains("the-secret") && !ended.out.contains("the-token"));
-    let json: Value = serde_json::from_str(&status(&["--json"], &SESSION).ok().out).unwrap();
+    assert!(!ended.stdout.contains("the-secret") && !ended.stdout.contains("the-token"));
+    let json: Value = serde_json::from_str(&status(&["--json"], &SESSION).ok().stdout).unwrap();
     assert_eq!(json["profile"], "admin");
     assert_eq!(json["access_key_id"], "ASIAEXAMPLE");
     assert_eq!((&json["source"], &json["temporary"]), (&json!("variables"), &json!(true)));
@@ -39,12 +38,12 @@ fn a_session_is_shown_with_its_time() {
 #[test]
 fn nothing_and_expired_are_exit_status_3() {
     status(&[], &[]).exits(3).says(&["holds no AWS credentials", "iam-sorry shell PROFILE"]);
-    let json: Value = serde_json::from_str(&status(&["--json"], &[]).exits(3).out).unwrap();
+    let json: Value = serde_json::from_str(&status(&["--json"], &[]).exits(3).stdout).unwrap();
     assert_eq!((&json["source"], &json["access_key_id"]), (&json!("none"), &Value::Null));
     let mut old = SESSION;
     old[4].1 = "2019-01-01T00:00:00Z";
     status(&[], &old).exits(3).prints(&["ASIAEXAMPLE"]).says(&["expired", "iam-sorry shell admin"]);
-    let json: Value = serde_json::from_str(&status(&["--json"], &old).exits(3).out).unwrap();
+    let json: Value = serde_json::from_str(&status(&["--json"], &old).exits(3).stdout).unwrap();
     assert_eq!(json["seconds_left"], 0);
     // Half a key is none.
     status(&[], &[("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")]).exits(3);
@@ -62,13 +61,11 @@ fn other_sources_are_named() {
 
 #[test]
 fn what_shell_and_eval_set_is_what_status_shows() {
-    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
-    let key = machine.account.user_allowed("alice", &[]);
-    machine.home.write_credentials(key.section("alice"));
+    let (machine, _) = MachineOnAws::with_user(env!("CARGO_BIN_EXE_iam-sorry"), "alice", &[]);
     machine.run(&["refresh", "alice"]).ok();
     let program = env!("CARGO_BIN_EXE_iam-sorry");
     let script = format!("eval $({program} --eval alice) && {program} status");
-    let ended = Ended::from(
+    let ended = Outcome::from(
         machine
             .home
             .command("sh")
@@ -81,7 +78,7 @@ fn what_shell_and_eval_set_is_what_status_shows() {
     ended.ok().prints(&[&format!("{id} (temporary)"), " left)"]);
     let inner = machine.home.write_script("inner", &format!("exec {program} status"));
     let mut command = machine.command(&["shell", "alice"]);
-    Ended::from(command.env("SHELL", inner).output().unwrap()).ok().prints(&["Profile      alice", &id]);
+    Outcome::of(command.env("SHELL", inner)).ok().prints(&["Profile      alice", &id]);
 }
 
 // --- doctor --fix ---
@@ -104,14 +101,12 @@ fn fix_narrows_modes_and_seals_what_it_may() {
         key.secret,
         "default is never sealed"
     );
-    assert!(!format!("{}{}", ended.out, ended.err).contains(&key.secret));
+    assert!(!format!("{}{}", ended.stdout, ended.stderr).contains(&key.secret));
 }
 
 #[test]
 fn fix_asks_before_it_seals_and_goes_on_where_nobody_answers() {
-    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
-    let key = machine.account.user_allowed("alice", &[]);
-    machine.home.write_credentials(key.section("alice"));
+    let (machine, key) = MachineOnAws::with_user(env!("CARGO_BIN_EXE_iam-sorry"), "alice", &[]);
     machine.home.set_mode(".aws/credentials", 0o640);
     machine
         .run(&["doctor", "--fix", "--offline"])
@@ -156,13 +151,11 @@ fn fix_goes_on_after_what_it_cannot_mend() {
 /// Values that the original tool itself made.
 #[test]
 fn fix_migrates_the_originals_values() {
-    let machine = MachineOnAws::new(env!("CARGO_BIN_EXE_iam-sorry"));
-    let key = machine.account.user_allowed("alice", &[]);
-    machine.home.write_credentials(key.section("alice"));
+    let (machine, _) = MachineOnAws::with_user(env!("CARGO_BIN_EXE_iam-sorry"), "alice", &[]);
     let original = testkit::venv().join("seed/bin/iam-sorry");
     assert!(original.exists(), "{} is missing: run scripts/deps", original.display());
     let mut command = machine.home.command(original);
-    Ended::from(command.args(["--profile", "alice", "--encrypt"]).output().unwrap()).ok();
+    Outcome::of(command.args(["--profile", "alice", "--encrypt"])).ok();
     machine.run(&["doctor", "--fix", "--yes", "--offline"]).ok().prints(&["'alice' migrated"]);
     assert!(machine.field("alice", "aws_secret_access_key").unwrap().starts_with("__encrypted__:v2."));
     assert_eq!(machine.acts_as("alice"), "alice");

@@ -7,7 +7,6 @@
 mod canned;
 #[path = "temporary_credentials/manager_policy.rs"]
 mod manager_policy;
-mod rig;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,9 +14,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use canned::CannedAws;
-use rig::Rig;
 use serde_json::{Value, json};
-use testkit::{Fault, Home};
+use testkit::{Fault, Home, MachineOnAws};
+
+/// A machine whose manager is sealed, and an AWS account with user `admin`.
+fn rig() -> MachineOnAws {
+    MachineOnAws::with_manager(env!("CARGO_BIN_EXE_iam-sorry"))
+}
 
 const SIX_CALLS: [&str; 6] = [
     "GetUser",
@@ -35,30 +38,30 @@ const TWO_CALLS: [&str; 2] = ["GetSessionToken", "GetCallerIdentity"];
 
 #[test]
 fn the_credentials_are_the_users_own() {
-    let rig = Rig::new();
+    let rig = rig();
     let ended = rig.refresh("admin").ok();
-    assert!(ended.out.contains("✓ Successfully updated profile 'admin'\n"), "{}", ended.out);
-    assert!(ended.out.contains("✓ Credentials expire at: "), "{}", ended.out);
+    assert!(ended.stdout.contains("✓ Successfully updated profile 'admin'\n"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("✓ Credentials expire at: "), "{}", ended.stdout);
 
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     assert_eq!(rig.field("admin", "credentials_owner").as_deref(), Some("admin"));
     let expiration = rig.field("admin", "expiration").unwrap();
     assert!(expiration.ends_with('Z') && expiration.contains('T'), "ISO 8601, UTC: {expiration}");
-    assert!(ended.out.contains(&expiration), "{expiration} in {}", ended.out);
+    assert!(ended.stdout.contains(&expiration), "{expiration} in {}", ended.stdout);
     rig.assert_clean("admin");
 
     // The session was made with the user's key, not the manager's; and the manager signed the rest.
     let calls = rig.proxy.calls();
     assert_eq!(calls.iter().map(|call| call.action.as_str()).collect::<Vec<_>>(), SIX_CALLS);
     for call in &calls {
-        let by_manager = call.access_key == rig.manager.key;
+        let by_manager = call.access_key == rig.manager().key;
         assert_eq!(by_manager, !TWO_CALLS.contains(&call.action.as_str()), "{call:?}");
     }
 }
 
 #[test]
 fn the_aws_cli_and_boto3_use_the_profile() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.refresh("admin").ok();
     let expected = format!("arn:aws:iam::{}:user/admin", rig.account.id());
     let cli = ["--profile", "admin", "sts", "get-caller-identity", "--query", "Arn", "--output", "text"];
@@ -73,12 +76,12 @@ fn the_aws_cli_and_boto3_use_the_profile() {
 
 #[test]
 fn aws_profile_names_the_manager() {
-    let rig = Rig::new();
-    let output = rig.command(&["--duration", "12", "admin"]).env("AWS_PROFILE", "usermanager").output();
-    rig.end(output.unwrap()).ok();
-    assert_eq!(rig.acts_as("admin"), "admin");
+    let rig = rig();
+    let mut command = rig.command(&["--duration", "12", "admin"]);
+    rig.outcome(command.env("AWS_PROFILE", "usermanager")).ok();
+    assert_eq!(rig.stored_user("admin"), "admin");
     rig.assert_clean("admin");
-    let list: Value = serde_json::from_str(&rig.run(&["list", "--json"]).ok().out).unwrap();
+    let list: Value = serde_json::from_str(&rig.run(&["list", "--json"]).ok().stdout).unwrap();
     let left = list.as_array().unwrap().iter().find(|row| row["profile"] == "admin").unwrap();
     let hours = left["seconds_left"].as_f64().unwrap() / 3600.0;
     assert!((11.0..=12.0).contains(&hours), "{hours} hours");
@@ -86,23 +89,23 @@ fn aws_profile_names_the_manager() {
 
 #[test]
 fn a_user_with_a_path_is_found_by_name() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.account.call("iam", "create_user", json!({"UserName": "carol", "Path": "/division/team/"}));
     rig.refresh("carol").ok();
-    assert_eq!(rig.acts_as("carol").rsplit('/').next(), Some("carol"));
+    assert_eq!(rig.stored_user("carol").rsplit('/').next(), Some("carol"));
     assert_eq!(rig.field("carol", "credentials_owner").as_deref(), Some("carol"));
     rig.assert_clean("carol");
 }
 
 #[test]
 fn the_recorded_owner_decides_not_the_profile_name() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.refresh("admin").ok();
     let text = rig.home.credentials().replace("[admin]", "[work]");
     rig.home.write_credentials(text);
     let before = rig.creds("work");
     rig.refresh("work").ok();
-    assert_eq!(rig.acts_as("work"), "admin");
+    assert_eq!(rig.stored_user("work"), "admin");
     assert_ne!(rig.creds("work"), before);
     assert_eq!(rig.field("work", "credentials_owner").as_deref(), Some("admin"));
     rig.assert_clean("admin");
@@ -149,7 +152,7 @@ fn the_user_is_written_as_iam_spells_it() {
 
 #[test]
 fn keys_of_somebody_else_are_refused() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.account.user("bob");
     let bobs = rig.account.key("bob");
     let text = format!("{}{}credentials_owner = admin\n", rig.home.credentials(), bobs.section("admin"));
@@ -161,7 +164,7 @@ fn keys_of_somebody_else_are_refused() {
 
 #[test]
 fn no_such_user_costs_no_key_and_changes_nothing() {
-    let rig = Rig::new();
+    let rig = rig();
     let before = rig.home.credentials();
     rig.refresh("nobody").exits(4).says(&["'nobody'", "aws iam get-user --user-name nobody"]);
     assert_eq!(rig.home.credentials(), before);
@@ -172,7 +175,7 @@ fn no_such_user_costs_no_key_and_changes_nothing() {
 
 #[test]
 fn calls_do_not_grow_with_the_account() {
-    let rig = Rig::new();
+    let rig = rig();
     let users = |from: usize, to: usize| {
         for n in from..to {
             rig.account.user(&format!("user{n}"));
@@ -194,14 +197,14 @@ fn calls_do_not_grow_with_the_account() {
 
 #[test]
 fn permanent_keys_of_the_user_are_kept_sealed_and_need_no_manager() {
-    let rig = Rig::new();
+    let rig = rig();
     let own = rig.account.key("admin");
     let comment = "# admin's own, made by hand\n";
     rig.home.write_credentials(format!("{}{comment}{}", rig.home.credentials(), own.section("admin")));
     rig.refresh("admin").ok();
 
     assert_eq!(rig.proxy.actions(), TWO_CALLS);
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     assert_eq!(rig.account.keys("admin"), [own.key.as_str()]);
     let text = rig.home.credentials();
     assert!(!text.contains(&own.secret) && text.contains(comment), "{text}");
@@ -220,29 +223,29 @@ fn permanent_keys_of_the_user_are_kept_sealed_and_need_no_manager() {
 
 #[test]
 fn a_kept_key_serves_later_refreshes_without_the_manager() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.run(&["--profile", "usermanager", "--keep-key", "admin"]).ok();
     let keys = rig.account.keys("admin");
     assert_eq!((keys.len(), rig.journal().len()), (1, 0));
     assert!(!rig.home.credentials().contains(&keys[0]), "kept sealed: {}", rig.home.credentials());
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
 
     rig.proxy.clear_calls();
     rig.run(&["refresh", "admin"]).ok();
     assert_eq!(rig.proxy.actions(), TWO_CALLS);
     assert_eq!(rig.proxy.calls()[0].access_key, keys[0]);
-    assert_eq!((rig.acts_as("admin").as_str(), rig.account.keys("admin")), ("admin", keys));
+    assert_eq!((rig.stored_user("admin").as_str(), rig.account.keys("admin")), ("admin", keys));
 }
 
 #[test]
 fn a_kept_key_that_aws_no_longer_knows_falls_back_on_the_manager() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.run(&["--profile", "usermanager", "--keep-key", "admin"]).ok();
     let kept = rig.account.keys("admin").remove(0);
     rig.account.call("iam", "delete_access_key", json!({"UserName": "admin", "AccessKeyId": kept}));
     rig.run(&["refresh", "admin"]).exits(4).says(&[&kept]);
     rig.refresh("admin").ok().says(&[&kept]);
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     rig.assert_clean("admin");
 }
 
@@ -250,7 +253,7 @@ fn a_kept_key_that_aws_no_longer_knows_falls_back_on_the_manager() {
 #[test]
 fn a_permanent_key_that_aws_refuses_is_kept_all_the_same() {
     for seal in [false, true] {
-        let rig = Rig::new();
+        let rig = rig();
         let own = rig.account.key("admin");
         rig.home.write_credentials(rig.home.credentials() + &own.section("admin"));
         if seal {
@@ -258,7 +261,7 @@ fn a_permanent_key_that_aws_refuses_is_kept_all_the_same() {
         }
         rig.proxy.fault_once("GetSessionToken", Fault::Status(403, "InvalidClientTokenId"));
         rig.refresh("admin").ok().says(&[&own.key, "asking the manager"]);
-        assert_eq!(rig.acts_as("admin"), "admin");
+        assert_eq!(rig.stored_user("admin"), "admin");
         assert!(!rig.home.credentials().contains(&own.secret), "kept sealed");
 
         rig.proxy.clear_calls();
@@ -270,7 +273,7 @@ fn a_permanent_key_that_aws_refuses_is_kept_all_the_same() {
 
 #[test]
 fn two_keys_in_the_way_are_shown_and_not_touched() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.refresh("admin").ok();
     let keys = [rig.account.key("admin").key, rig.account.key("admin").key];
     let before = rig.home.credentials();
@@ -292,7 +295,7 @@ fn two_keys_in_the_way_are_shown_and_not_touched() {
 /// The limit can also be hit between our look and our request.
 #[test]
 fn a_second_key_that_appears_meanwhile_is_shown_too() {
-    let rig = Rig::new();
+    let rig = rig();
     let first = rig.account.key("admin").key;
     let account = rig.account.clone();
     let hook: testkit::Hook = Arc::new(move |_| drop(account.key("admin")));
@@ -307,7 +310,7 @@ fn a_second_key_that_appears_meanwhile_is_shown_too() {
 
 #[test]
 fn many_are_refreshed_in_parallel_and_one_failure_stops_no_other() {
-    let rig = Rig::new();
+    let rig = rig();
     let names = ["u1", "u2", "u3", "u4"];
     names.iter().for_each(|name| drop(rig.account.user(name)));
     // The first session is held back until a second is asked for, which would never come if they took turns.
@@ -330,8 +333,12 @@ fn many_are_refreshed_in_parallel_and_one_failure_stops_no_other() {
     let ended = rig.run(&["refresh", "--profile", "usermanager", "u1", "u2", "nobody", "u3", "u4"]).exits(4);
     let ended = ended.says(&["'nobody'", "1 of 5 profiles could not be refreshed"]);
     for name in names {
-        assert!(ended.out.contains(&format!("✓ Successfully updated profile '{name}'")), "{}", ended.out);
-        assert_eq!(rig.acts_as(name), name);
+        assert!(
+            ended.stdout.contains(&format!("✓ Successfully updated profile '{name}'")),
+            "{}",
+            ended.stdout
+        );
+        assert_eq!(rig.stored_user(name), name);
         rig.assert_clean(name);
     }
     assert_eq!(rig.field("nobody", "credentials_owner"), None);
@@ -341,7 +348,7 @@ fn many_are_refreshed_in_parallel_and_one_failure_stops_no_other() {
 /// Separate processes at the same moment, as in a script with `&`: none loses another's profile.
 #[test]
 fn many_processes_at_once_lose_nothing() {
-    let rig = Rig::new();
+    let rig = rig();
     let names = ["p1", "p2", "p3", "p4", "p5", "p6"];
     names.iter().for_each(|name| drop(rig.account.user(name)));
     std::thread::scope(|scope| {
@@ -351,7 +358,7 @@ fn many_processes_at_once_lose_nothing() {
         }
     });
     for name in names {
-        assert_eq!(rig.acts_as(name), name);
+        assert_eq!(rig.stored_user(name), name);
         rig.assert_clean(name);
     }
     assert!(rig.field("usermanager", "aws_secret_access_key").unwrap().starts_with("__encrypted__:v2."));
@@ -359,7 +366,7 @@ fn many_processes_at_once_lose_nothing() {
 
 #[test]
 fn a_name_given_twice_is_refreshed_once() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.account.user("bob");
     rig.run(&["refresh", "--profile", "usermanager", "admin", "bob", "admin"]).ok();
     assert_eq!(rig.proxy.count("CreateAccessKey"), 2);
@@ -369,7 +376,7 @@ fn a_name_given_twice_is_refreshed_once() {
 /// IAM allows two keys a user: profiles of one user must not get in each other's way.
 #[test]
 fn profiles_of_one_user_take_turns() {
-    let rig = Rig::new();
+    let rig = rig();
     let theirs = rig.account.key("admin").key;
     rig.proxy.fault("CreateAccessKey", Fault::TwoKeyLimit);
     let sections: String = ["w1", "w2", "w3", "w4"]
@@ -379,7 +386,7 @@ fn profiles_of_one_user_take_turns() {
     rig.home.write_credentials(rig.home.credentials() + &sections);
     rig.run(&["refresh", "--profile", "usermanager", "w1", "w2", "w3", "w4"]).ok();
     for name in ["w1", "w2", "w3", "w4"] {
-        assert_eq!(rig.acts_as(name), "admin");
+        assert_eq!(rig.stored_user(name), "admin");
     }
     assert_eq!(rig.account.keys("admin"), [theirs]);
 }
@@ -387,7 +394,7 @@ fn profiles_of_one_user_take_turns() {
 /// The same between processes, which know of each other by the journal.
 #[test]
 fn processes_for_one_user_wait_for_each_other() {
-    let rig = Rig::new();
+    let rig = rig();
     let theirs = rig.account.key("admin").key;
     rig.proxy.fault("CreateAccessKey", Fault::TwoKeyLimit);
     rig.proxy.fault("GetSessionToken", Fault::Slow(Duration::from_millis(300)));
@@ -401,14 +408,14 @@ fn processes_for_one_user_wait_for_each_other() {
         }
     });
     for name in ["w1", "w2", "w3"] {
-        assert_eq!(rig.acts_as(name), "admin");
+        assert_eq!(rig.stored_user(name), "admin");
     }
     assert_eq!(rig.account.keys("admin"), [theirs]);
 }
 
 #[test]
 fn all_refreshes_what_we_made_and_nothing_else() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.run(&["refresh", "--all", "--profile", "usermanager"]).exits(3);
     rig.account.user("bob");
     let own = rig.account.key("bob");
@@ -419,7 +426,7 @@ fn all_refreshes_what_we_made_and_nothing_else() {
     let manager = rig.field("usermanager", "aws_access_key_id");
     rig.run(&["refresh", "--all", "--profile", "usermanager"]).ok();
     assert!(rig.creds("admin") != admin && rig.creds("carol") != carol);
-    assert_eq!((rig.acts_as("admin").as_str(), rig.acts_as("carol").as_str()), ("admin", "carol"));
+    assert_eq!((rig.stored_user("admin").as_str(), rig.stored_user("carol").as_str()), ("admin", "carol"));
     assert!(rig.creds("by-hand") == own && rig.field("usermanager", "aws_access_key_id") == manager);
 }
 
@@ -427,7 +434,7 @@ fn all_refreshes_what_we_made_and_nothing_else() {
 
 #[test]
 fn the_managers_own_profile_is_never_overwritten() {
-    let rig = Rig::new();
+    let rig = rig();
     let before = rig.home.credentials();
     rig.refresh("usermanager").exits(2).says(&["'usermanager'", "never overwritten", "without MFA"]);
     assert_eq!(rig.home.credentials(), before);
@@ -436,18 +443,18 @@ fn the_managers_own_profile_is_never_overwritten() {
 
 #[test]
 fn a_session_of_the_manager_itself_is_told_not_to_reach_iam() {
-    let rig = Rig::new();
+    let rig = rig();
     let cannot = "without MFA, so these credentials can't call IAM";
-    assert!(!rig.refresh("admin").ok().err.contains(cannot), "of nobody else it is said");
+    assert!(!rig.refresh("admin").ok().stderr.contains(cannot), "of nobody else it is said");
     // The manager's user, under another profile's name.
     rig.home.write_credentials(rig.home.credentials() + "[mine]\ncredentials_owner = usermanager\n");
     rig.refresh("mine").ok().says(&[cannot]);
-    assert_eq!(rig.acts_as("mine"), "usermanager");
+    assert_eq!(rig.stored_user("mine"), "usermanager");
 }
 
 #[test]
 fn role_sso_and_process_profiles_are_refused() {
-    let rig = Rig::new();
+    let rig = rig();
     let config = "[profile r]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = usermanager\n\
                   [profile s]\nsso_start_url = https://example.org\n[profile p]\ncredential_process = /bin/false\n";
     rig.home.write_config(config);
@@ -461,7 +468,7 @@ fn role_sso_and_process_profiles_are_refused() {
 
 #[test]
 fn without_a_manager_that_can_help_it_says_which() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.run(&["admin"]).exits(2).says(&["--profile", "AWS_PROFILE"]);
     rig.run(&["--profile", "ghost", "admin"]).exits(3).says(&["'ghost'"]);
     assert!(rig.proxy.calls().is_empty());

@@ -1,67 +1,169 @@
-//! A person's machine: a home, an SSH key in a real ssh-agent, and the program under test.
+//! A person's machine: a home with an SSH key, perhaps an ssh-agent and an AWS account, and the program under test.
 
+use std::ffi::OsStr;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use crate::{Account, Creds, FaultProxy, Home, Ministack, SshAgent};
+use crate::outcome::PASSPHRASE;
+use crate::{Account, AskPass, Creds, FaultProxy, Home, Ministack, Outcome, Pty, SshAgent};
 
-/// See the module's text. Nothing is in the credentials file yet.
+/// See the module's text. The credentials file is empty at first.
 #[derive(Debug)]
 pub struct Machine {
     /// The person's home.
     pub home: Home,
-    /// Holds the key.
-    pub agent: SshAgent,
-    /// `id_ed25519`, protected with [`Machine::PASSPHRASE`].
+    /// `~/.ssh/id_ed25519`, protected with [`PASSPHRASE`].
     pub ssh_key: PathBuf,
+    agent: Option<SshAgent>,
     program: PathBuf,
+    /// No run prints one of these, neither on stdout nor on stderr.
+    guarded: Vec<String>,
 }
 
 impl Machine {
-    /// The SSH key's passphrase.
-    pub const PASSPHRASE: &'static str = "correct horse";
+    /// Without an agent: the SSH key is only a file. `program` is `env!("CARGO_BIN_EXE_...")`.
+    pub fn new(program: impl AsRef<Path>) -> Machine {
+        let home = Home::new();
+        let ssh_key = home.ssh_key(PASSPHRASE);
+        let program = program.as_ref().to_owned();
+        Machine { home, ssh_key, agent: None, program, guarded: Vec::new() }
+    }
 
-    /// With `program` (`env!("CARGO_BIN_EXE_...")`), and AWS at `endpoint`.
-    pub fn new(program: impl AsRef<Path>, endpoint: &str) -> Machine {
-        let mut home = Home::new();
+    /// With the SSH key in a running ssh-agent too.
+    pub fn with_agent(program: impl AsRef<Path>) -> Machine {
+        let mut machine = Machine::new(program);
         let agent = SshAgent::start();
-        let ssh_key = home.ssh_key(Self::PASSPHRASE);
-        agent.add(&ssh_key, Self::PASSPHRASE, &[]);
-        home.set_env("SSH_AUTH_SOCK", agent.socket());
-        home.set_env("AWS_ENDPOINT_URL", endpoint);
-        home.set_env("AWS_DEFAULT_REGION", "us-east-1");
-        Machine { home, agent, ssh_key, program: program.as_ref().to_owned() }
+        agent.add(&machine.ssh_key, PASSPHRASE, &["-q"]);
+        machine.home.set_env("SSH_AUTH_SOCK", agent.socket());
+        machine.agent = Some(agent);
+        machine
+    }
+
+    /// With an agent, and AWS at `endpoint`.
+    pub fn at(program: impl AsRef<Path>, endpoint: &str) -> Machine {
+        let mut machine = Machine::with_agent(program);
+        machine.home.set_env("AWS_ENDPOINT_URL", endpoint);
+        // The one variable for the region that AWS CLI v1 and boto3 read too.
+        machine.home.set_env("AWS_DEFAULT_REGION", "us-east-1");
+        machine
+    }
+
+    /// The running agent.
+    ///
+    /// # Panics
+    /// If the machine has none.
+    pub fn agent(&self) -> &SshAgent {
+        self.agent.as_ref().expect("this machine has an agent")
+    }
+
+    /// From now on no run may print `secret`.
+    pub fn guard(&mut self, secret: &str) {
+        self.guarded.push(secret.to_owned());
     }
 
     /// The program with these arguments in this home, not started yet.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
         let mut command = self.home.command(&self.program);
         command.args(args);
         command
     }
 
-    /// Runs it to its end.
-    ///
-    /// # Panics
-    /// When it does not start.
-    pub fn run(&self, args: &[&str]) -> Ended {
-        Ended::from(self.command(args).output().expect("the program starts"))
+    /// As [`Machine::command`], without a terminal to prompt on: in a session of its own.
+    pub fn command_without_terminal<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
+        let mut command = self.home.command("setsid");
+        command.arg("--wait").arg(&self.program).args(args);
+        command
     }
 
-    /// A field as it lies in the credentials file.
+    /// Runs the program to its end, without a terminal.
+    ///
+    /// # Panics
+    /// As [`Machine::outcome`].
+    pub fn run<A: AsRef<OsStr>>(&self, args: &[A]) -> Outcome {
+        self.outcome(&mut self.command_without_terminal(args))
+    }
+
+    /// As [`Machine::run`], without the agent.
+    ///
+    /// # Panics
+    /// As [`Machine::outcome`].
+    pub fn run_without_agent<A: AsRef<OsStr>>(&self, args: &[A]) -> Outcome {
+        self.outcome(self.command_without_terminal(args).env_remove("SSH_AUTH_SOCK"))
+    }
+
+    /// As [`Machine::run_without_agent`], with an askpass program.
+    ///
+    /// # Panics
+    /// As [`Machine::outcome`].
+    pub fn run_with_askpass<A: AsRef<OsStr>>(&self, askpass: &AskPass, args: &[A]) -> Outcome {
+        let mut command = self.command_without_terminal(args);
+        command.env_remove("SSH_AUTH_SOCK");
+        askpass.apply(&mut command);
+        self.outcome(&mut command)
+    }
+
+    /// Starts the program in a terminal.
+    pub fn run_in_terminal<A: AsRef<OsStr>>(&self, args: &[A]) -> Pty {
+        let mut command = Pty::command(&self.home, &self.program);
+        command.args(args);
+        Pty::spawn(command)
+    }
+
+    /// Runs a command of this home to its end.
+    ///
+    /// # Panics
+    /// If it does not start, hangs, or prints a secret.
+    pub fn outcome(&self, command: &mut Command) -> Outcome {
+        let outcome = Outcome::of(command);
+        for secret in &self.guarded {
+            let printed = outcome.stdout.contains(secret) || outcome.stderr.contains(secret);
+            assert!(!printed, "a secret is printed: {outcome}");
+        }
+        outcome
+    }
+
+    /// Runs `run`, which must leave both AWS files byte for byte as they are, and no other file beside them.
+    ///
+    /// # Panics
+    /// If files changed, or can't be read.
+    #[track_caller]
+    pub fn changing_nothing(&self, run: impl FnOnce() -> Outcome) -> Outcome {
+        let before = self.aws_files();
+        let outcome = run();
+        assert_eq!(self.aws_files(), before, "files were changed: {outcome}");
+        outcome
+    }
+
+    /// Names and contents in `~/.aws`, without lock files, which may stay.
+    fn aws_files(&self) -> Vec<(String, Vec<u8>)> {
+        let folder = std::fs::read_dir(self.home.path().join(".aws")).expect("the folder is there");
+        let mut files: Vec<_> = folder
+            .map(|entry| entry.expect("an entry"))
+            .filter(|entry| !entry.file_name().to_string_lossy().ends_with(".lock"))
+            .map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (name, std::fs::read(entry.path()).unwrap_or_default())
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// Changes `~/.aws/credentials` by hand, as in an editor.
+    pub fn edit(&self, change: impl FnOnce(String) -> String) {
+        self.home.write_credentials(change(self.home.credentials()));
+    }
+
+    /// A field as stored in the credentials file.
     pub fn field(&self, profile: &str, key: &str) -> Option<String> {
-        let text = self.home.credentials();
-        let section = text.split_once(&format!("[{profile}]\n"))?.1;
-        let lines = section.lines().take_while(|line| !line.starts_with('['));
-        let mut pairs = lines.filter_map(|line| line.split_once('='));
-        pairs.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned())
+        field_of(&self.home.credentials(), profile, key)
     }
 
-    /// The credentials of a profile, plain, as they lie in the file.
+    /// The credentials of a profile as stored in the file.
     ///
     /// # Panics
-    /// When they are not there.
+    /// If they are not there.
     pub fn creds(&self, profile: &str) -> Creds {
         let field = |key: &str| {
             self.field(profile, key)
@@ -77,16 +179,17 @@ impl Machine {
     /// The key that a profile hands out, opened by the program itself.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is none.
     pub fn opened(&self, profile: &str) -> Creds {
-        let ended = self.run(&["credential-process", profile]).ok();
-        Creds::from_json(&serde_json::from_str(&ended.out).expect("JSON"))
+        // Not `run`: here the secret is the result.
+        let outcome = Outcome::of(&mut self.command_without_terminal(&["credential-process", profile])).ok();
+        Creds::from_json(&serde_json::from_str(&outcome.stdout).expect("JSON"))
     }
 
-    /// Entries of the journal of access keys. A file without its name yet (`.*.new`) stands for nothing in IAM.
+    /// Entries of the journal of access keys. A file that still has a temporary name (`.*.new`) is no entry.
     ///
     /// # Panics
-    /// When the folder can't be read.
+    /// If the folder can't be read.
     pub fn journal(&self) -> Vec<PathBuf> {
         let folder = self.home.path().join(".local/state/iam-sorry/journal");
         let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
@@ -97,23 +200,33 @@ impl Machine {
     }
 }
 
-/// A machine, and an AWS account behind a proxy that counts calls and makes faults.
+/// A field of a profile, by the simplest reading of a credentials file, independent of the program's.
+pub fn field_of(text: &str, profile: &str, field: &str) -> Option<String> {
+    let header = format!("[{profile}]");
+    let section = text.lines().skip_while(|line| line.trim() != header).skip(1);
+    let fields = section.take_while(|line| !line.starts_with('[')).filter_map(|line| line.split_once('='));
+    let mut values = fields.filter(|(key, _)| key.trim() == field).map(|(_, value)| value.trim().to_owned());
+    values.next()
+}
+
+/// A machine with an AWS account, behind a proxy that counts calls and injects faults.
 #[derive(Debug)]
 pub struct MachineOnAws {
     /// The account of this test alone.
     pub account: Account,
-    /// What the machine takes for AWS.
+    /// The endpoint of this machine.
     pub proxy: FaultProxy,
     machine: Machine,
+    manager: Option<Creds>,
 }
 
 impl MachineOnAws {
-    /// With `program`, see [`Machine::new`].
+    /// Without any profile. `program` as in [`Machine::new`].
     pub fn new(program: impl AsRef<Path>) -> MachineOnAws {
         let account = Ministack::shared().account();
         let proxy = FaultProxy::start(&account);
-        let machine = Machine::new(program, &proxy.endpoint());
-        MachineOnAws { account, proxy, machine }
+        let machine = Machine::at(program, &proxy.endpoint());
+        MachineOnAws { account, proxy, machine, manager: None }
     }
 
     /// A key that a lost answer may have left, and that nothing proves to be it, is inactive and waits for a person. Then a person
@@ -132,12 +245,70 @@ impl MachineOnAws {
         assert_eq!(self.journal(), Vec::<PathBuf>::new(), "the journal is not cleared");
     }
 
-    /// The IAM user that a profile's key acts as, by AWS's own answer.
+    /// With a sealed manager profile `usermanager`, whose secret no run may print, and IAM user `admin`.
     ///
     /// # Panics
-    /// When it is no user's.
+    /// If the manager can't be sealed.
+    pub fn with_manager(program: impl AsRef<Path>) -> MachineOnAws {
+        let mut rig = MachineOnAws::new(program);
+        let manager = rig.account.manager("usermanager");
+        rig.account.user("admin");
+        rig.home.write_credentials(manager.section("usermanager"));
+        rig.guard(&manager.secret);
+        rig.run(&["--profile", "usermanager", "--encrypt"]).ok();
+        assert!(!rig.home.credentials().contains(&manager.secret), "the manager is sealed");
+        rig.manager = Some(manager);
+        rig
+    }
+
+    /// With IAM user `name`, who may do `actions`, and that user's key in a profile of the same name.
+    pub fn with_user(program: impl AsRef<Path>, name: &str, actions: &[&str]) -> (MachineOnAws, Creds) {
+        let rig = MachineOnAws::new(program);
+        let key = rig.account.user_allowed(name, actions);
+        rig.home.write_credentials(key.section(name));
+        (rig, key)
+    }
+
+    /// The manager's permanent key.
+    ///
+    /// # Panics
+    /// If the machine was made without a manager.
+    pub fn manager(&self) -> &Creds {
+        self.manager.as_ref().expect("this machine has a manager")
+    }
+
+    /// Runs the original's main form: `iam-sorry --profile usermanager NAME`.
+    ///
+    /// # Panics
+    /// As [`Machine::outcome`].
+    pub fn refresh(&self, name: &str) -> Outcome {
+        self.run(&["--profile", "usermanager", name])
+    }
+
+    /// The IAM user whose credentials a profile hands out, by AWS's own answer.
+    ///
+    /// # Panics
+    /// If they are no user's.
     pub fn acts_as(&self, profile: &str) -> String {
         self.account.user_of(&self.opened(profile))
+    }
+
+    /// The IAM user whose credentials are stored in a profile, by AWS's own answer.
+    ///
+    /// # Panics
+    /// If they are no user's.
+    pub fn stored_user(&self, profile: &str) -> String {
+        self.account.user_of(&self.creds(profile))
+    }
+
+    /// The user has no access key in IAM, and the journal is empty.
+    ///
+    /// # Panics
+    /// If something is left.
+    #[track_caller]
+    pub fn assert_clean(&self, user: &str) {
+        assert_eq!(self.account.keys(user), Vec::<String>::new(), "keys of '{user}' are left in IAM");
+        assert_eq!(self.journal(), Vec::<PathBuf>::new(), "the journal is not cleared");
     }
 }
 
@@ -153,85 +324,4 @@ impl DerefMut for MachineOnAws {
     fn deref_mut(&mut self) -> &mut Machine {
         &mut self.machine
     }
-}
-
-/// A run that is over.
-#[derive(Debug)]
-pub struct Ended {
-    /// The exit status; none where a signal ended it.
-    pub code: Option<i32>,
-    /// Standard output.
-    pub out: String,
-    /// Standard error.
-    pub err: String,
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ended { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-}
-
-impl Ended {
-    /// It succeeded.
-    #[track_caller]
-    pub fn ok(self) -> Ended {
-        self.exits(0)
-    }
-
-    /// It ended with this status.
-    #[track_caller]
-    pub fn exits(self, code: i32) -> Ended {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.out, self.err);
-        self
-    }
-
-    /// Each of these stands on stderr.
-    #[track_caller]
-    pub fn says(self, parts: &[&str]) -> Ended {
-        for part in parts {
-            assert!(self.err.contains(part), "{part:?} is not in:\n{}", self.err);
-        }
-        self
-    }
-
-    /// A length of time follows this text on stderr: `expected` seconds, give or take what a slow machine needs from when
-    /// the test counted to when the program did (it counts down for what is left, up for what is over).
-    #[track_caller]
-    pub fn says_about(self, text: &str, expected: u64) -> Ended {
-        let said = self.err.split_once(text).map(|(_, rest)| seconds(rest));
-        let said = said.unwrap_or_else(|| panic!("{text:?} is not in:\n{}", self.err));
-        assert!(said.abs_diff(expected) <= SLOW_MACHINE, "{said} s instead of {expected} s:\n{}", self.err);
-        self
-    }
-
-    /// Each of these stands on stdout.
-    #[track_caller]
-    pub fn prints(self, parts: &[&str]) -> Ended {
-        for part in parts {
-            assert!(self.out.contains(part), "{part:?} is not in:\n{}", self.out);
-        }
-        self
-    }
-}
-
-/// Longer than a test takes between two of its steps, with the minute that texts are rounded by, seconds.
-const SLOW_MACHINE: u64 = 240;
-
-/// The length of time that a text begins with, such as `35 h 59 min`.
-fn seconds(text: &str) -> u64 {
-    let mut words = text.split_whitespace();
-    let mut all = 0;
-    while let (Some(number), Some(unit)) = (words.next(), words.next()) {
-        let Ok(number) = number.parse::<u64>() else { break };
-        let unit = unit.trim_end_matches(|c: char| !c.is_alphanumeric());
-        all += number
-            * match unit {
-                "h" => 3600,
-                "min" => 60,
-                _ => 1,
-            };
-    }
-    all
 }

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use testkit::{AskPass, Home};
+use testkit::{AskPass, EXAMPLE_KEY_ID, EXAMPLE_SECRET, Home, Outcome, PASSPHRASE};
 
-use crate::support::{BIN, KEY_ID, Outcome, PASSPHRASE, Person, SECRET, section};
+use crate::support::{self, BIN, section};
 
 /// Commands that read the credentials file, each in its own way.
 const READERS: [&[&str]; 6] = [
@@ -21,7 +21,7 @@ const READERS: [&[&str]; 6] = [
 
 #[test]
 fn a_broken_file_is_refused_with_the_line_to_mend() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     for (text, line, what) in [
         (&b"[usermanager\naws_access_key_id = x\n"[..], "line 1", "must end with ]"),
         (b"[a]\nx = y\njust words\n", "line 3", "no = sign"),
@@ -34,24 +34,27 @@ fn a_broken_file_is_refused_with_the_line_to_mend() {
         person.home.write_credentials(text);
         let file = person.home.credentials_path().display().to_string();
         for args in READERS {
-            person.run_changing_nothing(|| person.run(args)).fails(3).says(&[&file, line, what]);
+            person.changing_nothing(|| person.run(args)).fails(3).says(&[&file, line, what]);
         }
     }
 }
 
 #[test]
 fn a_broken_file_never_shows_its_secrets() {
-    let person = Person::with_agent();
-    person.home.write_credentials(format!("[a]\naws_secret_access_key {SECRET}\n"));
+    let person = support::with_agent();
+    person.home.write_credentials(format!("[a]\naws_secret_access_key {EXAMPLE_SECRET}\n"));
     for args in READERS {
-        let outcome = person.run_changing_nothing(|| person.run(args)).fails(3);
-        assert!(!outcome.stderr.contains(SECRET) && !outcome.stderr.contains(&SECRET[..20]), "{outcome}");
+        let outcome = person.changing_nothing(|| person.run(args)).fails(3);
+        assert!(
+            !outcome.stderr.contains(EXAMPLE_SECRET) && !outcome.stderr.contains(&EXAMPLE_SECRET[..20]),
+            "{outcome}"
+        );
     }
 }
 
 #[test]
 fn a_huge_file_is_refused() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     let file = person.home.credentials_path();
     person.home.write_credentials(section("usermanager"));
     File::options().write(true).open(&file).and_then(|file| file.set_len(50 << 20)).expect("50 MB of zeros");
@@ -63,7 +66,7 @@ fn a_huge_file_is_refused() {
 
 #[test]
 fn a_folder_or_a_pipe_in_the_place_of_the_file_is_refused() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     let file = person.home.credentials_path();
     std::fs::create_dir(&file).expect("a folder");
     for args in [&["list"][..], &["--eval", "usermanager"], &["encrypt", "usermanager"]] {
@@ -81,7 +84,7 @@ fn a_folder_or_a_pipe_in_the_place_of_the_file_is_refused() {
 
 #[test]
 fn names_that_no_user_and_no_file_can_have() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     for name in [
         "",
         " ",
@@ -106,7 +109,7 @@ fn names_that_no_user_and_no_file_can_have() {
         &"n".repeat(65),
     ] {
         let args = ["--profile", "usermanager", "--", name];
-        let outcome = person.run_changing_nothing(|| person.run(&args));
+        let outcome = person.changing_nothing(|| person.run(&args));
         assert!([2, 3].contains(&outcome.code), "{name:?}: {outcome}");
         assert!(
             outcome.stderr.contains("Error: ") || outcome.stderr.contains("error: "),
@@ -118,7 +121,7 @@ fn names_that_no_user_and_no_file_can_have() {
     for name in
         ["", " ", "brack]et", "[x]", "new\nline", "new\r\nline", "esc\x1b[31m", "#x", "a #b", " a", "a "]
     {
-        let outcome = person.run_changing_nothing(|| person.run(&["rename", "usermanager", name])).fails(3);
+        let outcome = person.changing_nothing(|| person.run(&["rename", "usermanager", name])).fails(3);
         assert!(!outcome.stderr.contains('\x1b') && !outcome.stderr.contains("\r"), "{name:?}: {outcome}");
     }
     assert!(!person.home.path().join("pwned").exists());
@@ -126,13 +129,13 @@ fn names_that_no_user_and_no_file_can_have() {
 
 #[test]
 fn names_with_blanks_and_other_scripts_work_where_a_file_has_them() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     for name in ["my team", "élan", "a/b", "user@example.org", "名前", "refresh"] {
         person.home.write_credentials(section(name));
         for args in
             [["--eval", name], ["env", name], ["credential-process", name], ["--show-decrypted", name]]
         {
-            person.run(&args).ok().prints(&[KEY_ID, SECRET]);
+            person.run(&args).ok().prints(&[EXAMPLE_KEY_ID, EXAMPLE_SECRET]);
         }
         person.run(&["encrypt", name]).ok();
         assert!(
@@ -140,7 +143,7 @@ fn names_with_blanks_and_other_scripts_work_where_a_file_has_them() {
             "{}",
             person.home.credentials()
         );
-        person.run(&["--eval", name]).ok().prints(&[SECRET]);
+        person.run(&["--eval", name]).ok().prints(&[EXAMPLE_SECRET]);
         person.run(&["list"]).ok().prints(&[name]);
         person.run(&["decrypt", name, "--yes"]).ok();
         assert_eq!(person.home.credentials(), section(name));
@@ -149,7 +152,7 @@ fn names_with_blanks_and_other_scripts_work_where_a_file_has_them() {
 
 #[test]
 fn durations_that_aws_would_refuse_are_refused_before_it_is_asked() {
-    let mut person = Person::with_sealed_manager();
+    let mut person = support::with_sealed_manager();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("set");
     person
@@ -172,7 +175,7 @@ fn durations_that_aws_would_refuse_are_refused_before_it_is_asked() {
             &["--profile", "usermanager", "--duration", duration, "admin"][..],
             &["refresh", "admin", "--profile", "usermanager", "--duration", duration],
         ] {
-            person.run_changing_nothing(|| person.run(args)).fails(2).says(&[text]);
+            person.changing_nothing(|| person.run(args)).fails(2).says(&[text]);
         }
     }
     assert!(listener.accept().is_err(), "nothing was asked of AWS");
@@ -180,7 +183,7 @@ fn durations_that_aws_would_refuse_are_refused_before_it_is_asked() {
 
 #[test]
 fn mistakes_on_the_command_line_are_usage_errors() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     for args in [
         &["--no-such-option"][..],
         &["refresh"],
@@ -197,10 +200,10 @@ fn mistakes_on_the_command_line_are_usage_errors() {
         &["--encrypt", "list"],
         &["--mfa-code"],
     ] {
-        let outcome = person.run_changing_nothing(|| person.run(args)).ends_with(2);
+        let outcome = person.changing_nothing(|| person.run(args)).exits(2);
         assert!(!outcome.stderr.is_empty() && outcome.stdout.is_empty(), "{outcome}");
     }
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let with = |name: &str, value: &str| {
         Outcome::of(person.command_without_terminal(&["--profile", "usermanager", "admin"]).env(name, value))
     };
@@ -235,7 +238,7 @@ fn without_home_it_says_so_and_takes_the_variables() {
         .says(&["HOME is not set", "AWS_SHARED_CREDENTIALS_FILE"]);
     let mut command = bare(&["--eval", "bedrock"]);
     command.env("AWS_SHARED_CREDENTIALS_FILE", &file).env("AWS_CONFIG_FILE", home.config_path());
-    Outcome::of(&mut command).ok().prints(&[SECRET]);
+    Outcome::of(&mut command).ok().prints(&[EXAMPLE_SECRET]);
     let mut command = bare(&["encrypt", "bedrock"]);
     command.env("AWS_SHARED_CREDENTIALS_FILE", &file).env("AWS_CONFIG_FILE", home.config_path());
     Outcome::of(&mut command).fails(5).says(&["HOME is not set", "--ssh-key"]);
@@ -243,7 +246,7 @@ fn without_home_it_says_so_and_takes_the_variables() {
 
 #[test]
 fn a_reader_that_went_away_ends_it_quietly() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     for args in [&["--eval", "usermanager"][..], &["list"], &["man"], &["completions", "bash"], &["policy"]] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
@@ -257,7 +260,7 @@ fn a_reader_that_went_away_ends_it_quietly() {
 
 #[test]
 fn a_full_disk_behind_stdout_is_an_error() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     for args in [&["--eval", "usermanager"][..], &["list"], &["credential-process", "usermanager"]] {
         let mut command = person.home.command("sh");
         command.args(["-c", "exec \"$0\" \"$@\" >/dev/full", BIN]).args(args);
@@ -267,7 +270,7 @@ fn a_full_disk_behind_stdout_is_an_error() {
 
 #[test]
 fn closed_standard_streams_never_become_the_credentials_file() {
-    let person = Person::with_plain_manager();
+    let person = support::with_plain_manager();
     for (script, verb) in
         [("exec \"$0\" \"$@\" <&- >&- 2>&-", "encrypt"), ("exec \"$0\" \"$@\" >&-", "decrypt")]
     {
@@ -283,7 +286,7 @@ fn closed_standard_streams_never_become_the_credentials_file() {
 
 #[test]
 fn a_home_that_cannot_be_written_to() {
-    let person = Person::with_plain_manager();
+    let person = support::with_plain_manager();
     let aws = person.home.path().join(".aws");
     let set_mode = |mode| std::fs::set_permissions(&aws, std::fs::Permissions::from_mode(mode)).expect("set");
     set_mode(0o500);
@@ -297,15 +300,15 @@ fn a_home_that_cannot_be_written_to() {
         Outcome::of(&mut command)
     };
     let text = [&aws.display().to_string()[..], "ermission denied"];
-    let outcome = person.run_changing_nothing(|| run(&["encrypt", "usermanager"]));
+    let outcome = person.changing_nothing(|| run(&["encrypt", "usermanager"]));
     outcome.fails(1).says(&text);
-    run(&["--eval", "usermanager"]).ok().prints(&[SECRET]);
+    run(&["--eval", "usermanager"]).ok().prints(&[EXAMPLE_SECRET]);
     run(&["list"]).ok();
     set_mode(0o700);
     person.run(&["encrypt", "usermanager"]).ok();
     set_mode(0o500);
-    run(&["--eval", "usermanager"]).ok().prints(&[SECRET]);
-    let outcome = person.run_changing_nothing(|| run(&["decrypt", "usermanager", "--yes"]));
+    run(&["--eval", "usermanager"]).ok().prints(&[EXAMPLE_SECRET]);
+    let outcome = person.changing_nothing(|| run(&["decrypt", "usermanager", "--yes"]));
     outcome.fails(1).says(&text);
     person.home.set_mode(".aws/credentials", 0o000);
     run(&["list"]).fails(1).says(&text);
@@ -314,7 +317,7 @@ fn a_home_that_cannot_be_written_to() {
 
 #[test]
 fn an_endpoint_over_plain_http_is_refused_without_any_packet() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("set");
     let port = listener.local_addr().expect("its address").port();
@@ -329,7 +332,7 @@ fn an_endpoint_over_plain_http_is_refused_without_any_packet() {
             if variable == "AWS_ENDPOINT_URL_IAM" {
                 command.env("AWS_ENDPOINT_URL_STS", "https://127.0.0.1:1");
             }
-            let outcome = person.run_changing_nothing(|| Outcome::of(&mut command));
+            let outcome = person.changing_nothing(|| Outcome::of(&mut command));
             outcome.fails(4).says(&[endpoint, "plain http", "https"]);
         }
         person.home.write_config(format!("[profile usermanager]\nendpoint_url = {endpoint}\n"));
@@ -359,23 +362,23 @@ fn an_endpoint_over_plain_http_is_refused_without_any_packet() {
 
 #[test]
 fn an_endpoint_where_nobody_listens_is_named() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let endpoint = "http://127.0.0.1:9"; // discard; nobody has it
     let mut command = person.command_without_terminal(&["--profile", "usermanager", "admin"]);
     command.env("AWS_ENDPOINT_URL", endpoint).env("AWS_MAX_ATTEMPTS", "1");
-    person.run_changing_nothing(|| Outcome::of(&mut command)).fails(4).says(&[endpoint]);
+    person.changing_nothing(|| Outcome::of(&mut command)).fails(4).says(&[endpoint]);
 }
 
 #[test]
 fn a_program_that_exec_cannot_run() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let exec = |program: &str| person.run(&["exec", "usermanager", "--", program]);
     exec("no-such-program").fails(127).says(&["no-such-program can't be run"]);
     let text = person.home.write_mode("text", "hello", 0o600);
     exec(&text.display().to_string()).fails(126).says(&["text can't be run"]);
     let shell = |script: &str| person.run(&["exec", "usermanager", "--", "sh", "-c", script]);
-    shell("exit 42").ends_with(42);
-    shell("kill -TERM $$").ends_with(143);
+    shell("exit 42").exits(42);
+    shell("kill -TERM $$").exits(143);
     let clean = shell("env").ok();
     for name in ["AWS_PROFILE", "SSH_ASKPASS_ANSWER"] {
         assert!(!clean.stdout.contains(&format!("{name}=")), "{clean}");
@@ -384,7 +387,7 @@ fn a_program_that_exec_cannot_run() {
 
 #[test]
 fn an_askpass_program_that_is_not_there_is_named() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let mut command = person.command_without_terminal(&["--eval", "usermanager"]);
     command
         .env_remove("SSH_AUTH_SOCK")
@@ -399,12 +402,12 @@ fn an_askpass_program_that_is_not_there_is_named() {
         Outcome::of(&mut command).fails(5);
     }
     let askpass = AskPass::answering(PASSPHRASE);
-    person.run_asking(&askpass, &["--eval", "usermanager"]).ok();
+    person.run_with_askpass(&askpass, &["--eval", "usermanager"]).ok();
 }
 
 #[test]
 fn a_profile_that_refers_to_itself_stops() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     let line = format!("credential_process = \"{BIN}\" credential-process loop\n");
     person.home.write_config(format!("[profile loop]\nregion = us-east-1\n{line}"));
     person
@@ -421,8 +424,8 @@ fn a_profile_that_refers_to_itself_stops() {
 
 #[test]
 fn a_settings_file_that_cannot_be_used_is_named() {
-    let person = Person::with_plain_manager();
-    let list = |code: i32| person.run_changing_nothing(|| person.run(&["list"])).fails(code);
+    let person = support::with_plain_manager();
+    let list = |code: i32| person.changing_nothing(|| person.run(&["list"])).fails(code);
     for (text, what) in [
         ("duratoin = 2\n", "unknown field `duratoin`"),
         ("duration = [1]\n", "It knows: profile, ssh_key, duration"),
@@ -442,7 +445,7 @@ fn a_settings_file_that_cannot_be_used_is_named() {
 
 #[test]
 fn a_duration_in_the_settings_file_is_held_to_the_same_bounds() {
-    let person = Person::with_plain_manager();
+    let person = support::with_plain_manager();
     for (text, what) in [
         ("duration = 37\n", "cannot exceed 36 hours"),
         ("duration = 0\n", "at least 1 hour"),
@@ -450,14 +453,14 @@ fn a_duration_in_the_settings_file_is_held_to_the_same_bounds() {
         ("duration = \"2161m\"\n", "cannot exceed 36 hours"),
     ] {
         person.home.write_mode(".config/iam-sorry/config.toml", text, 0o600);
-        let refused = person.run_changing_nothing(|| person.run(&["--profile", "usermanager", "admin"]));
+        let refused = person.changing_nothing(|| person.run(&["--profile", "usermanager", "admin"]));
         refused.fails(2).says(&[what]);
     }
 }
 
 #[test]
 fn what_stands_in_a_file_does_not_steer_the_terminal() {
-    let person = Person::with_plain_manager();
+    let person = support::with_plain_manager();
     let text = person.home.credentials() + "credentials_owner = \u{1b}[2J\u{1b}]0;pwned\u{7}\n";
     person.home.write_credentials(&text);
     let list = person.run(&["list"]).ok().prints(&["?[2J?]0;pwned?"]);
@@ -468,12 +471,12 @@ fn what_stands_in_a_file_does_not_steer_the_terminal() {
 
 #[test]
 fn half_a_fingerprint_is_not_taken_for_a_file() {
-    let person = Person::with_sealed_manager();
-    let whole = person.home.fingerprint(&person.key);
+    let person = support::with_sealed_manager();
+    let whole = person.home.fingerprint(&person.ssh_key);
     for verb in ["add", "remove"] {
         for wrong in ["SHA256:", "SHA256:abc", &whole[..whole.len() - 1], &format!("{whole}x")] {
             let run = || person.run(&["recipients", verb, "usermanager", wrong]);
-            person.run_changing_nothing(run).fails(5).says(&[wrong, "is no fingerprint", "ssh-add -l"]);
+            person.changing_nothing(run).fails(5).says(&[wrong, "is no fingerprint", "ssh-add -l"]);
         }
     }
 }

@@ -1,15 +1,17 @@
 //! `exec`: one command with the credentials in its environment, and nothing else of ours.
 
-use crate::support::{BIN, KEY_ID, Outcome, Person, SECRET};
+use testkit::{EXAMPLE_KEY_ID, EXAMPLE_SECRET, Machine, Outcome};
+
+use crate::support::{self, BIN};
 
 /// `exec usermanager -- sh -c SCRIPT`.
-fn exec(person: &Person, script: &str) -> Outcome {
+fn exec(person: &Machine, script: &str) -> Outcome {
     person.run(&["exec", "usermanager", "--", "sh", "-c", script])
 }
 
 #[test]
 fn what_would_beat_the_credentials_is_taken_out_first() {
-    let mut person = Person::with_sealed_manager();
+    let mut person = support::with_sealed_manager();
     person.home.write_config("[profile usermanager]\nregion = eu-north-1\n");
     for name in [
         "AWS_PROFILE",
@@ -26,25 +28,25 @@ fn what_would_beat_the_credentials_is_taken_out_first() {
     }
     let seen = exec(&person, "env | grep ^AWS_ | sort").ok();
     let expected = [
-        format!("AWS_ACCESS_KEY_ID={KEY_ID}"),
+        format!("AWS_ACCESS_KEY_ID={EXAMPLE_KEY_ID}"),
         "AWS_DEFAULT_REGION=eu-north-1".into(),
         "AWS_EC2_METADATA_DISABLED=true".into(),
         "AWS_REGION=eu-north-1".into(),
-        format!("AWS_SECRET_ACCESS_KEY={SECRET}"),
+        format!("AWS_SECRET_ACCESS_KEY={EXAMPLE_SECRET}"),
     ];
     assert_eq!(seen.stdout.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
 fn the_command_is_as_if_it_had_been_started_directly() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     // No descriptors of ours (a lock, the agent's socket) besides what the test runner itself was given; signals and
     // limits as they were.
     let list = "ls /proc/self/fd";
     let direct = Outcome::of(person.home.command("sh").args(["-c", list])).ok();
     assert_eq!(exec(&person, list).ok().stdout, direct.stdout);
-    exec(&person, "kill -PIPE $$").ends_with(141);
-    exec(&person, "kill -INT $$").ends_with(130);
+    exec(&person, "kill -PIPE $$").exits(141);
+    exec(&person, "kill -INT $$").exits(130);
     let script =
         "ulimit -S -c 77; umask 027; exec \"$0\" exec usermanager -- sh -c 'ulimit -S -c; umask; cat'";
     let mut command = person.home.command("sh");
@@ -61,7 +63,7 @@ fn the_command_is_as_if_it_had_been_started_directly() {
 
 #[test]
 fn nothing_of_it_is_on_our_own_output() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let quiet = exec(&person, "true").ok();
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
 }

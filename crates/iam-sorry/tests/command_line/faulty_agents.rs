@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use testkit::{AgentFault, AskPass, FakeAgent, Stage};
+use testkit::{
+    AgentFault, AskPass, EXAMPLE_KEY_ID, EXAMPLE_SECRET, FakeAgent, Machine, Outcome, PASSPHRASE, Stage,
+};
 
-use crate::support::{KEY_ID, Outcome, PASSPHRASE, Person, SECRET, section};
+use crate::support::{self, section};
 
 const OPEN: [&str; 2] = ["--show-decrypted", "usermanager"];
 
@@ -25,14 +27,14 @@ const FAULTS: [(AgentFault, Stage, &str); 11] = [
 ];
 
 /// A sealed manager, whose agent is now this one, with the very same key.
-fn with_fault(fault: AgentFault, stage: Stage) -> (Person, FakeAgent) {
-    let mut person = Person::with_sealed_manager();
-    let agent = FakeAgent::holding(fault, stage, &person.key, PASSPHRASE);
+fn with_fault(fault: AgentFault, stage: Stage) -> (Machine, FakeAgent) {
+    let mut person = support::with_sealed_manager();
+    let agent = FakeAgent::holding(fault, stage, &person.ssh_key, PASSPHRASE);
     person.home.set_env("SSH_AUTH_SOCK", agent.socket());
     (person, agent)
 }
 
-fn with_askpass(person: &Person, askpass: &AskPass, args: &[&str]) -> Outcome {
+fn with_askpass(person: &Machine, askpass: &AskPass, args: &[&str]) -> Outcome {
     let mut command = person.command_without_terminal(args);
     askpass.apply(&mut command);
     Outcome::of(&mut command)
@@ -41,7 +43,7 @@ fn with_askpass(person: &Person, askpass: &AskPass, args: &[&str]) -> Outcome {
 #[test]
 fn a_good_one_opens() {
     let (person, agent) = with_fault(AgentFault::Good, Stage::Any);
-    person.run(&OPEN).ok().prints(&[KEY_ID, SECRET]);
+    person.run(&OPEN).ok().prints(&[EXAMPLE_KEY_ID, EXAMPLE_SECRET]);
     assert_eq!(agent.signatures(), 1, "one signature opens all fields of a profile");
 }
 
@@ -49,7 +51,7 @@ fn a_good_one_opens() {
 fn each_fault_has_its_message_and_ends_with_5() {
     for (fault, stage, text) in FAULTS {
         let (person, _agent) = with_fault(fault, stage);
-        let outcome = person.run_changing_nothing(|| person.run(&OPEN));
+        let outcome = person.changing_nothing(|| person.run(&OPEN));
         outcome.fails(5).says(&[text, "ssh-add"]);
     }
 }
@@ -59,7 +61,7 @@ fn each_fault_falls_back_on_the_key_file() {
     let askpass = AskPass::answering(PASSPHRASE);
     for (count, (fault, stage, _)) in (1..).zip(FAULTS) {
         let (person, _agent) = with_fault(fault, stage);
-        with_askpass(&person, &askpass, &OPEN).ok().prints(&[KEY_ID, SECRET]);
+        with_askpass(&person, &askpass, &OPEN).ok().prints(&[EXAMPLE_KEY_ID, EXAMPLE_SECRET]);
         assert_eq!(askpass.calls(), count, "{fault:?}");
     }
 }
@@ -71,7 +73,7 @@ fn sealing_falls_back_too() {
         let (person, _agent) = with_fault(fault, stage);
         person.home.write_credentials(section("usermanager"));
         with_askpass(&person, &askpass, &["encrypt", "usermanager"]).ok();
-        with_askpass(&person, &askpass, &OPEN).ok().prints(&[SECRET]);
+        with_askpass(&person, &askpass, &OPEN).ok().prints(&[EXAMPLE_SECRET]);
     }
 }
 
@@ -80,18 +82,18 @@ fn a_hedged_agent_is_noticed_before_it_can_lock_anybody_out() {
     let (person, agent) = with_fault(AgentFault::Hedged, Stage::Any);
     // What was sealed before still opens through the file, and the reason is told.
     person.run(&OPEN).fails(5).says(&["deterministic"]);
-    with_askpass(&person, &AskPass::answering(PASSPHRASE), &OPEN).ok().prints(&[SECRET]);
+    with_askpass(&person, &AskPass::answering(PASSPHRASE), &OPEN).ok().prints(&[EXAMPLE_SECRET]);
 
     person.home.write_credentials(section("usermanager"));
-    let refused = person.run_changing_nothing(|| person.run(&["encrypt", "usermanager"]));
+    let refused = person.changing_nothing(|| person.run(&["encrypt", "usermanager"]));
     refused.fails(5).says(&["not deterministic", "could never be opened again", "ssh-add -d"]);
     assert!(agent.connections() >= 2, "it signs twice on two connections");
-    assert!(person.home.credentials().contains(SECRET), "nothing is lost");
+    assert!(person.home.credentials().contains(EXAMPLE_SECRET), "nothing is lost");
 }
 
 #[test]
 fn an_agent_that_is_gone_is_named() {
-    let mut person = Person::with_sealed_manager();
+    let mut person = support::with_sealed_manager();
     person.home.set_env("SSH_AUTH_SOCK", "/nonexistent/agent");
     person.run(&OPEN).fails(5).says(&["/nonexistent/agent", "can't be reached", "ssh-add"]);
     let file = person.home.write_mode("not-a-socket", "", 0o600);
@@ -102,7 +104,7 @@ fn an_agent_that_is_gone_is_named() {
 #[test]
 fn a_slow_one_is_waited_for_with_a_word() {
     let (person, _agent) = with_fault(AgentFault::Slow(Duration::from_millis(2500)), Stage::Signing);
-    person.run(&OPEN).ok().prints(&[SECRET]).says(&["Waiting for the SSH agent"]);
+    person.run(&OPEN).ok().prints(&[EXAMPLE_SECRET]).says(&["Waiting for the SSH agent"]);
     let (person, _agent) = with_fault(AgentFault::Slow(Duration::from_millis(200)), Stage::Any);
     person.run(&OPEN).ok().silent_about(&["Waiting"]);
 }
@@ -126,7 +128,7 @@ fn one_that_never_answers_is_given_up() {
 #[test]
 fn nothing_is_sealed_for_a_key_that_anybody_can_sign_for() {
     for (verb, sealed) in [("encrypt", false), ("recipients", true)] {
-        let mut person = if sealed { Person::with_sealed_manager() } else { Person::with_plain_manager() };
+        let mut person = if sealed { support::with_sealed_manager() } else { support::with_plain_manager() };
         let agent = FakeAgent::start(AgentFault::WeakKey);
         let public = person.home.write_mode("weak.pub", agent.public_key_line(), 0o644);
         let public = public.display().to_string();
@@ -136,7 +138,7 @@ fn nothing_is_sealed_for_a_key_that_anybody_can_sign_for() {
             "encrypt" => vec!["encrypt", "usermanager", "--ssh-key", &public, "--allow-agent-only"],
             _ => vec!["recipients", "add", "usermanager", &public, "--allow-agent-only"],
         };
-        let refused = person.run_changing_nothing(|| with_askpass(&person, &askpass, &args));
+        let refused = person.changing_nothing(|| with_askpass(&person, &askpass, &args));
         refused.fails(5).says(&["weak Ed25519 key", "ssh-keygen -t ed25519"]);
     }
 }

@@ -3,9 +3,9 @@
 //! Snapshots are in `snapshots/`; after a change on purpose: INSTA_UPDATE=always cargo test -p iam-sorry help, then look
 //! at the diff.
 
-use testkit::Home;
+use testkit::{EXAMPLE_SECRET, Home, Machine, Outcome};
 
-use crate::support::{BIN, Outcome, Person, SECRET, section};
+use crate::support::{self, BIN, section};
 
 fn run(args: &[&str]) -> Outcome {
     Outcome::of(Home::new().command(BIN).args(args))
@@ -112,7 +112,7 @@ fn the_table_of_profiles() {
          [profile sso]\nsso_session = s\n[profile other-process]\ncredential_process = /bin/true\n[sso-session s]\n",
     );
     let table = Outcome::of(home.command(BIN).arg("list")).ok();
-    assert!(!table.stdout.contains(SECRET));
+    assert!(!table.stdout.contains(EXAMPLE_SECRET));
     insta::assert_snapshot!("list", table.stdout);
     assert_eq!(Outcome::of(home.command(BIN).arg("ls")).ok().stdout, table.stdout);
 
@@ -134,12 +134,12 @@ fn the_table_of_profiles() {
 
 #[test]
 fn what_doctor_finds() {
-    let mut person = Person::with_sealed_manager();
+    let mut person = support::with_sealed_manager();
     person.edit(|text| text + &section("bedrock"));
-    let text = |person: &Person, outcome: &Outcome| {
+    let text = |person: &Machine, outcome: &Outcome| {
         outcome
             .stdout
-            .replace(&person.home.fingerprint(&person.key), "[FINGERPRINT]")
+            .replace(&person.home.fingerprint(&person.ssh_key), "[FINGERPRINT]")
             .replace(&person.home.path().display().to_string(), "[HOME]")
     };
     let fine = person.run(&["doctor", "--offline"]).ok();
@@ -147,10 +147,10 @@ fn what_doctor_finds() {
 
     person.home.set_env("SSH_AUTH_SOCK", "");
     person.home.set_mode(".aws/credentials", 0o644);
-    person.home.change_passphrase(&person.key, crate::support::PASSPHRASE, "");
-    let ill = person.run(&["doctor", "--offline"]).ends_with(1);
+    person.home.change_passphrase(&person.ssh_key, testkit::PASSPHRASE, "");
+    let ill = person.run(&["doctor", "--offline"]).exits(1);
     insta::assert_snapshot!("doctor-finds-much", text(&person, &ill));
-    let json = person.run(&["doctor", "--offline", "--json"]).ends_with(1);
+    let json = person.run(&["doctor", "--offline", "--json"]).exits(1);
     let rows: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
     let bad: Vec<_> =
         rows.as_array().expect("a list").iter().filter(|row| row["status"] == "error").collect();
@@ -263,7 +263,7 @@ fn the_policy_is_json_that_names_each_action_once() {
 
 #[test]
 fn colour_is_for_terminals_only() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let plain = person.run(&["--eval", "nobody"]).fails(3);
     assert!(!plain.stderr.contains('\x1b'), "{plain}");
     let (_, shown) = person.run_in_terminal(&["--eval", "nobody"]).wait();

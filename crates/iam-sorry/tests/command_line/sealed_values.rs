@@ -1,8 +1,8 @@
 //! What can become of sealed values in the file: several keys, renames, legacy values, and every kind of tampering.
 
-use testkit::{AskPass, Home};
+use testkit::{AskPass, EXAMPLE_KEY_ID, EXAMPLE_SECRET, Home, Machine, Outcome, PASSPHRASE};
 
-use crate::support::{BIN, KEY_ID, Outcome, PASSPHRASE, Person, SECRET, section};
+use crate::support::{self, BIN, section};
 
 const OPEN: [&str; 2] = ["--show-decrypted", "usermanager"];
 const ID: &str = "aws_access_key_id";
@@ -10,12 +10,12 @@ const KEY: &str = "aws_secret_access_key";
 
 #[track_caller]
 fn opened(outcome: Outcome) -> Outcome {
-    outcome.ok().prints(&[KEY_ID, SECRET])
+    outcome.ok().prints(&[EXAMPLE_KEY_ID, EXAMPLE_SECRET])
 }
 
 /// A value as the original tool made it, for this person's key file.
-fn with_legacy_manager() -> Person {
-    let person = Person::with_agent();
+fn with_legacy_manager() -> Machine {
+    let person = support::with_agent();
     person.home.write_credentials(section("usermanager"));
     let original = testkit::venv().join("seed/bin/iam-sorry");
     assert!(original.exists(), "{} is missing: run scripts/deps", original.display());
@@ -40,7 +40,7 @@ fn values_of_the_original_tool_are_read_with_a_warning_and_migrated() {
     ]);
     assert_eq!(read.stderr.matches("old format").count(), 1, "one warning a profile: {read}");
     person.run(&["list"]).ok().prints(&["migrate"]);
-    person.run(&["doctor", "--offline"]).ends_with(1).prints(&["iam-sorry migrate usermanager"]);
+    person.run(&["doctor", "--offline"]).exits(1).prints(&["iam-sorry migrate usermanager"]);
 
     let migrated = person.run(&["migrate"]).ok();
     migrated.prints(&["✓ Profile 'usermanager' migrated"]).says(&["Rotate", "old copies"]);
@@ -52,7 +52,7 @@ fn values_of_the_original_tool_are_read_with_a_warning_and_migrated() {
     }
     opened(person.run(&OPEN)).silent_about(&["old format"]);
     person
-        .run_changing_nothing(|| person.run(&["migrate"]))
+        .changing_nothing(|| person.run(&["migrate"]))
         .ok()
         .prints(&["No values of the original tool are left"]);
 }
@@ -68,9 +68,9 @@ fn a_setting_refuses_legacy_values() {
 fn after_a_passphrase_change_an_old_copy_of_the_key_file_migrates() {
     let person = with_legacy_manager();
     let copy = person.home.write_mode("backup/id_ed25519", person.home.read(".ssh/id_ed25519"), 0o600);
-    person.home.change_passphrase(&person.key, PASSPHRASE, "a new one");
+    person.home.change_passphrase(&person.ssh_key, PASSPHRASE, "a new one");
     for args in [&OPEN[..], &["migrate"], &["migrate", "usermanager"]] {
-        let lost = person.run_changing_nothing(|| person.run(args));
+        let lost = person.changing_nothing(|| person.run(args));
         lost.fails(5).says(&["passphrase", "old copy of the key file", "iam-sorry migrate", "--old-key"]);
     }
     person.run(&["migrate", "--old-key", &copy.display().to_string()]).ok();
@@ -85,13 +85,13 @@ fn legacy_and_new_values_do_not_mix() {
     let new = person.field("usermanager", KEY).expect("there");
     person.edit(|text| text.replace(&new, &old));
     for args in [&OPEN[..], &["migrate"], &["--eval", "usermanager"]] {
-        person.run_changing_nothing(|| person.run(args)).fails(5).says(&["mixed"]);
+        person.changing_nothing(|| person.run(args)).fails(5).says(&["mixed"]);
     }
 }
 
 #[test]
 fn swapped_fields_and_profiles_are_told() {
-    let person = Person::with_plain_manager();
+    let person = support::with_plain_manager();
     person.edit(|text| text + &section("other"));
     person.run(&["encrypt", "usermanager"]).ok();
     person.run(&["encrypt", "other"]).ok();
@@ -113,7 +113,7 @@ fn swapped_fields_and_profiles_are_told() {
 
 #[test]
 fn an_old_value_put_back_is_noticed() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let old = person.field("usermanager", KEY).expect("there");
     person.run(&["decrypt", "usermanager", "--yes"]).ok();
     person.run(&["encrypt", "usermanager"]).ok();
@@ -125,7 +125,7 @@ fn an_old_value_put_back_is_noticed() {
 
 #[test]
 fn truncated_and_strange_values_ask_nobody_for_a_passphrase() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let sealed = person.home.credentials();
     let key = person.field("usermanager", KEY).expect("there");
     let askpass = AskPass::answering(PASSPHRASE);
@@ -141,7 +141,7 @@ fn truncated_and_strange_values_ask_nobody_for_a_passphrase() {
         (format!("__encrypted__:x.{body}"), "corrupt"),
     ] {
         person.home.write_credentials(sealed.replace(&key, &value));
-        let outcome = person.run_asking(&askpass, &OPEN).fails(5);
+        let outcome = person.run_with_askpass(&askpass, &OPEN).fails(5);
         if text != "mixed" {
             assert_eq!(askpass.calls(), 0, "{value}: {outcome}");
             outcome.says(&["usermanager", KEY, text]);
@@ -151,7 +151,7 @@ fn truncated_and_strange_values_ask_nobody_for_a_passphrase() {
 
 #[test]
 fn a_wrap_that_was_changed_is_told_however_it_is_opened() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let key = person.field("usermanager", KEY).expect("there");
     let body = key.strip_prefix("__encrypted__:v2.").expect("v2");
     // suite, n, salt[32], type, len[2], keyid[32]: the wrap begins at byte 68. All fields share the header.
@@ -164,15 +164,15 @@ fn a_wrap_that_was_changed_is_told_however_it_is_opened() {
         assert!(text.iter().all(|part| error.contains(part)), "{outcome}");
     };
     let askpass = AskPass::answering(PASSPHRASE);
-    headline(person.run_changing_nothing(|| person.run_asking(&askpass, &OPEN)).fails(5));
+    headline(person.changing_nothing(|| person.run_with_askpass(&askpass, &OPEN)).fails(5));
     // With the agent, the key file might still do; but there is nobody to ask for its passphrase.
     let by_agent = || Outcome::of(&mut person.command_without_terminal(&OPEN));
-    headline(person.run_changing_nothing(by_agent).fails(5));
+    headline(person.changing_nothing(by_agent).fails(5));
 }
 
 #[test]
 fn no_changed_character_is_accepted() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let sealed = person.home.credentials();
     let key = person.field("usermanager", KEY).expect("there");
     let start = key.find("v2.").expect("v2") + 3;
@@ -183,33 +183,33 @@ fn no_changed_character_is_accepted() {
         let changed = String::from_utf8(bytes).expect("ASCII");
         person.home.write_credentials(sealed.replace(&key, &changed));
         let outcome = person.run(&OPEN).fails(5);
-        assert!(!outcome.stdout.contains(SECRET), "character {at}: {outcome}");
+        assert!(!outcome.stdout.contains(EXAMPLE_SECRET), "character {at}: {outcome}");
     }
 }
 
 #[test]
 fn a_renamed_section_fails_closed_and_reseal_is_the_way() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     person.edit(|text| text.replace("[usermanager]", "[boss]"));
     person
         .run(&["--show-decrypted", "boss"])
         .fails(5)
         .says(&["tampered with or moved", "iam-sorry reseal 'boss' --was"]);
-    person.run_changing_nothing(|| person.run(&["reseal", "boss"])).fails(5);
-    person.run_changing_nothing(|| person.run(&["reseal", "boss", "--was", "nobody"])).fails(5);
+    person.changing_nothing(|| person.run(&["reseal", "boss"])).fails(5);
+    person.changing_nothing(|| person.run(&["reseal", "boss", "--was", "nobody"])).fails(5);
     person.run(&["reseal", "boss", "--was", "usermanager"]).ok().prints(&["✓ Profile 'boss' sealed again"]);
     opened(person.run(&["--show-decrypted", "boss"]));
 }
 
 #[test]
 fn rename_takes_sealed_values_along() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     person.home.write_config(
         "# mine\n[profile usermanager]\nregion = eu-west-1\n\n[profile role]\nsource_profile = usermanager\n",
     );
     person.edit(|text| format!("# first\n{text}\n[taken]\nx = y\n"));
     person
-        .run_changing_nothing(|| person.run(&["rename", "usermanager", "taken"]))
+        .changing_nothing(|| person.run(&["rename", "usermanager", "taken"]))
         .fails(3)
         .says(&["'taken' already"]);
     let renamed = person.run(&["rename", "usermanager", "boss"]).ok();
@@ -226,9 +226,9 @@ fn rename_takes_sealed_values_along() {
 
 #[test]
 fn a_second_key_opens_what_the_first_sealed_until_it_is_removed() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let laptop = person.home.ssh_key_as("id_laptop", testkit::KeyKind::Ed25519, PASSPHRASE, 1);
-    let first = person.home.fingerprint(&person.key);
+    let first = person.home.fingerprint(&person.ssh_key);
     let second = person.home.fingerprint(&laptop);
     let askpass = AskPass::answering(PASSPHRASE);
     let list = || person.run(&["recipients", "list", "usermanager"]).ok().stdout;
@@ -239,7 +239,7 @@ fn a_second_key_opens_what_the_first_sealed_until_it_is_removed() {
     person.run(&["recipients", "add", "usermanager", &path]).ok().prints(&[&second]);
     assert!(list().contains(&first) && list().contains(&second), "{}", list());
     person
-        .run_changing_nothing(|| person.run(&["recipients", "add", "usermanager", &path]))
+        .changing_nothing(|| person.run(&["recipients", "add", "usermanager", &path]))
         .fails(5)
         .says(&["already sealed for"]);
 
@@ -261,43 +261,41 @@ fn a_second_key_opens_what_the_first_sealed_until_it_is_removed() {
     open_there().fails(5).says(&[&first]);
     opened(person.run(&OPEN));
     // The last one cannot go, nor one that is not there.
-    person.run_changing_nothing(|| person.run(&["recipients", "remove", "usermanager", &second])).fails(5);
-    person.run_changing_nothing(|| person.run(&["recipients", "remove", "usermanager", &first])).fails(5);
+    person.changing_nothing(|| person.run(&["recipients", "remove", "usermanager", &second])).fails(5);
+    person.changing_nothing(|| person.run(&["recipients", "remove", "usermanager", &first])).fails(5);
 }
 
 #[test]
 fn keys_that_may_not_become_recipients() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let bare = person.home.ssh_key_as("id_bare", testkit::KeyKind::Ed25519, "", 1);
     let rsa = person.home.ssh_key_as("id_rsa", testkit::KeyKind::Rsa, PASSPHRASE, 1);
     for (key, text) in [(&bare, "is not password protected"), (&rsa, "RSA")] {
         let key = key.display().to_string();
         person
-            .run_changing_nothing(|| person.run(&["recipients", "add", "usermanager", &key]))
+            .changing_nothing(|| person.run(&["recipients", "add", "usermanager", &key]))
             .fails(5)
             .says(&[text]);
     }
-    person
-        .run_changing_nothing(|| person.run(&["recipients", "add", "usermanager", "SHA256:nonsense"]))
-        .ends_with(5);
+    person.changing_nothing(|| person.run(&["recipients", "add", "usermanager", "SHA256:nonsense"])).exits(5);
 }
 
 #[test]
 fn nothing_sealed_is_said_so() {
-    let person = Person::with_plain_manager();
+    let person = support::with_plain_manager();
     for args in [
         &["decrypt", "usermanager", "--yes"][..],
         &["recipients", "list", "usermanager"],
         &["reseal", "usermanager"],
     ] {
-        person.run_changing_nothing(|| person.run(args)).fails(3).says(&["'usermanager'", "nothing"]);
+        person.changing_nothing(|| person.run(args)).fails(3).says(&["'usermanager'", "nothing"]);
     }
-    person.run_changing_nothing(|| person.run(&["migrate"])).ok();
+    person.changing_nothing(|| person.run(&["migrate"])).ok();
 }
 
 #[test]
 fn temporary_credentials_can_be_sealed_whole() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     let token = "FwoGZXIvYXdzEXAMPLETOKEN//////////wEaDEXAMPLE=";
     person.home.write_credentials(format!("{}aws_session_token = {token}\n", section("temp")));
     person.run(&["encrypt", "temp"]).ok();

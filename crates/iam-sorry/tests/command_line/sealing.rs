@@ -1,63 +1,66 @@
 //! Sealing and opening with a person's own key: real agents, key files, prompts, and what a thief has without them.
 
-use testkit::{AskPass, GpgAgent, Home, KeyKind, Pty, SshAgent};
+use testkit::{
+    AskPass, EXAMPLE_KEY_ID, EXAMPLE_SECRET, GpgAgent, Home, KeyKind, Outcome, PASSPHRASE, Pty, SshAgent,
+    code_of,
+};
 
-use crate::support::{BIN, KEY_ID, Outcome, PASSPHRASE, Person, SECRET, code_of, section};
+use crate::support::{self, BIN, section};
 
 const OPEN: [&str; 2] = ["--show-decrypted", "usermanager"];
 
 #[track_caller]
 fn opened(outcome: Outcome) -> Outcome {
-    outcome.ok().prints(&[KEY_ID, SECRET])
+    outcome.ok().prints(&[EXAMPLE_KEY_ID, EXAMPLE_SECRET])
 }
 
 #[test]
 fn the_agent_seals_and_opens_without_a_prompt() {
-    let person = Person::with_plain_manager();
+    let person = support::with_plain_manager();
     let sealed = person.run(&["encrypt", "usermanager"]).ok();
     assert_eq!(sealed.stdout, "✓ Manager profile 'usermanager' encrypted with SSH key\n");
     let text = person.home.credentials();
-    assert!(!text.contains(KEY_ID) && !text.contains(SECRET), "{text}");
+    assert!(!text.contains(EXAMPLE_KEY_ID) && !text.contains(EXAMPLE_SECRET), "{text}");
     opened(person.run(&OPEN)).silent_about(&["⚠"]);
 
     // decrypt asks first.
-    person.run_changing_nothing(|| person.run(&["decrypt", "usermanager"])).ends_with(2).says(&["--yes"]);
+    person.changing_nothing(|| person.run(&["decrypt", "usermanager"])).exits(2).says(&["--yes"]);
     let answer =
         |text| Outcome::piped(text, &mut person.command_without_terminal(&["decrypt", "usermanager"]));
-    person.run_changing_nothing(|| answer("n\n").ok().prints(&["Aborted."]));
+    person.changing_nothing(|| answer("n\n").ok().prints(&["Aborted."]));
     answer("y\n").ok().prints(&["✓ Profile 'usermanager' decrypted"]);
     assert_eq!(person.home.credentials(), section("usermanager"), "as it was, byte for byte");
 }
 
 #[test]
 fn the_key_file_does_it_with_askpass() {
-    let person = Person::new();
+    let person = support::machine();
     person.home.write_credentials(section("usermanager"));
     let askpass = AskPass::answering(PASSPHRASE);
-    person.run_asking(&askpass, &["encrypt", "usermanager"]).ok();
+    person.run_with_askpass(&askpass, &["encrypt", "usermanager"]).ok();
     assert_eq!(askpass.calls(), 1);
-    opened(person.run_asking(&askpass, &OPEN));
+    opened(person.run_with_askpass(&askpass, &OPEN));
     assert_eq!(askpass.calls(), 2);
     let question = &askpass.questions()[1];
-    assert!(question.contains(&person.key.display().to_string()), "it names the key: {question}");
+    assert!(question.contains(&person.ssh_key.display().to_string()), "it names the key: {question}");
 }
 
 #[test]
 fn both_ways_give_the_same_key() {
     // Sealed through the agent, opened with the file; and the other way round.
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let askpass = AskPass::answering(PASSPHRASE);
-    opened(person.run_asking(&askpass, &OPEN));
+    opened(person.run_with_askpass(&askpass, &OPEN));
     person.run(&["decrypt", "usermanager", "--yes"]).ok();
-    person.run_asking(&askpass, &["encrypt", "usermanager"]).ok();
+    person.run_with_askpass(&askpass, &["encrypt", "usermanager"]).ok();
     opened(person.run(&OPEN));
 }
 
 #[test]
 fn gpg_agent_is_as_good() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let gpg = GpgAgent::start("another passphrase");
-    gpg.add(&person.key, PASSPHRASE);
+    gpg.add(&person.ssh_key, PASSPHRASE);
     let run =
         |args: &[&str]| Outcome::of(person.command_without_terminal(args).env("SSH_AUTH_SOCK", gpg.socket()));
     opened(run(&OPEN));
@@ -68,7 +71,7 @@ fn gpg_agent_is_as_good() {
 
 #[test]
 fn a_prompt_in_the_terminal_gives_three_tries_and_no_echo() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let start = || {
         let mut command = Pty::command(&person.home, BIN);
         command.args(OPEN).env_remove("SSH_AUTH_SOCK");
@@ -76,36 +79,39 @@ fn a_prompt_in_the_terminal_gives_three_tries_and_no_echo() {
     };
     let mut pty = start();
     for word in ["wrong one", "wrong two", PASSPHRASE] {
-        pty.expect(&format!("{}: ", person.key.display()));
+        pty.expect(&format!("{}: ", person.ssh_key.display()));
         pty.send_line(word);
     }
     let (status, shown) = pty.wait();
     assert_eq!(code_of(status), 0, "{shown}");
-    assert!(shown.contains(SECRET) && !shown.contains("wrong one") && !shown.contains(PASSPHRASE), "{shown}");
+    assert!(
+        shown.contains(EXAMPLE_SECRET) && !shown.contains("wrong one") && !shown.contains(PASSPHRASE),
+        "{shown}"
+    );
 
     let mut pty = start();
     for word in ["wrong one", "wrong two", "wrong three"] {
-        pty.expect(&format!("{}: ", person.key.display()));
+        pty.expect(&format!("{}: ", person.ssh_key.display()));
         pty.send_line(word);
     }
     let (status, shown) = pty.wait();
     assert_eq!(code_of(status), 5, "{shown}");
-    assert!(shown.contains("wrong passphrase") && !shown.contains(SECRET), "{shown}");
+    assert!(shown.contains("wrong passphrase") && !shown.contains(EXAMPLE_SECRET), "{shown}");
 
     let mut pty = start();
-    pty.expect(&format!("{}: ", person.key.display()));
+    pty.expect(&format!("{}: ", person.ssh_key.display()));
     pty.send("\x03");
     assert_eq!(code_of(pty.wait().0), 130, "Ctrl-C");
 
     let mut pty = start();
-    pty.expect(&format!("{}: ", person.key.display()));
+    pty.expect(&format!("{}: ", person.ssh_key.display()));
     pty.send("\x04");
     assert_eq!(code_of(pty.wait().0), 5, "Ctrl-D is no answer");
 }
 
 #[test]
 fn the_terminal_echoes_again_after_control_c() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let mut command = Pty::command(&person.home, "sh");
     let script =
         "trap '' INT; (trap - INT; exec \"$0\" --show-decrypted usermanager); echo ended $?; stty -a";
@@ -120,18 +126,22 @@ fn the_terminal_echoes_again_after_control_c() {
 
 #[test]
 fn askpass_is_asked_three_times_and_cancel_ends_it() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let wrong = AskPass::answering("wrong");
-    person.run_asking(&wrong, &OPEN).fails(5).says(&["wrong passphrase", "ssh-keygen -y -f"]);
+    person.run_with_askpass(&wrong, &OPEN).fails(5).says(&["wrong passphrase", "ssh-keygen -y -f"]);
     assert_eq!(wrong.calls(), 3);
     let cancel = AskPass::refusing();
-    person.run_asking(&cancel, &OPEN).fails(5).says(&["id_ed25519", "no passphrase was given", "ssh-add"]);
+    person.run_with_askpass(&cancel, &OPEN).fails(5).says(&[
+        "id_ed25519",
+        "no passphrase was given",
+        "ssh-add",
+    ]);
     assert_eq!(cancel.calls(), 1);
 }
 
 #[test]
 fn askpass_require_is_honoured() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let askpass = AskPass::answering(PASSPHRASE);
     let run = |require: Option<&str>, display: bool| {
         let mut command = person.command_without_terminal(&OPEN);
@@ -155,14 +165,14 @@ fn askpass_require_is_honoured() {
 
 #[test]
 fn without_anybody_to_ask_it_fails_and_says_what_to_do() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     for args in [
         &OPEN[..],
         &["--eval", "usermanager"],
         &["credential-process", "usermanager"],
         &["exec", "usermanager", "--", "env"],
     ] {
-        person.run_changing_nothing(|| person.run_without_agent(args)).fails(5).says(&[
+        person.changing_nothing(|| person.run_without_agent(args)).fails(5).says(&[
             "no terminal",
             "ssh-add",
             "ssh-agent not available or not running",
@@ -172,25 +182,25 @@ fn without_anybody_to_ask_it_fails_and_says_what_to_do() {
 
 #[test]
 fn a_passphrase_change_loses_nothing() {
-    let person = Person::with_sealed_manager();
-    person.home.change_passphrase(&person.key, PASSPHRASE, "a new one");
-    opened(person.run_asking(&AskPass::answering("a new one"), &OPEN));
+    let person = support::with_sealed_manager();
+    person.home.change_passphrase(&person.ssh_key, PASSPHRASE, "a new one");
+    opened(person.run_with_askpass(&AskPass::answering("a new one"), &OPEN));
     // Nor does one to the same passphrase, or a new comment, which the original loses too.
-    person.home.change_passphrase(&person.key, "a new one", PASSPHRASE);
+    person.home.change_passphrase(&person.ssh_key, "a new one", PASSPHRASE);
     let comment = person
         .home
         .command("ssh-keygen")
         .args(["-q", "-c", "-C", "new@comment", "-P", PASSPHRASE, "-f"])
-        .arg(&person.key)
+        .arg(&person.ssh_key)
         .status();
     assert!(comment.expect("ssh-keygen runs").success());
-    opened(person.run_asking(&AskPass::answering(PASSPHRASE), &OPEN));
-    person.run_asking(&AskPass::answering("a new one"), &OPEN).fails(5);
+    opened(person.run_with_askpass(&AskPass::answering(PASSPHRASE), &OPEN));
+    person.run_with_askpass(&AskPass::answering("a new one"), &OPEN).fails(5);
 }
 
 #[test]
 fn a_copy_of_both_files_gives_nothing_without_the_passphrase() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let thief = Home::new();
     thief.write_credentials(person.home.credentials());
     thief.write_mode(".ssh/id_ed25519", person.home.read(".ssh/id_ed25519"), 0o600);
@@ -206,14 +216,17 @@ fn a_copy_of_both_files_gives_nothing_without_the_passphrase() {
             let mut command = thief.command(BIN);
             askpass.apply(command.args(args));
             let outcome = Outcome::of(&mut command);
-            assert!(!outcome.stdout.contains(SECRET) && !outcome.stdout.contains(KEY_ID), "{outcome}");
+            assert!(
+                !outcome.stdout.contains(EXAMPLE_SECRET) && !outcome.stdout.contains(EXAMPLE_KEY_ID),
+                "{outcome}"
+            );
             assert_eq!(outcome.code == 0, args[0] == "--show-encrypted", "{outcome}");
         }
     }
     // The original's way in: the bytes of the key file are the key. Its own program can't open ours.
     let seed = testkit::venv().join("seed/bin/iam-sorry");
     let outcome = Outcome::of(thief.command(seed).args(["--eval", "usermanager"]));
-    assert!(!outcome.stdout.contains(SECRET), "{outcome}");
+    assert!(!outcome.stdout.contains(EXAMPLE_SECRET), "{outcome}");
 }
 
 #[test]
@@ -250,10 +263,10 @@ fn keys_that_cannot_seal_are_refused_by_name() {
 
 #[test]
 fn a_key_file_that_nobody_here_can_unlock_is_told_before_anybody_is_asked() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let askpass = AskPass::answering(PASSPHRASE);
     let refused = |hints: &[&str]| {
-        person.run_changing_nothing(|| person.run_asking(&askpass, &OPEN)).fails(5).says(hints);
+        person.changing_nothing(|| person.run_with_askpass(&askpass, &OPEN)).fails(5).says(hints);
     };
     let again = |options: &[&str]| {
         let mut command = person.home.command("ssh-keygen");
@@ -261,14 +274,14 @@ fn a_key_file_that_nobody_here_can_unlock_is_told_before_anybody_is_asked() {
             .args(["-q", "-p", "-P", PASSPHRASE, "-N", PASSPHRASE])
             .args(options)
             .arg("-f")
-            .arg(&person.key);
+            .arg(&person.ssh_key);
         assert!(command.stdout(std::process::Stdio::null()).status().expect("ssh-keygen runs").success());
     };
     again(&["-a", "1", "-Z", "3des-cbc"]);
     refused(&["the cipher 3des-cbc, which is not supported", "ssh-keygen -p -Z aes256-ctr -f"]);
     // To make a key of so many rounds takes a minute; that the number is there is enough.
     again(&["-a", "1", "-Z", "aes256-ctr"]);
-    let text = std::fs::read_to_string(&person.key).expect("the key");
+    let text = std::fs::read_to_string(&person.ssh_key).expect("the key");
     // "openssh-key-v1" NUL, str("aes256-ctr"), str("bcrypt"), u32 length of the options, str(salt[16]), u32 rounds.
     const ROUNDS_AT: usize = 15 + 14 + 10 + 4 + 20;
     let lines: Vec<&str> = text.lines().skip(1).take(2).collect();
@@ -296,11 +309,11 @@ fn with_bytes_changed(text: &str, at: usize, bytes: &[u8]) -> String {
 
 #[test]
 fn a_key_file_that_others_can_read_is_refused_with_the_way_to_close_it() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     person.home.set_mode(".ssh/id_ed25519", 0o644);
-    let hint = format!("chmod 600 {}", person.key.display());
+    let hint = format!("chmod 600 {}", person.ssh_key.display());
     let askpass = AskPass::answering(PASSPHRASE);
-    person.run_asking(&askpass, &OPEN).fails(5).says(&["0644", &hint]);
+    person.run_with_askpass(&askpass, &OPEN).fails(5).says(&["0644", &hint]);
     assert_eq!(askpass.calls(), 0, "nobody is asked for a passphrase in vain");
     person.home.write_credentials(section("usermanager"));
     person.run(&["encrypt", "usermanager"]).fails(5).says(&["0644", &hint]);
@@ -308,16 +321,16 @@ fn a_key_file_that_others_can_read_is_refused_with_the_way_to_close_it() {
 
 #[test]
 fn opening_with_an_unprotected_key_works_with_a_warning() {
-    let person = Person::with_sealed_manager();
-    person.home.change_passphrase(&person.key, PASSPHRASE, "");
+    let person = support::with_sealed_manager();
+    person.home.change_passphrase(&person.ssh_key, PASSPHRASE, "");
     opened(person.run_without_agent(&OPEN)).says(&["⚠", "is not password protected", "ssh-keygen -p -f"]);
 }
 
 #[test]
 fn a_key_that_only_the_agent_holds_needs_a_word() {
-    let person = Person::with_plain_manager();
+    let person = support::with_plain_manager();
     std::fs::remove_dir_all(person.home.path().join(".ssh")).expect("the laptop keeps the file");
-    let refused = person.run_changing_nothing(|| person.run(&["encrypt", "usermanager"]));
+    let refused = person.changing_nothing(|| person.run(&["encrypt", "usermanager"]));
     refused.fails(5).says(&["only in the SSH agent", "--allow-agent-only"]);
     person.run(&["encrypt", "usermanager", "--allow-agent-only"]).ok();
     opened(person.run(&OPEN));
@@ -325,16 +338,16 @@ fn a_key_that_only_the_agent_holds_needs_a_word() {
 
 #[test]
 fn which_key_is_found_where() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let askpass = AskPass::answering(PASSPHRASE);
     let moved = person.home.path().join("elsewhere/my key");
     std::fs::create_dir(person.home.path().join("elsewhere")).expect("a folder");
-    std::fs::rename(&person.key, &moved).expect("moved");
+    std::fs::rename(&person.ssh_key, &moved).expect("moved");
     // Its .pub is still in ~/.ssh, but the private key is not beside it.
     person
-        .run_asking(&askpass, &OPEN)
+        .run_with_askpass(&askpass, &OPEN)
         .fails(5)
-        .says(&[&person.home.fingerprint(&person.key.with_extension("pub"))]);
+        .says(&[&person.home.fingerprint(&person.ssh_key.with_extension("pub"))]);
 
     let with = |variable: &str, value: &str| {
         let mut command = person.command_without_terminal(&OPEN);
@@ -343,29 +356,29 @@ fn which_key_is_found_where() {
     };
     opened(with("IAM_SORRY_SSH_KEY", &moved.display().to_string()));
     opened(with("IAM_SORRY_SSH_KEY", "~/elsewhere/my key"));
-    opened(person.run_asking(&askpass, &[OPEN[0], OPEN[1], "--ssh-key", &moved.display().to_string()]));
+    opened(person.run_with_askpass(&askpass, &[OPEN[0], OPEN[1], "--ssh-key", &moved.display().to_string()]));
     person.home.write_mode(".config/iam-sorry/config.toml", format!("ssh_key = {:?}\n", moved), 0o600);
-    opened(person.run_asking(&askpass, &OPEN));
+    opened(person.run_with_askpass(&askpass, &OPEN));
     // Flag beats variable beats file.
     with("IAM_SORRY_SSH_KEY", "/nonexistent").fails(5).says(&["/nonexistent"]);
     std::fs::remove_file(person.home.path().join(".config/iam-sorry/config.toml")).expect("there");
 
     // A private key of another name whose .pub says that it is the one.
     std::fs::rename(&moved, person.home.path().join(".ssh/id_work")).expect("moved");
-    std::fs::rename(person.key.with_extension("pub"), person.home.path().join(".ssh/id_work.pub"))
+    std::fs::rename(person.ssh_key.with_extension("pub"), person.home.path().join(".ssh/id_work.pub"))
         .expect("moved");
-    opened(person.run_asking(&askpass, &OPEN));
+    opened(person.run_with_askpass(&askpass, &OPEN));
 }
 
 #[test]
 fn the_wrong_key_is_told_by_fingerprints() {
-    let person = Person::with_sealed_manager();
-    let right = person.home.fingerprint(&person.key);
+    let person = support::with_sealed_manager();
+    let right = person.home.fingerprint(&person.ssh_key);
     std::fs::remove_dir_all(person.home.path().join(".ssh")).expect("lost");
     std::fs::create_dir(person.home.path().join(".ssh")).expect("made");
     person.home.ssh_key(PASSPHRASE);
     let other = SshAgent::start();
-    other.add(&person.key, PASSPHRASE, &["-q"]);
+    other.add(&person.ssh_key, PASSPHRASE, &["-q"]);
     let mut command = person.command_without_terminal(&OPEN);
     Outcome::of(command.env("SSH_AUTH_SOCK", other.socket())).fails(5).says(&[
         &right,
@@ -376,7 +389,7 @@ fn the_wrong_key_is_told_by_fingerprints() {
 
 #[test]
 fn a_locked_agent_and_a_declined_confirmation_fall_back_on_the_file() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let askpass = AskPass::answering(PASSPHRASE);
     let run = |socket: std::path::PathBuf, ask: bool| {
         let mut command = person.command_without_terminal(&OPEN);
@@ -394,32 +407,35 @@ fn a_locked_agent_and_a_declined_confirmation_fall_back_on_the_file() {
 
     let no = AskPass::refusing();
     let declining = SshAgent::confirming_with(&no);
-    declining.add(&person.key, PASSPHRASE, &["-q", "-c"]);
+    declining.add(&person.ssh_key, PASSPHRASE, &["-q", "-c"]);
     opened(run(declining.socket(), true)).says(&["refused to sign", "you declined", "ssh-add -X"]);
     run(declining.socket(), false).fails(5).says(&["refused to sign"]);
 
     let yes = AskPass::answering("yes");
     let confirming = SshAgent::confirming_with(&yes);
-    confirming.add(&person.key, PASSPHRASE, &["-q", "-c"]);
+    confirming.add(&person.ssh_key, PASSPHRASE, &["-q", "-c"]);
     opened(run(confirming.socket(), false));
     assert_eq!(yes.calls(), 1, "one confirmation opens all fields of a profile");
 }
 
 #[test]
 fn exec_and_env_and_credential_process_open_too() {
-    let person = Person::with_sealed_manager();
-    person.run(&["exec", "usermanager", "--", "printenv", "AWS_SECRET_ACCESS_KEY"]).ok().prints(&[SECRET]);
+    let person = support::with_sealed_manager();
+    person
+        .run(&["exec", "usermanager", "--", "printenv", "AWS_SECRET_ACCESS_KEY"])
+        .ok()
+        .prints(&[EXAMPLE_SECRET]);
     let json = person.run(&["credential-process", "usermanager"]).ok().stdout;
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["Version"], 1);
-    assert_eq!(json["AccessKeyId"], KEY_ID);
-    assert_eq!(json["SecretAccessKey"], SECRET);
+    assert_eq!(json["AccessKeyId"], EXAMPLE_KEY_ID);
+    assert_eq!(json["SecretAccessKey"], EXAMPLE_SECRET);
 }
 
 #[test]
 fn encrypt_process_serves_every_tool_without_a_wrapper() {
     let account = testkit::Ministack::shared().account();
-    let mut person = Person::with_agent();
+    let mut person = support::with_agent();
     let manager = account.manager("usermanager");
     person.home.write_credentials(manager.section("usermanager"));
     person.home.set_env("AWS_ENDPOINT_URL", account.endpoint());

@@ -4,9 +4,11 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use testkit::{AgentFault, AskPass, FakeAgent, Pty, Stage};
+use testkit::{
+    AgentFault, AskPass, EXAMPLE_KEY_ID, EXAMPLE_SECRET, FakeAgent, Machine, Outcome, PASSPHRASE, Pty, Stage,
+};
 
-use crate::support::{BIN, KEY_ID, Outcome, PASSPHRASE, Person, SECRET, section};
+use crate::support::{self, BIN, section};
 
 /// Temporary credentials of the fixture.
 const TOKEN: &str = "FwoGZXIvYXdzEJr0000EXAMPLETOKEN0000";
@@ -35,7 +37,7 @@ const COMMANDS: [&[&str]; 18] = [
 ];
 
 /// A way for things to go wrong.
-type Mishap = (&'static str, fn(&Person));
+type Mishap = (&'static str, fn(&Machine));
 
 /// Each leaves the secrets where the program reads them, and breaks something else.
 const MISHAPS: [Mishap; 10] = [
@@ -45,11 +47,11 @@ const MISHAPS: [Mishap; 10] = [
     ("a plain manager", |person| {
         drop(person.home.write_credentials(format!("{}{}", section("usermanager"), temporary())))
     }),
-    ("a broken line", |person| person.edit(|text| text + "[broken]\n" + SECRET + "\n")),
-    ("a broken section", |person| person.edit(|text| text + "[" + SECRET + "\n")),
+    ("a broken line", |person| person.edit(|text| text + "[broken]\n" + EXAMPLE_SECRET + "\n")),
+    ("a broken section", |person| person.edit(|text| text + "[" + EXAMPLE_SECRET + "\n")),
     ("a secret as a profile", |person| person.edit(|text| text + "[" + TOKEN + "]\naws_access_key_id = x\n")),
     ("a value on two lines", |person| {
-        person.edit(|text| text + "[two]\naws_secret_access_key =\n  " + SECRET + "\n")
+        person.edit(|text| text + "[two]\naws_secret_access_key =\n  " + EXAMPLE_SECRET + "\n")
     }),
     ("a changed value", |person| {
         person.edit(|text| text.replace("__encrypted__:v2.A", "__encrypted__:v2.B"))
@@ -63,13 +65,13 @@ const MISHAPS: [Mishap; 10] = [
 
 fn temporary() -> String {
     format!(
-        "[admin]\naws_access_key_id = ASIAIOSFODNN7EXAMPLE\naws_secret_access_key = {SECRET}\naws_session_token = {TOKEN}\ncredentials_owner = admin\nexpiration = 2999-01-01T00:00:00Z\n"
+        "[admin]\naws_access_key_id = ASIAIOSFODNN7EXAMPLE\naws_secret_access_key = {EXAMPLE_SECRET}\naws_session_token = {TOKEN}\ncredentials_owner = admin\nexpiration = 2999-01-01T00:00:00Z\n"
     )
 }
 
 /// A sealed manager, temporary credentials, and an AWS where nobody listens.
-fn person() -> Person {
-    let mut person = Person::with_sealed_manager();
+fn person() -> Machine {
+    let mut person = support::with_sealed_manager();
     person.edit(|text| text + &temporary());
     person.home.set_env("AWS_ENDPOINT_URL", "http://127.0.0.1:9");
     person.home.set_env("AWS_MAX_ATTEMPTS", "1");
@@ -79,7 +81,15 @@ fn person() -> Person {
 
 #[track_caller]
 fn assert_no_secret(what: &str, outcome: &Outcome) {
-    for secret in [SECRET, TOKEN, PASSPHRASE, MFA, "hunter2hunter2", &SECRET[..24], &SECRET[16..]] {
+    for secret in [
+        EXAMPLE_SECRET,
+        TOKEN,
+        PASSPHRASE,
+        MFA,
+        "hunter2hunter2",
+        &EXAMPLE_SECRET[..24],
+        &EXAMPLE_SECRET[16..],
+    ] {
         // A section's name is a name, whatever somebody wrote there.
         let named = secret == TOKEN && what.starts_with("a secret as a profile");
         for text in [&outcome.stdout, &outcome.stderr] {
@@ -115,7 +125,7 @@ fn nor_with_a_faulty_agent_or_a_wrong_passphrase() {
         AgentFault::Hedged,
     ] {
         let mut person = person();
-        let agent = FakeAgent::holding(fault, Stage::Any, &person.key, PASSPHRASE);
+        let agent = FakeAgent::holding(fault, Stage::Any, &person.ssh_key, PASSPHRASE);
         person.home.set_env("SSH_AUTH_SOCK", agent.socket());
         for args in COMMANDS {
             let wrong = AskPass::answering("another secret that is wrong");
@@ -163,7 +173,7 @@ fn ps_never_shows_one() {
         assert!(lines.len() >= 2, "the askpass program is below it: {lines:?}");
         end(&mut child);
         for line in &lines {
-            for secret in [SECRET, KEY_ID, TOKEN, PASSPHRASE] {
+            for secret in [EXAMPLE_SECRET, EXAMPLE_KEY_ID, TOKEN, PASSPHRASE] {
                 assert!(!line.contains(secret), "{line}");
             }
         }
@@ -186,7 +196,7 @@ fn exec_gives_them_in_the_environment_and_not_in_the_command_line() {
     let (line, environment) = (read("cmdline"), read("environ"));
     end(&mut child);
     assert_eq!(line, "sleep\x003600\0");
-    assert!(environment.contains(&format!("AWS_SECRET_ACCESS_KEY={SECRET}\0")));
+    assert!(environment.contains(&format!("AWS_SECRET_ACCESS_KEY={EXAMPLE_SECRET}\0")));
 }
 
 #[test]
@@ -221,8 +231,8 @@ fn a_terminal_shows_none_either() {
     pty.send_line(PASSPHRASE);
     let (status, shown) = pty.wait();
     assert!(status.success(), "{shown}");
-    assert!(!shown.contains(PASSPHRASE) && !shown.contains(SECRET), "{shown}");
-    assert_eq!(person.field("usermanager", "aws_secret_access_key").as_deref(), Some(SECRET));
+    assert!(!shown.contains(PASSPHRASE) && !shown.contains(EXAMPLE_SECRET), "{shown}");
+    assert_eq!(person.field("usermanager", "aws_secret_access_key").as_deref(), Some(EXAMPLE_SECRET));
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! Every command of the original tool's README, as it is shown there, and its troubleshooting section.
 
 use serde_json::json;
-use testkit::{Account, AgentFault, AskPass, FakeAgent, Fault, FaultProxy, Home, KeyKind, Ministack, Pty};
+use testkit::{
+    Account, AgentFault, AskPass, EXAMPLE_KEY_ID, EXAMPLE_SECRET, FakeAgent, Fault, FaultProxy, Home,
+    KeyKind, Machine, Ministack, Outcome, PASSPHRASE, Pty, code_of,
+};
 
-use crate::support::{BIN, KEY_ID, Outcome, PASSPHRASE, Person, SECRET, code_of, section};
+use crate::support::{self, BIN, section};
 
 /// A manager, and `[default]` with a key of IAM user 'boss'.
-fn with_default(account: &Account) -> Person {
-    let person = Person::at(account);
+fn with_default(account: &Account) -> Machine {
+    let person = support::at(account);
     account.user("boss");
     let default = account.key("boss").section("default");
     person.edit(|text| format!("{default}\n{text}"));
@@ -15,7 +18,7 @@ fn with_default(account: &Account) -> Person {
 }
 
 /// The session that a profile holds.
-fn session(person: &Person, profile: &str) -> testkit::Creds {
+fn session(person: &Machine, profile: &str) -> testkit::Creds {
     let field = |name| person.field(profile, name).unwrap_or_else(|| panic!("no {name}"));
     testkit::Creds {
         key: field("aws_access_key_id"),
@@ -28,7 +31,7 @@ fn session(person: &Person, profile: &str) -> testkit::Creds {
 fn the_quick_start() {
     let account = Ministack::shared().account();
     let admin = account.user("admin");
-    let mut person = Person::with_agent();
+    let mut person = support::with_agent();
     let manager = account.manager("usermanager");
     person.home.write_credentials(manager.section("usermanager"));
     person.home.set_env("AWS_ENDPOINT_URL", account.endpoint());
@@ -73,7 +76,7 @@ fn the_quick_start() {
 fn duration_is_in_hours_and_36_by_default() {
     let account = Ministack::shared().account();
     account.user("admin");
-    let person = Person::at(&account);
+    let person = support::at(&account);
     // AWS's clock and ours are the same here; a busy machine may take its time.
     let settings = |line: &str| person.home.write_mode(".config/iam-sorry/config.toml", line, 0o600);
     for (file, args, hours) in [
@@ -101,7 +104,7 @@ fn duration_is_in_hours_and_36_by_default() {
 fn a_log_tells_of_a_wait_once_and_quiet_not_at_all() {
     let account = Ministack::shared().account();
     account.user("admin");
-    let mut person = Person::at(&account);
+    let mut person = support::at(&account);
     let proxy = FaultProxy::start(&account);
     proxy.fault("GetSessionToken", Fault::NewKeyRefused(3));
     person.home.set_env("AWS_ENDPOINT_URL", proxy.endpoint());
@@ -114,7 +117,7 @@ fn a_log_tells_of_a_wait_once_and_quiet_not_at_all() {
 fn aws_profile_names_the_manager() {
     let account = Ministack::shared().account();
     let admin = account.user("admin");
-    let person = Person::at(&account);
+    let person = support::at(&account);
     let outcome =
         Outcome::of(person.command_without_terminal(&["admin"]).env("AWS_PROFILE", "usermanager")).ok();
     outcome.prints(&["✓ Successfully updated profile 'admin'\n"]);
@@ -158,8 +161,8 @@ fn the_answer_may_come_through_a_pipe() {
     let answer = |text: &str| {
         Outcome::piped(text, person.command_without_terminal::<&str>(&[]).env("AWS_PROFILE", "usermanager"))
     };
-    person.run_changing_nothing(|| answer("n\n").ok().prints(&["Aborted."]));
-    person.run_changing_nothing(|| answer("maybe\n").ok().prints(&["Aborted."]));
+    person.changing_nothing(|| answer("n\n").ok().prints(&["Aborted."]));
+    person.changing_nothing(|| answer("maybe\n").ok().prints(&["Aborted."]));
     answer("y\n").ok().prints(&["✓ Successfully updated profile 'default'\n", "✓ IAM user: boss\n"]);
 }
 
@@ -172,11 +175,11 @@ fn with_nobody_to_answer_it_fails_at_once_and_says_what_to_do() {
         command.env("AWS_PROFILE", "usermanager");
         command
     };
-    person.run_changing_nothing(|| Outcome::of(&mut command()).fails(2).says(&["no terminal", "--yes"]));
+    person.changing_nothing(|| Outcome::of(&mut command()).fails(2).says(&["no terminal", "--yes"]));
 
     // A pipe that stays open and silent.
     let (reader, _writer) = std::io::pipe().expect("a pipe");
-    let outcome = person.run_changing_nothing(|| Outcome::of(command().stdin(reader)));
+    let outcome = person.changing_nothing(|| Outcome::of(command().stdin(reader)));
     outcome.fails(2).says(&["no terminal", "--yes"]);
 
     person
@@ -187,9 +190,9 @@ fn with_nobody_to_answer_it_fails_at_once_and_says_what_to_do() {
 
 #[test]
 fn without_a_manager_it_says_how_to_name_one() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     for args in [&["admin"][..], &["--encrypt"], &[], &["refresh", "admin"]] {
-        person.run_changing_nothing(|| person.run(args)).fails(2).says(&[
+        person.changing_nothing(|| person.run(args)).fails(2).says(&[
             "No manager profile specified. Use --profile or set AWS_PROFILE environment variable",
             "iam-sorry --profile",
         ]);
@@ -198,7 +201,7 @@ fn without_a_manager_it_says_how_to_name_one() {
 
 #[test]
 fn show_encrypted_opens_nothing_and_asks_nobody() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let agent = FakeAgent::start(AgentFault::Good);
     let askpass = AskPass::answering(PASSPHRASE);
     let mut command = person.command(&["--show-encrypted", "usermanager"]);
@@ -208,16 +211,17 @@ fn show_encrypted_opens_nothing_and_asks_nobody() {
     let id = format!("Access Key ID: {}\n", field("aws_access_key_id"));
     let secret = format!("Secret Access Key: {}\n", field("aws_secret_access_key"));
     let shown = shown.prints(&["Profile: usermanager\n", &id, &secret]);
-    assert!(!shown.stdout.contains(SECRET) && !shown.stdout.contains(KEY_ID));
+    assert!(!shown.stdout.contains(EXAMPLE_SECRET) && !shown.stdout.contains(EXAMPLE_KEY_ID));
     assert_eq!((agent.connections(), askpass.calls()), (0, 0));
 }
 
 #[test]
 fn show_decrypted_asks_for_the_passphrase_and_shows_what_is_inside() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let askpass = AskPass::answering(PASSPHRASE);
-    let shown = person.run_asking(&askpass, &["--show-decrypted", "usermanager"]).ok();
-    let lines = [format!("Access Key ID: {KEY_ID}\n"), format!("Secret Access Key: {SECRET}\n")];
+    let shown = person.run_with_askpass(&askpass, &["--show-decrypted", "usermanager"]).ok();
+    let lines =
+        [format!("Access Key ID: {EXAMPLE_KEY_ID}\n"), format!("Secret Access Key: {EXAMPLE_SECRET}\n")];
     shown.prints(&["Profile: usermanager\n", &lines[0], &lines[1]]);
     assert_eq!(askpass.calls(), 1, "one passphrase opens all fields");
 }
@@ -227,19 +231,19 @@ fn show_decrypted_shows_a_plain_profile_too() {
     let home = Home::new();
     home.write_credentials(section("bedrock"));
     let shown = Outcome::of(home.command(BIN).args(["--show-decrypted", "bedrock"])).ok();
-    shown.prints(&[&format!("Secret Access Key: {SECRET}\n")]);
+    shown.prints(&[&format!("Secret Access Key: {EXAMPLE_SECRET}\n")]);
 }
 
 #[test]
 fn encrypting_twice_changes_nothing_the_second_time() {
-    let person = Person::with_sealed_manager();
-    let again = person.run_changing_nothing(|| person.run(&["--profile", "usermanager", "--encrypt"]));
+    let person = support::with_sealed_manager();
+    let again = person.changing_nothing(|| person.run(&["--profile", "usermanager", "--encrypt"]));
     again.ok().prints(&["already encrypted"]);
 }
 
 #[test]
 fn example_1_setup_with_a_passphrase_prompt_in_the_terminal() {
-    let person = Person::new();
+    let person = support::machine();
     person.home.write_credentials(section("usermanager"));
     let mut pty = person.run_in_terminal(&["--profile", "usermanager", "--encrypt"]);
     pty.expect("id_ed25519");
@@ -269,21 +273,21 @@ fn ssh_key_is_not_password_protected() {
 
 #[test]
 fn cannot_encrypt_default() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     person.home.write_credentials(section("default"));
     let text = "Error: Cannot encrypt 'default' profile. Use --profile or AWS_PROFILE to specify an explicit profile name.";
     for args in [&["--profile", "default", "--encrypt"][..], &["encrypt", "default"]] {
-        person.run_changing_nothing(|| person.run(args)).fails(2).says(&[text]);
+        person.changing_nothing(|| person.run(args)).fails(2).says(&[text]);
     }
 }
 
 #[test]
 fn could_not_determine_iam_user() {
     let account = Ministack::shared().account();
-    let person = Person::at(&account);
+    let person = support::at(&account);
     // A key that AWS does not know, and nothing that says whose it is.
     person.edit(|text| format!("{text}\n[admin]\naws_access_key_id = ASIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\naws_session_token = y\n"));
-    let outcome = person.run_changing_nothing(|| person.run(&["--profile", "usermanager", "admin"]));
+    let outcome = person.changing_nothing(|| person.run(&["--profile", "usermanager", "admin"]));
     outcome.fails(4).says(&[
         "Error: Could not determine IAM user for profile 'admin'",
         "iam-sorry --profile usermanager admin",
@@ -292,12 +296,12 @@ fn could_not_determine_iam_user() {
 
 #[test]
 fn manager_profile_not_found() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     person.home.write_credentials("# nothing yet\n");
     let file = person.home.credentials_path().display().to_string();
     for args in [&["--profile", "usermanager", "admin"][..], &["--profile", "usermanager", "--encrypt"]] {
         person
-            .run_changing_nothing(|| person.run(args))
+            .changing_nothing(|| person.run(args))
             .fails(3)
             .says(&["Error: Manager profile 'usermanager' not found in credentials file", &file]);
     }
@@ -305,20 +309,20 @@ fn manager_profile_not_found() {
 
 #[test]
 fn ssh_agent_not_available() {
-    let person = Person::new();
+    let person = support::machine();
     person.home.write_credentials(section("usermanager"));
     let doctor = person.run_without_agent(&["doctor", "--offline"]);
     doctor.prints(&["⚠", "ssh-agent not available or not running", "eval $(ssh-agent -s)", "ssh-add"]);
     // And where it is needed: the passphrase can't be asked for, so the agent is the way.
     person
-        .run_changing_nothing(|| person.run_without_agent(&["--profile", "usermanager", "--encrypt"]))
+        .changing_nothing(|| person.run_without_agent(&["--profile", "usermanager", "--encrypt"]))
         .fails(5)
         .says(&["ssh-add"]);
 }
 
 #[test]
 fn other_profiles_do_not_exist_either() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     for args in [
         &["--eval", "nobody"][..],
         &["--show-encrypted", "nobody"],
@@ -334,7 +338,7 @@ fn other_profiles_do_not_exist_either() {
         &["rename", "nobody", "somebody"],
     ] {
         person
-            .run_changing_nothing(|| person.run(args))
+            .changing_nothing(|| person.run(args))
             .fails(3)
             .says(&["rofile 'nobody' not found in credentials file", "iam-sorry list"]);
     }

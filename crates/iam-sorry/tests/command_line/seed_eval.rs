@@ -1,8 +1,8 @@
 //! `eval $(iam-sorry --eval PROFILE)`, in the real shells and as the real AWS clients see it.
 
-use testkit::{Creds, Home, Ministack};
+use testkit::{Creds, EXAMPLE_KEY_ID, EXAMPLE_SECRET, Home, Ministack, Outcome};
 
-use crate::support::{BIN, KEY_ID, Outcome, Person, SECRET, section};
+use crate::support::{self, BIN, section};
 
 /// The shells of the README's users; each takes the quoted and the unquoted form.
 const SHELLS: [&str; 3] = ["bash", "dash", "zsh"];
@@ -31,16 +31,16 @@ fn leftovers() -> [(&'static str, &'static str); 4] {
 
 #[test]
 fn every_shell_takes_both_forms() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     for name in SHELLS {
         for form in FORMS {
             // A file that an unquoted pattern would match, and a directory full of names.
             let script = format!("touch a b; {form}; env | grep ^AWS_ | sort");
             let seen = shell(&person.home, name, "usermanager", &script).ok();
             let expected = [
-                format!("AWS_ACCESS_KEY_ID={KEY_ID}"),
+                format!("AWS_ACCESS_KEY_ID={EXAMPLE_KEY_ID}"),
                 "AWS_EC2_METADATA_DISABLED=true".into(),
-                format!("AWS_SECRET_ACCESS_KEY={SECRET}"),
+                format!("AWS_SECRET_ACCESS_KEY={EXAMPLE_SECRET}"),
             ];
             assert_eq!(seen.stdout.lines().collect::<Vec<_>>(), expected, "{name}: {form}");
         }
@@ -49,7 +49,7 @@ fn every_shell_takes_both_forms() {
 
 #[test]
 fn stdout_holds_statements_and_nothing_else() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let outcome = person.run(&["--eval", "usermanager"]).ok();
     for line in outcome.stdout.lines() {
         assert!(line.starts_with("export AWS_") || line.starts_with("unset AWS_"), "{line}");
@@ -60,7 +60,7 @@ fn stdout_holds_statements_and_nothing_else() {
 
 #[test]
 fn a_failure_evaluates_to_nothing() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     for name in SHELLS {
         let script = "eval $(\"$IAM_SORRY\" --eval nobody 2>/dev/null); echo \"<$AWS_ACCESS_KEY_ID>\"";
         assert_eq!(shell(&person.home, name, "", script).ok().stdout, "<>\n");
@@ -71,7 +71,7 @@ fn a_failure_evaluates_to_nothing() {
 fn the_aws_cli_and_boto3_act_as_the_user() {
     let account = Ministack::shared().account();
     let arn = account.user("admin");
-    let person = Person::at(&account);
+    let person = support::at(&account);
     person.run(&["--profile", "usermanager", "admin"]).ok();
     for (name, form) in SHELLS.iter().zip(FORMS.iter().cycle()) {
         let script = format!("{form}; aws sts get-caller-identity --query Arn --output text");
@@ -94,7 +94,8 @@ fn the_aws_cli_and_boto3_act_as_the_user() {
 fn unset_takes_everything_out_again() {
     let home = Home::new();
     home.write_credentials(
-        Creds { token: Some("FwoGZXIvYXdzEXAMPLE".into()), ..Creds::new(KEY_ID, SECRET) }.section("a"),
+        Creds { token: Some("FwoGZXIvYXdzEXAMPLE".into()), ..Creds::new(EXAMPLE_KEY_ID, EXAMPLE_SECRET) }
+            .section("a"),
     );
     home.write_config("[profile a]\nregion = eu-central-1\n");
     for name in SHELLS {
@@ -119,7 +120,8 @@ fn the_region_of_the_profile_comes_along() {
 #[test]
 fn the_expiration_comes_along_and_an_expired_set_does_not() {
     let home = Home::new();
-    let session = Creds { token: Some("FwoGZXIvYXdzEXAMPLE".into()), ..Creds::new(KEY_ID, SECRET) };
+    let session =
+        Creds { token: Some("FwoGZXIvYXdzEXAMPLE".into()), ..Creds::new(EXAMPLE_KEY_ID, EXAMPLE_SECRET) };
     let text = session.section("admin");
     home.write_credentials(format!("{text}credentials_owner = admin\nexpiration = 2999-01-02T03:04:05Z\n"));
     let seen = shell(&home, "dash", "admin", &format!("{}; echo $AWS_CREDENTIAL_EXPIRATION", FORMS[0])).ok();
@@ -151,7 +153,7 @@ fn values_cannot_inject_commands() {
         "x&touch pwned",
     ] {
         home.write_credentials(format!(
-            "[a]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {value}\n"
+            "[a]\naws_access_key_id = {EXAMPLE_KEY_ID}\naws_secret_access_key = {value}\n"
         ));
         for name in SHELLS {
             for form in FORMS {

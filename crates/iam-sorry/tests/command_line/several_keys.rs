@@ -3,15 +3,18 @@
 
 use std::path::PathBuf;
 
-use testkit::{Account, AskPass, Creds, Home, KeyKind, Ministack};
+use testkit::{
+    Account, AskPass, Creds, EXAMPLE_KEY_ID, EXAMPLE_SECRET, Home, KeyKind, Machine, Ministack, Outcome,
+    PASSPHRASE,
+};
 
-use crate::support::{BIN, KEY_ID, Outcome, PASSPHRASE, Person, SECRET, section};
+use crate::support::{self, BIN, section};
 
 const OPEN: [&str; 2] = ["--show-decrypted", "usermanager"];
 
 /// A sealed manager that the key of a laptop opens too. The laptop's key is not at hand afterwards.
-fn with_laptop() -> (Person, Home) {
-    let person = Person::with_sealed_manager();
+fn with_laptop() -> (Machine, Home) {
+    let person = support::with_sealed_manager();
     let (laptop, key) = a_second_home(&person);
     person.agent().add(&key, PASSPHRASE, &["-q"]);
     person.run(&["recipients", "add", "usermanager", &key.display().to_string()]).ok();
@@ -21,7 +24,7 @@ fn with_laptop() -> (Person, Home) {
     (person, laptop)
 }
 
-fn a_second_home(person: &Person) -> (Home, PathBuf) {
+fn a_second_home(person: &Machine) -> (Home, PathBuf) {
     let key = person.home.ssh_key_as("id_laptop", KeyKind::Ed25519, PASSPHRASE, 1);
     let laptop = Home::new();
     laptop.write_mode(".ssh/id_ed25519", person.home.read(".ssh/id_laptop"), 0o600);
@@ -29,7 +32,7 @@ fn a_second_home(person: &Person) -> (Home, PathBuf) {
 }
 
 /// What the laptop makes of the person's credentials file.
-fn on_laptop(laptop: &Home, person: &Person, args: &[&str]) -> Outcome {
+fn on_laptop(laptop: &Home, person: &Machine, args: &[&str]) -> Outcome {
     laptop.write_credentials(person.home.credentials());
     let mut command = laptop.command(BIN);
     let askpass = AskPass::answering(PASSPHRASE);
@@ -39,19 +42,19 @@ fn on_laptop(laptop: &Home, person: &Person, args: &[&str]) -> Outcome {
 
 #[track_caller]
 fn opens(outcome: Outcome, secret: &str) {
-    outcome.ok().prints(&[KEY_ID, secret]);
+    outcome.ok().prints(&[EXAMPLE_KEY_ID, secret]);
 }
 
 #[test]
 fn rename_and_reseal_keep_the_absent_key() {
     let (person, laptop) = with_laptop();
-    opens(on_laptop(&laptop, &person, &OPEN), SECRET);
+    opens(on_laptop(&laptop, &person, &OPEN), EXAMPLE_SECRET);
     person.run(&["reseal", "usermanager"]).ok();
-    opens(on_laptop(&laptop, &person, &OPEN), SECRET);
+    opens(on_laptop(&laptop, &person, &OPEN), EXAMPLE_SECRET);
     person.run(&["rename", "usermanager", "boss"]).ok();
-    opens(on_laptop(&laptop, &person, &["--show-decrypted", "boss"]), SECRET);
+    opens(on_laptop(&laptop, &person, &["--show-decrypted", "boss"]), EXAMPLE_SECRET);
     person.run(&["rename", "boss", "usermanager"]).ok();
-    opens(person.run(&OPEN), SECRET);
+    opens(person.run(&OPEN), EXAMPLE_SECRET);
 }
 
 #[test]
@@ -74,15 +77,15 @@ fn encrypting_again_keeps_the_absent_key() {
 #[test]
 fn removing_a_key_needs_the_others_at_hand() {
     let (person, laptop) = with_laptop();
-    let own = person.home.fingerprint(&person.key);
+    let own = person.home.fingerprint(&person.ssh_key);
     // A fresh envelope can't be made for the laptop's key while only the laptop has it.
-    person.run_changing_nothing(|| person.run(&["recipients", "remove", "usermanager", &own])).fails(5);
-    opens(on_laptop(&laptop, &person, &OPEN), SECRET);
+    person.changing_nothing(|| person.run(&["recipients", "remove", "usermanager", &own])).fails(5);
+    opens(on_laptop(&laptop, &person, &OPEN), EXAMPLE_SECRET);
 }
 
 #[test]
 fn a_key_is_named_by_its_public_file_or_its_fingerprint() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let (laptop, key) = a_second_home(&person);
     let fingerprint = person.home.fingerprint(&key);
     let public = key.with_extension("pub").display().to_string();
@@ -90,22 +93,21 @@ fn a_key_is_named_by_its_public_file_or_its_fingerprint() {
     person.run(&["recipients", "add", "usermanager", &public]).ok().prints(&[&fingerprint]);
     person.run(&["recipients", "remove", "usermanager", &public]).ok();
     person.run(&["recipients", "add", "usermanager", &fingerprint]).ok();
-    opens(on_laptop(&laptop, &person, &OPEN), SECRET);
+    opens(on_laptop(&laptop, &person, &OPEN), EXAMPLE_SECRET);
     person.run(&["recipients", "remove", "usermanager", &fingerprint]).ok();
     on_laptop(&laptop, &person, &OPEN).fails(5);
 
     // Only in the agent: nobody knows whether it has a passphrase.
     std::fs::remove_file(&key).expect("there");
     std::fs::remove_file(&public).expect("there");
-    let refused =
-        person.run_changing_nothing(|| person.run(&["recipients", "add", "usermanager", &fingerprint]));
+    let refused = person.changing_nothing(|| person.run(&["recipients", "add", "usermanager", &fingerprint]));
     refused.fails(5).says(&["--allow-agent-only"]);
     person.run(&["recipients", "add", "usermanager", &fingerprint, "--allow-agent-only"]).ok();
-    opens(on_laptop(&laptop, &person, &OPEN), SECRET);
+    opens(on_laptop(&laptop, &person, &OPEN), EXAMPLE_SECRET);
 }
 
 /// The session that a profile holds.
-fn whoami(account: &Account, person: &Person, profile: &str) -> String {
+fn whoami(account: &Account, person: &Machine, profile: &str) -> String {
     let field = |name| person.field(profile, name).unwrap_or_else(|| panic!("no {name}"));
     let creds = Creds {
         key: field("aws_access_key_id"),
@@ -119,13 +121,13 @@ fn whoami(account: &Account, person: &Person, profile: &str) -> String {
 fn a_kept_key_and_its_session_are_sealed_together() {
     let account = Ministack::shared().account();
     let arn = account.user("admin");
-    let person = Person::at(&account);
+    let person = support::at(&account);
     person.run(&["--profile", "usermanager", "--keep-key", "admin"]).ok();
     assert_eq!(whoami(&account, &person, "admin"), arn);
     assert_eq!(account.keys("admin").len(), 1, "the key that was kept");
     // The session sealed beside the kept key: every verb still takes the profile as one.
     person.run(&["encrypt", "admin"]).ok();
-    let fingerprint = person.home.fingerprint(&person.key);
+    let fingerprint = person.home.fingerprint(&person.ssh_key);
     person.run(&["recipients", "list", "admin"]).ok().prints(&[&fingerprint]);
     person.run(&["rename", "admin", "boss"]).ok();
     person.run(&["--eval", "boss"]).ok().prints(&["AWS_SESSION_TOKEN="]);
@@ -152,7 +154,7 @@ fn a_kept_key_and_its_session_are_sealed_together() {
 #[test]
 fn all_is_every_profile_but_the_manager_itself() {
     let account = Ministack::shared().account();
-    let person = Person::at(&account);
+    let person = support::at(&account);
     for name in ["one", "two"] {
         account.user(name);
         person.run(&["--profile", "usermanager", name]).ok();
@@ -169,7 +171,7 @@ fn all_is_every_profile_but_the_manager_itself() {
     let outcome = person.run(&["refresh", "--all", "--profile", "temp"]).ok();
     outcome.prints(&["✓ Successfully updated profile 'one'", "✓ Successfully updated profile 'two'"]);
     assert_eq!(person.field("temp", "aws_session_token"), before);
-    assert_eq!(person.field("bedrock", "aws_secret_access_key").as_deref(), Some(SECRET));
+    assert_eq!(person.field("bedrock", "aws_secret_access_key").as_deref(), Some(EXAMPLE_SECRET));
     // A name given twice is one.
     let twice = person.run(&["refresh", "one", "two", "one", "--profile", "usermanager"]).ok();
     assert_eq!(twice.stdout.matches("'one'").count(), 1, "{twice}");
@@ -177,7 +179,7 @@ fn all_is_every_profile_but_the_manager_itself() {
 
 #[test]
 fn a_hundred_at_once_through_one_agent() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let children: Vec<_> = (0..100)
         .map(|_| {
             let mut command = person.command_without_terminal(&["credential-process", "usermanager"]);
@@ -191,6 +193,6 @@ fn a_hundred_at_once_through_one_agent() {
     for child in children {
         let output = child.wait_with_output().expect("it ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(String::from_utf8_lossy(&output.stdout).contains(SECRET));
+        assert!(String::from_utf8_lossy(&output.stdout).contains(EXAMPLE_SECRET));
     }
 }

@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use testkit::{Creds, Home, Ministack};
+use testkit::{Creds, EXAMPLE_KEY_ID, EXAMPLE_SECRET, Home, Ministack, Outcome};
 
-use crate::support::{BIN, KEY_ID, Outcome, Person, SECRET, section};
+use crate::support::{self, BIN, section};
 
 /// A file as people have them: comments, odd spacing, other tools' keys, nested blocks, a profile twice.
 const LIVED_IN: &str = "\
@@ -44,15 +44,15 @@ fn what_was_not_asked_for_stays() {
         format!("{LIVED_IN}\n"),
         format!("{LIVED_IN}\r\n\n\n"),
     ] {
-        let person = Person::with_agent();
+        let person = support::with_agent();
         person.home.write_credentials(&text);
         person.run(&["encrypt", "usermanager"]).ok();
         let sealed = person.home.credentials();
-        assert!(!sealed.contains(SECRET), "{sealed}");
+        assert!(!sealed.contains(EXAMPLE_SECRET), "{sealed}");
         assert_eq!(others(&sealed), others(&text));
         let crlf = text.matches("\r\n").count();
         assert_eq!(sealed.matches("\r\n").count(), crlf, "line ends are as they were: {sealed:?}");
-        person.run(&["--show-decrypted", "usermanager"]).ok().prints(&[KEY_ID, SECRET]);
+        person.run(&["--show-decrypted", "usermanager"]).ok().prints(&[EXAMPLE_KEY_ID, EXAMPLE_SECRET]);
         person.run(&["decrypt", "usermanager", "--yes"]).ok();
         // Values come back in their places; how a person had spaced them is theirs.
         assert_eq!(person.home.credentials(), text);
@@ -64,7 +64,7 @@ fn a_new_profile_goes_to_the_end_and_a_known_one_stays_in_its_place() {
     let account = Ministack::shared().account();
     account.user("admin");
     account.user("analyst");
-    let person = Person::at(&account);
+    let person = support::at(&account);
     let start = format!(
         "# first\n[admin]\n# kept\nregion = eu-west-1\n\n{}\n# last, and no line end",
         person.home.credentials()
@@ -93,7 +93,7 @@ fn others_of_session(text: &str) -> Vec<&str> {
 
 #[test]
 fn aws_configure_and_ours_leave_each_other_alone() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let aws = |args: &[&str]| Outcome::of(person.home.venv_command("aws").args(args)).ok();
     aws(&["configure", "set", "aws_access_key_id", "AKIAI44QH8DHBEXAMPLE", "--profile", "bedrock"]);
     aws(&[
@@ -105,7 +105,7 @@ fn aws_configure_and_ours_leave_each_other_alone() {
         "bedrock",
     ]);
     aws(&["configure", "set", "region", "eu-central-1", "--profile", "usermanager"]);
-    person.run(&["--show-decrypted", "usermanager"]).ok().prints(&[KEY_ID, SECRET]);
+    person.run(&["--show-decrypted", "usermanager"]).ok().prints(&[EXAMPLE_KEY_ID, EXAMPLE_SECRET]);
     person.run(&["--eval", "usermanager"]).ok().prints(&["AWS_REGION='eu-central-1'"]);
     person.run(&["encrypt", "bedrock"]).ok();
     let get = |name: &str| aws(&["configure", "get", name, "--profile", "bedrock"]).stdout;
@@ -114,14 +114,14 @@ fn aws_configure_and_ours_leave_each_other_alone() {
     aws(&["configure", "set", "aws_access_key_id", "AKIAI44QH8DHBEXAMPLE", "--profile", "bedrock"]);
     aws(&["configure", "set", "aws_secret_access_key", "new/secret", "--profile", "bedrock"]);
     person.run(&["--show-decrypted", "bedrock"]).ok().prints(&["AKIAI44QH8DHBEXAMPLE", "new/secret"]);
-    person.run(&["--show-decrypted", "usermanager"]).ok().prints(&[SECRET]);
+    person.run(&["--show-decrypted", "usermanager"]).ok().prints(&[EXAMPLE_SECRET]);
 }
 
 #[test]
 fn boto3_and_the_aws_cli_read_what_we_wrote() {
     let account = Ministack::shared().account();
     let arn = account.user("admin");
-    let person = Person::at(&account);
+    let person = support::at(&account);
     person.home.write_config("[profile admin]\nregion = eu-west-3\n");
     person.run(&["--profile", "usermanager", "admin"]).ok();
     person.run(&["rename", "admin", "my admin"]).ok();
@@ -143,14 +143,14 @@ fn boto3_and_the_aws_cli_read_what_we_wrote() {
 
 #[test]
 fn a_symlink_stays_one_and_its_target_is_replaced() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     let target = person.home.write_mode("dotfiles/aws credentials", section("usermanager"), 0o600);
     let link = person.home.credentials_path();
     std::os::unix::fs::symlink("../dotfiles/aws credentials", &link).expect("a link");
     person.run(&["encrypt", "usermanager"]).ok();
     assert!(std::fs::symlink_metadata(&link).expect("there").is_symlink());
     assert!(std::fs::read_to_string(&target).expect("there").contains("__encrypted__:v2."));
-    person.run(&["--eval", "usermanager"]).ok().prints(&[SECRET]);
+    person.run(&["--eval", "usermanager"]).ok().prints(&[EXAMPLE_SECRET]);
     assert_eq!(person.home.mode("dotfiles/aws credentials"), 0o600);
     let names: Vec<_> = std::fs::read_dir(person.home.path().join("dotfiles")).expect("there").collect();
     assert_eq!(
@@ -162,7 +162,7 @@ fn a_symlink_stays_one_and_its_target_is_replaced() {
 #[test]
 fn a_file_that_others_could_read_is_narrowed_with_a_word() {
     for mode in [0o644, 0o640, 0o604, 0o666] {
-        let person = Person::with_plain_manager();
+        let person = support::with_plain_manager();
         person.home.set_mode(".aws/credentials", mode);
         let file = person.home.credentials_path().display().to_string();
         let outcome = person.run(&["encrypt", "usermanager"]).ok();
@@ -176,7 +176,7 @@ fn a_file_that_others_could_read_is_narrowed_with_a_word() {
 fn a_missing_folder_is_made_for_the_owner_alone() {
     let account = Ministack::shared().account();
     account.user("admin");
-    let mut person = Person::with_agent();
+    let mut person = support::with_agent();
     std::fs::remove_dir(person.home.path().join(".aws")).expect("empty");
     person.home.set_env("AWS_ENDPOINT_URL", account.endpoint());
     let manager =
@@ -203,7 +203,7 @@ fn a_missing_folder_is_made_for_the_owner_alone() {
 
 #[test]
 fn the_variables_name_the_files() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     person.home.write_credentials("[decoy]\n");
     let file = person.home.write_mode("elsewhere/creds", section("usermanager"), 0o600);
     let config =
@@ -213,7 +213,7 @@ fn the_variables_name_the_files() {
         Outcome::of(command.env("AWS_SHARED_CREDENTIALS_FILE", &file).env("AWS_CONFIG_FILE", &config))
     };
     run(&["encrypt", "usermanager"]).ok();
-    run(&["--eval", "usermanager"]).ok().prints(&[SECRET, "AWS_REGION='ca-central-1'"]);
+    run(&["--eval", "usermanager"]).ok().prints(&[EXAMPLE_SECRET, "AWS_REGION='ca-central-1'"]);
     assert_eq!(person.home.credentials(), "[decoy]\n");
     run(&["list"]).ok().prints(&["usermanager", "encrypted"]);
     run(&["--eval", "decoy"]).fails(3).says(&["elsewhere/creds"]);
@@ -221,7 +221,7 @@ fn the_variables_name_the_files() {
 
 #[test]
 fn eight_writers_at_once_lose_nothing() {
-    let person = Person::with_agent();
+    let person = support::with_agent();
     let names: Vec<String> = (0..8).map(|n| format!("team-{n}")).collect();
     person.home.write_credentials(
         names.iter().map(|name| format!("# {name}\n{}", section(name))).collect::<String>(),
@@ -250,14 +250,14 @@ fn eight_writers_at_once_lose_nothing() {
         assert_eq!(text.lines().count(), 8 * 4, "{text}");
     }
     for name in &names {
-        person.run(&["--eval", name]).ok().prints(&[KEY_ID, SECRET]);
+        person.run(&["--eval", name]).ok().prints(&[EXAMPLE_KEY_ID, EXAMPLE_SECRET]);
     }
 }
 
 #[test]
 fn eight_refreshes_at_once_lose_nothing() {
     let account = Ministack::shared().account();
-    let person = Person::at(&account);
+    let person = support::at(&account);
     let names: Vec<String> = (0..8).map(|n| format!("worker-{n}")).collect();
     names.iter().for_each(|name| drop(account.user(name)));
     let children: Vec<_> = names
@@ -285,7 +285,7 @@ fn eight_refreshes_at_once_lose_nothing() {
 
 #[test]
 fn reading_writes_nothing() {
-    let person = Person::with_sealed_manager();
+    let person = support::with_sealed_manager();
     let home = person.home.path();
     let listing = |home: &std::path::Path| {
         let find =

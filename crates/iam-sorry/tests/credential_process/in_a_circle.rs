@@ -1,8 +1,8 @@
 //! A profile that needs itself is stopped with an error, not a fork bomb (aws-vault#1176).
 
 use crate::answer;
-use crate::rig::Rig;
-use testkit::Ended;
+use crate::rig;
+use testkit::Outcome;
 
 /// The line that SDKs would run for ever.
 fn line(profile: &str) -> String {
@@ -11,7 +11,7 @@ fn line(profile: &str) -> String {
 
 #[test]
 fn a_profile_whose_credential_process_is_ourselves_for_itself() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.home.write_config(format!("[profile loop]\n{}", line("loop")));
     for args in [&["credential-process", "loop"][..], &["env", "loop"], &["exec", "loop", "--", "true"]] {
         rig.run(args).exits(3).says(&[
@@ -25,28 +25,29 @@ fn a_profile_whose_credential_process_is_ourselves_for_itself() {
 
 #[test]
 fn two_profiles_that_ask_for_each_other() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.home.write_config(format!("[profile a]\n{}[profile b]\n{}", line("b"), line("a")));
     rig.run(&["credential-process", "a"]).exits(3).says(&["a -> b -> a"]);
 }
 
 #[test]
 fn a_line_for_another_profile_is_followed_without_starting_anything() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.home.write_config(format!(
         "[profile alias]\n{}[profile lost]\n{}",
         line("usermanager"),
         line("nobody")
     ));
-    let output = rig.command(&["credential-process", "alias"]).output().unwrap();
-    assert_eq!(answer(&Ended::from(output).ok().out).0, rig.manager);
+    // Not `run`: here the secret is the result.
+    let printed = Outcome::of(&mut rig.command(&["credential-process", "alias"])).ok().stdout;
+    assert_eq!(answer(&printed).0, *rig.manager());
     rig.run(&["credential-process", "lost"]).exits(3).says(&["'nobody' not found", "[profile lost]"]);
 }
 
 /// The circle goes through a program that we start, so only the environment can tell.
 #[test]
 fn a_circle_through_another_program() {
-    let rig = Rig::new();
+    let rig = rig();
     let count = rig.home.path().join("count");
     let script = rig.home.write_script(
         "wrapper",
@@ -69,9 +70,9 @@ fn a_circle_through_another_program() {
 /// A profile with keys of its own is no circle, whatever its line says: that is what `encrypt --process` makes.
 #[test]
 fn keys_behind_our_own_line_are_no_circle() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.run(&["encrypt", "--process", "usermanager"]).ok();
     let mut command = rig.command(&["credential-process", "usermanager"]);
-    let output = command.env("IAM_SORRY_PROCESS", "usermanager").output().unwrap();
-    assert_eq!(answer(&Ended::from(output).ok().out).0, rig.manager);
+    let printed = Outcome::of(command.env("IAM_SORRY_PROCESS", "usermanager")).ok().stdout;
+    assert_eq!(answer(&printed).0, *rig.manager());
 }

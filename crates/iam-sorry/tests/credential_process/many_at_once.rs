@@ -8,14 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use testkit::{AskPass, Ended, Fault, SshAgent};
+use testkit::{AskPass, Fault, MachineOnAws, Outcome, PASSPHRASE, SshAgent};
 
-use crate::rig::Rig;
-use crate::{answer, expires_in, with_kept_key};
+use crate::{answer, expires_in, rig, with_kept_key};
 
 /// Starts `count` processes one right after the other, and waits for all of them.
-fn at_once(count: usize, command: impl FnMut() -> Command) -> Vec<Ended> {
-    start(count, command).into_iter().map(|child| Ended::from(child.wait_with_output().unwrap())).collect()
+fn at_once(count: usize, command: impl FnMut() -> Command) -> Vec<Outcome> {
+    start(count, command).into_iter().map(|child| Outcome::from(child.wait_with_output().unwrap())).collect()
 }
 
 fn start(count: usize, mut command: impl FnMut() -> Command) -> Vec<Child> {
@@ -24,8 +23,8 @@ fn start(count: usize, mut command: impl FnMut() -> Command) -> Vec<Child> {
 
 /// The keys that they were given.
 #[track_caller]
-fn keys(all: Vec<Ended>) -> BTreeSet<String> {
-    all.into_iter().map(|one| answer(&one.ok().out).0.key).collect()
+fn keys(all: Vec<Outcome>) -> BTreeSet<String> {
+    all.into_iter().map(|one| answer(&one.ok().stdout).0.key).collect()
 }
 
 /// An answer of AWS that takes so long that everybody has started to wait for it.
@@ -39,12 +38,12 @@ fn three_hundred_processes_on_an_expired_profile_make_one_request() {
     let got = keys(at_once(300, || rig.command(&["credential-process", "admin"])));
     assert_eq!(got, BTreeSet::from([rig.creds("admin").key]), "all have the one renewed set");
     assert_eq!(rig.proxy.count("GetSessionToken"), 1);
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
 }
 
 #[test]
 fn a_role_is_assumed_once_for_a_hundred_processes() {
-    let rig = Rig::new();
+    let rig = rig();
     let dev = rig.account.user_allowed("dev", &["sts:AssumeRole"]);
     let trust = serde_json::json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
         "Action": "sts:AssumeRole", "Principal": {"AWS": format!("arn:aws:iam::{}:root", rig.account.id())}}]});
@@ -61,7 +60,7 @@ fn a_role_is_assumed_once_for_a_hundred_processes() {
 
 #[test]
 fn a_session_of_permanent_keys_is_made_once() {
-    let rig = Rig::new();
+    let rig = rig();
     let got = keys(at_once(50, || rig.command(&["credential-process", "--session", "usermanager"])));
     assert_eq!(got.len(), 1, "{got:?}");
     assert_eq!(rig.proxy.count("GetSessionToken"), 1);
@@ -70,7 +69,7 @@ fn a_session_of_permanent_keys_is_made_once() {
 /// The manager's way makes an access key: one of it, too.
 #[test]
 fn through_a_manager_one_key_is_made_and_deleted() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.refresh("admin").ok();
     rig.proxy.clear_calls();
     expires_in(&rig, "admin", -1);
@@ -97,7 +96,7 @@ fn where_the_holder_is_killed_another_takes_over() {
 /// The same where it had made an access key, and the user has another: two are the limit, so the dead one's goes first.
 #[test]
 fn where_the_holder_is_killed_its_key_is_deleted_by_the_next() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.refresh("admin").ok();
     expires_in(&rig, "admin", -1);
     rig.proxy.clear_calls();
@@ -114,32 +113,42 @@ fn where_the_holder_is_killed_its_key_is_deleted_by_the_next() {
 }
 
 /// Starts forty; the first that asks for a session is killed while the others wait. What came of the others.
-fn all_but_the_holder(rig: &Rig, command: impl FnMut() -> Command) -> Vec<Ended> {
+fn all_but_the_holder(rig: &MachineOnAws, command: impl FnMut() -> Command) -> Vec<Outcome> {
     let all: Arc<Mutex<Vec<Child>>> = Arc::default();
     let everybody = Arc::clone(&all);
     let folder = rig.home.path().join(".local/state/iam-sorry/cache");
     rig.proxy.fault_once(
         "GetSessionToken",
         Fault::BeforeForward(Arc::new(move |_| {
-            // Long enough for the others to come and wait.
-            std::thread::sleep(Duration::from_secs(2));
             let pid = holder(&folder);
             let mut everybody = everybody.lock().unwrap();
+            while !everybody.iter().all(|child| child.id() == pid || is_waiting(child)) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             everybody.iter_mut().find(|child| child.id() == pid).unwrap().kill().unwrap();
         })),
     );
     all.lock().unwrap().extend(start(40, command));
-    let ended: Vec<Ended> = loop {
+    let ended: Vec<Outcome> = loop {
         // The hook needs the list while they run.
         std::thread::sleep(Duration::from_millis(50));
         let mut children = all.lock().unwrap();
         if children.iter_mut().all(|child| child.try_wait().unwrap().is_some()) {
-            break children.drain(..).map(|c| Ended::from(c.wait_with_output().unwrap())).collect();
+            break children.drain(..).map(|c| Outcome::from(c.wait_with_output().unwrap())).collect();
         }
     };
-    let (killed, lived): (Vec<Ended>, Vec<Ended>) = ended.into_iter().partition(|one| one.code.is_none());
+    let (killed, lived): (Vec<Outcome>, Vec<Outcome>) =
+        ended.into_iter().partition(|one| one.code == 128 + 9);
     assert_eq!(killed.len(), 1);
     lived
+}
+
+/// Whether a process polls for the lock: each pause is a voluntary context switch, and before its first pause it makes
+/// hardly any (proc(5), status).
+fn is_waiting(child: &Child) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    switches.trim().parse::<u32>().unwrap() > 8
 }
 
 /// The process that the claim in the state folder names.
@@ -173,7 +182,7 @@ fn a_declined_question_is_not_put_to_the_person_forty_times() {
     let mut rig = with_kept_key();
     let askpass = AskPass::refusing_after(4);
     let agent = SshAgent::confirming_with(&askpass);
-    agent.add(&rig.home.path().join(".ssh/id_ed25519"), "correct horse", &["-c"]);
+    agent.add(&rig.home.path().join(".ssh/id_ed25519"), PASSPHRASE, &["-c"]);
     rig.home.set_env("SSH_AUTH_SOCK", agent.socket());
     expires_in(&rig, "admin", -1);
     for ended in at_once(40, || rig.command(&["credential-process", "admin"])) {
@@ -218,7 +227,8 @@ fn a_read_only_home_renews_once_and_warns() {
     };
     rig.proxy.fault("GetSessionToken", LONG);
     let all = at_once(25, || read_only(&["credential-process", "admin"]));
-    let warned = all.iter().filter(|one| one.err.contains("credentials of 'admin' are not written")).count();
+    let warned =
+        all.iter().filter(|one| one.stderr.contains("credentials of 'admin' are not written")).count();
     assert_eq!(warned, 1, "{all:?}");
     let got = keys(all);
     assert_eq!(got.len(), 1, "{got:?}");
@@ -226,7 +236,7 @@ fn a_read_only_home_renews_once_and_warns() {
 
     // Without the agent too: nothing has to be opened.
     let mut later = read_only(&["credential-process", "admin"]);
-    let later = Ended::from(later.env_remove("SSH_AUTH_SOCK").output().unwrap());
+    let later = Outcome::of(later.env_remove("SSH_AUTH_SOCK"));
     assert_eq!(keys(vec![later]), got);
     assert_eq!(rig.proxy.count("GetSessionToken"), 1);
     let folder = runtime.path().join("iam-sorry");

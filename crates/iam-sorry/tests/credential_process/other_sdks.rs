@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
-use testkit::Ended;
+use testkit::{MachineOnAws, Outcome};
 
-use crate::rig::Rig;
-use crate::{answer, expires_in};
+use crate::{answer, expires_in, rig};
 
 /// `usermanager` sealed with a line of `encrypt --process`; `auto-admin` serves the temporary profile `admin`, which has
 /// expired; `deploy` is a role that `usermanager` may assume, `auto-deploy` serves it.
-fn scene() -> Rig {
-    let rig = Rig::new();
+fn scene() -> MachineOnAws {
+    let rig = rig();
     let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
         "Principal": {"AWS": format!("arn:aws:iam::{}:root", rig.account.id())}}]});
     let args = json!({"RoleName": "deploy", "AssumeRolePolicyDocument": trust.to_string()});
@@ -41,7 +40,7 @@ fn scene() -> Rig {
 }
 
 /// Runs a tool for each profile and compares whom AWS says it is.
-fn each_profile_works(rig: &Rig, tool: impl Fn(&str) -> Command) {
+fn each_profile_works(rig: &MachineOnAws, tool: impl Fn(&str) -> Command) {
     for (profile, expected) in [
         ("usermanager", ":user/usermanager"),
         ("auto-admin", ":user/admin"),
@@ -49,21 +48,20 @@ fn each_profile_works(rig: &Rig, tool: impl Fn(&str) -> Command) {
         // The tool's own AssumeRole, with the sealed profile as its source.
         ("deploy", ":assumed-role/deploy/"),
     ] {
-        let output = tool(profile).output().unwrap();
-        let ended = rig.end(output);
-        let out = ended.out.trim();
-        assert!(out.contains(expected), "{profile}: {out}\n{}", ended.err);
+        let ended = rig.outcome(&mut tool(profile));
+        let out = ended.stdout.trim();
+        assert!(out.contains(expected), "{profile}: {out}\n{}", ended.stderr);
     }
-    assert_eq!(rig.acts_as("admin"), "admin", "and the renewed set lies in its profile");
+    assert_eq!(rig.stored_user("admin"), "admin", "and the renewed set lies in its profile");
 }
 
-fn aws_cli_as(rig: &Rig, profile: &str) -> Command {
+fn aws_cli_as(rig: &MachineOnAws, profile: &str) -> Command {
     let mut command = rig.home.venv_command("aws");
     command.args(["--profile", profile, "sts", "get-caller-identity", "--query", "Arn", "--output", "text"]);
     command
 }
 
-fn boto3_as(rig: &Rig, profile: &str) -> Command {
+fn boto3_as(rig: &MachineOnAws, profile: &str) -> Command {
     let script = "import boto3, sys\n\
                   print(boto3.Session(profile_name=sys.argv[1]).client('sts').get_caller_identity()['Arn'])";
     let mut command = rig.home.venv_command("python");
@@ -71,7 +69,7 @@ fn boto3_as(rig: &Rig, profile: &str) -> Command {
     command
 }
 
-fn javascript_as(rig: &Rig, profile: &str) -> Command {
+fn javascript_as(rig: &MachineOnAws, profile: &str) -> Command {
     let script = "const {STSClient, GetCallerIdentityCommand} = require('@aws-sdk/client-sts');\n\
                   new STSClient({region: 'us-east-1', endpoint: process.env.AWS_ENDPOINT_URL, profile: process.argv[1]})\n\
                   .send(new GetCallerIdentityCommand({})).then(answer => console.log(answer.Arn),\n\
@@ -89,8 +87,8 @@ fn aws_cli() {
     expires_in(&rig, "admin", -1);
     let mut command = rig.home.venv_command("aws");
     command.env("AWS_PROFILE", "auto-admin");
-    let output = command.args(["sts", "get-caller-identity", "--query", "Arn", "--output", "text"]).output();
-    assert!(rig.end(output.unwrap()).ok().out.contains(":user/admin"));
+    command.args(["sts", "get-caller-identity", "--query", "Arn", "--output", "text"]);
+    rig.outcome(&mut command).ok().prints(&[":user/admin"]);
 }
 
 #[test]
@@ -108,7 +106,7 @@ fn aws_sdk_for_javascript() {
 /// Some SDKs split the line, some hand it to a shell: a name is never more than a name to any of them, or it is refused.
 #[test]
 fn a_name_is_one_word_of_the_line_or_refused() {
-    let rig = Rig::new();
+    let rig = rig();
     let pwned = rig.home.path().join("pwned");
     let taken = ["a b", "a'b", "a&touch pwned", "a|touch pwned", "a>pwned", "a*", "~a", "a!b"];
     let (no_word, no_name) = ("can't stand in a credential_process line", "a name can't hold # or ;");
@@ -122,13 +120,13 @@ fn a_name_is_one_word_of_the_line_or_refused() {
         ("a;touch pwned", no_name),
     ];
     for name in taken {
-        rig.home.write_credentials(rig.manager.section(name));
+        rig.home.write_credentials(rig.manager().section(name));
         rig.home.write_config("");
         rig.run(&["encrypt", "--process", name]).ok();
-        assert!(!rig.home.credentials().contains(&rig.manager.secret));
+        assert!(!rig.home.credentials().contains(&rig.manager().secret));
         for tool in [aws_cli_as, boto3_as] {
-            let ended = rig.end(tool(&rig, name).output().unwrap());
-            let (out, err) = (ended.out, ended.err);
+            let ended = rig.outcome(&mut tool(&rig, name));
+            let (out, err) = (ended.stdout, ended.stderr);
             assert!(out.contains(":user/usermanager"), "{name}: {out}{err}\n{}", rig.home.config());
         }
         // The SDK for JavaScript hands the line to a shell, as others do; it knows no profile of such a name, but who can
@@ -137,12 +135,12 @@ fn a_name_is_one_word_of_the_line_or_refused() {
         let config = rig.home.config();
         let line = config.lines().find_map(|line| line.strip_prefix("credential_process = ")).unwrap();
         // Not `rig.end`: here the secret is what is asked for.
-        let ended = Ended::from(rig.home.command("sh").args(["-c", line]).output().unwrap()).ok();
-        assert_eq!(answer(&ended.out).0, rig.manager, "{name}: {config}");
+        let ended = Outcome::of(rig.home.command("sh").args(["-c", line])).ok();
+        assert_eq!(answer(&ended.stdout).0, *rig.manager(), "{name}: {config}");
         assert!(!pwned.exists(), "{name}: {}", rig.home.config());
     }
     for (name, why) in refused {
-        let text = rig.manager.section(name);
+        let text = rig.manager().section(name);
         rig.home.write_credentials(&text);
         rig.home.write_config("");
         rig.run(&["encrypt", "--process", name]).exits(3).says(&[why]);

@@ -4,7 +4,7 @@ use std::fs;
 
 use testkit::Fault;
 
-use crate::{answer, expires_in, in_seconds, supplied, with_admin, with_kept_key};
+use crate::{answer, expires_in, in_seconds, rig, supplied, with_admin, with_kept_key};
 
 #[test]
 fn what_is_valid_for_20_minutes_is_handed_out_without_a_request() {
@@ -22,11 +22,11 @@ fn what_has_less_left_is_renewed_by_the_kept_key_without_a_manager() {
     let old = rig.creds("admin");
     expires_in(&rig, "admin", 19 * 60);
     let ended = rig.run(&["credential-process", "admin"]).ok();
-    let (new, at) = answer(&ended.out);
+    let (new, at) = answer(&ended.stdout);
     assert_ne!(new, old);
     assert_eq!(new, rig.creds("admin"), "the renewed set is in the profile");
     assert!(at.unwrap() > in_seconds(35 * 3600));
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     assert_eq!(rig.proxy.actions(), ["GetSessionToken", "GetCallerIdentity"]);
 }
 
@@ -34,10 +34,10 @@ fn what_has_less_left_is_renewed_by_the_kept_key_without_a_manager() {
 fn an_expired_set_is_renewed_through_the_manager_of_the_variable() {
     let rig = with_admin();
     expires_in(&rig, "admin", -3600);
-    let output = rig.command(&["credential-process", "admin"]).env("AWS_PROFILE", "usermanager").output();
-    let (new, _) = answer(&rig.end(output.unwrap()).ok().out);
+    let mut command = rig.command(&["credential-process", "admin"]);
+    let (new, _) = answer(&rig.outcome(command.env("AWS_PROFILE", "usermanager")).ok().stdout);
     assert_eq!(new, rig.creds("admin"));
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     rig.assert_clean("admin");
 }
 
@@ -48,9 +48,9 @@ fn the_settings_file_names_the_manager_where_aws_profile_names_the_profile_itsel
     rig.home.write_mode(".config/iam-sorry/config.toml", "profile = \"usermanager\"\n", 0o600);
     for variable in ["admin", "no-such-profile"] {
         expires_in(&rig, "admin", -1);
-        let output = rig.command(&["credential-process", "admin"]).env("AWS_PROFILE", variable).output();
-        rig.end(output.unwrap()).ok();
-        assert_eq!(rig.acts_as("admin"), "admin", "AWS_PROFILE={variable}");
+        let mut command = rig.command(&["credential-process", "admin"]);
+        rig.outcome(command.env("AWS_PROFILE", variable)).ok();
+        assert_eq!(rig.stored_user("admin"), "admin", "AWS_PROFILE={variable}");
     }
 }
 
@@ -59,7 +59,7 @@ fn without_a_way_to_renew_a_valid_set_is_handed_out_with_a_warning() {
     let rig = with_admin();
     expires_in(&rig, "admin", 10 * 60);
     let ended = rig.run(&["credential-process", "admin"]).ok();
-    assert_eq!(answer(&ended.out).0, rig.creds("admin"));
+    assert_eq!(answer(&ended.stdout).0, rig.creds("admin"));
     ended.says_about("valid for another ", 10 * 60).says(&["iam-sorry --profile MANAGER admin"]);
 }
 
@@ -71,10 +71,10 @@ fn without_a_way_to_renew_an_expired_set_is_never_handed_out() {
     for args in [&["credential-process", "admin"][..], &["env", "admin"], &["--eval", "admin"]] {
         let ended = rig.run(args).exits(3).says(&["iam-sorry --profile MANAGER admin"]);
         let ended = ended.says_about("'admin' expired ", 2 * 3600);
-        assert_eq!(ended.out, "");
+        assert_eq!(ended.stdout, "");
     }
     let ended = rig.run(&["exec", "admin", "--", "env"]).exits(3);
-    assert!(!ended.out.contains(&token));
+    assert!(!ended.stdout.contains(&token));
     assert_eq!(rig.proxy.actions(), Vec::<String>::new());
 }
 
@@ -85,11 +85,11 @@ fn a_renewal_that_fails_leaves_a_valid_set_in_use() {
     expires_in(&rig, "admin", 10 * 60);
     let before = rig.home.credentials();
     let ended = rig.run(&["credential-process", "admin"]).ok().says_about("valid for another ", 10 * 60);
-    assert_eq!(answer(&ended.out).0, rig.creds("admin"));
+    assert_eq!(answer(&ended.stdout).0, rig.creds("admin"));
 
     expires_in(&rig, "admin", -1);
     let ended = rig.run(&["credential-process", "admin"]).exits(4);
-    assert_eq!(ended.out, "");
+    assert_eq!(ended.stdout, "");
     assert_eq!(
         rig.creds("admin").key,
         before.split("aws_access_key_id = ").last().unwrap().lines().next().unwrap()
@@ -113,8 +113,8 @@ fn exec_and_env_renew_too_and_say_when_less_than_an_hour_is_left() {
     let rig = with_kept_key();
     expires_in(&rig, "admin", -60);
     let ended = rig.run(&["exec", "admin", "--", "sh", "-c", "echo $AWS_ACCESS_KEY_ID"]).ok();
-    assert_eq!(ended.out.trim(), rig.creds("admin").key);
-    assert!(!ended.err.contains("expire in"), "{}", ended.err);
+    assert_eq!(ended.stdout.trim(), rig.creds("admin").key);
+    assert!(!ended.stderr.contains("expire in"), "{}", ended.stderr);
     assert_eq!(rig.proxy.count("GetSessionToken"), 1);
 
     expires_in(&rig, "admin", 40 * 60);
@@ -122,18 +122,18 @@ fn exec_and_env_renew_too_and_say_when_less_than_an_hour_is_left() {
         rig.run(args).ok().says_about("The credentials of 'admin' expire in ", 40 * 60);
     }
     let quiet = rig.run(&["credential-process", "admin"]).ok();
-    assert_eq!(quiet.err, "", "an SDK asks again by itself");
+    assert_eq!(quiet.stderr, "", "an SDK asks again by itself");
     assert_eq!(rig.proxy.count("GetSessionToken"), 1);
 }
 
 #[test]
 fn exec_makes_a_profile_that_is_missing_where_the_manager_is_named() {
-    let rig = crate::rig::Rig::new();
+    let rig = rig();
     rig.run(&["exec", "admin", "--", "true"]).exits(3).says(&["Profile 'admin' not found"]);
     let ended =
         rig.run(&["--profile", "usermanager", "exec", "admin", "--", "sh", "-c", "echo $AWS_SESSION_TOKEN"]);
-    assert_eq!(Some(ended.ok().out.trim()), rig.creds("admin").token.as_deref());
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(Some(ended.ok().stdout.trim()), rig.creds("admin").token.as_deref());
+    assert_eq!(rig.stored_user("admin"), "admin");
     // A tool, or a line in a script, that asks with a wrong name must not make anything.
     rig.account.user("other");
     for form in [&["credential-process", "other"][..], &["--eval", "other"]] {
@@ -155,7 +155,7 @@ fn a_profile_that_lost_its_keys_but_says_whose_it_is_is_renewed() {
         .collect();
     rig.home.write_credentials(format!("{}\n", kept.join("\n")));
     rig.run(&["--profile", "usermanager", "credential-process", "admin"]).ok();
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_sealed_temporary_set_is_renewed_and_stays_sealed() {
 /// Promise 4: a permanent key that NAME holds is kept. Sealed in place, it has to move before the set takes its place.
 #[test]
 fn a_permanent_key_sealed_in_place_survives_its_refresh() {
-    let rig = crate::rig::Rig::new();
+    let rig = rig();
     let own = rig.account.key("admin");
     let text = format!("{}{}", rig.home.credentials(), own.section("admin"));
     rig.home.write_credentials(text);
@@ -215,7 +215,7 @@ fn serve_credentials_renews_too() {
     expires_in(&rig, "admin", -1);
     let aws = testkit::venv_bin("aws").display().to_string();
     let ended = rig.run(&["serve-credentials", "admin", "--", &aws, "sts", "get-caller-identity"]).ok();
-    assert!(ended.out.contains(":user/admin"), "{}", ended.out);
+    assert!(ended.stdout.contains(":user/admin"), "{}", ended.stdout);
     assert_ne!(rig.creds("admin"), old);
     assert_eq!(rig.proxy.count("GetSessionToken"), 1);
 }

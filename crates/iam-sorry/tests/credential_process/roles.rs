@@ -1,13 +1,12 @@
 //! Role profiles: source_profile, credential_source, chains, and what is wrong with some.
 
 use serde_json::{Value, json};
-use testkit::{Creds, Fault};
+use testkit::{Creds, Fault, MachineOnAws};
 
-use crate::rig::Rig;
-use crate::{answer, expires_in, in_seconds, supplied, with_kept_key};
+use crate::{answer, expires_in, in_seconds, rig, supplied, with_kept_key};
 
 /// Makes a role that `trusted` (an ARN) may assume; gives its ARN.
-fn role(rig: &Rig, name: &str, trusted: &str, external_id: Option<&str>) -> String {
+fn role(rig: &MachineOnAws, name: &str, trusted: &str, external_id: Option<&str>) -> String {
     let mut statement = json!({"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": trusted}});
     if let Some(id) = external_id {
         statement["Condition"] = json!({"StringEquals": {"sts:ExternalId": id}});
@@ -23,17 +22,17 @@ fn role(rig: &Rig, name: &str, trusted: &str, external_id: Option<&str>) -> Stri
 }
 
 /// A user with a permanent key who may assume any role.
-fn assuming_user(rig: &Rig, name: &str) -> Creds {
+fn assuming_user(rig: &MachineOnAws, name: &str) -> Creds {
     rig.account.user_allowed(name, &["sts:AssumeRole"])
 }
 
-fn root(rig: &Rig) -> String {
+fn root(rig: &MachineOnAws) -> String {
     format!("arn:aws:iam::{}:root", rig.account.id())
 }
 
 /// A rig with a role `deploy`, and user `dev` with a plain permanent key.
-fn with_role(settings: &str) -> (Rig, Creds) {
-    let rig = Rig::new();
+fn with_role(settings: &str) -> (MachineOnAws, Creds) {
+    let rig = rig();
     let dev = assuming_user(&rig, "dev");
     let arn = role(&rig, "deploy", &root(&rig), None);
     let text = format!("{}{}", rig.home.credentials(), dev.section("dev"));
@@ -47,7 +46,7 @@ fn with_role(settings: &str) -> (Rig, Creds) {
 fn a_role_is_assumed_once_and_kept() {
     let (rig, dev) = with_role("source_profile = dev\nrole_session_name = release-42\nregion = eu-west-1\n");
     let ended = rig.run(&["credential-process", "deploy"]).ok();
-    let (creds, at) = answer(&ended.out);
+    let (creds, at) = answer(&ended.stdout);
     let arn = rig.account.whoami(&creds).unwrap();
     assert!(arn.ends_with(":assumed-role/deploy/release-42"), "{arn}");
     assert!(at.unwrap() > in_seconds(3500) && at.unwrap() < in_seconds(3700));
@@ -57,17 +56,14 @@ fn a_role_is_assumed_once_and_kept() {
 
     // exec and env give them too, with the profile's region, from the same place.
     let mut exec = rig.command(&["exec", "deploy", "--", "sh", "-c", "echo $AWS_REGION $AWS_ACCESS_KEY_ID"]);
-    let out = rig
-        .end(exec.env_remove("AWS_DEFAULT_REGION").output().unwrap())
-        .ok()
-        .says(&["'deploy' expire in "])
-        .out;
+    let ended = rig.outcome(exec.env_remove("AWS_DEFAULT_REGION"));
+    let out = ended.ok().says(&["'deploy' expire in "]).stdout;
     assert!(out.starts_with("eu-west-1 "), "{out}");
 }
 
 #[test]
 fn every_setting_reaches_the_request() {
-    let rig = Rig::new();
+    let rig = rig();
     let dev = assuming_user(&rig, "dev");
     let arn = role(&rig, "partner", &root(&rig), Some("s3cret-handshake"));
     rig.home.write_credentials(format!("{}{}", rig.home.credentials(), dev.section("dev")));
@@ -79,7 +75,7 @@ fn every_setting_reaches_the_request() {
     config("external_id = wrong\n");
     rig.run(&["credential-process", "partner"]).exits(4);
     config("external_id = s3cret-handshake\nduration_seconds = 7200\n");
-    let (creds, at) = answer(&rig.run(&["credential-process", "partner"]).ok().out);
+    let (creds, at) = answer(&rig.run(&["credential-process", "partner"]).ok().stdout);
     assert!(rig.account.whoami(&creds).unwrap().contains(":assumed-role/partner/iam-sorry-partner"));
     assert!(at.unwrap() > in_seconds(7000));
     // What a kept answer depends on: another external id is another request.
@@ -123,11 +119,11 @@ fn a_chain_of_roles_is_assumed_from_its_far_end_for_an_hour_at_most() {
     );
     rig.home.write_config(config);
     rig.proxy.clear_calls();
-    let (creds, at) = answer(&rig.run(&["credential-process", "last"]).ok().out);
+    let (creds, at) = answer(&rig.run(&["credential-process", "last"]).ok().stdout);
     assert!(rig.account.whoami(&creds).unwrap().contains(":assumed-role/last/"));
     assert!(at.unwrap() < in_seconds(3700), "{at:?}");
     // The link in between is kept on its own.
-    let (_, at) = answer(&rig.run(&["credential-process", "deploy"]).ok().out);
+    let (_, at) = answer(&rig.run(&["credential-process", "deploy"]).ok().stdout);
     assert!(at.unwrap() > in_seconds(7000));
     assert_eq!(rig.proxy.actions(), ["AssumeRole", "AssumeRole"]);
 }
@@ -139,7 +135,7 @@ fn credentials_of_the_environment_can_be_the_source() {
     ended.exits(3).says(&["credential_source = Environment", "AWS_ACCESS_KEY_ID"]);
     let mut command = rig.command(&["credential-process", "deploy"]);
     command.env("AWS_ACCESS_KEY_ID", &dev.key).env("AWS_SECRET_ACCESS_KEY", &dev.secret);
-    let (creds, _) = answer(&rig.end(command.output().unwrap()).ok().out);
+    let (creds, _) = answer(&rig.outcome(&mut command).ok().stdout);
     assert!(rig.account.whoami(&creds).unwrap().contains(":assumed-role/deploy/"));
 }
 
@@ -181,7 +177,7 @@ fn another_programs_credential_process_can_be_the_source() {
         rig.home.write_script("my tools/vault", body);
         // Another length, so that the kept answer doesn't count.
         let ended = rig.run(&["--duration", "2", "credential-process", "deploy"]).exits(3);
-        assert!(!ended.err.contains("hunter2"), "{}", ended.err);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
         ended.says(&["credential_process of profile 'vault'", said]);
     }
 }
@@ -210,7 +206,7 @@ fn what_is_wrong_with_a_role_profile_is_said_before_aws_is_asked() {
         (format!("{arn}source_profile = dev\nduration_seconds = 60\n"), "900 to 43200"),
         (format!("{arn}source_profile = dev\nrole_session_name = a b\n"), "role_session_name is \"a b\""),
     ] {
-        let rig = Rig::new();
+        let rig = rig();
         let dev = assuming_user(&rig, "dev");
         rig.home.write_credentials(format!("{}{}", rig.home.credentials(), dev.section("dev")));
         rig.home.write_config(format!("[profile deploy]\n{text}"));
@@ -237,9 +233,9 @@ fn a_role_that_can_not_be_renewed_is_used_to_its_end() {
     rig.proxy.fault("AssumeRole", Fault::Status(503, "ServiceUnavailable"));
     age(10 * 60);
     let ended = rig.run(&["credential-process", "deploy"]).ok().says_about("valid for another ", 10 * 60);
-    assert_eq!(answer(&ended.out).0, creds);
+    assert_eq!(answer(&ended.stdout).0, creds);
     age(-1);
-    assert_eq!(rig.run(&["credential-process", "deploy"]).exits(4).out, "");
+    assert_eq!(rig.run(&["credential-process", "deploy"]).exits(4).stdout, "");
     rig.proxy.clear_faults();
     assert_ne!(supplied(&rig, "deploy"), creds);
 }

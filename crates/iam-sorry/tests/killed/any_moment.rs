@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use testkit::Fault;
+use testkit::{Fault, MachineOnAws};
 
-use crate::rig::Rig;
 use crate::victim::{Run, kill};
 use crate::{SETTLED, assert_whole, furnished};
 
@@ -37,7 +36,7 @@ fn killed_while_the_file_is_written() {
                     assert_whole(&rig);
                     rig.assert_clean("admin");
                     if rig.field("admin", "credentials_owner").is_some() {
-                        assert_eq!(rig.acts_as("admin"), "admin");
+                        assert_eq!(rig.stored_user("admin"), "admin");
                     }
                 }
                 rig.refresh("admin").ok();
@@ -126,7 +125,7 @@ fn killed_at_random_moments() {
     );
 }
 
-fn delete_keys(rig: &Rig, user: &str) {
+fn delete_keys(rig: &MachineOnAws, user: &str) {
     for key in rig.account.keys(user) {
         let args = serde_json::json!({"UserName": user, "AccessKeyId": key});
         rig.account.call("iam", "delete_access_key", args);
@@ -134,26 +133,27 @@ fn delete_keys(rig: &Rig, user: &str) {
 }
 
 /// The next run: mostly the same again, now and then another.
-fn finish(rig: &Rig, round: usize, args: &[&str]) {
+fn finish(rig: &MachineOnAws, round: usize, args: &[&str]) {
     match round % 5 {
         0 => drop(rig.run(&["doctor"])),
         1 => {
             rig.run(&["list"]).ok();
-            if !rig.journal().is_empty() {
-                std::thread::sleep(SETTLED);
+            let begun = Instant::now();
+            while !rig.journal().is_empty() && begun.elapsed() < SETTLED * 2 {
+                std::thread::sleep(Duration::from_millis(200));
                 rig.run(&["list"]).ok();
             }
         }
         _ => {
             rig.run(args).ok();
-            assert_eq!(rig.acts_as("admin"), "admin", "round {round}");
+            assert_eq!(rig.stored_user("admin"), "admin", "round {round}");
         }
     }
 }
 
 /// A run that died between AWS's deed and its own note leaves a key that nothing proves to be its own. It is inactive, and a
 /// person deletes it.
-fn person_decides(rig: &Rig) {
+fn person_decides(rig: &MachineOnAws) {
     for user in ["admin", "second"] {
         for key in rig.account.keys(user).iter().filter(|key| !rig.account.is_active(user, key)) {
             rig.account.delete_key(user, key);
@@ -164,7 +164,7 @@ fn person_decides(rig: &Rig) {
     }
 }
 
-fn assert_nothing_left(rig: &Rig, round: usize, moment: Duration) {
+fn assert_nothing_left(rig: &MachineOnAws, round: usize, moment: Duration) {
     let kept = usize::from(rig.field("admin", "iam_sorry_access_key_id").is_some());
     let keys = rig.account.keys("admin");
     let journal = rig.journal();

@@ -4,9 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use testkit::Hook;
-
-use crate::rig::Rig;
+use testkit::{Hook, MachineOnAws};
 
 /// A run that can be killed from within a request of its own. It starts once it is released.
 pub struct Run {
@@ -16,7 +14,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn start(rig: &Rig, args: &[&str]) -> Run {
+    pub fn start(rig: &MachineOnAws, args: &[&str]) -> Run {
         let mut command = rig.command(args);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         Run { command, child: Arc::default() }

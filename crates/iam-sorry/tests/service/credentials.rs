@@ -18,7 +18,7 @@ fn a_name_gives_that_users_credentials() {
             "✓ Credentials expire at: 20",
         ])
         .says(&[&format!("Asking {} as alice", alice.origin)]);
-    assert!(made.out.lines().count() == 3, "{}", made.out);
+    assert!(made.stdout.lines().count() == 3, "{}", made.stdout);
     for field in ["aws_access_key_id", "aws_secret_access_key", "aws_session_token", "expiration"] {
         assert!(alice.field("dirk-a", field).is_some(), "{field}: {}", alice.home.credentials());
     }
@@ -26,7 +26,7 @@ fn a_name_gives_that_users_credentials() {
     assert_eq!(alice.field("dirk-a", "iam_sorry_server").as_deref(), Some(alice.origin.as_str()));
     // They really are the user's.
     let creds: serde_json::Value =
-        serde_json::from_str(&alice.run(&["credential-process", "dirk-a"]).ok().out).unwrap();
+        serde_json::from_str(&alice.run(&["credential-process", "dirk-a"]).ok().stdout).unwrap();
     let arn = department.account.whoami(&Creds::from_json(&creds)).unwrap();
     assert!(arn.ends_with("/dirk-a") && arn.contains(":user/"), "{arn}");
     // No key was left behind.
@@ -80,7 +80,7 @@ fn a_role_under_the_persons_name() {
     let made = alice.run(&["refresh", "--role", &department.role, "--as", "lab", "--duration", "1h"]).ok();
     made.prints(&["✓ Successfully updated profile 'lab'", "✓ Role: arn:"]);
     let creds: serde_json::Value =
-        serde_json::from_str(&alice.run(&["credential-process", "lab"]).ok().out).unwrap();
+        serde_json::from_str(&alice.run(&["credential-process", "lab"]).ok().stdout).unwrap();
     let arn = department.account.whoami(&Creds::from_json(&creds)).unwrap();
     assert!(arn.contains(":assumed-role/lab/") && arn.contains("alice"), "{arn}");
     // Again by name alone.
@@ -102,16 +102,16 @@ fn a_permanent_key_goes_into_a_profile_sealed_or_onto_the_screen_once() {
     assert!(alice.field("robot", "aws_secret_access_key").unwrap().starts_with("__encrypted__:v2"));
     assert_eq!(alice.field("robot", "credentials_owner").as_deref(), Some("dirk-robot"));
     let creds: serde_json::Value =
-        serde_json::from_str(&alice.run(&["credential-process", "robot"]).ok().out).unwrap();
+        serde_json::from_str(&alice.run(&["credential-process", "robot"]).ok().stdout).unwrap();
     let creds = Creds::from_json(&creds);
-    assert!(!made.out.contains(&creds.secret) && !made.err.contains(&creds.secret));
+    assert!(!made.stdout.contains(&creds.secret) && !made.stderr.contains(&creds.secret));
     assert!(department.account.whoami(&creds).unwrap().ends_with("/dirk-robot"));
     // Never over another key.
     alice.run(&key).exits(2).says(&["not overwritten"]);
     assert_eq!(department.account.keys("dirk-robot").len(), 1);
 
     let shown = alice.run(&["keys", "create", "dirk-robot"]).ok();
-    let shown: serde_json::Value = serde_json::from_str(&shown.out).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
     let second = shown["AccessKeyId"].as_str().unwrap();
     assert_eq!(shown["UserName"], "dirk-robot");
     alice.run(&["keys", "list", "dirk-robot"]).ok().prints(&[second, &creds.key, "Active"]);
@@ -121,6 +121,6 @@ fn a_permanent_key_goes_into_a_profile_sealed_or_onto_the_screen_once() {
     alice.run(&["keys", "rotate", "dirk-robot", "--as", "robot"]).ok().prints(&["It takes the place of"]);
     assert!(alice.field("robot", "aws_secret_access_key").unwrap().starts_with("__encrypted__:v2"));
     let anew: serde_json::Value =
-        serde_json::from_str(&alice.run(&["credential-process", "robot"]).ok().out).unwrap();
+        serde_json::from_str(&alice.run(&["credential-process", "robot"]).ok().stdout).unwrap();
     assert_ne!(anew["AccessKeyId"], creds.key.as_str());
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use testkit::{Ended, Home, SshAgent};
+use testkit::{Home, Machine, Outcome};
 
 use crate::fake::{Fake, json, problem, reply};
 
@@ -11,12 +11,17 @@ const BIN: &str = env!("CARGO_BIN_EXE_iam-sorry");
 const TOKEN: &str = "iss_A-secret-token-of-a-test";
 
 /// `iam-sorry ARGS --server ORIGIN` with a session token in its environment.
-fn ask(fake: &Fake, args: &[&str]) -> Ended {
+fn ask(fake: &Fake, args: &[&str]) -> Outcome {
     let home = Home::new();
     let mut command = home.command(BIN);
     command.args(args).env("IAM_SORRY_SERVER", &fake.origin).env("IAM_SORRY_TOKEN", TOKEN);
-    let ended = Ended::from(command.output().unwrap());
-    assert!(!ended.err.contains(TOKEN) && !ended.out.contains(TOKEN), "{}{}", ended.out, ended.err);
+    let ended = Outcome::of(&mut command);
+    assert!(
+        !ended.stderr.contains(TOKEN) && !ended.stdout.contains(TOKEN),
+        "{}{}",
+        ended.stdout,
+        ended.stderr
+    );
     ended
 }
 
@@ -135,7 +140,7 @@ fn a_refusal_is_shown_without_its_escape_sequences() {
     let ended = ask(&fake, &["users", "adopt", "dirk-a"])
         .exits(4)
         .says(&["No rule allows it.", "Why: rule \"night\" forbids it"]);
-    assert!(!ended.err.contains('\u{1b}'), "{:?}", ended.err);
+    assert!(!ended.stderr.contains('\u{1b}'), "{:?}", ended.stderr);
 }
 
 #[test]
@@ -165,31 +170,26 @@ fn addresses_that_would_show_the_session_to_others_are_refused() {
         ("https://keys.example.edu/path", "is no address of a service"),
         ("keys.example.edu", "expected https://HOST"),
     ] {
-        Ended::from(home.command(BIN).args(["login", url]).output().unwrap()).exits(2).says(&[text]);
-        let with = home.command(BIN).args(["whoami", "--server", url]).output().unwrap();
-        Ended::from(with).exits(2).says(&[text]);
+        Outcome::of(home.command(BIN).args(["login", url])).exits(2).says(&[text]);
+        Outcome::of(home.command(BIN).args(["whoami", "--server", url])).exits(2).says(&[text]);
     }
-    Ended::from(home.command(BIN).arg("whoami").output().unwrap()).exits(3).says(&["iam-sorry login"]);
-    let none = home.command(BIN).args(["whoami", "--server", "none"]).output().unwrap();
-    Ended::from(none).exits(2);
+    Outcome::of(home.command(BIN).arg("whoami")).exits(3).says(&["iam-sorry login"]);
+    Outcome::of(home.command(BIN).args(["whoami", "--server", "none"])).exits(2);
 }
 
 #[test]
 fn nobody_there_is_said_at_once() {
     let home = Home::new();
     let port = testkit::free_port();
-    let ended = home.command(BIN).args(["login", &format!("http://127.0.0.1:{port}")]).output().unwrap();
-    Ended::from(ended).exits(4).says(&["can't be reached", "nothing was done"]);
+    let mut command = home.command(BIN);
+    Outcome::of(command.args(["login", &format!("http://127.0.0.1:{port}")]))
+        .exits(4)
+        .says(&["can't be reached", "nothing was done"]);
 }
 
 /// A person with a key in an agent, who signs in to whatever answers.
-fn signs_in_to(fake: &Fake) -> Ended {
-    let mut home = Home::new();
-    let agent = SshAgent::start();
-    let key = home.ssh_key("correct horse");
-    agent.add(&key, "correct horse", &[]);
-    home.set_env("SSH_AUTH_SOCK", agent.socket());
-    Ended::from(home.command(BIN).args(["login", &fake.origin]).output().unwrap())
+fn signs_in_to(fake: &Fake) -> Outcome {
+    Machine::with_agent(BIN).run(&["login", &fake.origin])
 }
 
 /// CVE-less, but the oldest trick: a service that calls itself by another's name wants a signature for that other one.
@@ -223,7 +223,7 @@ fn a_token_that_is_none_is_not_sent() {
     for token in ["a b", "a\nX-Other: 1", "é"] {
         let mut command = home.command(BIN);
         command.arg("whoami").env("IAM_SORRY_SERVER", &fake.origin).env("IAM_SORRY_TOKEN", token);
-        Ended::from(command.output().unwrap()).exits(3).says(&["IAM_SORRY_TOKEN"]);
+        Outcome::of(&mut command).exits(3).says(&["IAM_SORRY_TOKEN"]);
     }
     assert_eq!(fake.asked().len(), 0);
 }
@@ -249,7 +249,7 @@ fn a_command_does_not_inherit_the_token() {
     ] {
         let mut command = home.command(BIN);
         command.args(args).env("SHELL", program).env("IAM_SORRY_TOKEN", TOKEN);
-        Ended::from(command.output().unwrap()).exits(code);
+        Outcome::of(&mut command).exits(code);
         let variables = std::fs::read_to_string(&seen).unwrap();
         std::fs::remove_file(&seen).unwrap();
         assert!(variables.contains(witness), "{args:?}\n{variables}");

@@ -22,7 +22,7 @@ fn a_user_from_beginning_to_end() {
     alice.run(&["policies", "attach", "dirk-a", writing]).ok();
     alice.run(&["policies", "list", "dirk-a"]).ok().prints(&[reading, writing]);
     alice.run(&["policies", "detach", "dirk-a", reading]).ok();
-    assert_eq!(alice.run(&["policies", "list", "dirk-a"]).ok().out.trim(), writing);
+    assert_eq!(alice.run(&["policies", "list", "dirk-a"]).ok().stdout.trim(), writing);
     // What no rule and no list allows.
     alice.run(&["policies", "attach", "dirk-a", "arn:aws:iam::aws:policy/AdministratorAccess"]).exits(4);
     alice.run(&["users", "create", "ada-x"]).exits(4);
@@ -57,7 +57,7 @@ fn a_class_from_a_file() {
         "line 8, ada-x: ",
         "is skipped",
     ]);
-    assert!(begun.err.contains("dirk-s01: created"), "{}", begun.err);
+    assert!(begun.stderr.contains("dirk-s01: created"), "{}", begun.stderr);
 
     // The same again: nothing is made twice.
     alice.run(&["users", "create", "--file", &path]).exits(4).prints(&["✓ 0 created, 19 there already"]);
@@ -67,13 +67,13 @@ fn a_class_from_a_file() {
     // A dry run gives no policy back either.
     let tried = alice.run(&["users", "create", "--file", &path, "--dry-run"]).exits(4);
     tried.prints(&["✓ 1 would be created, 18 there already"]).says(&["dirk-s03: would be created"]);
-    assert_eq!(alice.run(&["policies", "list", "dirk-s04"]).ok().out.trim(), "");
+    assert_eq!(alice.run(&["policies", "list", "dirk-s04"]).ok().stdout.trim(), "");
     alice.run(&["users", "show", "dirk-s03"]).exits(4);
     lines[6] = format!("dirk-s07,{}", department.policies[0]);
     write(&lines);
     alice.run(&["users", "create", "--file", &path]).ok().prints(&["✓ 2 created, 18 there already"]);
-    assert_eq!(alice.run(&["policies", "list", "dirk-s04"]).ok().out.trim(), department.policies[0]);
-    let listed = alice.run(&["users", "list", "--json"]).ok().out;
+    assert_eq!(alice.run(&["policies", "list", "dirk-s04"]).ok().stdout.trim(), department.policies[0]);
+    let listed = alice.run(&["users", "list", "--json"]).ok().stdout;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 20);
 
@@ -115,10 +115,10 @@ fn a_class_whose_run_was_killed_is_taken_up_again() {
     child.wait().unwrap();
 
     let again = alice.run(&arguments).ok();
-    let counted: Vec<usize> = again.out.split(' ').filter_map(|word| word.parse().ok()).collect();
-    assert_eq!(counted.iter().sum::<usize>(), 40, "{}", again.out);
-    assert!(counted[1] >= 7, "{}", again.out);
-    let listed = alice.run(&["users", "list", "--json"]).ok().out;
+    let counted: Vec<usize> = again.stdout.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(counted.iter().sum::<usize>(), 40, "{}", again.stdout);
+    assert!(counted[1] >= 7, "{}", again.stdout);
+    let listed = alice.run(&["users", "list", "--json"]).ok().stdout;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let mut found: Vec<&str> =
         listed.as_array().unwrap().iter().filter_map(|user| user["name"].as_str()).collect();

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use testkit::{Ended, Extras, Machine, TestCa, service_program};
+use testkit::{Extras, Machine, Outcome, TestCa, service_program};
 
 const MORE_RULES: &str = r#"
 @id("the-lab-may-assume-its-role")
@@ -70,7 +70,7 @@ impl Department {
     }
 
     fn stranger_at(&self, origin: &str) -> Person {
-        let machine = Machine::new(env!("CARGO_BIN_EXE_iam-sorry"), self.account.endpoint());
+        let machine = Machine::at(env!("CARGO_BIN_EXE_iam-sorry"), self.account.endpoint());
         Person { machine, origin: origin.to_owned() }
     }
 
@@ -78,7 +78,7 @@ impl Department {
     pub fn signed_in(&self, name: &str) -> Person {
         let person = self.person(name);
         let login = person.run(&["login", &person.origin]);
-        assert_eq!(login.code, Some(0), "{login:?}\n{}", self.service.log());
+        assert_eq!(login.code, 0, "{login}\n{}", self.service.log());
         person
     }
 }
@@ -99,11 +99,11 @@ impl Deref for Person {
 
 impl Person {
     /// Signs in with the directory's password.
-    pub fn by_password(&self, name: &str) -> Ended {
+    pub fn by_password(&self, name: &str) -> Outcome {
         let askpass = self.home.write_script("password", &format!("echo '{name}-password'"));
         let mut login = self.command(&["login", &self.origin, "--ldap", "--user", name]);
         login.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force");
-        Ended::from(login.output().unwrap())
+        Outcome::of(&mut login)
     }
 
     /// The session file's text.

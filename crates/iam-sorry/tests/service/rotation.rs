@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testkit::{Ended, Home};
+use testkit::{Home, Outcome};
 
 use crate::fake::{Fake, json as answer, problem};
 use crate::rig::{Department, Person};
@@ -22,7 +22,7 @@ fn department() -> (Department, Person) {
 
 /// A key on the screen: its ID.
 fn made(alice: &Person, args: &[&str]) -> String {
-    let shown: Value = serde_json::from_str(&alice.run(args).ok().out).unwrap();
+    let shown: Value = serde_json::from_str(&alice.run(args).ok().stdout).unwrap();
     shown["AccessKeyId"].as_str().unwrap().to_owned()
 }
 
@@ -51,7 +51,7 @@ fn a_key_that_was_printed_is_confirmed_by_a_word() {
     let (department, alice) = department();
     let old = made(&alice, &["keys", "create", "dirk-robot"]);
     let rotated = alice.run(&["keys", "rotate", "dirk-robot"]).ok();
-    let shown: Value = serde_json::from_str(&rotated.out).unwrap();
+    let shown: Value = serde_json::from_str(&rotated.stdout).unwrap();
     let new = shown["AccessKeyId"].as_str().unwrap();
     rotated.says(&[
         &format!("iam-sorry keys confirm dirk-robot {new}"),
@@ -97,13 +97,13 @@ fn a_reader_that_is_gone_confirms_nothing() {
         let mut command = alice.command(args);
         let ended = command.stdin(Stdio::null()).stdout(writer).output().unwrap();
         assert!(!ended.status.success());
-        Ended::from(ended).says(&["was deleted again", &format!("{old}, is as it was")]);
+        Outcome::from(ended).says(&["was deleted again", &format!("{old}, is as it was")]);
         assert_eq!(keys(&department), [(old.clone(), true)]);
     }
     // Where it leads nowhere, no key is made at all.
     let mut command = alice.command(&["keys", "rotate", "dirk-robot", "--yes"]);
     let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).output().unwrap();
-    Ended::from(ended).exits(2).says(&["The secret would be lost", "--as PROFILE"]);
+    Outcome::from(ended).exits(2).says(&["The secret would be lost", "--as PROFILE"]);
     assert_eq!(keys(&department), [(old, true)]);
 }
 
@@ -135,7 +135,7 @@ fn rotates(home: &Home, fake: &Fake) -> std::process::Command {
 fn a_confirmation_that_fails_says_how_to_repeat_it() {
     let fake = rotating(|stream| answer(stream, "409 Conflict", &problem("conflict", 409, "Not now.")));
     let home = Home::new();
-    let ended = Ended::from(rotates(&home, &fake).output().unwrap()).ok();
+    let ended = Outcome::of(&mut rotates(&home, &fake)).ok();
     ended.says(&[
         "still there until 2026-11-30",
         "Not now.",
@@ -146,7 +146,7 @@ fn a_confirmation_that_fails_says_how_to_repeat_it() {
 
 #[test]
 fn ctrl_c_before_the_confirmation_is_answered_says_what_is_left_to_do() {
-    let fake = rotating(|_| std::thread::sleep(Duration::from_secs(120)));
+    let fake = rotating(|_| std::thread::park());
     let home = Home::new();
     let child = rotates(&home, &fake).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
@@ -157,6 +157,6 @@ fn ctrl_c_before_the_confirmation_is_answered_says_what_is_left_to_do() {
     assert!(home.credentials().contains(NEW), "stored before it is confirmed: {}", home.credentials());
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let ended = Ended::from(child.wait_with_output().unwrap());
+    let ended = Outcome::from(child.wait_with_output().unwrap());
     ended.exits(130).says(&[&format!("iam-sorry keys confirm dirk-robot {NEW}")]);
 }

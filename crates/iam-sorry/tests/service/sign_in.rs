@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use testkit::{ConnectProxy, Ended, KeyKind, Machine, TestCa};
+use testkit::{ConnectProxy, KeyKind, Outcome, PASSPHRASE, TestCa};
 
 use crate::fake::{Fake, json};
 use crate::rig::{Department, Person};
@@ -23,7 +23,8 @@ fn by_ssh_key_and_out_again() {
         "Signed in by:  ssh-key",
         "Namespaces:    dirk",
     ]);
-    let json: serde_json::Value = serde_json::from_str(&alice.run(&["whoami", "--json"]).ok().out).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&alice.run(&["whoami", "--json"]).ok().stdout).unwrap();
     assert_eq!(json["identity"]["name"], "alice");
     assert_eq!(json["session"]["current"], true);
 
@@ -37,15 +38,15 @@ fn by_ssh_key_and_out_again() {
 
     let doctor = alice.run(&["doctor", "--offline"]);
     let session = format!("session: at {origin} as alice, for ");
-    assert!(doctor.out.contains(&session), "{}", doctor.out);
+    assert!(doctor.stdout.contains(&session), "{}", doctor.stdout);
 
-    let row = alice.run(&["sessions", "list"]).ok().out;
+    let row = alice.run(&["sessions", "list"]).ok().stdout;
     assert!(row.contains("this one") && row.contains("127.0.0.1"), "{row}");
 
     // Handed to a machine where nothing is configured.
     let elsewhere = department.stranger();
     let mut with_token = elsewhere.command(&["whoami", "--server", &origin]);
-    Ended::from(with_token.env("IAM_SORRY_TOKEN", &token).output().unwrap()).ok().prints(&["alice"]);
+    Outcome::of(with_token.env("IAM_SORRY_TOKEN", &token)).ok().prints(&["alice"]);
 
     alice.run(&["logout"]).ok().prints(&["✓ Signed out of"]);
     assert!(!alice.state().contains(&token));
@@ -53,7 +54,7 @@ fn by_ssh_key_and_out_again() {
     // And the token is worth nothing any more.
     let mut with_token = alice.command(&["whoami"]);
     with_token.env("IAM_SORRY_SERVER", &origin).env("IAM_SORRY_TOKEN", &token);
-    Ended::from(with_token.output().unwrap()).exits(3).says(&["Your session has ended"]);
+    Outcome::of(&mut with_token).exits(3).says(&["Your session has ended"]);
     assert!(!department.service.log().contains(&token));
 }
 
@@ -76,14 +77,14 @@ fn a_sign_out_that_the_service_did_not_hear_of_is_none() {
     let token = stored_token(&alice);
     let refused = alice.run(&["logout", "--ca-file", "/nonexistent"]).exits(2);
     let refused = refused.says(&["/nonexistent can't be read", "You are not signed out of"]);
-    assert_eq!(refused.out, "");
+    assert_eq!(refused.stdout, "");
     assert_eq!((stored_token(&alice), status_of(&department, &token)), (token.clone(), 200));
 
     // Nobody there: forgotten here, since a service that is gone for good could not be left otherwise.
     department.service.stop();
     let refused = alice.run(&["logout"]).exits(4);
     let refused = refused.says(&["can't be reached", "forgotten here", "may still hold there until "]);
-    assert_eq!(refused.out, "");
+    assert_eq!(refused.stdout, "");
     assert!(!alice.state().contains(&token));
     department.service.run();
     assert_eq!(status_of(&department, &token), 200);
@@ -102,7 +103,7 @@ fn a_session_that_looks_expired_here_is_ended_there() {
     alice.run(&["logout"]).ok().prints(&["✓ Signed out of"]);
     assert!(!alice.state().contains(&token));
     assert_eq!(status_of(&department, &token), 401);
-    // Ended by somebody else meanwhile: there is none any more, so one is signed out.
+    // Outcome by somebody else meanwhile: there is none any more, so one is signed out.
     alice.run(&["login", &alice.origin]).ok();
     let ended = department.service.api("POST", "/logout", &stored_token(&alice), &serde_json::Value::Null);
     assert_eq!(ended.unwrap().status, 204);
@@ -120,7 +121,7 @@ fn a_token_of_the_environment_is_signed_out_and_the_stored_session_stays() {
     let with_token = |args: &[&str], token: &str| {
         let mut logout = alice.command(args);
         logout.env("IAM_SORRY_SERVER", &alice.origin).env("IAM_SORRY_TOKEN", token);
-        Ended::from(logout.output().unwrap())
+        Outcome::of(&mut logout)
     };
     with_token(&["logout"], &handed)
         .ok()
@@ -143,7 +144,7 @@ fn a_token_of_the_environment_is_for_the_service_of_the_environment() {
     for args in [&["logout", &other.origin][..], &["whoami", "--server", &other.origin]] {
         let mut command = alice.command(args);
         command.env("IAM_SORRY_SERVER", &alice.origin).env("IAM_SORRY_TOKEN", "iss_for-that-service-alone");
-        Ended::from(command.output().unwrap()).exits(3).says(&["not signed in to", &other.origin]);
+        Outcome::of(&mut command).exits(3).says(&["not signed in to", &other.origin]);
     }
     assert_eq!(other.asked().len(), 0);
 }
@@ -153,16 +154,16 @@ fn a_token_of_the_environment_is_for_the_service_of_the_environment() {
 fn by_the_key_file_and_with_a_strangers_key() {
     let department = Department::new();
     let alice = department.person("alice");
-    let askpass = alice.home.write_script("askpass", &format!("echo '{}'", Machine::PASSPHRASE));
+    let askpass = alice.home.write_script("askpass", &format!("echo '{}'", PASSPHRASE));
     let mut login = alice.command(&["login", &alice.origin]);
     login.env("SSH_AUTH_SOCK", "").env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force");
-    Ended::from(login.output().unwrap()).ok().prints(&["as alice"]);
+    Outcome::of(&mut login).ok().prints(&["as alice"]);
 
     let stranger = department.stranger();
     let refused = stranger.run(&["login", &stranger.origin]).exits(4);
     let key = stranger.home.fingerprint(&stranger.ssh_key);
     let refused = refused.says(&["Tried: ", &key, "--ldap"]);
-    assert!(stranger.state().is_empty(), "{}", refused.err);
+    assert!(stranger.state().is_empty(), "{}", refused.stderr);
 }
 
 /// The signature is bound to the address that was dialled: a relay that passes the service's challenge on, and its
@@ -216,10 +217,10 @@ fn by_password() {
         let askpass = alice.home.write_script("askpass", &format!("echo '{password}'"));
         let mut login = alice.command(&["login", &alice.origin, "--ldap", "--user", "alice"]);
         login.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force");
-        Ended::from(login.output().unwrap())
+        Outcome::of(&mut login)
     };
     let refused = login("wrong").exits(4);
-    assert!(!refused.err.contains("wrong-"), "{}", refused.err);
+    assert!(!refused.stderr.contains("wrong-"), "{}", refused.stderr);
     login("").exits(2).says(&["An empty password signs nobody in"]);
     login("alice-password").ok().prints(&["as alice"]);
     alice.run(&["whoami"]).ok().prints(&["Signed in by:  ldap"]);
@@ -246,7 +247,7 @@ fn a_registered_key_signs_in_until_it_is_taken_out() {
     alice.run(&["ssh-keys", "list"]).ok().prints(&[&fingerprint, "ldap"]);
     laptop.run(&["login", &laptop.origin]).ok().prints(&["as alice"]);
     laptop.run(&["whoami"]).ok().prints(&["Signed in by:  ssh-key, registered by ldap"]);
-    let sessions = alice.run(&["sessions", "list", "--json"]).ok().out;
+    let sessions = alice.run(&["sessions", "list", "--json"]).ok().stdout;
     let sessions: serde_json::Value = serde_json::from_str(&sessions).unwrap();
     let other = sessions.as_array().unwrap().iter().find(|session| session["current"] == false).unwrap();
     alice.run(&["sessions", "end", other["id"].as_str().unwrap()]).ok();
@@ -311,8 +312,8 @@ fn changes_want_an_ssh_key_that_no_password_brought_in() {
     thief.run(&["ssh-keys", "add", &key(&thief)]).ok();
     thief.run(&["login", &thief.origin]).ok().prints(&["as alice"]);
     may_not(&thief);
-    let second = thief.home.ssh_key_as("second", KeyKind::Ed25519, Machine::PASSPHRASE, 16);
-    thief.agent.add(&second, Machine::PASSPHRASE, &[]);
+    let second = thief.home.ssh_key_as("second", KeyKind::Ed25519, PASSPHRASE, 16);
+    thief.agent().add(&second, PASSPHRASE, &[]);
     thief.run(&["ssh-keys", "add", &second.display().to_string()]).ok();
     thief.run(&["login", &thief.origin, "--ssh-key", &second.display().to_string()]).ok();
     may_not(&thief);
@@ -322,11 +323,11 @@ fn changes_want_an_ssh_key_that_no_password_brought_in() {
 }
 
 /// Signs in as soon as the service answers.
-fn log_in_when_ready(department: &Department, login: impl Fn() -> Ended) {
+fn log_in_when_ready(department: &Department, login: impl Fn() -> Outcome) {
     let begun = std::time::Instant::now();
     loop {
         let login = login();
-        if login.code == Some(0) {
+        if login.code == 0 {
             return;
         }
         let waited = begun.elapsed().as_secs();
@@ -344,7 +345,7 @@ fn over_tls() {
     log_in_when_ready(&department, || alice.run(&["login", &origin, "--ca-file", &ca_file]));
     let mut whoami = alice.command(&["whoami"]);
     whoami.env("IAM_SORRY_CA_FILE", &ca_file);
-    Ended::from(whoami.output().unwrap()).ok().prints(&["alice"]);
+    Outcome::of(&mut whoami).ok().prints(&["alice"]);
     alice.run(&["whoami"]).exits(4).says(&["The TLS connection to", "--ca-file FILE"]);
     let other_file = other.file().display().to_string();
     alice.run(&["whoami", "--ca-file", &other_file]).exits(4).says(&["The TLS connection to"]);
@@ -360,7 +361,7 @@ fn through_a_proxy() {
     let run = |args: &[&str], proxy: &str, no_proxy: &str| {
         let mut command = alice.command(args);
         command.env("IAM_SORRY_CA_FILE", ca.file()).env("HTTPS_PROXY", proxy).env("NO_PROXY", no_proxy);
-        Ended::from(command.output().unwrap())
+        Outcome::of(&mut command)
     };
     let proxy = ConnectProxy::start();
     log_in_when_ready(&department, || run(&["login", &origin], &proxy.url("me:hunter2@"), ""));
@@ -383,7 +384,7 @@ fn through_a_proxy() {
     ] {
         let ended = run(&["whoami"], proxy, "").exits(4);
         let ended = ended.says(&["the proxy 127.0.0.1:", "(HTTPS_PROXY)", said]);
-        assert!(!ended.err.contains("hunter2"), "{ended:?}");
+        assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
         // What NO_PROXY names is reached without it.
         run(&["whoami"], proxy, "example.org, 127.0.0.0/8").ok();
     }
@@ -396,6 +397,6 @@ fn through_a_proxy() {
     ] {
         let ended = run(&["whoami"], proxy, "").exits(2);
         let ended = ended.says(&["HTTPS_PROXY", "http://proxy.example.org:3128"]);
-        assert!(!ended.err.contains("hunter2"), "{ended:?}");
+        assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The audit trail as a person and as an auditor see it; verification without the service.
 
 use crate::rig::Department;
-use testkit::Ended;
+use testkit::Outcome;
 
 #[test]
 fn mine_and_everybodys() {
@@ -20,7 +20,7 @@ fn mine_and_everybodys() {
     ]);
     let mine =
         alice.run(&["audit", "list", "--action", "create-user", "--resource", "dirk-a", "--json"]).ok();
-    let mine: serde_json::Value = serde_json::from_str(&mine.out).unwrap();
+    let mine: serde_json::Value = serde_json::from_str(&mine.stdout).unwrap();
     assert_eq!(mine.as_array().unwrap().len(), 2, "intent and outcome: {mine}");
     alice.run(&["audit", "list", "--all"]).exits(4);
     erin.run(&["audit", "list", "--all", "--person", "alice", "--limit", "2"]).ok().prints(&["alice"]);
@@ -37,7 +37,7 @@ fn mine_and_everybodys() {
         .ok()
         .prints(&["Nothing is missing, changed or out of place"])
         .says(&["No public key was given"]);
-    let expect = sound.out.lines().last().unwrap().trim().strip_prefix("--expect ").unwrap().to_owned();
+    let expect = sound.stdout.lines().last().unwrap().trim().strip_prefix("--expect ").unwrap().to_owned();
     verify(&["--expect", &expect]).ok();
     // A cut tail shows against what was noted; a changed field by itself.
     let text = std::fs::read_to_string(&file).unwrap();
@@ -52,7 +52,7 @@ fn mine_and_everybodys() {
     erin.run(&["audit", "export", "--all", "--person", "alice", "-o", &path]).ok();
     verify(&[]).exits(1).says(&["This export can't be verified"]);
     // OCSF is for reading.
-    let ocsf = erin.run(&["audit", "export", "--all", "--format", "ocsf"]).ok().out;
+    let ocsf = erin.run(&["audit", "export", "--all", "--format", "ocsf"]).ok().stdout;
     let first: serde_json::Value = serde_json::from_str(ocsf.lines().next().unwrap()).unwrap();
     assert!(first["class_uid"].is_u64(), "{first}");
 }
@@ -68,7 +68,7 @@ fn an_export_is_verified_with_the_public_key() {
     let verified = loop {
         erin.run(&["audit", "export", "--all", "-o", &path]).ok();
         let verified = erin.run(&["audit", "verify", &path, "--key", &key]);
-        if verified.code == Some(0) {
+        if verified.code == 0 {
             break verified;
         }
         assert!(begun.elapsed().as_secs() < 60, "no checkpoint yet: {verified:?}");
@@ -89,9 +89,7 @@ fn an_export_is_verified_with_the_public_key() {
 #[test]
 fn files_that_are_no_export() {
     let home = testkit::Home::new();
-    let run = |args: &[&str]| {
-        Ended::from(home.command(env!("CARGO_BIN_EXE_iam-sorry")).args(args).output().unwrap())
-    };
+    let run = |args: &[&str]| Outcome::of(home.command(env!("CARGO_BIN_EXE_iam-sorry")).args(args));
     run(&["audit", "verify", "/nonexistent"]).exits(2).says(&["can't be read"]);
     run(&["audit", "verify", "/dev/null"]).exits(1).says(&["there is no record in it"]);
     run(&["audit", "verify", "/bin/sh"]).exits(1).says(&["line 1 can't be read"]);

@@ -3,18 +3,18 @@
 use serde_json::{Value, json};
 use testkit::Fault;
 
-use crate::rig::Rig;
+use crate::rig;
 
 #[test]
 fn the_policy_that_we_print_is_enough_and_least() {
-    let rig = Rig::new();
-    let policy: Value = serde_json::from_str(&rig.run(&["policy"]).ok().out).unwrap();
+    let rig = rig();
+    let policy: Value = serde_json::from_str(&rig.run(&["policy"]).ok().stdout).unwrap();
     let actions = actions_of(&policy);
     assert_eq!(actions.len(), 6, "{actions:?}");
 
     rig.account.put_policy("usermanager", &policy);
     rig.refresh("admin").ok();
-    assert_eq!(rig.acts_as("admin"), "admin");
+    assert_eq!(rig.stored_user("admin"), "admin");
     rig.assert_clean("admin");
 
     // `default` holds a key that lapsed and no recorded owner, so that its user has to be looked up.
@@ -23,7 +23,7 @@ fn the_policy_that_we_print_is_enough_and_least() {
     rig.account.call("iam", "update_access_key", args);
     rig.home.write_credentials(rig.home.credentials() + &lapsed.section("default"));
     rig.refresh("default").ok();
-    assert_eq!(rig.acts_as("default"), "admin");
+    assert_eq!(rig.stored_user("default"), "admin");
 
     for action in actions.iter().filter(|action| *action != "iam:UpdateAccessKey") {
         rig.account.put_policy("usermanager", &without(&policy, action));
@@ -87,10 +87,10 @@ fn without(policy: &Value, action: &str) -> Value {
 
 #[test]
 fn a_policy_for_some_users_serves_only_them() {
-    let rig = Rig::new();
+    let rig = rig();
     rig.account.user("other");
     let args = ["policy", "--users", "adm*", "--account", rig.account.id()];
-    let policy: Value = serde_json::from_str(&rig.run(&args).ok().out).unwrap();
+    let policy: Value = serde_json::from_str(&rig.run(&args).ok().stdout).unwrap();
     rig.account.put_policy("usermanager", &policy);
     rig.refresh("admin").ok();
     rig.refresh("other").exits(4).says(&["iam:GetUser"]);
