@@ -16,18 +16,21 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Uri};
 use http_body_util::BodyExt;
 use iam_sorry_core::api::ProblemCode;
+use iam_sorry_core::identity::Method as LoginMethod;
 use iam_sorry_core::ssh::login::Origin;
 use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::address::{self, AddressRange};
-use super::limits::{Limits, SignInBy};
+use super::attempts::Attempts;
+use super::limits::Limits;
 use super::metrics::Metrics;
 use super::problem::{self, ApiError, DrawPage};
 use super::server::Peer;
 use super::settings::HttpSettings;
 use crate::caller::{Caller, RequestSource};
 use crate::error::ServiceError;
+use crate::login::source::AttemptRoute;
 
 /// No request of ours is half as large.
 pub const BODY_BYTES: usize = 64 * 1024;
@@ -41,6 +44,7 @@ pub struct Boundary {
     origin: Origin,
     trusted: Vec<AddressRange>,
     limits: Limits,
+    attempts: Attempts,
     metrics: Metrics,
     ids: RequestIds,
     read: Duration,
@@ -58,12 +62,19 @@ pub struct RequestContext {
 }
 
 impl Boundary {
-    /// `draw_page` draws problems of addresses outside the API.
-    pub fn new(settings: &HttpSettings, metrics: Metrics, draw_page: Option<DrawPage>) -> Arc<Self> {
+    /// `attempts` are the routes whose requests try to sign somebody in; `draw_page` draws problems of addresses outside the
+    /// API.
+    pub fn new(
+        settings: &HttpSettings,
+        attempts: Vec<(AttemptRoute, LoginMethod)>,
+        metrics: Metrics,
+        draw_page: Option<DrawPage>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             origin: settings.origin.clone(),
             trusted: settings.trusted_proxies.clone(),
             limits: Limits::new(&settings.limits),
+            attempts: Attempts::new(attempts),
             metrics,
             ids: RequestIds::new(),
             read: Duration::from_secs(settings.read_seconds.get().into()),
@@ -128,9 +139,7 @@ impl Boundary {
 
     fn check_limits(&self, request: &Request, address: IpAddr) -> Result<(), ApiError> {
         self.limits.address(address)?;
-        if request.method() == Method::POST
-            && let Some(by) = signs_in_by(request.uri().path())
-        {
+        if let Some(by) = self.attempts.by(request.method(), request.uri().path()) {
             self.limits.sign_in(by, address)?;
         }
         Ok(())
@@ -153,7 +162,9 @@ impl Boundary {
 
     /// Runs the handler in a task of its own: a client that goes away does not stop an action half-way.
     async fn run(self: &Arc<Self>, request: Request, next: Next, request_id: &str) -> Response {
-        let reads_only = matches!(*request.method(), Method::GET | Method::HEAD);
+        // A sign-in that comes by GET is no reading: it goes on without its client.
+        let reads_only = matches!(*request.method(), Method::GET | Method::HEAD)
+            && self.attempts.by(request.method(), request.uri().path()).is_none();
         let counted = OpenOperation::count(self);
         let span = tracing::info_span!("request", id = request_id);
         let task = async move {
@@ -365,14 +376,6 @@ fn is_probe(path: &str) -> bool {
 
 fn is_page(path: &str) -> bool {
     !(is_probe(path) || path == "/metrics" || path == "/api" || path.starts_with("/api/"))
-}
-
-fn signs_in_by(path: &str) -> Option<SignInBy> {
-    if path == "/api/v1/login/ssh" || path.starts_with("/api/v1/login/ssh/") {
-        return Some(SignInBy::SshKey);
-    }
-    let others = path == "/sign-in" || path.starts_with("/sign-in/") || path.starts_with("/api/v1/login/");
-    others.then_some(SignInBy::Password)
 }
 
 /// Host names know no case; the scheme's own port may be written or not (RFC 9110, section 4.2.3).

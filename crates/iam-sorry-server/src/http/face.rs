@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use iam_sorry_core::identity::Method;
 use tokio::sync::watch;
 
 use super::api;
@@ -18,6 +19,7 @@ use super::problem::DrawPage;
 use super::server::{Server, ServerError};
 use super::settings::HttpSettings;
 use super::tls::Certificates;
+use crate::login::source::AttemptRoute;
 use crate::service::Service;
 
 /// Bound and ready to serve.
@@ -51,24 +53,26 @@ impl Http {
     ) -> Result<Self, ServerError> {
         metrics.registry().register_collector(Box::new(metrics::SinkMetrics(service.clone())));
         metrics.registry().register_collector(Box::new(metrics::NeighbourMetrics(service.clone())));
+        let attempts = service.login_methods().attempts();
         let routes = api::router(App { service }).merge(health::router(health));
-        Self::bind_routes(settings, routes, pages, metrics).await
+        Self::bind_routes(settings, routes, attempts, pages, metrics).await
     }
 
-    /// The same with other routes than the API's.
+    /// The same with other routes than the API's; `attempts` are those of them that try to sign somebody in.
     ///
     /// # Errors
     /// [`ServerError`], with the way out.
     pub async fn bind_routes(
         settings: &HttpSettings,
         routes: Router,
+        attempts: Vec<(AttemptRoute, Method)>,
         pages: Option<Pages>,
         metrics: Metrics,
     ) -> Result<Self, ServerError> {
         let server = Server::bind(settings).await?;
         let metrics_server = Server::bind_metrics(settings).await?;
-        let boundary =
-            Boundary::new(settings, metrics, pages.as_ref().map(|pages| pages.draw_problem.clone()));
+        let draw_problem = pages.as_ref().map(|pages| pages.draw_problem.clone());
+        let boundary = Boundary::new(settings, attempts, metrics, draw_problem);
         let routes = match pages {
             Some(pages) => routes.merge(pages.routes),
             None => routes,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use iam_sorry_core::api::ProblemCode;
+use iam_sorry_core::identity::Method;
 
 use super::address::limit_key;
 use super::settings::{LimitSettings, Rate};
@@ -17,16 +18,8 @@ use crate::error::ServiceError;
 pub struct Limits {
     person: Counter<String>,
     address: Counter<IpAddr>,
-    sign_in: Counter<(SignInBy, IpAddr)>,
-}
-
-/// The ways to sign in, which are counted apart: a flood of passwords keeps no SSH key out, nor the reverse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SignInBy {
-    /// The directory's password, or the link of `serve --dev`.
-    Password,
-    /// An SSH key: challenges and answers.
-    SshKey,
+    /// Each method apart: a flood of passwords keeps no SSH key out, nor the reverse.
+    sign_in: Counter<(Method, IpAddr)>,
 }
 
 impl Limits {
@@ -59,7 +52,7 @@ impl Limits {
     ///
     /// # Errors
     /// A [`ServiceError`] with the seconds to wait.
-    pub fn sign_in(&self, by: SignInBy, address: IpAddr) -> Result<(), ServiceError> {
+    pub fn sign_in(&self, by: Method, address: IpAddr) -> Result<(), ServiceError> {
         self.sign_in.count(&(by, limit_key(address)), "sign-ins from this address")
     }
 }
@@ -123,10 +116,10 @@ mod tests {
 
         let (one, same, other) = ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1");
         let sign_in = |by, from: &str| limits.sign_in(by, from.parse().unwrap());
-        sign_in(SignInBy::Password, one).unwrap();
-        assert!(sign_in(SignInBy::Password, same).is_err(), "one host has a whole /64");
-        sign_in(SignInBy::SshKey, same).unwrap();
-        sign_in(SignInBy::Password, other).unwrap();
+        sign_in(Method::Ldap, one).unwrap();
+        assert!(sign_in(Method::Ldap, same).is_err(), "one host has a whole /64");
+        sign_in(Method::SshKey, same).unwrap();
+        sign_in(Method::Ldap, other).unwrap();
         limits.address(one.parse().unwrap()).unwrap();
     }
 }

@@ -7,6 +7,7 @@
 mod address;
 mod api;
 mod app;
+mod attempts;
 mod boundary;
 mod extract;
 mod face;

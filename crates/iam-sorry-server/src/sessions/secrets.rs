@@ -18,7 +18,7 @@ pub(crate) const TOKEN_PREFIX: &str = "iss_";
 const FORM: &[u8] = b"iam-sorry form v1\0";
 
 /// SHA-256 of a secret that has 256 bits of its own.
-pub(crate) fn hash(secret: &str) -> [u8; 32] {
+pub fn hash(secret: &str) -> [u8; 32] {
     sha256(&[secret.as_bytes()])
 }
 

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::cookies::{Cookie, Cookies};
 use super::views::{Flash, Frame, Section};
-use super::{assets, tokens};
+use super::{assets, security_headers, tokens};
 use crate::caller::{Caller, RequestSource};
 use crate::error::ServiceError;
 use crate::service::Service;
@@ -24,18 +24,27 @@ pub struct Site {
     pub service: Service,
     origin: Origin,
     cookies: Cookies,
+    policy: HeaderValue,
 }
 
 impl Site {
     /// For a service that people reach at `origin`.
     pub fn new(service: Service, origin: Origin) -> Self {
         let cookies = Cookies::new(&origin);
-        Self { service, origin, cookies }
+        // An origin has no character that a header may not have.
+        let policy = security_headers::policy(&service.login_methods().leads_to());
+        let policy = policy.unwrap_or(HeaderValue::from_static("default-src 'none'"));
+        Self { service, origin, cookies, policy }
     }
 
     /// Where people reach it.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// The Content-Security-Policy of its pages.
+    pub fn policy(&self) -> &HeaderValue {
+        &self.policy
     }
 
     /// How its cookies are called.

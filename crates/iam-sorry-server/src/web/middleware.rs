@@ -26,7 +26,7 @@ pub(super) async fn around(
     next: Next,
 ) -> Response {
     let place = Place::of(&request);
-    let cookies = site.cookies().clone();
+    let (cookies, policy) = (site.cookies().clone(), site.policy().clone());
     let had_note = cookies.read(request.headers(), Cookie::Flash).is_some();
     let (context, trouble) = look_up(site, &request_context, request.headers()).await;
     let fresh = context.caller().is_none() && cookies.read(request.headers(), Cookie::Before).is_none();
@@ -47,7 +47,7 @@ pub(super) async fn around(
     if had_note && shows_page {
         cookies.clear(Cookie::Flash).map(|value| headers.append(header::SET_COOKIE, value));
     }
-    harden(headers);
+    harden(headers, &policy);
     response
 }
 

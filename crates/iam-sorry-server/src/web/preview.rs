@@ -70,6 +70,18 @@ fn pages(x: Option<&str>) -> Vec<(&'static str, String)> {
         lines: vec![or("2 access keys deleted"), or("policy S3Projects detached")],
         reasons: vec![or("rule \"owners-manage-their-namespace\" (rules/lab.cedar) allows it")],
     });
+    let card = |id: &str, label: &str, step| OfferCard { id: or(id), label: or(label), step };
+    let offers = || {
+        vec![
+            card("corp", "Directory account", OfferStep::Password),
+            card("sso", "University account", OfferStep::Provider(or("/login/oidc/sso"))),
+            card(
+                "ssh-key",
+                "SSH key",
+                OfferStep::Command(or("iam-sorry login https://aws.physics.example.edu")),
+            ),
+        ]
+    };
     let mut all = vec![
         (
             "sign-in",
@@ -78,9 +90,7 @@ fn pages(x: Option<&str>) -> Vec<(&'static str, String)> {
                 problem: None,
                 username: or(""),
                 next: or("/credentials"),
-                origin: "https://aws.physics.example.edu".into(),
-                password: true,
-                ssh_key: true,
+                offers: offers(),
             }
             .render(),
         ),
@@ -91,9 +101,7 @@ fn pages(x: Option<&str>) -> Vec<(&'static str, String)> {
                 problem: Some(or("The directory does not accept this name and password.\nCheck both; after several tries, wait a minute.")),
                 username: or("dirk"),
                 next: or("/credentials"),
-                origin: "https://aws.physics.example.edu".into(),
-                password: true,
-                ssh_key: true,
+                offers: offers(),
             }
             .render(),
         ),

@@ -99,7 +99,7 @@ pub(super) fn draw(site: &Site, problem: &Problem) -> Response {
         request_id: problem.request_id.clone(),
     });
     let mut response = drawn.unwrap_or_else(|refusal| status(refusal.code).into_response());
-    super::security_headers::harden(response.headers_mut());
+    super::security_headers::harden(response.headers_mut(), site.policy());
     response
 }
 

@@ -4,7 +4,7 @@ use axum::extract::Query;
 use axum::response::Response;
 use http::header;
 use iam_sorry_core::api::{LdapLogin, ProblemCode};
-use iam_sorry_core::identity::{Method, Via};
+use iam_sorry_core::identity::Via;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -14,8 +14,9 @@ use super::cookies::Cookie;
 use super::forms::Sent;
 use super::responses::{self, Answer};
 use super::urls;
-use super::views::{DevSignInPage, Section, SignInPage, SignedOutPage};
+use super::views::{DevSignInPage, OfferCard, OfferStep, Section, SignInPage, SignedOutPage};
 use crate::error::ServiceError;
+use crate::login::source::{Dialogue, Offer};
 use crate::sessions::NewSession;
 
 /// `?next=` of the sign-in page.
@@ -120,14 +121,26 @@ fn form(
     username: &str,
     refusal: Option<&ServiceError>,
 ) -> Result<SignInPage, ServiceError> {
-    let methods = context.service().service_info()?.methods;
+    let origin = context.site().origin().as_str();
+    let dialogues = context.service().login_methods().dialogues();
     Ok(SignInPage {
         frame: context.frame("Sign in", Section::None)?,
         problem: refusal.map(|refusal| refusal.detail.clone()),
         username: username.to_owned(),
         next: next.to_owned(),
-        origin: context.site().origin().as_str().to_owned(),
-        password: methods.contains(&Method::Ldap),
-        ssh_key: methods.contains(&Method::SshKey),
+        offers: dialogues.filter_map(|(offer, dialogue)| card(offer, &dialogue, origin)).collect(),
     })
+}
+
+/// None: it begins elsewhere.
+fn card(offer: Offer, dialogue: &Dialogue<'_>, origin: &str) -> Option<OfferCard> {
+    let step = match dialogue {
+        Dialogue::Password(_) => OfferStep::Password,
+        Dialogue::Challenge { arguments } => {
+            let command = format!("iam-sorry login {origin} {}", (*arguments)?);
+            OfferStep::Command(command.trim_end().to_owned())
+        }
+        Dialogue::Redirect { start, .. } => OfferStep::Provider(start.clone()),
+    };
+    Some(OfferCard { id: offer.id, label: offer.label, step })
 }

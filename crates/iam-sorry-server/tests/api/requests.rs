@@ -245,9 +245,9 @@ async fn too_many_requests_are_told_when_to_come_back_and_sign_ins_sooner() {
     settings.limits.sign_in_per_address = Rate::new(1, 3);
     let rig = Rig::with(settings).await;
     for _ in 0..3 {
-        assert_eq!(send(rig.address, "POST /api/v1/login/try", &[], b"").await.status, 200);
+        assert_eq!(send(rig.address, "POST /api/v1/login/ldap", &[], b"").await.status, 200);
     }
-    let answer = send(rig.address, "POST /api/v1/login/try", &[], b"").await;
+    let answer = send(rig.address, "POST /api/v1/login/ldap", &[], b"").await;
     assert_eq!((answer.status, answer.problem().as_str()), (429, "too-many-requests"));
     assert!((1..=2).contains(&answer.header("retry-after").unwrap().parse::<u32>().unwrap()));
     assert_eq!(send(rig.address, "GET /api/v1/hello", &[], b"").await.status, 200, "other requests go on");
@@ -258,23 +258,30 @@ async fn too_many_requests_are_told_when_to_come_back_and_sign_ins_sooner() {
     assert!(refused >= 15, "{refused}");
 }
 
-/// Wrong passwords from a login node keep nobody out who signs in there by SSH key, nor the reverse.
+/// Wrong passwords from a login node keep nobody out who signs in there by SSH key, nor the reverse; and a provider's answers,
+/// which come by GET, are limited as well.
 #[tokio::test]
-async fn sign_ins_by_password_and_by_key_are_counted_apart() {
-    for (flooded, others) in [
-        ("/api/v1/login/ldap", ["/api/v1/login/ssh/challenge", "/api/v1/login/ssh"]),
-        ("/api/v1/login/ssh", ["/api/v1/login/ldap", "/sign-in"]),
-    ] {
+async fn sign_ins_are_counted_by_method_whatever_the_requests_are() {
+    let all = [
+        ("POST /api/v1/login/ldap", "ldap"),
+        ("POST /sign-in", "ldap"),
+        ("POST /api/v1/login/ssh/challenge", "ssh-key"),
+        ("POST /api/v1/login/ssh", "ssh-key"),
+        ("GET /login/sso/callback", "provider"),
+        ("HEAD /login/sso/callback", "provider"),
+        ("GET /sign-in", "none: it shows the form"),
+    ];
+    for (flooded, by) in all.into_iter().take(6) {
         let mut settings = settings().await;
         settings.limits.sign_in_per_address = Rate::new(1, 3);
         let rig = Rig::with(settings).await;
-        let status = async |path: &str| send(rig.address, &format!("POST {path}"), &[], b"").await.status;
+        let status = async |line: &str| send(rig.address, line, &[], b"").await.status;
         let deadline = std::time::Instant::now() + Duration::from_secs(60);
         while status(flooded).await != 429 {
             assert!(std::time::Instant::now() < deadline, "{flooded} is not limited");
         }
-        for path in others {
-            assert_ne!(status(path).await, 429, "{path} after {flooded}");
+        for (line, other) in all.into_iter().filter(|(_, other)| *other != by) {
+            assert_ne!(status(line).await, 429, "{line} ({other}) after {flooded}");
         }
     }
 }

@@ -7,8 +7,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use iam_sorry_core::api::CreateUser;
+use iam_sorry_core::identity::Method;
 use iam_sorry_server::error::ServiceError;
 use iam_sorry_server::http::{ApiError, Context, Http, HttpSettings, Json, Metrics, Name, NoBody, Query};
+use iam_sorry_server::login::LoginMethods;
+use iam_sorry_server::login::source::AttemptRoute;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -46,8 +49,9 @@ impl Rig {
 
     pub async fn with(settings: HttpSettings) -> Self {
         let gate = Arc::new(Gate::default());
-        let http =
-            Http::bind_routes(&settings, routes(Arc::clone(&gate)), None, Metrics::new()).await.unwrap();
+        let http = Http::bind_routes(&settings, routes(Arc::clone(&gate)), attempts(), None, Metrics::new())
+            .await
+            .unwrap();
         let (stop, stopped) = watch::channel(false);
         Self {
             address: http.address().unwrap(),
@@ -70,6 +74,15 @@ impl Rig {
     }
 }
 
+/// Those of a directory and of SSH keys, as they are registered; and of a provider that sends people back by GET.
+fn attempts() -> Vec<(AttemptRoute, Method)> {
+    let login = "[ldap]\nname = \"corp\"\nurls = [\"ldaps://ldap.example.org\"]\nusers_base = \"dc=example\"\n[ssh]\n";
+    let methods = LoginMethods::new(&toml::from_str(login).unwrap()).unwrap();
+    let mut attempts = methods.attempts();
+    attempts.push((AttemptRoute::all("/login/sso/callback"), Method::DevLink));
+    attempts
+}
+
 fn routes(gate: Arc<Gate>) -> Router {
     let (waiting, reading) = (Arc::clone(&gate), gate);
     Router::new()
@@ -84,7 +97,9 @@ fn routes(gate: Arc<Gate>) -> Router {
             get(|Query(it): Query<iam_sorry_core::api::PageQuery>| async move { format!("{it:?}") })
                 .post(|NoBody: NoBody| async { "nothing" }),
         )
-        .route("/api/v1/login/try", post(|| async { "tried" }))
+        .route("/api/v1/login/ldap", post(|| async { "tried" }))
+        .route("/sign-in", get(|| async { "the form" }).post(|| async { "tried" }))
+        .route("/login/sso/callback", get(|| async { "back" }))
         .route("/api/v1/panic", get(|| async { panic!("hunter2") as &str }))
         .route("/api/v1/refused", get(|| async { Err::<&str, _>(ApiError::from(refusal())) }))
         .route("/api/v1/large", get(|| async { vec![b'x'; 64 * 1024 * 1024] }))

@@ -7,6 +7,7 @@ mod groups;
 mod hanging;
 mod hostile;
 mod ldap;
+mod offers;
 mod passwords;
 mod recorded;
 mod registering;

@@ -18,12 +18,30 @@ pub struct SignInPage {
     pub username: String,
     /// Where to go afterwards: a local address.
     pub next: String,
-    /// The service's origin, for the command line.
-    pub origin: String,
-    /// Whether a directory checks passwords.
-    pub password: bool,
-    /// Whether SSH keys sign in.
-    pub ssh_key: bool,
+    /// How people may sign in, in order.
+    pub offers: Vec<OfferCard>,
+}
+
+/// One way to sign in, on the page.
+#[derive(Debug)]
+pub struct OfferCard {
+    /// Names it in the page.
+    pub id: String,
+    /// What it is called.
+    pub label: String,
+    /// What people do.
+    pub step: OfferStep,
+}
+
+/// How a sign-in begins.
+#[derive(Debug)]
+pub enum OfferStep {
+    /// A name and a password go into the form.
+    Password,
+    /// A command is typed on a machine without a browser.
+    Command(String),
+    /// A button leads to a provider, by way of this local address.
+    Provider(String),
 }
 
 /// The one-time link of `serve --dev`: nothing happens before the button, so that a preview of the link uses nothing up.
