@@ -1,7 +1,7 @@
 //! STS and IAM clients from settings that come in by value: one HTTP client for all of them, started when first needed.
 //!
 //! No aws-config: it would look at the environment, at files, at the instance's metadata. Endpoints, partitions, FIPS
-//! and dual-stack names are the SDK's own resolver's; STS is asked at the regional endpoint, since tokens of the global
+//! and dual-stack names are the SDK's own resolver's; STS is reached at the regional endpoint, since tokens of the global
 //! one fail in opt-in regions. The SDK's silent clock correction is off: with a wrong clock every other tool on the
 //! machine fails next, and an expiry computed by it is wrong, so the user hears of the clock at once.
 
@@ -142,10 +142,10 @@ struct Kept {
 impl Kept {
     fn is_of(&self, other: &Credentials) -> bool {
         let token = |c: &Credentials| c.session_token.as_ref().map(|t| t.expose_secret().to_owned());
-        let ours = &self.credentials;
-        ours.access_key_id == other.access_key_id
-            && ours.secret_access_key.expose_secret() == other.secret_access_key.expose_secret()
-            && token(ours) == token(other)
+        let own = &self.credentials;
+        own.access_key_id == other.access_key_id
+            && own.secret_access_key.expose_secret() == other.secret_access_key.expose_secret()
+            && token(own) == token(other)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What every answer tells on the side: AWS's clock against this machine's (`Date`), which hosts answered, and the
+//! What every answer says besides its content: AWS's clock against this machine's (`Date`), which hosts answered, and the
 //! request's id, for an audit trail.
 
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ use aws_smithy_types::date_time::{DateTime, Format};
 use iam_sorry_core::timestamp::Timestamp;
 use tokio::time::Instant;
 
-/// What AWS's answers tell about its clock, and where the requests went.
+/// What AWS's answers say about its clock, and where the requests went.
 #[derive(Debug, Default)]
 pub(crate) struct ServerClock(Mutex<Heard>);
 
@@ -30,7 +30,7 @@ struct Heard {
 }
 
 impl ServerClock {
-    /// Seconds that AWS's clock is ahead of ours.
+    /// Seconds that AWS's clock is ahead of this machine's.
     pub fn offset_seconds(&self) -> Option<i64> {
         self.heard().offset
     }
@@ -153,7 +153,7 @@ impl Intercept for Listen {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // RFC 9110, section 6.6.1; a response from a cache (Age) would tell an old time.
+        // RFC 9110, section 6.6.1; a response from a cache (Age) would give an old time.
         let headers = context.response().headers();
         if let Some(id) = headers.get("x-amzn-requestid") {
             // Outside of `keeping_request_ids` nobody asks for them.

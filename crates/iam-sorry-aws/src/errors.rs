@@ -1,4 +1,4 @@
-//! What can go wrong when AWS is asked, as a person reads it: first what happened, then what to do next.
+//! What can go wrong with a request to AWS, as a person reads it: first what happened, then what to do next.
 //!
 //! No text holds a secret. [`crate::request_context`] turns the SDK's errors into these.
 
@@ -29,7 +29,7 @@ pub enum AwsError {
          right account: aws iam get-user --user-name {user}"
     )]
     NoSuchUser {
-        /// The name that was asked for.
+        /// The name that was looked for.
         user: String,
     },
     /// The user already holds as many access keys as IAM allows (two; IAM quotas). None was touched.
@@ -43,11 +43,11 @@ pub enum AwsError {
     /// AWS does not accept the access key at all: deleted, inactive, not valid yet, or of another partition.
     #[error("{}", invalid_key(.action, .key_id, .code))]
     InvalidKey {
-        /// The action that was asked for.
+        /// The action that was requested.
         action: &'static str,
         /// The access key ID; no secret.
         key_id: String,
-        /// `InvalidClientTokenId`, or `SignatureDoesNotMatch` where the secret does not belong to the ID.
+        /// `InvalidClientTokenId`, or `SignatureDoesNotMatch` if the secret does not belong to the ID.
         code: String,
     },
     /// Temporary credentials whose time is over.
@@ -64,16 +64,16 @@ pub enum AwsError {
     ClockSkew {
         /// This machine's time.
         local: Timestamp,
-        /// AWS's time, from the `Date` header of its answer; `None` where the answer bore none.
+        /// AWS's time, from the `Date` header of its answer; `None` if the answer had none.
         server: Option<Timestamp>,
     },
-    /// AWS asks us to slow down, also after the SDK's retries.
+    /// AWS limits the rate of requests, also after the SDK's retries.
     #[error(
         "AWS is limiting requests ({action}: {code}), also after retries.\nWait a minute and run the command again; \
          AWS_MAX_ATTEMPTS=10 makes it more patient."
     )]
     Throttled {
-        /// The action that was asked for.
+        /// The action that was requested.
         action: &'static str,
         /// AWS's error code.
         code: String,
@@ -81,7 +81,7 @@ pub enum AwsError {
     /// No answer, or none that makes sense.
     #[error("Could not reach AWS for {action} at {endpoint}: {cause}{}", unreachable_hint(.cause))]
     Unreachable {
-        /// The action that was asked for.
+        /// The action that was requested.
         action: &'static str,
         /// Where it was sent.
         endpoint: String,
@@ -139,7 +139,7 @@ pub enum AwsError {
         "AWS wants a code from the MFA device for {action}.\nGive it with --mfa-code CODE, and the device's ARN as mfa_serial in the profile."
     )]
     MfaRequired {
-        /// The action that was asked for.
+        /// The action that was requested.
         action: &'static str,
     },
     /// The code of the MFA device is wrong or was used before.
@@ -150,7 +150,7 @@ pub enum AwsError {
         /// Serial number or ARN of the device.
         serial: String,
     },
-    /// The user asked to stop; every key made so far is deleted.
+    /// The user wants to stop; every key made so far is deleted.
     #[error("Interrupted.")]
     Interrupted,
     /// The answer to CreateAccessKey was lost and AWS lists no new key: nothing was made, nothing is left.
@@ -175,7 +175,7 @@ pub enum AwsError {
         /// The journal entry.
         entry: PathBuf,
     },
-    /// A key that we made may still exist; its journal entry stays so that a later run finishes the job.
+    /// A key that this program made may still exist; its journal entry stays so that a later run finishes the job.
     #[error(
         "{cause}\nThe access key {} made for '{user}' may still exist{why}. It is written down in {}, and \
          the next iam-sorry command with this manager tries again; to do it now: iam-sorry doctor",
@@ -184,11 +184,11 @@ pub enum AwsError {
     KeyLeft {
         /// The user whose key it is.
         user: String,
-        /// The key, where its ID is known.
+        /// The key, if its ID is known.
         key_id: Option<String>,
         /// What went wrong first.
         cause: Box<AwsError>,
-        /// Why the delete failed, in brackets, where that is not the cause itself.
+        /// Why the delete failed, in brackets, if that is not the cause itself.
         why: String,
         /// The journal entry.
         entry: PathBuf,
@@ -230,7 +230,7 @@ pub enum AwsError {
         "The answer of {endpoint} to {action} makes no sense: {what}\nIf that is not an AWS endpoint of yours, check AWS_ENDPOINT_URL."
     )]
     BadAnswer {
-        /// The action that was asked for.
+        /// The action that was requested.
         action: &'static str,
         /// Who answered.
         endpoint: String,
@@ -276,7 +276,7 @@ pub enum LastUsed {
     Never,
     /// The last use, and the service it was for.
     At(Timestamp, String),
-    /// We were not allowed to know.
+    /// AWS did not say.
     Unknown,
 }
 

@@ -1,6 +1,6 @@
 //! Temporary credentials for a user, through a manager: at most six requests, GetUser, ListAccessKeys, CreateAccessKey, GetSessionToken,
 //! DeleteAccessKey, GetCallerIdentity. The number does not grow with the account. See [`crate::journal`] for what
-//! happens when we die between any two of them.
+//! happens if the process dies between any two of them.
 
 use iam_sorry_core::credentials::{AccessKey, Credentials};
 use iam_sorry_core::names::{CallerArn, SessionDuration, UserName};
@@ -32,7 +32,7 @@ pub struct Issued {
 ///
 /// # Errors
 /// [`AwsError::NoSuchUser`], [`AwsError::KeyLimit`] (no key touched), [`AwsError::Interrupted`] (key deleted),
-/// [`AwsError::AnswerLost`], [`AwsError::SessionRefusedAfterDelete`], [`AwsError::KeyLeft`] where the key may still
+/// [`AwsError::AnswerLost`], [`AwsError::SessionRefusedAfterDelete`], [`AwsError::KeyLeft`] if the key may still
 /// exist; otherwise as any request, with the key deleted.
 pub async fn issue_for_user(
     issuer: &Issuer<'_>,

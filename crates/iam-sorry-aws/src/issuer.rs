@@ -20,7 +20,7 @@ pub struct Issuer<'a> {
     pub manager_profile: &'a str,
     /// Name of the profile that the credentials are for, for the journal.
     pub target_profile: &'a str,
-    /// Where the intent is written down first.
+    /// The journal that the intent is written to first.
     pub journal: &'a JournalFolder,
     /// Hears what is going on.
     pub progress: &'a (dyn Fn(&Progress) + Send + Sync),

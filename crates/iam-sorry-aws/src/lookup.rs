@@ -9,7 +9,7 @@ use crate::client::Aws;
 use crate::clock::now;
 use crate::errors::{AwsError, KeyFacts, LastUsed};
 
-/// An IAM user as iam:GetUser tells it.
+/// An IAM user as iam:GetUser describes it.
 #[derive(Clone, Debug)]
 pub struct User {
     /// The name in IAM's own spelling.
@@ -27,7 +27,7 @@ pub struct User {
 /// The user who owns an access key (iam:GetAccessKeyLastUsed answers with the name).
 ///
 /// # Errors
-/// [`AwsError::InvalidKey`] where AWS knows no such key in this account; otherwise as any request.
+/// [`AwsError::InvalidKey`] if AWS knows no such key in this account; otherwise as any request.
 pub async fn user_of_key(
     aws: &Aws,
     manager: &Credentials,
@@ -91,7 +91,7 @@ pub fn describe(caller: &CallerArn) -> String {
     }
 }
 
-/// An access key as iam:ListAccessKeys tells it.
+/// An access key as iam:ListAccessKeys describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedKey {
     /// Access key ID.
@@ -140,7 +140,7 @@ pub async fn last_used(aws: &Aws, manager: &Credentials, access_key_id: &str) ->
         .map_or(LastUsed::Never, |(at, service)| LastUsed::At(at, crate::text::clean(&service))))
 }
 
-/// Facts about keys for a person to decide by; what we are not allowed to know is left unknown.
+/// Facts about keys for a person to decide by; what AWS does not say is left unknown.
 pub async fn key_facts(aws: &Aws, manager: &Credentials, keys: &[ListedKey]) -> Vec<KeyFacts> {
     let mut facts = Vec::with_capacity(keys.len());
     for key in keys {

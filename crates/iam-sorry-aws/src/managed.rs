@@ -12,7 +12,7 @@ use crate::client::Aws;
 use crate::errors::AwsError;
 use crate::non_idempotent::NotMade;
 
-/// A user as iam:GetUser tells it, with what it is known by.
+/// A user as iam:GetUser describes it, with what it is known by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// The name in IAM's spelling.
@@ -44,7 +44,7 @@ pub struct NewUser {
     pub tags: Vec<(String, String)>,
 }
 
-/// iam:CreateUser, tried once: whether a lost answer left a user is told by [`facts`], whose tags name the maker.
+/// iam:CreateUser, tried once: whether a lost answer left a user is seen by [`facts`], whose tags name the maker.
 ///
 /// # Errors
 /// [`NotMade`]; a user of that name that exists already is [`NotMade::Certainly`] with `EntityAlreadyExists`.

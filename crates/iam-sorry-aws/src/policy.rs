@@ -35,7 +35,7 @@ pub const ACTIONS: [(&str, &str); 6] = [
 ];
 
 /// This request names a key and no user, so whoever evaluates the policy from the request alone (emulators, policy
-/// simulators) can't match it to users; it tells the owner and last use of a key whose ID one must know.
+/// simulators) can't match it to users; its answer names the owner and last use of a key whose ID one must know.
 const BY_KEY: &str = "iam:GetAccessKeyLastUsed";
 
 /// What a manager who makes users needs on top.
@@ -44,7 +44,7 @@ pub const CREATE_USER: (&str, &str) = ("iam:CreateUser", "users of the namespace
 /// The policy as JSON, ready for `aws iam put-user-policy --policy-document`.
 ///
 /// # Errors
-/// [`AwsError::Settings`] where a name, account or partition can't stand in an ARN.
+/// [`AwsError::Settings`] if a name, account or partition can't stand in an ARN.
 pub fn manager_policy(request: &PolicyRequest) -> Result<String, AwsError> {
     pretty(&policy(access_keys(request)?))
 }
@@ -55,7 +55,7 @@ pub fn manager_policy(request: &PolicyRequest) -> Result<String, AwsError> {
 /// entities", "Delegating responsibility to others using permissions boundaries").
 ///
 /// # Errors
-/// As [`manager_policy`]; also where `boundary` is neither a name nor an ARN.
+/// As [`manager_policy`]; also if `boundary` is neither a name nor an ARN.
 pub fn namespace_admin_policy(request: &PolicyRequest, boundary: &str) -> Result<String, AwsError> {
     let mut statements = access_keys(request)?;
     let fits = |c: char| c.is_ascii_alphanumeric() || "+=,.@_-".contains(c);
@@ -163,7 +163,7 @@ mod tests {
             let text = namespace_admin_policy(&request(account), boundary).unwrap();
             let policy: serde_json::Value = serde_json::from_str(&text).unwrap();
             for statement in policy["Statement"].as_array().unwrap() {
-                // The one that is open tells whose a key is, and changes nothing.
+                // The one that is open says whose a key is, and changes nothing.
                 if statement["Action"] == BY_KEY {
                     continue;
                 }

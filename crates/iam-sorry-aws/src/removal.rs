@@ -13,7 +13,7 @@ use crate::client::Aws;
 use crate::errors::AwsError;
 use crate::lookup::keys_of;
 
-/// How often the whole is repeated where DeleteUser still finds something: IAM is eventually consistent, and somebody may
+/// How often the whole is repeated if DeleteUser still finds something: IAM is eventually consistent, and somebody may
 /// have attached something meanwhile.
 const ROUNDS: usize = 4;
 
@@ -82,7 +82,7 @@ pub async fn what_hangs_on(
     Ok(found.parts)
 }
 
-/// `false` where AWS knows no such thing (any more).
+/// `false` if AWS knows no such thing (any more).
 pub(crate) fn unless_gone<T>(answer: Result<T, AwsError>) -> Result<bool, AwsError> {
     match answer {
         Ok(_) => Ok(true),

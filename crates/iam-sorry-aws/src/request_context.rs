@@ -1,4 +1,4 @@
-//! The SDK's errors as ours, in one place: by AWS's code, by its words where it has no code, by its clock.
+//! The SDK's errors as this crate's, in one place: by AWS's code, by its words if it has no code, by its clock.
 //!
 //! Texts from AWS are cut and stripped of control characters, since an endpoint may be anybody.
 
@@ -25,7 +25,7 @@ pub(crate) struct RequestContext<'a> {
 }
 
 impl RequestContext<'_> {
-    /// The SDK's error, as ours.
+    /// The SDK's error as this crate's.
     pub fn failed<E>(&self, error: SdkError<E, HttpResponse>) -> AwsError
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -46,7 +46,7 @@ impl RequestContext<'_> {
             SdkError::ResponseError(_) => unreachable("the answer was cut off or is not AWS's".into()),
             other => match other.into_source() {
                 Ok(source) => AwsError::Settings(clean(&format!(
-                    "{} could not be asked: {}",
+                    "{} could not be requested: {}",
                     self.action,
                     innermost(source.as_ref())
                 ))),

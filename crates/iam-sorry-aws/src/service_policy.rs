@@ -22,7 +22,7 @@ pub struct ServicePolicy {
     pub policies: Vec<String>,
     /// ARNs of the roles that people may assume through it.
     pub roles: Vec<String>,
-    /// ARNs of the groups that users may be taken out of; any where `None`.
+    /// ARNs of the groups that users may be taken out of; `None`: any.
     ///
     /// IAM can't say this by the user: the only resource type of iam:RemoveUserFromGroup is the group, groups have no tags,
     /// and there is no condition key for the member (Service Authorization Reference, AWS Identity and Access Management).
@@ -37,7 +37,7 @@ pub struct ServicePolicy {
 const ON_USERS: [(&str, &str); 20] = [
     ("iam:TagUser", "owner and operation, by which a user is known again"),
     ("iam:DeleteUser", "delete-user, and taking back what failed half-way"),
-    ("iam:CreateAccessKey", "keys, and the key that STS is asked with"),
+    ("iam:CreateAccessKey", "keys, and the key for a session"),
     ("iam:DeleteAccessKey", "the same keys go again"),
     ("iam:UpdateAccessKey", "rotation deactivates before it deletes"),
     ("iam:ListAccessKeys", "show, rotate, delete, and what a lost answer left"),
@@ -58,7 +58,7 @@ const ON_USERS: [(&str, &str); 20] = [
 ];
 
 /// On any user, but it only looks: a user that was deleted or moved behind the service's back is outside every path of its
-/// own, where AWS would answer AccessDenied and not NoSuchEntity.
+/// own, for which AWS would answer AccessDenied and not NoSuchEntity.
 const LOOK: &str = "iam:GetUser";
 
 /// Only with the configured boundary.
@@ -99,7 +99,7 @@ impl ServicePolicy {
     /// The policy as JSON, ready for `aws iam put-user-policy --policy-document`.
     ///
     /// # Errors
-    /// [`AwsError::Settings`] where a path, ARN, account or partition can't stand in a policy.
+    /// [`AwsError::Settings`] if a path, ARN, account or partition can't stand in a policy.
     pub fn to_json(&self) -> Result<String, AwsError> {
         let account = self.checked_account()?;
         let arn = |kind: &str, name: &str| format!("arn:{}:iam::{account}:{kind}/{name}", self.partition);

@@ -59,7 +59,7 @@ pub async fn put_policy(
     .await
 }
 
-/// Takes back a user that was made here: its inline policy, then the user. IAM refuses where it has anything more, so
+/// Takes back a user that was made here: its inline policy, then the user. IAM refuses if it has anything more, so
 /// what somebody else gave it meanwhile is never lost.
 ///
 /// # Errors

@@ -62,7 +62,7 @@ impl Journal for Entry<'_> {
         if ids.iter().all(|id| record.found.contains(id)) {
             return Ok(());
         }
-        // Whatever is written from here on touches the file, which until then told when its owner died.
+        // Whatever is written from here on touches the file, whose time said until then when its owner died.
         self.open.note(&Fact::LastSign(record.last_sign_ms))?;
         self.open.note(&Fact::Found(ids))
     }

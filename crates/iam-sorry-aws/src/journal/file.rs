@@ -90,7 +90,7 @@ pub(super) fn open_entry(folder: &OwnedFd, name: &str) -> Result<File, Errno> {
     rustix::fs::openat(folder, name, flags, Mode::empty()).map(File::from)
 }
 
-/// Some network file systems have no flock; there, process and boot tell who is alive.
+/// Some network file systems have no flock; there, process and boot show who is alive.
 pub(super) fn lock(file: impl AsFd) -> Result<(), Errno> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => Ok(()),

@@ -16,7 +16,7 @@ use crate::errors::AwsError;
 use crate::journal::file::{OpenEntry, lock, open_entry, read};
 use crate::journal::record::{Fact, Intent, MACHINE, Record, process_start};
 
-/// How long the entries of another machine are left alone: it may be alive, and we can't see it.
+/// How long the entries of another machine are left alone: one of them may be alive, unseen from here.
 const ELSEWHERE: Duration = Duration::from_secs(15 * 60);
 
 /// No living process takes this long between making a file and naming it.
@@ -58,7 +58,7 @@ pub struct Pending {
 pub struct Listing {
     /// Readable entries, oldest first.
     pub entries: Vec<Pending>,
-    /// Files that are no entries of ours, and why.
+    /// Files that are no entries, and why.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
@@ -73,10 +73,10 @@ impl JournalFolder {
         &self.folder
     }
 
-    /// The entries on disk; none where there is no folder.
+    /// The entries on disk; none if there is no folder.
     ///
     /// # Errors
-    /// [`AwsError::Journal`] where the folder can't be read.
+    /// [`AwsError::Journal`] if the folder can't be read.
     pub fn pending(&self) -> Result<Listing, AwsError> {
         self.list().map_err(|e| self.failed(&self.folder, e))
     }
@@ -84,7 +84,7 @@ impl JournalFolder {
     /// Removes an entry without looking at IAM: for a person who has dealt with the key by hand.
     ///
     /// # Errors
-    /// [`AwsError::Journal`] where it can't be removed, or its owner is still at work.
+    /// [`AwsError::Journal`] if it can't be removed, or its owner is still at work.
     pub fn forget(&self, entry: &Pending) -> Result<(), AwsError> {
         match self.take(&entry.path)? {
             Some((open, _)) => open.clear(),
@@ -98,7 +98,7 @@ impl JournalFolder {
         self.create(intent).map_err(|e| self.failed(&self.folder, e))
     }
 
-    /// Takes over an entry whose owner is gone: locked, re-read. `None` where somebody else has finished it meanwhile.
+    /// Takes over an entry whose owner is gone: locked, re-read. `None` if somebody else has finished it meanwhile.
     pub(crate) fn take(&self, path: &Path) -> Result<Option<(OpenEntry, Record)>, AwsError> {
         self.lock_and_read(path).map_err(|e| self.failed(path, e))
     }
@@ -145,7 +145,7 @@ impl JournalFolder {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&self.folder, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&folder)?;
-        // An entry tells which key to delete, so nobody else may plant one.
+        // An entry names a key to delete, so nobody else may plant one.
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
@@ -217,7 +217,7 @@ impl JournalFolder {
     }
 }
 
-/// Removes what a run left that died before its entry got a name: nothing was asked of AWS then.
+/// Removes what a run left that died before its entry got a name: no request was made then.
 fn sweep(folder: &OwnedFd) {
     let Ok(items) = rustix::fs::Dir::read_from(folder) else { return };
     for item in items.flatten() {
@@ -246,7 +246,7 @@ fn state(file: &File, record: &Record) -> State {
     }
     let intent = &record.intent;
     if !MACHINE.boot_id.is_empty() && intent.boot_id == MACHINE.boot_id {
-        // The owner holds the lock for as long as it lives; only where there are no locks its process must tell.
+        // The owner holds the lock for as long as it lives; if the file system has no locks, its process number says so.
         let alive =
             lock.is_err() && intent.process_start != 0 && process_start(intent.pid) == intent.process_start;
         return if alive { State::Running } else { State::Dead };
@@ -257,7 +257,7 @@ fn state(file: &File, record: &Record) -> State {
 /// The same of an entry that no process of this boot holds.
 fn silent_elsewhere(record: &Record) -> State {
     if record.intent.host == MACHINE.host {
-        return State::Dead; // rebooted since, or not held by us
+        return State::Dead; // rebooted since, or held by nobody here
     }
     let age = now_ms().saturating_sub(record.touched_ms);
     let wait = i64::try_from(ELSEWHERE.as_millis()).unwrap_or(i64::MAX).saturating_sub(age);

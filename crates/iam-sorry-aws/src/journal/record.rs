@@ -48,9 +48,9 @@ pub struct Intent {
     pub host: String,
     /// Process ID on that machine.
     pub pid: u32,
-    /// Start time of the process in clock ticks since boot (proc_pid_stat(5), field 22); 0 where unknown.
+    /// Start time of the process in clock ticks since boot (proc_pid_stat(5), field 22); 0 if unknown.
     pub process_start: u64,
-    /// The boot of the machine; empty where unknown.
+    /// The boot of the machine; empty if unknown.
     pub boot_id: String,
     /// When, by this machine's clock, in milliseconds since 1970.
     pub at_ms: i64,
@@ -168,7 +168,7 @@ impl Record {
         Some(self.found.iter().map(suspect).collect())
     }
 
-    /// The keys that earlier looks found, in words; `None` if there are none. How they stand now only IAM can tell.
+    /// The keys that earlier looks found, in words; `None` if there are none. How they stand now only IAM knows.
     pub fn keys_found(&self) -> Option<KeysFound> {
         if self.key_id.is_some() || self.found.is_empty() {
             return None;

@@ -74,11 +74,7 @@ async fn create<J: Journal>(
 ///
 /// # Errors
 /// [`NotMade`].
-pub async fn create_access_key(
-    aws: &Aws,
-    signer: &Credentials,
-    user: &UserName,
-) -> Result<AccessKey, NotMade> {
+async fn create_access_key(aws: &Aws, signer: &Credentials, user: &UserName) -> Result<AccessKey, NotMade> {
     let context = aws.context("iam:CreateAccessKey", &signer.access_key_id, user.as_str());
     let once = aws_sdk_iam::config::Builder::new().retry_config(RetryConfig::disabled());
     let request = aws.iam(signer).create_access_key().user_name(user.as_str());

@@ -18,7 +18,7 @@ pub enum TakeBackError<E> {
     NotDeleted(AwsError),
 }
 
-/// Deletes a key that this entry made: what proves that it is the entry's own is its ID, which AWS told nobody else. `again` is as in
+/// Deletes a key that this entry made: what proves that it is the entry's own is its ID, which AWS named to nobody else. `again` is as in
 /// [`delete_surely`].
 ///
 /// # Errors

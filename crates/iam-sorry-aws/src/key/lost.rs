@@ -6,7 +6,7 @@ use iam_sorry_core::timestamp::Timestamp;
 use crate::errors::LastUsed;
 use crate::lookup::ListedKey;
 
-/// How far apart AWS's clock and our reading of it may be, in seconds: its answers tell whole seconds, and its machines are
+/// How far apart AWS's clock and the reading of it may be, in seconds: its answers have whole seconds, and its machines are
 /// not one machine.
 const ALLOWANCE: i64 = 2;
 
@@ -86,7 +86,7 @@ pub enum Fate {
     Show(Vec<String>),
 }
 
-/// Whether the key may be the one, as far as the list tells. Only for such a key it is worth to ask for its last use.
+/// Whether the key may be the one, as far as the list says. Only for such a key its last use is worth a request.
 pub fn may_be_it(attempt: &Attempt<'_>, key: &ListedKey) -> bool {
     let window = attempt.window.intent.saturating_sub(ALLOWANCE)..=attempt.window.until;
     let was_there = attempt.before.is_some_and(|before| before.contains(&key.id));

@@ -14,7 +14,7 @@
 //!
 //! # Whose key is it?
 //!
-//! A key is deleted only by an ID that the journal holds: AWS told it nobody else. IAM lets nothing be tied to a key when
+//! A key is deleted only by an ID that the journal holds: AWS named it to nobody else. IAM lets nothing be tied to a key when
 //! it is made (no tag, no token of the request), so a key that is *found* after a lost answer is never proved to be the
 //! program's, however well it fits: the request may not have arrived, and an administrator may have made a key in the same
 //! second. A key that fits is of this user, was made in the window of the intent by AWS's clock, was not there before, is
@@ -41,5 +41,4 @@ pub use journal::Journal;
 pub use prove::{first_session, identity, prove};
 pub use status::{is_active, retire, set_active};
 
-pub use create::create_access_key;
 pub(crate) use prove::while_unknown;

@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use iam_sorry_aws::NotMade;
 use iam_sorry_aws::managed::{self, NewUser};
-use iam_sorry_aws::primitives::NotMade;
 use iam_sorry_aws::removal::delete_completely;
 use iam_sorry_aws::{Aws, AwsError, Settings, keeping_request_ids, take_request_ids};
 use iam_sorry_core::credentials::Credentials;

@@ -49,7 +49,7 @@ impl Action for CreateAccessKey {
     async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
         let (_, user) = cx.user()?;
         // Whether there is room for one more is for the operation to find out.
-        let before = ids(&cx.keys_before(&user).await);
+        let before = cx.keys_before(&user).await.as_deref().map(ids);
         Ok(Planned::Act(Plan { user, since: cx.aws_now(), before }))
     }
 
@@ -62,7 +62,11 @@ impl Action for CreateAccessKey {
     async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<NewKey> {
         let (row, _) = cx.user()?;
         cx.still_managed().await?;
-        let made = new_key::make_and_note(cx, op, plan.before.len() < 2).await?;
+        // If there were fewer than two a moment ago, IAM itself says if there is no room any more.
+        if plan.before.as_ref().is_none_or(|before| before.len() >= 2) {
+            cx.check_key_quota(&plan.user).await?;
+        }
+        let made = new_key::make(cx, op).await?;
         let effects = new_key::grant(row, &made, cx.service.clock().now_ms());
         let changes = vec![Change::KeyCreated { access_key_id: Some(made.id.clone()) }];
         let output = Box::new(|done| new_key::shown_once(done, made));

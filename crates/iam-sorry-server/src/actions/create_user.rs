@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
+use iam_sorry_aws::NotMade;
 use iam_sorry_aws::managed::{self, Facts, NewUser};
-use iam_sorry_aws::primitives::NotMade;
 use iam_sorry_aws::{AwsError, removal};
 use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
 use iam_sorry_core::names::UserName;

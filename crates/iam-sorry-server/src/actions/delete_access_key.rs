@@ -4,7 +4,7 @@
 //! |-----------------|---------------------|----------|
 //! | any step        | the key, or nothing | finished |
 
-use iam_sorry_aws::primitives;
+use iam_sorry_aws::key;
 use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
@@ -94,8 +94,8 @@ impl Action for DeleteAccessKey {
         cx.still_managed().await?;
         self.check(cx).await?;
         op.may_act()?;
-        let ((aws, credentials), timeouts) = (cx.handle.pair(), cx.service.actions().timeouts());
-        match primitives::delete_key_surely(aws, credentials, &plan.user, &plan.key, &timeouts).await {
+        let ((aws, credentials), retry) = (cx.handle.pair(), cx.service.actions().retry_policy());
+        match key::delete_surely(aws, credentials, &plan.user, &plan.key, &retry, |_| {}).await {
             Ok(()) => {
                 let (change, effects) = deleted(&plan.key);
                 Ok(Success::new(vec![change], effects))
@@ -106,8 +106,8 @@ impl Action for DeleteAccessKey {
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
-        let ((aws, credentials), timeouts) = (case.handle.pair(), case.service.actions().timeouts());
-        primitives::delete_key_surely(aws, credentials, &plan.user, &plan.key, &timeouts).await?;
+        let ((aws, credentials), retry) = (case.handle.pair(), case.service.actions().retry_policy());
+        key::delete_surely(aws, credentials, &plan.user, &plan.key, &retry, |_| {}).await?;
         let (change, effects) = deleted(&plan.key);
         Ok(Settled::Done(vec![change], effects))
     }

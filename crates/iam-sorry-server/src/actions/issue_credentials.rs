@@ -10,7 +10,8 @@
 //! | intent           | nothing, or a key | a key that fits is deactivated: undone            |
 //! | note key         | the key           | deleted by its id: undone (nobody has the secret) |
 
-use iam_sorry_aws::primitives;
+use iam_sorry_aws::key;
+use iam_sorry_aws::key::lost::FirstUse;
 use iam_sorry_core::api::{ActionName, Change, Done, GrantKind, IssuedCredentials, ProblemCode};
 use iam_sorry_core::names::{SessionDuration, UserName};
 use iam_sorry_rules::{Action as Right, Resource};
@@ -23,6 +24,7 @@ use crate::error::ServiceError;
 use crate::operations::acted::Acted;
 use crate::operations::action::{Action, Context, Planned};
 use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::lost_key::KeyIntent;
 use crate::operations::notes::json;
 use crate::operations::open_operation::OpenOperation;
 use crate::operations::run::{ASK_AGAIN, already_done};
@@ -37,7 +39,9 @@ pub struct IssueCredentials {
     duration_seconds: Option<u32>,
 }
 
-/// What an intent says. Which keys the user had before is not looked up: they are older than the intent.
+/// What an intent says. Which keys the user had before is not looked up: that would be a sixth request for every session, to
+/// tell apart what hardly ever meets (a lost answer, and a key that somebody made in the two seconds before the intent). Such a
+/// key is shown, and not touched ([`iam_sorry_aws::key::lost`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     user: UserName,
@@ -86,21 +90,18 @@ impl Action for IssueCredentials {
         let duration = SessionDuration::from_seconds(seconds)
             .map_err(|error| ServiceError::new(ProblemCode::BadRequest, error.0))?;
         cx.still_managed().await?;
-        let made = new_key::make(cx, op).await?;
-        let timeouts = cx.service.actions().timeouts();
-        let session = primitives::session_of_new_key(&cx.handle.aws, &made, duration, &timeouts);
-        let (noted, session) = tokio::join!(new_key::note(op, &made), session);
-        let session = match noted.and_then(|()| session.map_err(ServiceError::of_aws)) {
-            Ok(session) => session,
-            Err(error) => return Err(new_key::take_back(cx, op, name, &made.id, error).await),
+        let ((aws, credentials), retry) = (cx.handle.pair(), cx.service.actions().retry_policy());
+        let first_use = |made| {
+            let retry = &retry;
+            async move { key::first_session(aws, &made, duration, retry).await }
         };
-        let (aws, credentials) = cx.handle.pair();
-        if let Err(error) = primitives::delete_key_surely(aws, credentials, name, &made.id, &timeouts).await {
+        let (made, session) = new_key::make_and_use(cx, op, first_use).await?;
+        if let Err(error) = key::delete_surely(aws, credentials, name, &made.id, &retry, |_| {}).await {
             let what = "The access key that was made for a moment could not be deleted yet";
             return Err(op.left_open(what, &error));
         }
         // AWS documents that a session outlives the key that made it; what it says is believed, not the documents.
-        let arn = primitives::identity(aws, &session).await.map_err(ServiceError::of_aws)?;
+        let arn = key::identity(aws, &session).await.map_err(ServiceError::of_aws)?;
         if arn != row.arn {
             let text = format!(
                 "AWS says that the credentials are {arn}'s, not {}'s. They were thrown away.",
@@ -122,7 +123,9 @@ impl Action for IssueCredentials {
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
-        let lost = case.take_back_key(&plan.user, plan.since, &[]).await?;
+        let intent =
+            KeyIntent { user: &plan.user, since: plan.since, before: None, first_use: FirstUse::BesideNote };
+        let lost = case.take_back_key(intent).await?;
         Ok(lost.undone(Vec::new()))
     }
 

@@ -11,10 +11,10 @@ use crate::error::ServiceError;
 use crate::operations::action::Context;
 
 impl Context {
-    /// The keys that the user has, as far as IAM says it now: part of an intent to make one, which made none of these.
-    pub(crate) async fn keys_before(&self, name: &UserName) -> Vec<lookup::ListedKey> {
+    /// The keys that the user has, if IAM says it now: part of an intent to make one, which made none of these.
+    pub(crate) async fn keys_before(&self, name: &UserName) -> Option<Vec<lookup::ListedKey>> {
         let (aws, credentials) = self.handle.pair();
-        lookup::keys_of(aws, credentials, name).await.unwrap_or_default()
+        lookup::keys_of(aws, credentials, name).await.ok()
     }
 
     /// Whether the user's key is active.

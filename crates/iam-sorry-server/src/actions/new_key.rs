@@ -1,7 +1,8 @@
 //! Making an access key within an operation, and taking it back if it can't be handed out.
 
 use iam_sorry_aws::AwsError;
-use iam_sorry_aws::primitives::{self, NotMade};
+use iam_sorry_aws::key::lost::FirstUse;
+use iam_sorry_aws::key::{self, MakeError, TakeBackError};
 use iam_sorry_core::api::{Done, GrantKind, NewKey};
 use iam_sorry_core::credentials::AccessKey;
 use iam_sorry_core::names::UserName;
@@ -13,7 +14,8 @@ use crate::error::ServiceError;
 use crate::operations::acted::{Effects, Unsuccessful};
 use crate::operations::action::Context;
 use crate::operations::case::{Case, SettleError, Settled};
-use crate::operations::notes::Note;
+use crate::operations::key_journal::{JournalError, KeyJournal};
+use crate::operations::lost_key::KeyIntent;
 use crate::operations::open_operation::OpenOperation;
 
 /// What an intent to make a key says.
@@ -22,59 +24,70 @@ pub struct Plan {
     pub(crate) user: UserName,
     /// When, by AWS's clock, seconds since 1970: a key made earlier is not this operation's.
     pub(crate) since: i64,
-    /// The keys that the user had before: none of them is this operation's.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) before: Vec<String>,
+    /// The keys that the user had before: none of them is this operation's. Absent if IAM did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) before: Option<Vec<String>>,
 }
 
-/// Makes a key that stays; its id is on disk then. `room`: the user had fewer than two keys a moment ago, and IAM itself says
-/// so if that is not true any more.
-pub(crate) async fn make_and_note(
-    cx: &Context,
-    op: &OpenOperation,
-    room: bool,
-) -> Result<AccessKey, Unsuccessful> {
-    let (_, name) = cx.user()?;
-    if !room {
-        cx.check_key_quota(&name).await?;
-    }
-    let made = make(cx, op).await?;
-    match note(op, &made).await {
-        Ok(()) => Ok(made),
-        Err(error) => Err(take_back(cx, op, &name, &made.id, error).await),
-    }
-}
-
-/// Makes a key. The operation ends if none was made, and stays open if one may have been.
+/// Makes a key that stays; its id is on disk then.
 pub(crate) async fn make(cx: &Context, op: &OpenOperation) -> Result<AccessKey, Unsuccessful> {
     let (_, name) = cx.user()?;
     let (aws, credentials) = cx.handle.pair();
     op.may_act()?;
-    let error = match primitives::create_access_key(aws, credentials, &name).await {
-        Ok(made) => return Ok(made),
-        Err(NotMade::Perhaps(error)) => {
-            return Err(op.left_open("AWS did not answer, and may have made an access key", &error));
-        }
-        Err(NotMade::Certainly(error)) => error,
-    };
-    if matches!(&error, AwsError::Refused { code, .. } if code.starts_with("LimitExceeded")) {
-        cx.check_key_quota(&name).await?;
+    match key::make(aws, credentials, &name, &KeyJournal::Worker(op)).await {
+        Ok(made) => Ok(made),
+        Err(error) => Err(not_made(cx, op, &name, error).await),
     }
-    if may_be_gone(&error) {
+}
+
+/// Makes a key that exists for a moment, and uses it while its id is on its way to the disk.
+pub(crate) async fn make_and_use<T, F: Future<Output = Result<T, AwsError>>>(
+    cx: &Context,
+    op: &OpenOperation,
+    first_use: impl FnOnce(AccessKey) -> F,
+) -> Result<(AccessKey, T), Unsuccessful> {
+    let (_, name) = cx.user()?;
+    let (aws, credentials) = cx.handle.pair();
+    op.may_act()?;
+    match key::make_and_use(aws, credentials, &name, &KeyJournal::Worker(op), first_use).await {
+        Ok((made, Ok(used))) => Ok((made, used)),
+        Ok((made, Err(error))) => Err(take_back(cx, op, &name, &made.id, ServiceError::of_aws(error)).await),
+        Err(error) => Err(not_made(cx, op, &name, error).await),
+    }
+}
+
+/// The operation ends if no key was made, and stays open if one may have been.
+async fn not_made(
+    cx: &Context,
+    op: &OpenOperation,
+    name: &UserName,
+    error: MakeError<JournalError>,
+) -> Unsuccessful {
+    match error {
+        MakeError::Lost(error) => op.left_open("AWS did not answer, and may have made an access key", &error),
+        MakeError::NotNoted(made, error) => take_back(cx, op, name, &made.id, error.into()).await,
+        MakeError::NotMade(error) => match why_not(cx, name, &error).await {
+            Ok(()) => ServiceError::of_aws(error).into(),
+            Err(better) => better,
+        },
+    }
+}
+
+/// # Errors
+/// A better reason than AWS's, if there is one.
+async fn why_not(cx: &Context, name: &UserName, error: &AwsError) -> Result<(), Unsuccessful> {
+    if matches!(error, AwsError::Refused { code, .. } if code.starts_with("LimitExceeded")) {
+        cx.check_key_quota(name).await?;
+    }
+    if may_be_gone(error) {
         // Ends the operation if the user is gone or another's; if it is managed, the error stands.
         cx.still_managed().await?;
     }
-    Err(ServiceError::of_aws(error).into())
-}
-
-/// The id of a key that was just made goes to disk; if it can't, the key must go.
-pub(crate) async fn note(op: &OpenOperation, made: &AccessKey) -> Result<(), ServiceError> {
-    op.note(&Note::Key { id: made.id.clone() }).await.map_err(ServiceError::from)
+    Ok(())
 }
 
 /// Deletes a key that this operation made, and ends the operation with the error that led here; if the deletion fails, it stays
-/// open. What proves that the key is the operation's own is its id, which AWS gave to nobody else; so the id goes to disk and
-/// into the trail first, or to the reconciler by hand.
+/// open. If it can't be written down first that the key goes, the reconciler is handed the id in memory.
 pub(crate) async fn take_back(
     cx: &Context,
     op: &OpenOperation,
@@ -82,27 +95,35 @@ pub(crate) async fn take_back(
     id: &str,
     error: ServiceError,
 ) -> Unsuccessful {
-    let what = format!("access key {id}, which was just made");
-    let note = Note::TakingBackKey { id: id.to_owned() };
-    if let Err(unwritten) = op.note_undoing(&note, &what).await {
-        tracing::error!(error = %unwritten, operation = op.id, key = id, "a key was made whose id can't be written down");
-        cx.service.inner.settling.hand_over(&op.id, name, id);
-        let left = op.left_open("An access key was made that can't be written down", &unwritten);
-        return match left {
-            Unsuccessful::LeftOpen(left) => Unsuccessful::LeftOpen(ServiceError { code: error.code, ..left }),
-            failed @ Unsuccessful::Failed(..) => failed,
-        };
-    }
-    let ((aws, credentials), timeouts) = (cx.handle.pair(), cx.service.actions().timeouts());
-    match primitives::delete_key_surely(aws, credentials, name, id, &timeouts).await {
+    let ((aws, credentials), retry) = (cx.handle.pair(), cx.service.actions().retry_policy());
+    let journal = KeyJournal::Worker(op);
+    match key::take_back(aws, credentials, name, id, &journal, &retry, |_| {}).await {
         Ok(()) => error.into(),
-        Err(error) => op.left_open("An access key was made that could not be deleted yet", &error),
+        Err(TakeBackError::NotDeleted(error)) => {
+            op.left_open("An access key was made that could not be deleted yet", &error)
+        }
+        Err(TakeBackError::NotNoted(unwritten)) => {
+            tracing::error!(error = %unwritten, operation = op.id, key = id, "a key was made whose id can't be written down");
+            cx.service.inner.settling.hand_over(&op.id, name, id);
+            match op.left_open("An access key was made that can't be written down", &unwritten) {
+                Unsuccessful::LeftOpen(left) => {
+                    Unsuccessful::LeftOpen(ServiceError { code: error.code, ..left })
+                }
+                failed @ Unsuccessful::Failed(..) => failed,
+            }
+        }
     }
 }
 
 /// Nobody has the secret of a key that the operation made, so it goes.
 pub(crate) async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
-    let lost = case.take_back_key(&plan.user, plan.since, &plan.before).await?;
+    let intent = KeyIntent {
+        user: &plan.user,
+        since: plan.since,
+        before: plan.before.as_deref(),
+        first_use: FirstUse::AfterNote,
+    };
+    let lost = case.take_back_key(intent).await?;
     Ok(lost.undone(Vec::new()))
 }
 

@@ -1,7 +1,7 @@
 //! What is to become of the old key of a rotation, once the new one is confirmed or the old one's time is over.
 
 use iam_sorry_aws::errors::LastUsed;
-use iam_sorry_aws::{AwsError, lookup, primitives};
+use iam_sorry_aws::{AwsError, key, lookup};
 use iam_sorry_core::api::{Change, KeptReason, RotationKey};
 use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
@@ -41,9 +41,9 @@ impl Service {
         let fate = self.old_key_now(handle, name, rotation).await?;
         if matches!(fate, OldKey::Goes) {
             self.life().may_ask_aws().map_err(|_| AwsError::Interrupted)?;
-            let ((aws, credentials), timeouts) = (handle.pair(), self.actions().timeouts());
+            let ((aws, credentials), retry) = (handle.pair(), self.actions().retry_policy());
             let old = &rotation.new.old_key;
-            primitives::delete_key_surely(aws, credentials, name, old, &timeouts).await?;
+            key::delete_surely(aws, credentials, name, old, &retry, |_| {}).await?;
         }
         Ok(fate.ended(name, rotation))
     }

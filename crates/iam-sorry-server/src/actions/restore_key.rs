@@ -6,7 +6,7 @@
 //! | any step        | one key, or both | finished |
 
 use iam_sorry_aws::errors::LastUsed;
-use iam_sorry_aws::{AwsError, lookup, primitives};
+use iam_sorry_aws::{AwsError, key, lookup};
 use iam_sorry_core::api::{ActionName, Change, Done, KeptReason, RotationKey};
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action as Right, Resource};
@@ -115,7 +115,7 @@ async fn restore(
     // First, so that there is a key that works at any moment.
     if rotation.new.old_was_active && !old_key.active {
         may_act()?;
-        primitives::set_key_active(aws, credentials, name, old, true).await?;
+        key::set_active(aws, credentials, name, old, true).await?;
         changes.push(reactivated(old));
     }
     if !keys.iter().any(|key| key.id == *new) {
@@ -126,8 +126,8 @@ async fn restore(
         Some(reason) => changes.push(new_key_kept(name, rotation, reason)),
         None => {
             may_act()?;
-            let timeouts = service.actions().timeouts();
-            primitives::delete_key_surely(aws, credentials, name, new, &timeouts).await?;
+            let retry = service.actions().retry_policy();
+            key::delete_surely(aws, credentials, name, new, &retry, |_| {}).await?;
             changes.push(new_key_deleted(new));
             effects.deleted_keys.push(new.clone());
         }

@@ -8,7 +8,8 @@
 //! | note key              | both keys                      | the new one deleted: undone                           |
 //! | note old-key-inactive | both keys                      | the old one active again, the new one deleted: undone |
 
-use iam_sorry_aws::{AwsError, lookup, primitives};
+use iam_sorry_aws::key::lost::FirstUse;
+use iam_sorry_aws::{AwsError, key, lookup};
 use iam_sorry_core::api::{
     ActionName, Change, Done, KeptReason, KeyStatus, NewKey, OldKey, ProblemCode, RotationKey,
 };
@@ -26,6 +27,7 @@ use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Success};
 use crate::operations::action::{Action, Context, Planned};
 use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::lost_key::KeyIntent;
 use crate::operations::notes::{Note, json};
 use crate::operations::open_operation::OpenOperation;
 use crate::operations::run::already_done;
@@ -49,8 +51,8 @@ pub struct Plan {
     /// As in [`new_key::Plan`].
     since: i64,
     /// As in [`new_key::Plan`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    before: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Vec<String>>,
 }
 
 impl RotateKey {
@@ -82,9 +84,13 @@ impl Action for RotateKey {
         Ok(Planned::Act(Plan {
             user,
             old: self.key.clone(),
-            old_was_active: before.iter().find(|key| key.id == self.key).is_none_or(|key| key.active),
+            old_was_active: before
+                .iter()
+                .flatten()
+                .find(|key| key.id == self.key)
+                .is_none_or(|key| key.active),
             since: cx.aws_now(),
-            before: ids(&before),
+            before: before.as_deref().map(ids),
         }))
     }
 
@@ -109,7 +115,8 @@ impl Action for RotateKey {
         let (row, _) = cx.user()?;
         cx.still_managed().await?;
         let was_active = cx.is_active(&plan.user, &plan.old).await?;
-        let made = new_key::make_and_note(cx, op, false).await?;
+        cx.check_key_quota(&plan.user).await?;
+        let made = new_key::make(cx, op).await?;
         if let Err(error) = prove(cx, row, &made).await {
             return Err(new_key::take_back(cx, op, &plan.user, &made.id, error).await);
         }
@@ -139,12 +146,18 @@ impl Action for RotateKey {
         }
         match keys.iter().find(|key| key.id == plan.old) {
             Some(key) if (plan.old_was_active || deactivated) && !key.active => {
-                primitives::set_key_active(aws, credentials, name, &plan.old, true).await?;
+                key::set_active(aws, credentials, name, &plan.old, true).await?;
             }
             Some(_) => {}
             None => gone.push(plan.old.clone()),
         }
-        let lost = case.take_back_key(name, plan.since, &plan.before).await?;
+        let intent = KeyIntent {
+            user: name,
+            since: plan.since,
+            before: plan.before.as_deref(),
+            first_use: FirstUse::AfterNote,
+        };
+        let lost = case.take_back_key(intent).await?;
         Ok(lost.undone(gone))
     }
 
@@ -162,8 +175,8 @@ impl Action for RotateKey {
 
 /// The new key must be the user's, and work, before the old one is touched.
 async fn prove(cx: &Context, row: &ManagedUser, made: &AccessKey) -> Result<(), ServiceError> {
-    let timeouts = cx.service.actions().timeouts();
-    let arn = primitives::identity_of_new_key(&cx.handle.aws, made, &timeouts).await;
+    let retry = cx.service.actions().retry_policy();
+    let arn = key::prove(&cx.handle.aws, made, &retry).await;
     let arn = arn.map_err(ServiceError::of_aws)?;
     if arn == row.arn {
         return Ok(());
@@ -242,7 +255,7 @@ async fn deactivate(cx: &Context, plan: &Plan, op: &OpenOperation) -> Result<(),
         return Err(KeptReason::DatabaseLost);
     }
     let (aws, credentials) = cx.handle.pair();
-    let Err(error) = primitives::set_key_active(aws, credentials, &plan.user, &plan.old, false).await else {
+    let Err(error) = key::set_active(aws, credentials, &plan.user, &plan.old, false).await else {
         return Ok(());
     };
     tracing::warn!(%error, operation = op.id, "deactivating the old key");

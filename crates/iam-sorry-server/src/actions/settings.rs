@@ -64,7 +64,7 @@ impl ActionSettings {
         Duration::from_secs(self.settle_seconds.into())
     }
 
-    pub(crate) fn timeouts(&self) -> iam_sorry_aws::RetryPolicy {
+    pub(crate) fn retry_policy(&self) -> iam_sorry_aws::RetryPolicy {
         iam_sorry_aws::RetryPolicy {
             new_key: Duration::from_secs(self.new_key_seconds.into()),
             // What can't be deleted within this time the reconciler goes on with.

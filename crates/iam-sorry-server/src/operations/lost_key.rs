@@ -1,34 +1,34 @@
 //! The access key that an operation made, or may have made, and that reached nobody.
 //!
-//! # Whose key is it
-//!
-//! A key is deleted only by an id that this operation noted, or that its worker remembers: AWS gave it to nobody else. Then
-//! there is a record of it in the trail first. IAM lets nothing be tied to a key when it is made (no tag, no token of the
-//! request), so a key that is *found* after a lost answer is never proved to be the operation's, however well it fits: the
-//! request may not have arrived, and an administrator may have made a key in the same second. A key that fits is of this user,
-//! made within [`MAKING`] after the intent by AWS's clock, not there before, in no grant, and was never used, since nobody has
-//! the secret of the operation's. If exactly one fits, it is deactivated, which its owner can take back; if several do, at most
-//! one is the operation's, and none is touched. Either way it is recorded (`unaccounted-key`), kept in a table, and counted on
-//! /readyz and /metrics, until somebody deletes it (`iam-sorry keys delete`) or shows that it is theirs by activating or using
-//! it ([`crate::operations::unaccounted`]). It stays one of the two keys that IAM allows, so after two lost answers a person
-//! must decide; no rule could, since time proves nothing either.
+//! A key is deleted only by an id that this operation noted, or that its worker remembers: AWS gave it to nobody else. Then there
+//! is a record of it in the trail first. A key that is only *found*, after a lost answer, is deactivated at most; why, and which
+//! key fits, is at the top of [`iam_sorry_aws::key`], and the command line goes by the same rule. It is recorded
+//! (`unaccounted-key`), kept in a table, and counted on /readyz and /metrics, until somebody deletes it (`iam-sorry keys
+//! delete`) or shows that it is theirs by activating or using it ([`crate::operations::unaccounted`]).
 
-use iam_sorry_aws::errors::LastUsed;
-use iam_sorry_aws::{AwsError, lookup, primitives};
+use iam_sorry_aws::key::lost::{Attempt, Delivered, FirstUse, Window};
+use iam_sorry_aws::key::{self, Decided, FoundKey, TakeBackError};
 use iam_sorry_core::names::UserName;
 use iam_sorry_store::UnaccountedKey;
 
 use crate::operations::acted::Effects;
 use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::key_journal::KeyJournal;
 use crate::operations::notes::Note;
-use crate::operations::outcome::undoing_event;
-use crate::operations::unaccounted::UNACCOUNTED_KEY;
 
 /// From the intent to the end of CreateAccessKey no operation takes longer, seconds.
 const MAKING: i64 = 90;
 
-/// How far AWS's clock may seem ahead of itself: its answers have whole seconds.
-const ALLOWANCE: i64 = 2;
+/// What an intent to make a key says about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyIntent<'a> {
+    pub user: &'a UserName,
+    /// When it was written, by AWS's clock, seconds since 1970.
+    pub since: i64,
+    /// The keys that the user had then, if that was looked up.
+    pub before: Option<&'a [String]>,
+    pub first_use: FirstUse,
+}
 
 /// What became of the key that an operation was to make.
 pub(crate) enum LostKey {
@@ -64,86 +64,63 @@ impl LostKey {
 }
 
 impl Case<'_> {
-    /// Deletes the key that this operation made, if that is known; what it may have made is deactivated at most. `since`: when
-    /// the intent was written, by AWS's clock; `before`: keys that were there then.
-    pub(crate) async fn take_back_key(
-        &self,
-        name: &UserName,
-        since: i64,
-        before: &[String],
-    ) -> Result<LostKey, SettleError> {
+    /// Deletes the key that this operation made, if its id is known; what it may have made is deactivated at most.
+    pub(crate) async fn take_back_key(&self, intent: KeyIntent<'_>) -> Result<LostKey, SettleError> {
         let noted = self.notes.iter().find_map(|note| match note {
-            Note::Key { id } | Note::TakingBackKey { id } => Some(id.clone()),
+            Note::Key { id } | Note::TakingBackKey { id } => Some(id.as_str()),
             Note::OldKeyInactive | Note::TakingBack | Note::Unaccounted { .. } => None,
         });
-        let Some(id) = noted else {
-            self.not_fresh()?;
-            return self.suspects(name, since, before).await;
+        let found: Vec<String> = self.notes.iter().filter_map(found_before).collect();
+        let attempt = Attempt {
+            key_id: noted,
+            before: intent.before,
+            window: Window { intent: intent.since, until: intent.since + MAKING },
+            first_use: intent.first_use,
+            found: &found,
+            settled: !self.fresh,
         };
-        let note = Note::TakingBackKey { id: id.clone() };
-        if !self.noted(&note) {
-            self.note_undoing(&note, &format!("access key {id}, which it made")).await?;
-        }
+        let (user, journal) = (intent.user, KeyJournal::Reconciler(self, intent.user));
         let (aws, credentials) = self.handle.pair();
-        let timeouts = self.service.actions().timeouts();
-        primitives::delete_key_surely(aws, credentials, name, &id, &timeouts).await?;
-        Ok(LostKey::Deleted(id))
+        // Had the key been handed out, the operation would not be open.
+        let delivered = Delivered::No;
+        let now = aws.server_time().unwrap_or_else(|| self.service.clock().now());
+        match key::decide(aws, credentials, user, &attempt, delivered, now, &journal).await? {
+            Decided::Delete(id) => {
+                let retry = self.service.actions().retry_policy();
+                let taken_back = key::take_back(aws, credentials, user, &id, &journal, &retry, |_| {}).await;
+                match taken_back {
+                    Ok(()) => Ok(LostKey::Deleted(id)),
+                    Err(TakeBackError::NotNoted(error)) => Err(error.into()),
+                    Err(TakeBackError::NotDeleted(error)) => Err(error.into()),
+                }
+            }
+            Decided::Found(found) => {
+                Ok(LostKey::Perhaps(found.into_iter().map(|found| self.unaccounted(user, found)).collect()))
+            }
+            Decided::TooFresh => Err(SettleError::TooFresh),
+            Decided::Nothing | Decided::Stays(_) | Decided::DeliveryUnknown(_) => Ok(LostKey::NeverMade),
+        }
     }
 
-    /// Keys that the operation may have made; one that is alone is deactivated.
-    async fn suspects(&self, name: &UserName, since: i64, before: &[String]) -> Result<LostKey, SettleError> {
-        let (aws, credentials) = self.handle.pair();
-        let keys = match lookup::keys_of(aws, credentials, name).await {
-            Err(AwsError::NoSuchUser { .. }) => return Ok(LostKey::NeverMade), // keys die with their user
-            keys => keys?,
-        };
-        let known = self.service.store().unaccounted_keys().await?;
-        let window = since - ALLOWANCE..=since + MAKING;
-        let mut found = Vec::new();
-        for key in keys {
-            let fits = key.created.is_some_and(|at| window.contains(&at.unix()))
-                && !before.contains(&key.id)
-                && !known.iter().any(|known| known.access_key_id == key.id)
-                && self.service.store().grant_of_key(&key.id).await?.is_none();
-            if fits {
-                found.push((lookup::last_used(aws, credentials, &key.id).await?, key));
-            }
+    fn unaccounted(&self, user: &UserName, found: FoundKey) -> UnaccountedKey {
+        let FoundKey { suspect, refused } = found;
+        if let Some(error) = refused {
+            tracing::warn!(key = suspect.key_id, %error, "an unaccounted access key can't be deactivated");
         }
-        // The service itself may have used a key at STS before its id was on disk. Any other use is somebody else's.
-        found.retain(|(used, _)| !matches!(used, LastUsed::At(_, by) if !by.eq_ignore_ascii_case("sts")));
-        let alone = found.len() == 1;
-        let mut suspects = Vec::new();
-        for (used, key) in found {
-            let deactivate = alone && used == LastUsed::Never;
-            self.note_unaccounted(name, &key.id, deactivate).await?;
-            if deactivate && key.active {
-                primitives::set_key_active(aws, credentials, name, &key.id, false).await?;
-            }
-            suspects.push(UnaccountedKey {
-                access_key_id: key.id,
-                resource: name.as_str().to_owned(),
-                operation: self.operation.new.id.clone(),
-                found_ms: self.service.clock().now_ms(),
-                deactivated: deactivate,
-            });
+        UnaccountedKey {
+            access_key_id: suspect.key_id,
+            resource: user.as_str().to_owned(),
+            operation: self.operation.new.id.clone(),
+            found_ms: self.service.clock().now_ms(),
+            deactivated: suspect.deactivated,
         }
-        Ok(if suspects.is_empty() { LostKey::NeverMade } else { LostKey::Perhaps(suspects) })
     }
+}
 
-    async fn note_unaccounted(&self, name: &UserName, id: &str, deactivate: bool) -> Result<(), SettleError> {
-        let note = Note::Unaccounted { id: id.to_owned() };
-        if self.noted(&note) {
-            return Ok(());
-        }
-        tracing::warn!(operation = self.operation.new.id, user = %name, key = id, deactivate, "an unaccounted access key");
-        let what = format!("access key {id}, which it may have made");
-        let mut event = undoing_event(&self.operation.event, &what, self.service);
-        event.action = UNACCOUNTED_KEY.to_owned();
-        event.details.insert("access-key-id".to_owned(), id.to_owned());
-        let found = if deactivate { "deactivated" } else { "left as it is" };
-        event.details.insert("found".to_owned(), found.to_owned());
-        let (id, epoch) = (&self.operation.new.id, self.operation.epoch);
-        Ok(self.service.store().note_with_record(id, epoch, note.to_json(), event).await?)
+fn found_before(note: &Note) -> Option<String> {
+    match note {
+        Note::Unaccounted { id } => Some(id.clone()),
+        Note::Key { .. } | Note::TakingBackKey { .. } | Note::OldKeyInactive | Note::TakingBack => None,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod action;
 mod begin;
 pub mod case;
 pub mod idempotency;
+pub(crate) mod key_journal;
 pub mod life;
 pub mod lifecycle;
 pub mod lost_key;

@@ -22,7 +22,7 @@
 
 use std::time::Duration;
 
-use iam_sorry_aws::primitives;
+use iam_sorry_aws::key;
 use iam_sorry_core::api::{ActionName, Change, Done};
 use iam_sorry_core::audit::Outcome;
 use iam_sorry_core::changes::sentences;
@@ -136,9 +136,9 @@ impl Service {
                     self.store().record(vec![undoing_event(&operation.event, &what, self)]).await?;
                     self.inner.settling.remember_key(&id, MadeKey { recorded: true, ..key.clone() });
                 }
-                let (handle, timeouts) = (self.handle().await?, self.actions().timeouts());
+                let (handle, retry) = (self.handle().await?, self.actions().retry_policy());
                 let (aws, credentials) = handle.pair();
-                primitives::delete_key_surely(aws, credentials, &key.user, &key.id, &timeouts).await?;
+                key::delete_surely(aws, credentials, &key.user, &key.id, &retry, |_| {}).await?;
                 let event = self.accounted(&id, key.user.as_str(), &key.id, "it was the service's own");
                 self.store().account_for_key(&key.id, event).await?;
             }

@@ -3,9 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
-use iam_sorry_aws::errors::LastUsed;
-use iam_sorry_aws::{AwsError, lookup};
+use iam_sorry_aws::key::lost::{Standing, Suspect};
+use iam_sorry_aws::{AwsError, key};
 use iam_sorry_core::audit::{Event, Outcome};
+use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_store::{StoreError, UnaccountedKey};
 
 use crate::accounts::handle::AwsHandle;
@@ -85,17 +86,12 @@ impl Service {
 /// How it is accounted for by now; nobody has the secret of a key that is really lost.
 async fn accounted_for(handle: &AwsHandle, key: &UnaccountedKey) -> Result<Option<&'static str>, AwsError> {
     let Ok(name) = user_name(&key.resource) else { return Ok(None) };
-    let listed = match lookup::keys_of(&handle.aws, &handle.credentials, &name).await {
-        Err(AwsError::NoSuchUser { .. }) => Vec::new(),
-        listed => listed?,
+    let suspect = Suspect {
+        key_id: key.access_key_id.clone(),
+        deactivated: key.deactivated,
+        found: Timestamp::from_unix(key.found_ms.div_euclid(1000)).unwrap_or(Timestamp::EPOCH),
     };
-    let Some(found) = listed.iter().find(|listed| listed.id == key.access_key_id) else {
-        return Ok(Some("it was deleted"));
-    };
-    if key.deactivated {
-        return Ok(found.active.then_some("somebody activated it"));
-    }
-    let used = lookup::last_used(&handle.aws, &handle.credentials, &key.access_key_id).await?;
-    let later = matches!(used, LastUsed::At(at, _) if at.unix() * 1000 > key.found_ms);
-    Ok(later.then_some("somebody used it"))
+    let (aws, credentials) = handle.pair();
+    let standings = key::look_again(aws, credentials, &name, std::slice::from_ref(&suspect)).await?;
+    Ok(standings.into_iter().find_map(Standing::accounted_for))
 }

@@ -65,7 +65,7 @@ fn the_ends_of_the_window() {
     }
 }
 
-/// Where nobody looked which keys there were, a key from the two seconds of allowance before the intent is shown at most.
+/// If nobody looked which keys there were, a key from the two seconds of allowance before the intent is shown at most.
 #[test]
 fn without_a_list_from_before_a_key_from_before_the_intent_is_not_touched() {
     let attempt = attempt(None, &[]);
@@ -297,7 +297,7 @@ proptest! {
         list.push(lost);
         let written = Written { key_id: None, settled: true, ..written };
         let decided = fate(&written.attempt(), Delivered::No, &list);
-        let ours = id(8);
-        prop_assert!(named(&decided).contains(&ours.as_str()), "{:?}", decided);
+        let lost = id(8);
+        prop_assert!(named(&decided).contains(&lost.as_str()), "{:?}", decided);
     }
 }
