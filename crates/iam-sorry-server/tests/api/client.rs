@@ -69,7 +69,8 @@ pub async fn send_on<S: AsyncRead + AsyncWrite + Unpin>(
     body: &[u8],
 ) -> Answer {
     stream.write_all(&request(address, line, headers, body)).await.unwrap();
-    read_answer(stream).await.expect("an answer")
+    let answer = read(stream, line.starts_with("HEAD "));
+    tokio::time::timeout(PATIENCE, answer).await.expect("bytes in time").expect("an answer")
 }
 
 /// The bytes of a request.
@@ -91,10 +92,11 @@ pub fn request(address: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -
 
 /// Reads one answer, with `Content-Length`, chunked, or up to the end.
 pub async fn read_answer<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Answer> {
-    tokio::time::timeout(PATIENCE, read(stream)).await.expect("bytes in time")
+    tokio::time::timeout(PATIENCE, read(stream, false)).await.expect("bytes in time")
 }
 
-async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Answer> {
+/// `no_body`: the answer to a HEAD request, which has the lengths of a body and none (RFC 9110, section 9.3.2).
+async fn read<S: AsyncRead + Unpin>(stream: &mut S, no_body: bool) -> Option<Answer> {
     let mut bytes = Vec::new();
     let head_end = loop {
         if let Some(at) = find(&bytes, b"\r\n\r\n") {
@@ -114,7 +116,9 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Answer> {
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let of = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
-    if let Some(length) = of("content-length") {
+    if no_body {
+        body.clear();
+    } else if let Some(length) = of("content-length") {
         let length: usize = length.parse().unwrap();
         while body.len() < length {
             assert!(more(stream, &mut body).await, "the body was cut");
