@@ -9,7 +9,7 @@ use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, Question, Resource, RuleSet, Settings};
+use iam_sorry_rules::{Action, AuthzInput, Resource, RuleSet, Settings};
 use libfuzzer_sys::fuzz_target;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/Analysis";
@@ -63,7 +63,7 @@ fuzz_target!(|text: &str| {
             Action::RegisterKey => Resource::OwnKeys,
             _ => Resource::User(UserName::parse("dirk-1").expect("a name")),
         };
-        let question = Question {
+        let input = AuthzInput {
             identity: &ALICE,
             action,
             resource: &resource,
@@ -76,12 +76,12 @@ fuzz_target!(|text: &str| {
             managed: true,
             owner: Some("corp/1"),
         };
-        let (decision, seconds) = rules.decide_request(&question);
+        let (decision, seconds) = rules.evaluate(&input);
         assert!(!decision.reasons.is_empty());
         assert_eq!(decision.allowed && action.has_duration(), seconds.is_some());
         // It is midnight: the added rule forbids all.
         if let Ok(narrower) = &narrower {
-            assert!(!narrower.decide(&question).allowed);
+            assert!(!narrower.decide(&input).allowed);
         }
     }
 });
