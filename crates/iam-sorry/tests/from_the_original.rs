@@ -134,7 +134,9 @@ fn signalled(machine: &MachineOnAws, action: &str, after: bool, signal: Signal) 
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     *slot = Pid::from_raw(i32::try_from(child.id()).unwrap());
     drop(slot);
-    child.wait_with_output().unwrap().status
+    let status = child.wait_with_output().unwrap().status;
+    machine.proxy.wait_until_idle();
+    status
 }
 
 #[test]

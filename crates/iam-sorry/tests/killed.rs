@@ -463,5 +463,6 @@ fn killed_args_at(rig: &MachineOnAws, args: &[&str], action: &str, moment: Momen
     }
     run.release();
     assert_eq!(run.wait(), None, "{action} {moment:?}: it ended before it could be killed");
+    rig.proxy.wait_until_idle();
     rig.proxy.clear_faults();
 }

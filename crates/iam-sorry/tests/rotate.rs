@@ -284,6 +284,7 @@ fn kill_at(machine: &MachineOnAws, args: &[&str], action: &str, time: usize, aft
         child.wait_with_output().unwrap().status
     };
     assert_eq!(status.signal(), Some(9), "{action} {time}, after: {after}");
+    machine.proxy.wait_until_idle();
     machine.proxy.clear_faults();
 }
 

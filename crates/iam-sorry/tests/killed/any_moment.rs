@@ -32,6 +32,7 @@ fn killed_while_the_file_is_written() {
                     rig.proxy.fault_once("GetCallerIdentity", Fault::AfterForward(hook));
                     run.release();
                     run.wait();
+                    rig.proxy.wait_until_idle();
                     rig.proxy.clear_faults();
                     assert_whole(&rig);
                     rig.assert_clean("admin");

@@ -43,15 +43,20 @@ pub(super) fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let number = {
         let mut state = shared.state();
         state.calls.push(call.clone());
+        state.under_way += 1;
         state.calls.len() - 1
     };
+    let under_way = UnderWay(shared);
 
     let faults = shared.state().take_faults(&call.action);
     let skew = faults
         .iter()
         .find_map(|fault| if let Fault::DateSkew(seconds) = fault { Some(*seconds) } else { None });
     match decide(faults, &request, &call, shared) {
-        Fate::Hang => hang(stream, shared),
+        Fate::Hang => {
+            drop(under_way);
+            hang(stream, shared)
+        }
         Fate::Reset => reset(stream),
         Fate::Answer(answer) => send(stream, answer, skew, usize::MAX),
         Fate::Forward { answer_limit, lose_answer, edits, after } => {
@@ -81,6 +86,15 @@ pub(super) fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
             }
             send(stream, answer, skew, answer_limit)
         }
+    }
+}
+
+/// Counts as one request under way until it is dropped.
+struct UnderWay<'a>(&'a Shared);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.state().under_way -= 1;
     }
 }
 

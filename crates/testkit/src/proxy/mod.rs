@@ -136,6 +136,8 @@ struct Shared {
 struct State {
     rules: Vec<Rule>,
     calls: Vec<Call>,
+    /// How many requests are between their arrival and the end of their answer (a `Hang` never ends, and does not count).
+    under_way: usize,
     /// Keys that were made through this proxy: when, and how often they were refused as too new.
     made_keys: HashMap<String, (Instant, usize)>,
 }
@@ -206,6 +208,24 @@ impl FaultProxy {
     /// How often an action arrived.
     pub fn count(&self, action: &str) -> usize {
         self.shared.state().calls.iter().filter(|call| call.action == action).count()
+    }
+
+    /// Waits until no request is under way. What a killed client sent goes on without it, and may reach the emulator after
+    /// the client's death has been seen.
+    ///
+    /// # Panics
+    ///
+    /// If that takes longer than a minute.
+    pub fn wait_until_idle(&self) {
+        let waiting = Instant::now();
+        while self.shared.state().under_way > 0 {
+            assert!(
+                waiting.elapsed() < Duration::from_secs(60),
+                "requests are still under way: {:?}",
+                self.calls()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Forgets the requests so far.
