@@ -9,8 +9,9 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
+use super::fault::{Call, Fault, Hook, Parameters};
 use super::http::Message;
-use super::{Call, Fault, Parameters, Shared, State};
+use super::state::{Shared, State};
 
 /// SigV4's `X-Amz-Date`.
 const AMZ_DATE: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
@@ -25,12 +26,7 @@ const TOLERANCE: i64 = 300;
 
 /// What becomes of a request after all its faults had their say.
 enum Fate {
-    Forward {
-        answer_limit: usize,
-        lose_answer: bool,
-        edits: Vec<(&'static str, String)>,
-        after: Vec<super::Hook>,
-    },
+    Forward { answer_limit: usize, lose_answer: bool, edits: Vec<(&'static str, String)>, after: Vec<Hook> },
     Answer(Message),
     Reset,
     Hang,
