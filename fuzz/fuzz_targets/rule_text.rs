@@ -7,15 +7,14 @@ use std::sync::LazyLock;
 
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
-use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, AuthzInput, Resource, RuleSet, Settings};
+use iam_sorry_rules::{Action, AuthzInput, Resource, RuleSet, RuleSettings};
 use libfuzzer_sys::fuzz_target;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/Analysis";
 const POLICY: &str = "arn:aws:iam::aws:policy/AmazonS3FullAccess";
 
-static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
+static SETTINGS: LazyLock<RuleSettings> = LazyLock::new(|| {
     toml::from_str(
         r#"
         [[namespace]]
@@ -61,7 +60,7 @@ fuzz_target!(|text: &str| {
             Action::ReadAudit => Resource::Audit,
             Action::ManageSessions => Resource::Sessions,
             Action::RegisterKey => Resource::OwnKeys,
-            _ => Resource::User(UserName::parse("dirk-1").expect("a name")),
+            _ => Resource::parse(action, "dirk-1", &SETTINGS.accounts.first().name).expect("a name"),
         };
         let input = AuthzInput {
             identity: &ALICE,

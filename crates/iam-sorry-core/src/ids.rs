@@ -206,10 +206,12 @@ pub fn iam_arn<'a>(arn: &'a str, kind: &str) -> Option<(&'a str, &'a str)> {
 }
 
 text_id! {
-    /// What the department calls one of its AWS accounts. It never changes, since rows and records have it.
-    #[cfg_attr(feature = "openapi", schema(pattern = "^[a-z0-9-]{1,32}$", example = "physics"))]
-    AccountName, "an account's name", "1 to 32 lower-case letters, digits and -", |text| {
+    /// What the department calls one of its AWS accounts. It never changes, since rows and records have it. A hyphen in front
+    /// would make an option of `ACCOUNT/NAME` on a command line.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[a-z0-9][a-z0-9-]{0,31}$", example = "physics"))]
+    AccountName, "an account's name", "1 to 32 lower-case letters, digits and -, and no - in front", |text| {
         (1..=32).contains(&text.len())
+            && !text.starts_with('-')
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     }
 }
@@ -225,8 +227,8 @@ impl Default for AccountName {
 /// An IAM user: its account and its name. The same name in two accounts is two users; names in one account are compared
 /// without regard to case, as [`UserName`] does.
 ///
-/// In JSON it is `ACCOUNT/NAME`. A bare `NAME` is read as one of the account `default`: what was stored before accounts had
-/// names.
+/// In JSON it is `ACCOUNT/NAME`, or a bare `NAME` in the account `default`: what was stored before accounts had names is read,
+/// and written as it was.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserRef {
     /// The account.
@@ -272,7 +274,7 @@ impl fmt::Debug for UserRef {
 
 impl Serialize for UserRef {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.short(&AccountName::default()))
     }
 }
 
@@ -367,6 +369,7 @@ mod tests {
             (AccountId::parse("١٢٣٤٥٦٧٨٩٠١٢").is_err(), "other digits"),
             (AccountName::parse("Lab").is_err(), "capital"),
             (AccountName::parse("a/b").is_err(), "slash"),
+            (AccountName::parse("-a").is_err(), "hyphen in front"),
             (AccountName::parse(&"a".repeat(33)).is_err(), "33"),
             (PolicyArn::parse("arn:aws:iam::aws:policy/*").is_err(), "pattern"),
             (PolicyArn::parse("arn:aws:iam::aws:policy/../x").is_err(), "dots"),
@@ -412,7 +415,10 @@ mod tests {
     #[test]
     fn in_json_an_id_is_its_text() {
         let user: UserRef = serde_json::from_str(r#""lab-anna""#).unwrap();
-        assert_eq!(serde_json::to_string(&user).unwrap(), r#""default/lab-anna""#);
+        assert_eq!(serde_json::from_str::<UserRef>(r#""default/lab-anna""#).unwrap(), user);
+        assert_eq!(serde_json::to_string(&user).unwrap(), r#""lab-anna""#);
+        let elsewhere: UserRef = serde_json::from_str(r#""archive/Lab""#).unwrap();
+        assert_eq!(serde_json::to_string(&elsewhere).unwrap(), r#""archive/Lab""#);
         assert!(serde_json::from_str::<UserRef>(r#""a/b/c""#).is_err());
         // Escaped, so that it can't be borrowed from the input.
         let id: OperationId = serde_json::from_str(r#""op\u0031""#).unwrap();
@@ -459,7 +465,7 @@ mod tests {
         /// What a user is called in full says the same whatever goes without saying, and two users never share it.
         #[test]
         fn users_keep_their_account(
-            account in "[a-z0-9-]{1,32}", other in "[a-z0-9-]{1,32}", name in "[A-Za-z0-9+=,.@_-]{1,64}",
+            account in "[a-z0-9][a-z0-9-]{0,31}", other in "[a-z0-9][a-z0-9-]{0,31}", name in "[A-Za-z0-9+=,.@_-]{1,64}",
         ) {
             let (account, other) = (AccountName::parse(&account).unwrap(), AccountName::parse(&other).unwrap());
             let user = UserRef::new(account.clone(), UserName::parse(&name).unwrap());

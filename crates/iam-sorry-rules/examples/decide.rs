@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, AuthzInput, Guardrails, NamespaceSettings, Resource, RuleSet, Settings};
+use iam_sorry_rules::{Action, AuthzInput, Guardrails, NamespaceSettings, Resource, RuleSet, RuleSettings};
 
 const DECISIONS: usize = 20_000;
 
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         owners: vec![format!("group:lab-{lab}")],
     });
     let guardrails = Guardrails { permissions_boundary: Some("none".into()), ..Guardrails::default() };
-    let settings = Settings { namespaces: namespaces.collect(), guardrails };
+    let settings = RuleSettings { namespaces: namespaces.collect(), guardrails, ..RuleSettings::default() };
 
     let before = resident_mib();
     let begun = Instant::now();
@@ -58,7 +58,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .collect(),
         method: Method::SshKey,
     };
-    let resource = Resource::parse(Action::IssueCredentials, &format!("lab-{lab}-alice"))?;
+    let resource =
+        Resource::parse(Action::IssueCredentials, &format!("lab-{lab}-alice"), rules.first_account())?;
     let input = AuthzInput {
         identity: &identity,
         action: Action::IssueCredentials,

@@ -9,10 +9,10 @@ use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
 use iam_sorry_core::timestamp::Timestamp;
 use serde::Deserialize;
 
-use crate::decide::RuleSet;
 use crate::decision::Explanation;
 use crate::input::{Action, AuthzInput, Resource};
 use crate::names::fold;
+use crate::rule_set::RuleSet;
 
 /// A file of cases that can't be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -167,7 +167,7 @@ impl Case {
 
     fn run(&self, rules: &RuleSet, number: usize) -> Result<CaseResult, String> {
         let action: Action = self.action.parse().map_err(|e: iam_sorry_core::names::InvalidName| e.0)?;
-        let resource = Resource::parse(action, &self.resource).map_err(|e| e.0)?;
+        let resource = Resource::parse(action, &self.resource, rules.first_account()).map_err(|e| e.0)?;
         if self.issuer.is_empty() || self.issuer.contains('/') {
             return Err(format!("issuer {:?} must not be empty or have a slash", self.issuer));
         }

@@ -1,4 +1,4 @@
-//! Our things as Cedar's: entity types and ids, the entities of one request, its context.
+//! The service's things as Cedar's: entity types and ids, the entities of one request, its context.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -10,9 +10,13 @@ use cedar_policy::{
     Validator,
 };
 use iam_sorry_core::identity::Identity;
+use iam_sorry_core::ids::AccountName;
 
 use crate::input::{Action, AuthzInput};
 use crate::names::fold;
+
+/// The schema that every rule is validated against, in Cedar's own notation.
+pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// The entity types of the schema, and its actions with the groups that they are in: parsed once.
 #[derive(Debug)]
@@ -22,6 +26,7 @@ pub(crate) struct Vocabulary {
     pub(crate) group: EntityTypeName,
     pub(crate) owners: EntityTypeName,
     pub(crate) namespace: EntityTypeName,
+    pub(crate) account: EntityTypeName,
     pub(crate) user: EntityTypeName,
     pub(crate) role: EntityTypeName,
     pub(crate) audit: EntityTypeName,
@@ -32,10 +37,10 @@ pub(crate) struct Vocabulary {
     above: Vec<(Action, HashSet<EntityUid>)>,
 }
 
-/// What a piece of our own schema or vocabulary could fail with; it never does for the schema that is built in.
+/// A mistake in the schema that is built in: there is none, as tests show.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Vocabularies(String);
+struct InvalidSchema(String);
 
 /// One for the program: it is a constant, only written in text.
 static VOCABULARY: LazyLock<Result<Vocabulary, String>> =
@@ -43,19 +48,20 @@ static VOCABULARY: LazyLock<Result<Vocabulary, String>> =
 
 impl Vocabulary {
     /// # Errors
-    /// What is wrong with our own schema: never, as tests see to.
+    /// What is wrong with the schema that is built in: nothing, as tests show.
     pub(crate) fn shared() -> Result<&'static Self, String> {
         VOCABULARY.as_ref().map_err(Clone::clone)
     }
 
-    fn new() -> Result<Self, Vocabularies> {
-        let schema = Schema::from_str(crate::SCHEMA)
-            .map_err(|e| Vocabularies(format!("{:?}", miette::Report::new(e))))?;
-        let entities = schema.action_entities().map_err(|e| Vocabularies(e.to_string()))?;
+    fn new() -> Result<Self, InvalidSchema> {
+        let schema =
+            Schema::from_str(SCHEMA).map_err(|e| InvalidSchema(format!("{:?}", miette::Report::new(e))))?;
+        let entities = schema.action_entities().map_err(|e| InvalidSchema(e.to_string()))?;
         let (mut actions, mut above) = (HashMap::new(), Vec::new());
         for action in Action::ALL {
             let uid = uid(&type_name("Action")?, action.cedar_id());
-            let entity = entities.get(&uid).ok_or_else(|| Vocabularies(format!("the schema lacks {uid}")))?;
+            let entity =
+                entities.get(&uid).ok_or_else(|| InvalidSchema(format!("the schema lacks {uid}")))?;
             above.push((
                 action,
                 entities.ancestors(&uid).into_iter().flatten().cloned().chain([uid.clone()]).collect(),
@@ -67,6 +73,7 @@ impl Vocabulary {
             group: type_name("Group")?,
             owners: type_name("Owners")?,
             namespace: type_name("Namespace")?,
+            account: type_name("Account")?,
             user: type_name("User")?,
             role: type_name("Role")?,
             audit: type_name("Audit")?,
@@ -88,8 +95,8 @@ impl Vocabulary {
     }
 }
 
-fn type_name(name: &str) -> Result<EntityTypeName, Vocabularies> {
-    format!("IamSorry::{name}").parse().map_err(|e| Vocabularies(format!("{e}")))
+fn type_name(name: &str) -> Result<EntityTypeName, InvalidSchema> {
+    format!("IamSorry::{name}").parse().map_err(|e| InvalidSchema(format!("{e}")))
 }
 
 pub(crate) fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
@@ -103,7 +110,7 @@ pub(crate) struct Untranslatable(pub(crate) String);
 
 /// The entity of the person; `parents` are their groups, and the namespaces that they or their groups own.
 pub(crate) fn person(
-    words: &Vocabulary,
+    vocabulary: &Vocabulary,
     identity: &Identity,
     parents: HashSet<EntityUid>,
 ) -> Result<Entity, Untranslatable> {
@@ -112,46 +119,61 @@ pub(crate) fn person(
         ("subject".to_owned(), Value::new_string(identity.subject.clone())),
         ("name".to_owned(), Value::new_string(fold(&identity.name))),
     ]);
-    entity(uid(&words.person, &identity.id()), attributes, parents)
+    entity(uid(&vocabulary.person, &identity.id()), attributes, parents)
 }
 
 /// The entity of a namespace.
-pub(crate) fn namespace(words: &Vocabulary, name: &str) -> Result<Entity, Untranslatable> {
+pub(crate) fn namespace(vocabulary: &Vocabulary, name: &str) -> Result<Entity, Untranslatable> {
     let attributes = HashMap::from([
         ("name".to_owned(), Value::new_string(name.to_owned())),
-        ("owners".to_owned(), Value::new_entity_uid(uid(&words.owners, name))),
+        ("owners".to_owned(), Value::new_entity_uid(uid(&vocabulary.owners, name))),
     ]);
-    entity(uid(&words.namespace, name), attributes, HashSet::new())
+    entity(uid(&vocabulary.namespace, name), attributes, HashSet::new())
+}
+
+/// The id of an IAM user's entity: folded, and with its account unless that is `first`. A rule about `User::"dirk-admin"` is
+/// thereby about one user, whatever accounts are added.
+pub(crate) fn user_id(account: &AccountName, folded: &str, first: &AccountName) -> String {
+    if account == first { folded.to_owned() } else { format!("{account}/{folded}") }
 }
 
 /// The entity of an IAM user, whose name is folded.
 pub(crate) fn user(
-    words: &Vocabulary,
-    name: &str,
+    vocabulary: &Vocabulary,
+    (account, folded): (&AccountName, &str),
+    first: &AccountName,
     namespace: &str,
     owner: Option<&str>,
 ) -> Result<Entity, Untranslatable> {
-    let inside = uid(&words.namespace, namespace);
+    let in_namespace = uid(&vocabulary.namespace, namespace);
+    let in_account = uid(&vocabulary.account, account.as_str());
     let mut attributes = HashMap::from([
-        ("name".to_owned(), Value::new_string(name.to_owned())),
-        ("namespace".to_owned(), Value::new_entity_uid(inside.clone())),
-        ("owners".to_owned(), Value::new_entity_uid(uid(&words.owners, namespace))),
+        ("name".to_owned(), Value::new_string(folded.to_owned())),
+        ("namespace".to_owned(), Value::new_entity_uid(in_namespace.clone())),
+        ("account".to_owned(), Value::new_string(account.as_str().to_owned())),
+        ("owners".to_owned(), Value::new_entity_uid(uid(&vocabulary.owners, namespace))),
     ]);
     if let Some(owner) = owner {
-        attributes.insert("owner".to_owned(), Value::new_entity_uid(uid(&words.person, owner)));
+        attributes.insert("owner".to_owned(), Value::new_entity_uid(uid(&vocabulary.person, owner)));
     }
-    entity(uid(&words.user, name), attributes, HashSet::from([inside]))
+    let id = user_id(account, folded, first);
+    entity(uid(&vocabulary.user, &id), attributes, HashSet::from([in_namespace, in_account]))
 }
 
-/// The entity of a role.
-pub(crate) fn role(words: &Vocabulary, arn: &str) -> Result<Entity, Untranslatable> {
-    let (account, name) = crate::settings::role_parts(arn).unwrap_or_default();
+/// The entity of a role that is assumed in this account.
+pub(crate) fn role(
+    vocabulary: &Vocabulary,
+    arn: &str,
+    account: &AccountName,
+) -> Result<Entity, Untranslatable> {
+    let (number, name) = crate::settings::role_parts(arn).unwrap_or_default();
     let attributes = HashMap::from([
         ("arn".to_owned(), Value::new_string(arn.to_owned())),
         ("name".to_owned(), Value::new_string(name.to_owned())),
-        ("account".to_owned(), Value::new_string(account.to_owned())),
+        ("account".to_owned(), Value::new_string(number.to_owned())),
     ]);
-    entity(uid(&words.role, arn), attributes, HashSet::new())
+    let parents = HashSet::from([uid(&vocabulary.account, account.as_str())]);
+    entity(uid(&vocabulary.role, arn), attributes, parents)
 }
 
 fn entity(
@@ -166,7 +188,7 @@ pub(crate) fn entities(all: Vec<Entity>) -> Result<Entities, Untranslatable> {
     Entities::from_entities(all, None).map_err(|e| Untranslatable(e.to_string()))
 }
 
-/// The context of a question; `seconds` is the duration that is being tried.
+/// The context of a request; `seconds` is the duration that is being tried.
 pub(crate) fn context(input: &AuthzInput<'_>, seconds: u32) -> Result<Context, Untranslatable> {
     let now = input.now.unix();
     let hour = now.rem_euclid(86_400) / 3600;

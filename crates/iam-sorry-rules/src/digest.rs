@@ -1,6 +1,6 @@
 //! The digest of a rule set: what a decision names, so that an auditor can tell which rules it was made with.
 //!
-//! Over the schema, the text of each rule, each namespace and each guardrail, whatever their order in the files: what
+//! Over the schema, the text of each rule, each account, namespace and guardrail, whatever their order in the files: what
 //! decides the same has the same digest, comments and blank lines between the rules aside.
 
 use std::collections::BTreeMap;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use iam_sorry_core::digest::sha256_hex;
 
-use crate::decide::Rule;
-use crate::settings::{NamespaceSettings, RoleSettings, Settings};
-use crate::{Guardrails, SCHEMA};
+use crate::cedar::SCHEMA;
+use crate::rule::Rule;
+use crate::settings::{Guardrails, NamespaceSettings, RoleSettings, RuleSettings};
 
-/// The digest of a rule set, and of each of its parts: `rule NAME`, `namespace NAME`, `guardrail FIELD`, `schema`.
+/// The digest of a rule set, and of each of its parts: `rule NAME`, `account NAME`, `namespace NAME`, `guardrail FIELD`, `schema`.
 #[derive(Clone, Debug)]
 pub struct RulesDigest {
     whole: Arc<str>,
@@ -20,11 +20,16 @@ pub struct RulesDigest {
 }
 
 impl RulesDigest {
-    pub(crate) fn new(rules: &[Rule], settings: &Settings) -> Self {
+    pub(crate) fn new(rules: &[Rule], settings: &RuleSettings) -> Self {
         let mut parts = BTreeMap::new();
         parts.insert("schema".to_owned(), part(&[SCHEMA]));
         for rule in rules {
             parts.insert(format!("rule {}", rule.name), part(&[&rule.source]));
+        }
+        // The first one goes without saying, so the order counts.
+        for (place, account) in settings.accounts.iter().enumerate() {
+            let id = account.id.as_ref().map_or("-", |id| id.as_str());
+            parts.insert(format!("account {}", account.name), part(&[&place.to_string(), id]));
         }
         for namespace in &settings.namespaces {
             add_namespace(&mut parts, namespace);

@@ -5,16 +5,16 @@
 //! of an ambiguous name is unknown, so a decision is made once for each way in which it could be, and only what is allowed
 //! by all of them is allowed. Such a name therefore satisfies no `permit`, lifts no `forbid`, and satisfies every `forbid`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cedar_policy::EntityUid;
 use iam_sorry_core::group::{Group, looks_like_an_id};
 
 use crate::cedar::{Vocabulary, uid};
-use crate::decide::{Rule, RuleSet};
 use crate::decision::{Reason, ReasonKind};
 use crate::names::fold;
-use crate::settings::{Owner, Settings};
+use crate::rule::Rule;
+use crate::settings::{Owner, RuleSettings};
 
 /// A group that a rule or a namespace names by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,13 +34,13 @@ pub(crate) struct NamedGroups {
 }
 
 impl NamedGroups {
-    pub fn new(rules: &[Rule], settings: &Settings, words: &Vocabulary) -> Self {
+    pub fn new(rules: &[Rule], settings: &RuleSettings, vocabulary: &Vocabulary) -> Self {
         let mut named = Self::default();
         let in_rules = rules.iter().flat_map(|rule| rule.groups.iter().cloned());
         for text in in_rules.chain(owners(settings).map(|(_, group)| group)) {
             named.any_dn |= text.contains('=');
             named.any_id |= text.contains('/');
-            named.all.insert(text.clone(), uid(&words.group, &text));
+            named.all.insert(text.clone(), uid(&vocabulary.group, &text));
         }
         named
     }
@@ -62,7 +62,7 @@ impl NamedGroups {
     }
 }
 
-fn owners(settings: &Settings) -> impl Iterator<Item = (&str, String)> {
+fn owners(settings: &RuleSettings) -> impl Iterator<Item = (&str, String)> {
     settings.namespaces.iter().flat_map(|namespace| {
         namespace.owners.iter().filter_map(|owner| match Owner::parse(owner) {
             Some(Owner::Group(group)) => Some((namespace.name.as_str(), group)),
@@ -71,25 +71,22 @@ fn owners(settings: &Settings) -> impl Iterator<Item = (&str, String)> {
     })
 }
 
-impl RuleSet {
-    /// The groups that rules and namespaces name by name, rather than by DN or `ISSUER/ID`; sorted.
-    pub fn groups_by_name(&self) -> Vec<NamedGroup> {
-        let mut by_name: std::collections::BTreeMap<String, Vec<String>> = Default::default();
-        let mut add = |name: &str, by: String| {
-            if !looks_like_an_id(name) {
-                let used_by = by_name.entry(name.to_owned()).or_default();
-                if !used_by.contains(&by) {
-                    used_by.push(by);
-                }
+/// The groups that rules and namespaces name by name, rather than by DN or `ISSUER/ID`; sorted.
+pub(crate) fn by_name(rules: &[Rule], settings: &RuleSettings) -> Vec<NamedGroup> {
+    let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut add = |name: &str, by: String| {
+        if !looks_like_an_id(name) {
+            let used_by = by_name.entry(name.to_owned()).or_default();
+            if !used_by.contains(&by) {
+                used_by.push(by);
             }
-        };
-        for rule in &self.rules {
-            rule.groups.iter().for_each(|group| add(group, format!("rule {:?}", rule.name)));
         }
-        owners(self.settings())
-            .for_each(|(namespace, group)| add(&group, format!("namespace {namespace:?}")));
-        by_name.into_iter().map(|(name, used_by)| NamedGroup { name, used_by }).collect()
+    };
+    for rule in rules {
+        rule.groups.iter().for_each(|group| add(group, format!("rule {:?}", rule.name)));
     }
+    owners(settings).for_each(|(namespace, group)| add(&group, format!("namespace {namespace:?}")));
+    by_name.into_iter().map(|(name, used_by)| NamedGroup { name, used_by }).collect()
 }
 
 /// Why a name did not help.

@@ -1,67 +1,50 @@
-//! What holds whatever the rules say: `before` the rules are asked, by the configuration alone, and `after`.
+//! What holds whatever the rules say: `before` the rules are evaluated, by the configuration alone, and `after`.
 
-use std::collections::HashSet;
+use iam_sorry_core::ids::UserRef;
 
-use iam_sorry_core::names::UserName;
-
-use crate::decide::RuleSet;
+use crate::bounds::Bounds;
 use crate::decision::{Reason, ReasonKind};
 use crate::input::{Action, AuthzInput, Resource, SHORTEST_SECONDS};
 use crate::names::{fold, fold_user};
-use crate::settings::{Protected, Settings, role_parts};
 
-/// The protected users and roles, for look-ups.
-#[derive(Debug)]
-pub(crate) struct ProtectedSet(HashSet<Protected>);
-
-impl ProtectedSet {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        Self(settings.guardrails.protected.iter().filter_map(|entry| Protected::parse(entry)).collect())
-    }
-
-    fn has_user(&self, folded: &str) -> bool {
-        self.0.contains(&Protected::User(folded.to_owned()))
-    }
-
-    fn has_role(&self, arn: &str) -> bool {
-        role_parts(arn).is_some_and(|(account, name)| {
-            self.0.contains(&Protected::Role { account: account.to_owned(), name: name.to_ascii_lowercase() })
-        })
-    }
-}
-
-/// Those that depend on the configuration and the question alone.
-pub(crate) fn before(rules: &RuleSet, input: &AuthzInput<'_>) -> Vec<Reason> {
+/// Those that depend on the configuration and the request alone.
+pub(crate) fn before(bounds: &Bounds, input: &AuthzInput<'_>) -> Vec<Reason> {
     let mut refusals = Vec::new();
     if !fits(input.action, input.resource) {
-        refusals.push(guardrail("request", format!("{} can't be done to {}", input.action, input.resource)));
+        refusals.push(guardrail(
+            "request",
+            format!("{} can't be done to {}", input.action, input.resource.label(bounds.first_account())),
+        ));
         return refusals;
     }
     match input.resource {
-        Resource::User(name) => user(rules, input, name, &mut refusals),
-        Resource::Role(arn) => role(rules, arn, &mut refusals),
-        Resource::Namespace(name) if rules.namespace(name).is_none() => {
+        Resource::User(name) => user(bounds, input, name, &mut refusals),
+        Resource::Role(arn) => role(bounds, arn, &mut refusals),
+        Resource::Namespace(name) if bounds.namespace(name).is_none() => {
             refusals.push(guardrail("namespace", format!("there is no namespace {name:?}")));
         }
         Resource::Namespace(_) | Resource::Audit | Resource::Sessions | Resource::OwnKeys => {}
     }
     if input.action.has_policy() {
-        policy(rules, input.policy_arn, &mut refusals);
+        policy(bounds, input.policy_arn, &mut refusals);
     }
     refusals
 }
 
 /// Those that are asked only where the rules allow the action: what depends on what exists, so that nobody else learns of
 /// it, and the duration, which the rules may refuse for a better reason.
-pub(crate) fn after(input: &AuthzInput<'_>, seconds: u32, most: u32) -> Vec<Reason> {
+pub(crate) fn after(bounds: &Bounds, input: &AuthzInput<'_>, seconds: u32, most: u32) -> Vec<Reason> {
     let mut refusals = Vec::new();
-    if let Resource::User(name) = input.resource
+    if let Resource::User(user) = input.resource
         && input.action.needs_managed_user()
         && !input.managed
     {
         refusals.push(guardrail(
             "managed-users",
-            format!("{name} was neither made nor adopted by this service, which touches no other users"),
+            format!(
+                "{} was neither made nor adopted by this service, which touches no other users",
+                user.short(bounds.first_account())
+            ),
         ));
     }
     if input.action.has_duration() && seconds > most {
@@ -85,18 +68,23 @@ fn fits(action: Action, resource: &Resource) -> bool {
     }
 }
 
-fn user(rules: &RuleSet, input: &AuthzInput<'_>, name: &UserName, refusals: &mut Vec<Reason>) {
-    let folded = match fold_user(name) {
+fn user(bounds: &Bounds, input: &AuthzInput<'_>, user: &UserRef, refusals: &mut Vec<Reason>) {
+    let folded = match fold_user(&user.name) {
         Ok(folded) => folded,
         Err(problem) => {
             refusals.push(guardrail("names", problem.0));
             return;
         }
     };
-    if rules.namespace_of(name).is_none() {
+    if !bounds.has_account(&user.account) {
+        refusals.push(guardrail("account", format!("this service has no account {:?}", user.account)));
+        return;
+    }
+    let name = user.short(bounds.first_account());
+    if bounds.namespace_of(user).is_none() {
         refusals.push(guardrail("namespace", format!("{name} is in no namespace of this service")));
     }
-    if rules.protected.has_user(&folded) {
+    if bounds.protects_user(&folded) {
         refusals.push(guardrail("protected", format!("nothing is ever done to {name}")));
     }
     // Nobody changes the rights of the IAM user that is called as they are: somebody else who may, has to. To detach a
@@ -110,19 +98,19 @@ fn user(rules: &RuleSet, input: &AuthzInput<'_>, name: &UserName, refusals: &mut
     }
 }
 
-fn role(rules: &RuleSet, arn: &str, refusals: &mut Vec<Reason>) {
-    if rules.settings().guardrails.role(arn).is_none() {
+fn role(bounds: &Bounds, arn: &str, refusals: &mut Vec<Reason>) {
+    if bounds.settings().guardrails.role(arn).is_none() {
         refusals.push(guardrail("roles", format!("{arn} is not on the list of roles that can be assumed")));
     }
-    if rules.protected.has_role(arn) {
+    if bounds.protects_role(arn) {
         refusals.push(guardrail("protected", format!("nobody becomes {arn}")));
     }
 }
 
-fn policy(rules: &RuleSet, arn: Option<&str>, refusals: &mut Vec<Reason>) {
+fn policy(bounds: &Bounds, arn: Option<&str>, refusals: &mut Vec<Reason>) {
     match arn {
         None => refusals.push(guardrail("policies", "no policy was named".to_owned())),
-        Some(arn) if !rules.settings().guardrails.policies.iter().any(|p| p == arn) => {
+        Some(arn) if !bounds.settings().guardrails.policies.iter().any(|p| p == arn) => {
             refusals.push(guardrail(
                 "policies",
                 format!("{arn} is not on the list of policies that can be attached and detached"),

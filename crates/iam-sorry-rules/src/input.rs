@@ -1,11 +1,12 @@
-//! What is asked: who wants to do what, to which thing, when and from where.
+//! A request for a decision: who wants to do what, to which thing, when and from where.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use iam_sorry_core::identity::{Identity, KeyOrigin};
-use iam_sorry_core::names::{InvalidName, UserName};
+use iam_sorry_core::ids::{AccountName, UserRef};
+use iam_sorry_core::names::InvalidName;
 use iam_sorry_core::timestamp::Timestamp;
 
 /// The shortest session that STS gives, in seconds (STS API reference, GetSessionToken and AssumeRole).
@@ -21,7 +22,7 @@ pub enum Action {
     DeleteUser,
     /// See one user with its policies and keys.
     ShowUser,
-    /// List the users of a namespace; every user listed is asked for as [`Action::ShowUser`] too.
+    /// List the users of a namespace; each of them is shown only if [`Action::ShowUser`] is allowed too.
     ListUsers,
     /// Take over a user that was there before the service.
     AdoptUser,
@@ -156,10 +157,10 @@ impl FromStr for Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// An IAM user, existing or to be.
-    User(UserName),
+    User(UserRef),
     /// The ARN of a role.
     Role(String),
-    /// A namespace by its name: what [`Action::ListUsers`] is asked about.
+    /// A namespace by its name: what [`Action::ListUsers`] is done to.
     Namespace(String),
     /// Everybody's audit records.
     Audit,
@@ -170,40 +171,39 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// Reads the text that people give for this action: a user's name, a role's ARN, a namespace's name. It is ignored for
-    /// [`Action::ReadAudit`], [`Action::ManageSessions`] and [`Action::RegisterKey`], which have one resource each.
+    /// Reads the text that people give for this action: a user's name (`NAME`, which means one in the account `first`, or
+    /// `ACCOUNT/NAME`), a role's ARN, a namespace's name. It is ignored for [`Action::ReadAudit`],
+    /// [`Action::ManageSessions`] and [`Action::RegisterKey`], which have one resource each.
     ///
     /// # Errors
-    /// [`InvalidName`] where it is no IAM user name.
-    pub fn parse(action: Action, text: &str) -> Result<Self, InvalidName> {
+    /// [`InvalidName`] if it is no IAM user name.
+    pub fn parse(action: Action, text: &str, first: &AccountName) -> Result<Self, InvalidName> {
         Ok(match action {
             Action::AssumeRole => Self::Role(text.to_owned()),
             Action::ListUsers => Self::Namespace(text.to_owned()),
             Action::ReadAudit => Self::Audit,
             Action::ManageSessions => Self::Sessions,
             Action::RegisterKey => Self::OwnKeys,
-            _ => Self::User(UserName::parse(text)?),
+            _ => Self::User(UserRef::parse_in(text, first)?),
         })
     }
-}
 
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// What people call it, if the account `first` goes without saying.
+    pub fn label(&self, first: &AccountName) -> String {
         match self {
-            Self::User(name) => write!(f, "{name}"),
-            Self::Role(arn) => f.write_str(arn),
-            Self::Namespace(name) => f.write_str(name),
-            Self::Audit => f.write_str("the audit trail"),
-            Self::Sessions => f.write_str("everybody's sessions"),
-            Self::OwnKeys => f.write_str("own SSH keys"),
+            Self::User(user) => user.short(first),
+            Self::Role(text) | Self::Namespace(text) => text.clone(),
+            Self::Audit => "the audit trail".to_owned(),
+            Self::Sessions => "everybody's sessions".to_owned(),
+            Self::OwnKeys => "own SSH keys".to_owned(),
         }
     }
 }
 
-/// One question to the rules.
+/// One request for a decision.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthzInput<'a> {
-    /// Who asks, as their sign-in proved it.
+    /// Whose request it is, as their sign-in proved it.
     pub identity: &'a Identity,
     /// What they want to do.
     pub action: Action,
@@ -211,7 +211,7 @@ pub struct AuthzInput<'a> {
     pub resource: &'a Resource,
     /// For attach-policy and detach-policy: the managed policy's ARN.
     pub policy_arn: Option<&'a str>,
-    /// For credentials: seconds. None asks for the shortest, 900: whether it is allowed at all.
+    /// For credentials: seconds. None requests the shortest, 900: whether it is allowed at all.
     pub duration_seconds: Option<u32>,
     /// How long ago they signed in, seconds.
     pub sign_in_age_seconds: u64,

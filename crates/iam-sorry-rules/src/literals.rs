@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use cedar_policy::{EntityUid, Policy};
+use iam_sorry_core::ids::{AccountName, UserRef};
 use serde_json::Value;
 
-use crate::cedar::{Vocabulary, uid};
-use crate::names::{fold, fold_group, fold_namespace};
-use crate::settings::{NamespaceSettings, Settings};
+use crate::cedar::{Vocabulary, uid, user_id};
+use crate::names::{fold, fold_group, fold_namespace, fold_user};
+use crate::settings::{NamespaceSettings, RuleSettings};
 
 /// What was found in one rule.
 pub(crate) struct Found {
@@ -24,14 +25,14 @@ pub(crate) struct Found {
     pub(crate) groups: Vec<String>,
 }
 
-pub(crate) fn check(policy: &Policy, settings: &Settings, words: &Vocabulary) -> Found {
+pub(crate) fn check(policy: &Policy, settings: &RuleSettings, vocabulary: &Vocabulary) -> Found {
     let mut problems = Vec::new();
     let (mut folded, mut groups) = (BTreeMap::new(), Vec::new());
     for literal in policy.entity_literals() {
-        if literal.type_name() == &words.group {
+        if literal.type_name() == &vocabulary.group {
             groups.push(fold_group(literal.id().unescaped()));
         }
-        match fold_literal(&literal, settings, words) {
+        match fold_literal(&literal, settings, vocabulary) {
             Ok(Some(new)) if new != literal => {
                 folded.insert(literal, new);
             }
@@ -70,15 +71,15 @@ pub(crate) fn check(policy: &Policy, settings: &Settings, words: &Vocabulary) ->
 /// The literal as names are compared, or why it can't mean anything. None for types whose ids are exact.
 fn fold_literal(
     literal: &EntityUid,
-    settings: &Settings,
-    words: &Vocabulary,
+    settings: &RuleSettings,
+    vocabulary: &Vocabulary,
 ) -> Result<Option<EntityUid>, String> {
     let (kind, id) = (literal.type_name(), literal.id().unescaped());
     let has_namespace = |name: &str| {
         let is_it = |n: &NamespaceSettings| n.name.eq_ignore_ascii_case(name);
         settings.namespaces.iter().any(is_it)
     };
-    if kind == &words.group {
+    if kind == &vocabulary.group {
         let folded = fold_group(id);
         return if folded.is_empty() {
             Err("a group without a name".to_owned())
@@ -86,7 +87,7 @@ fn fold_literal(
             Ok(Some(uid(kind, &folded)))
         };
     }
-    if kind == &words.namespace || kind == &words.owners {
+    if kind == &vocabulary.namespace || kind == &vocabulary.owners {
         let folded = fold_namespace(id).map_err(|e| e.0)?;
         return if has_namespace(&folded) {
             Ok(Some(uid(kind, &folded)))
@@ -94,9 +95,11 @@ fn fold_literal(
             Err(format!("the configuration has no [[namespace]] {id:?}"))
         };
     }
-    if kind == &words.user {
-        let name = iam_sorry_core::names::UserName::parse(id).map_err(|e| e.0)?;
-        let folded = crate::names::fold_user(&name).map_err(|e| e.0)?;
+    if kind == &vocabulary.user {
+        let first = &settings.accounts.first().name;
+        let user = UserRef::parse_in(id, first).map_err(|e| e.0)?;
+        has_account(&user.account, settings)?;
+        let folded = fold_user(&user.name).map_err(|e| e.0)?;
         let mut prefix = folded.as_str();
         while !has_namespace(prefix) {
             let Some((shorter, _)) = prefix.rsplit_once('-') else {
@@ -104,18 +107,31 @@ fn fold_literal(
             };
             prefix = shorter;
         }
-        return Ok(Some(uid(kind, &folded)));
+        return Ok(Some(uid(kind, &user_id(&user.account, &folded, first))));
     }
-    if kind == &words.role && settings.guardrails.role(id).is_none() {
+    if kind == &vocabulary.account {
+        let name = AccountName::parse(&id.to_ascii_lowercase()).map_err(|e| e.0)?;
+        has_account(&name, settings)?;
+        return Ok(Some(uid(kind, name.as_str())));
+    }
+    if kind == &vocabulary.role && settings.guardrails.role(id).is_none() {
         return Err(format!("the configuration has no [[guardrails.role]] {id:?}"));
     }
-    if kind == &words.person && !id.contains('/') {
+    if kind == &vocabulary.person && !id.contains('/') {
         return Err(format!(
             "a person is ISSUER/SUBJECT, such as \"corp/5f0c...\", not {id:?}; for a login name write: when {{ \
              principal.name == {id:?} }}"
         ));
     }
     Ok(None)
+}
+
+fn has_account(name: &AccountName, settings: &RuleSettings) -> Result<(), String> {
+    if settings.accounts.get(name).is_some() {
+        return Ok(());
+    }
+    let known: Vec<_> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
+    Err(format!("the configuration has no account {name:?}; its accounts: {}", known.join(", ")))
 }
 
 /// Walks the conditions of a rule in Cedar's JSON form (docs.cedarpolicy.com, JSON policy format), where an operator is an

@@ -8,10 +8,10 @@ use cedar_policy::{Policy, PolicyId, PolicySet, ValidationMode};
 use miette::Diagnostic;
 
 use crate::cedar::Vocabulary;
-use crate::decide::Rule;
 use crate::limits;
 use crate::literals;
-use crate::settings::Settings;
+use crate::rule::Rule;
+use crate::settings::RuleSettings;
 
 /// Rules of a department are a few dozen; this much text is 10,000 of them.
 const MOST_BYTES: usize = 8 << 20;
@@ -82,8 +82,8 @@ struct Placed<'a> {
 
 pub(crate) fn load(
     files: &[(String, String)],
-    settings: &Settings,
-    words: &Vocabulary,
+    settings: &RuleSettings,
+    vocabulary: &Vocabulary,
 ) -> Result<Loaded, Vec<RuleProblem>> {
     let mut problems = Vec::new();
     let size: usize = files.iter().map(|(_, text)| text.len()).sum();
@@ -111,12 +111,12 @@ pub(crate) fn load(
             }
         }
     }
-    validate(&placed, words, &mut problems);
+    validate(&placed, vocabulary, &mut problems);
     let mut names = HashSet::new();
     let (mut policies, mut rules, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     for one in &placed {
         let rule = describe(one, &mut names, &mut problems);
-        let found = literals::check(&one.policy, settings, words);
+        let found = literals::check(&one.policy, settings, vocabulary);
         let here = |text: &String| RuleProblem::at(one.file, one.text, one.start, text.clone(), "");
         problems.extend(found.problems.iter().map(here));
         warnings.extend(found.warnings.iter().map(here));
@@ -171,12 +171,12 @@ fn place<'a>(
 
 /// Strictly, against the schema. What Cedar only warns of (a rule that can never apply, look-alike letters) is a mistake
 /// here: a forbid that silently never applies is a hole.
-fn validate(placed: &[Placed<'_>], words: &Vocabulary, problems: &mut Vec<RuleProblem>) {
+fn validate(placed: &[Placed<'_>], vocabulary: &Vocabulary, problems: &mut Vec<RuleProblem>) {
     let set = match PolicySet::from_policies(placed.iter().map(|p| p.policy.clone())) {
         Ok(set) => set,
         Err(error) => return problems.push(RuleProblem::of_settings(error.to_string())),
     };
-    let result = words.validator.validate(&set, ValidationMode::Strict);
+    let result = vocabulary.validator.validate(&set, ValidationMode::Strict);
     let of =
         |id: &PolicyId| AsRef::<str>::as_ref(id).parse::<usize>().ok().and_then(|place| placed.get(place));
     let errors = result.validation_errors().map(|e| (e.policy_id(), e as &dyn Diagnostic));

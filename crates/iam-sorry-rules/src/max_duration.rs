@@ -1,9 +1,10 @@
 //! Durations are cut, not refused: the longest that the rules and guardrails allow.
 
-use crate::decide::{Prepared, RuleSet, with_guardrails_after};
 use crate::decision::{Decision, Reason, ReasonKind};
+use crate::evaluate::{Prepared, with_guardrails_after};
 use crate::guardrails;
 use crate::input::AuthzInput;
+use crate::rule_set::RuleSet;
 use iam_sorry_core::timestamp::human_duration;
 
 /// At most so many durations that rules mention are tried, the longest first.
@@ -21,7 +22,7 @@ impl RuleSet {
     pub fn max_duration(&self, input: &AuthzInput<'_>, asked: u32, at_least: u32) -> Option<(u32, Decision)> {
         let most = self.most_seconds(input.action, input.resource);
         let top = asked.min(most);
-        if top < at_least || !guardrails::before(self, input).is_empty() {
+        if top < at_least || !guardrails::before(&self.bounds, input).is_empty() {
             return None;
         }
         let prepared = self.prepare(input).ok()?;
@@ -84,8 +85,8 @@ impl Search<'_> {
     }
 
     fn allows(&mut self, seconds: u32) -> Option<Decision> {
-        let decision = self.rules.ask(&self.prepared, self.input, seconds).ok()?;
-        let decision = with_guardrails_after(self.input, seconds, self.most, decision);
+        let decision = self.rules.run(&self.prepared, self.input, seconds).ok()?;
+        let decision = with_guardrails_after(&self.rules.bounds, self.input, seconds, self.most, decision);
         if decision.allowed {
             return Some(decision);
         }

@@ -1,9 +1,9 @@
-//! The configuration of namespaces and guardrails: what no rule can lift.
+//! The configuration of accounts, namespaces and guardrails: what no rule can lift.
 
 use serde::Deserialize;
 
-use iam_sorry_core::ids::{AccountId, PolicyArn, iam_arn};
-use iam_sorry_core::names::{CallerArn, Principal};
+use iam_sorry_core::ids::{AccountId, AccountName, PolicyArn, iam_arn};
+use iam_sorry_core::names::{CallerArn, InvalidName, Principal};
 
 use crate::names::{check_path, fold, fold_group, fold_namespace};
 
@@ -12,15 +12,69 @@ const LONGEST_USER_SECONDS: u32 = 129_600;
 /// The longest that a role's maximum can be, seconds: 12 hours (STS API reference, AssumeRole).
 const LONGEST_ROLE_SECONDS: u32 = 43_200;
 
-/// Namespaces and guardrails, as the configuration file has them.
+/// AccountList, namespaces and guardrails, as the configuration file has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct RuleSettings {
+    /// The AWS accounts that the service manages.
+    #[serde(skip)]
+    pub accounts: AccountList,
     /// `[[namespace]]`: who owns which names.
     #[serde(rename = "namespace")]
     pub namespaces: Vec<NamespaceSettings>,
     /// `[guardrails]`.
     pub guardrails: Guardrails,
+}
+
+/// The accounts by their names, in the order of the configuration; there is always a first one, which goes without saying:
+/// a user or rule that names no account means it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountList {
+    first: AccountSettings,
+    others: Vec<AccountSettings>,
+}
+
+/// An AWS account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountSettings {
+    /// What the configuration calls it.
+    pub name: AccountName,
+    /// Its number, if the configuration says it.
+    pub id: Option<AccountId>,
+}
+
+impl AccountList {
+    /// With the first one.
+    pub fn new(first: AccountSettings) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    /// With one more.
+    ///
+    /// # Errors
+    /// [`InvalidName`] if there is one of that name already.
+    pub fn with(mut self, account: AccountSettings) -> Result<Self, InvalidName> {
+        if self.get(&account.name).is_some() {
+            return Err(InvalidName(format!("there are two accounts called {:?}", account.name)));
+        }
+        self.others.push(account);
+        Ok(self)
+    }
+
+    /// The one that goes without saying.
+    pub fn first(&self) -> &AccountSettings {
+        &self.first
+    }
+
+    /// The account of this name.
+    pub fn get(&self, name: &AccountName) -> Option<&AccountSettings> {
+        self.iter().find(|account| &account.name == name)
+    }
+
+    /// All of them, the first one first.
+    pub fn iter(&self) -> impl Iterator<Item = &AccountSettings> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
 }
 
 /// A prefix of user names and who owns it: `dirk` holds `dirk` and `dirk-...`; of several that fit, the longest.
@@ -109,7 +163,7 @@ pub struct RoleSettings {
     pub max_seconds: Option<u32>,
 }
 
-impl Settings {
+impl RuleSettings {
     /// Adds the service's own identity, as sts:GetCallerIdentity tells it, to what is protected: a user's ARN protects
     /// the user, an assumed role's the role. Anything else (root, a federated user) is nothing that an action could be
     /// done to.
@@ -285,7 +339,7 @@ fn is_policy_arn(arn: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn settings(text: &str) -> Settings {
+    fn settings(text: &str) -> RuleSettings {
         toml::from_str(text).unwrap()
     }
 
@@ -346,7 +400,7 @@ mod tests {
     #[test]
     fn unknown_settings_are_refused() {
         for text in ["[guardrails]\npolicy = []", "[[namespace]]\nname = \"a\"\nowner = []", "x = 1"] {
-            assert!(toml::from_str::<Settings>(text).is_err(), "{text}");
+            assert!(toml::from_str::<RuleSettings>(text).is_err(), "{text}");
         }
     }
 

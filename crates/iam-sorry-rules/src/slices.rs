@@ -9,8 +9,8 @@ use cedar_policy::{ActionConstraint, EntityUid, Policy, PolicySet, PrincipalCons
 use crate::cedar::Vocabulary;
 use crate::input::Action;
 
-/// A rule's place: action, principal and resource; none means any.
-type Place = (Option<Action>, Option<u32>, Option<u32>);
+/// Where a rule is filed: action, principal and resource; none means any.
+type SliceKey = (Option<Action>, Option<u32>, Option<u32>);
 
 /// A rule that names more actions than this is put with those for any action, rather than once under each.
 const MANY_ACTIONS: usize = 4;
@@ -19,7 +19,7 @@ const MANY_ACTIONS: usize = 4;
 pub(crate) struct Slices {
     /// Entities that scopes name, numbered.
     numbers: HashMap<EntityUid, u32>,
-    by_place: HashMap<Place, PolicySet>,
+    by_key: HashMap<SliceKey, PolicySet>,
 }
 
 impl Slices {
@@ -27,7 +27,7 @@ impl Slices {
     /// The id of a rule that is there twice (it can't be: we number them).
     pub(crate) fn new(
         policies: impl IntoIterator<Item = Policy>,
-        words: &Vocabulary,
+        vocabulary: &Vocabulary,
     ) -> Result<Self, String> {
         let mut slices = Self::default();
         for policy in policies {
@@ -43,13 +43,13 @@ impl Slices {
                 | ResourceConstraint::Eq(uid)
                 | ResourceConstraint::IsIn(_, uid) => Some(slices.number(uid)),
             };
-            let mut actions = actions(&policy.action_constraint(), words);
+            let mut actions = actions(&policy.action_constraint(), vocabulary);
             if principal.is_some() && resource.is_some() {
                 // Few rules share both already; a slice for each action would weigh more than it saves.
                 actions = vec![None];
             }
             for action in actions {
-                let slice = slices.by_place.entry((action, principal, resource)).or_default();
+                let slice = slices.by_key.entry((action, principal, resource)).or_default();
                 slice.add(policy.clone()).map_err(|e| e.to_string())?;
             }
         }
@@ -75,7 +75,7 @@ impl Slices {
         for action in [Some(action), None] {
             for principal in &principals {
                 let places = resources.iter().map(|resource| (action, *principal, *resource));
-                found.extend(places.filter_map(|place| self.by_place.get(&place)));
+                found.extend(places.filter_map(|place| self.by_key.get(&place)));
             }
         }
         found
@@ -83,11 +83,11 @@ impl Slices {
 }
 
 /// The actions under which a rule is filed; groups of actions stand for their members.
-fn actions(constraint: &ActionConstraint, words: &Vocabulary) -> Vec<Option<Action>> {
+fn actions(constraint: &ActionConstraint, vocabulary: &Vocabulary) -> Vec<Option<Action>> {
     let mut all: Vec<Action> = match constraint {
         ActionConstraint::Any => return vec![None],
         ActionConstraint::Eq(uid) => uid.id().unescaped().parse().into_iter().collect(),
-        ActionConstraint::In(uids) => uids.iter().flat_map(|uid| words.members(uid)).collect(),
+        ActionConstraint::In(uids) => uids.iter().flat_map(|uid| vocabulary.members(uid)).collect(),
     };
     all.sort_unstable();
     all.dedup();

@@ -1,6 +1,7 @@
 //! The one error that leaves the services: a fixed code, a text for the person, and the rules that decided.
 
 use iam_sorry_core::api::ProblemCode;
+use iam_sorry_core::names::InvalidName;
 
 /// Why something was not done. `detail` is what the person reads: what happened and what to do next, never a secret and
 /// never the text of an internal error (that goes to the log under the request's id).
@@ -21,6 +22,11 @@ impl ServiceError {
     /// Without reasons.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), reasons: Vec::new(), retry_after: None }
+    }
+
+    /// A name that is not of its form.
+    pub(crate) fn invalid_name(error: InvalidName) -> Self {
+        Self::new(ProblemCode::InvalidName, error.0)
     }
 
     /// The database is not the one that was signed.

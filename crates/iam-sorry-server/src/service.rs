@@ -6,8 +6,7 @@ use arc_swap::ArcSwap;
 use iam_sorry_rules::RuleSet;
 use iam_sorry_store::Store;
 
-use crate::accounts::handle::CachedHandle;
-use crate::accounts::identity::ServiceIdentity;
+use crate::accounts::registry::Accounts;
 use crate::actions::retiring::Retiring;
 use crate::actions::settings::ActionSettings;
 use crate::audit::counted::Counted;
@@ -26,10 +25,8 @@ pub struct Parts {
     pub store: Store,
     /// The rules in force, swapped whole when their files change.
     pub rules: Arc<ArcSwap<RuleSet>>,
-    /// The way to AWS, whose requests end within [`AWS_TIME`].
-    pub aws: iam_sorry_aws::Aws,
-    /// Whose credentials the service acts with.
-    pub identity: ServiceIdentity,
+    /// The AWS accounts that it manages.
+    pub accounts: Accounts,
     /// How actions are done.
     pub actions: ActionSettings,
     /// How people sign in.
@@ -50,7 +47,6 @@ pub struct Service {
 
 pub(crate) struct Inner {
     pub(crate) parts: Parts,
-    pub(crate) handle: CachedHandle,
     pub(crate) life: Arc<Life>,
     pub(crate) queues: Queues,
     /// By person: one query of the audit trail at a time.
@@ -75,7 +71,6 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let inner = Inner {
             parts,
-            handle: CachedHandle::default(),
             life: Arc::new(Life::new()),
             queues: Queues::default(),
             audit_turns: Queues::default(),

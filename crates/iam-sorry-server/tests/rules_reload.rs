@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use iam_sorry_core::identity::{Identity, Method};
-use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, AuthzInput, Decision, Resource, RuleSet, Settings};
+use iam_sorry_rules::{Action, AuthzInput, Decision, Resource, RuleSet, RuleSettings};
 use iam_sorry_server::authz::rules::{LiveRules, Reload, RuleFiles};
 
-fn settings() -> Settings {
+fn settings() -> RuleSettings {
     toml::from_str("[[namespace]]\nname = \"dirk\"\n[guardrails]\npermissions_boundary = \"none\"\n").unwrap()
 }
 
@@ -39,7 +38,7 @@ fn decide(rules: &RuleSet, action: Action) -> Decision {
     rules.decide(&AuthzInput {
         identity: &identity,
         action,
-        resource: &Resource::User(UserName::parse("dirk-1").unwrap()),
+        resource: &Resource::parse(Action::ShowUser, "dirk-1", rules.first_account()).unwrap(),
         policy_arn: None,
         duration_seconds: None,
         sign_in_age_seconds: 0,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
+use iam_sorry_core::ids::AccountName;
 use iam_sorry_store::{
     AuditFilter, Finish, NewGrant, NewOperation, OperationState, PageRequest, Settings, Store, StoreError,
 };
@@ -99,6 +100,7 @@ async fn operate(store: Store, caller: u64, count: u64) -> Result<(), StoreError
             person: event.person.id.clone(),
             idempotency_key: id.clone(),
             action: "assume-role".into(),
+            account: AccountName::default(),
             resource: "arn:aws:iam::000000000000:role/lab".into(),
             exclusive: false,
             request_hash: "0123456789abcdef0123456789abcdef".into(),
@@ -110,6 +112,7 @@ async fn operate(store: Store, caller: u64, count: u64) -> Result<(), StoreError
         event.outcome = Some(Outcome::Success);
         let grant = NewGrant {
             kind: "role".into(),
+            account: AccountName::default(),
             resource: "arn:aws:iam::000000000000:role/lab".into(),
             access_key_id: format!("ASIA{caller:04}{number:012}"),
             issued_ms: event.time_ms,

@@ -21,7 +21,7 @@ const OPEN: i64 = 10_000;
 
 const SELECT: &str =
     "SELECT o.id, o.person, o.idempotency_key, o.action, o.resource, o.exclusive, o.request_hash, o.plan,
-     o.state, o.instance, o.begun_ms, o.result, a.line, o.epoch FROM operations o JOIN audit a ON a.seq = o.intent";
+     o.state, o.instance, o.begun_ms, o.result, a.line, o.epoch, o.account FROM operations o JOIN audit a ON a.seq = o.intent";
 
 impl Store {
     /// Writes an operation and its intent's audit record, unless the person used the idempotency key before or another open
@@ -151,9 +151,9 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
     let reason = tx.first(
         "SELECT 0 AS why, id FROM operations WHERE person = ?1 AND idempotency_key = ?2
          UNION ALL
-         SELECT 1, id FROM operations WHERE resource = ?3 AND state = 0 AND exclusive = 1 AND ?4 = 1
+         SELECT 1, id FROM operations WHERE account = ?3 AND resource = ?4 AND state = 0 AND exclusive = 1 AND ?5 = 1
          ORDER BY why LIMIT 1",
-        params![&new.person, &new.idempotency_key, &new.resource, new.exclusive],
+        params![&new.person, &new.idempotency_key, &new.account, &new.resource, new.exclusive],
     )?;
     if let Some(mut row) = reason {
         if row.bool(0)? {
@@ -172,7 +172,7 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
     let instance = tx.instance;
     tx.deferred(
         "INSERT INTO operations (id, person, idempotency_key, action, resource, exclusive, request_hash, plan, state,
-             instance, begun_ms, intent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11)",
+             instance, begun_ms, intent, account) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12)",
         params![
             &new.id,
             &new.person,
@@ -185,6 +185,7 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
             instance,
             intent.time_ms,
             number(seq),
+            &new.account,
         ],
     )?;
     Ok(Begun::New)
@@ -193,7 +194,7 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
 fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
     let id = &finish.operation;
     let mut row = standing(tx, id)?;
-    let (state, person) = (state(row.int(0)?)?, row.text(2)?);
+    let (state, person, account) = (state(row.int(0)?)?, row.text(2)?, row.parsed(6)?);
     if row.text(1)? != tx.instance || row.int(5)? != finish.epoch {
         return Err(StoreError::Fenced(id.clone()).into());
     }
@@ -210,7 +211,7 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
         "UPDATE operations SET state = ?1, result = ?2, outcome = ?3 WHERE id = ?4",
         params![finish.state as i64, &finish.result, number(outcome), id],
     )?;
-    grants::apply(tx, &person, finish)?;
+    grants::apply(tx, &account, &person, finish)?;
     unaccounted::apply(tx, finish)?;
     Ok(outcome)
 }
@@ -224,9 +225,9 @@ fn own(tx: &mut Tx<'_>, id: &str, epoch: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// `state, instance, person, result, outcome, epoch`.
+/// `state, instance, person, result, outcome, epoch, account`.
 fn standing(tx: &mut Tx<'_>, id: &str) -> Result<Row, Fault> {
-    let sql = "SELECT state, instance, person, result, outcome, epoch FROM operations WHERE id = ?1";
+    let sql = "SELECT state, instance, person, result, outcome, epoch, account FROM operations WHERE id = ?1";
     tx.first(sql, params![id])?
         .ok_or_else(|| StoreError::Corrupt(format!("there is no operation {id}")).into())
 }
@@ -258,6 +259,7 @@ fn operation(connection: &mut dyn Connection, mut row: Row) -> Result<Operation,
             person: row.text(1)?,
             idempotency_key: row.text(2)?,
             action: row.text(3)?,
+            account: row.parsed(14)?,
             resource: row.text(4)?,
             exclusive: row.bool(5)?,
             request_hash: row.text(6)?,

@@ -1,11 +1,14 @@
 //! Rotations whose new key nobody has confirmed yet: the old key is still there.
 
+use iam_sorry_core::ids::UserRef;
+
 use crate::engine::{DbError, Row, params};
-use crate::grants::fold;
 use crate::writer::Tx;
 use crate::{NewRotation, Rotation, RotationChange, Store, StoreError};
 
-const SELECT: &str = "SELECT folded, old_key, new_key, old_was_active, since, delete_after_ms, operation, person FROM rotations";
+const SELECT: &str =
+    "SELECT account, folded, old_key, new_key, old_was_active, since, delete_after_ms, operation, person
+    FROM rotations";
 
 /// A key is gone.
 pub(crate) fn deleted(tx: &mut Tx<'_>, key: &str) -> Result<(), DbError> {
@@ -22,15 +25,17 @@ pub(crate) fn change(
 ) -> Result<(), DbError> {
     match change {
         RotationChange::Begun(new) => tx.deferred(
-            "INSERT INTO rotations (old_key, new_key, folded, old_was_active, operation, person, since, delete_after_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (old_key) DO UPDATE SET new_key = excluded.new_key, folded = excluded.folded,
+            "INSERT INTO rotations (old_key, new_key, account, folded, old_was_active, operation, person, since,
+                 delete_after_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (old_key) DO UPDATE SET new_key = excluded.new_key, account = excluded.account, folded = excluded.folded,
                  old_was_active = excluded.old_was_active, operation = excluded.operation, person = excluded.person,
                  since = excluded.since, delete_after_ms = excluded.delete_after_ms",
             params![
                 &new.old_key,
                 &new.new_key,
-                &fold(&new.user),
+                &new.user.account,
+                &new.user.name.folded(),
                 new.old_was_active,
                 operation,
                 person,
@@ -49,11 +54,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn rotations_of(&self, user: &str) -> Result<Vec<Rotation>, StoreError> {
-        let folded = fold(user);
+    pub async fn rotations_of(&self, user: &UserRef) -> Result<Vec<Rotation>, StoreError> {
+        let (account, folded) = (user.account.clone(), user.name.folded());
         self.read(move |connection| {
-            let sql = format!("{SELECT} WHERE folded = ?1 ORDER BY since, old_key");
-            let rows = connection.query(&sql, params![&folded])?;
+            let sql = format!("{SELECT} WHERE account = ?1 AND folded = ?2 ORDER BY since, old_key");
+            let rows = connection.query(&sql, params![&account, &folded])?;
             Ok(rows.into_iter().map(rotation).collect::<Result<_, _>>()?)
         })
         .await
@@ -77,14 +82,14 @@ impl Store {
 fn rotation(mut row: Row) -> Result<Rotation, DbError> {
     Ok(Rotation {
         new: NewRotation {
-            user: row.text(0)?,
-            old_key: row.text(1)?,
-            new_key: row.text(2)?,
-            old_was_active: row.bool(3)?,
-            since: row.int(4)?,
-            delete_after_ms: row.optional_int(5)?,
+            user: UserRef::new(row.parsed(0)?, row.parsed(1)?),
+            old_key: row.text(2)?,
+            new_key: row.text(3)?,
+            old_was_active: row.bool(4)?,
+            since: row.int(5)?,
+            delete_after_ms: row.optional_int(6)?,
         },
-        operation: row.text(6)?,
-        person: row.text(7)?,
+        operation: row.text(7)?,
+        person: row.text(8)?,
     })
 }

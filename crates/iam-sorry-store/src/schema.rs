@@ -53,6 +53,7 @@ pub(crate) const MIGRATIONS: [Migration; VERSION as usize] = [
         both: concat!(
             include_str!("migrations/0003_versions.sql"),
             include_str!("migrations/0003_login.sql"),
+            include_str!("migrations/0003_accounts.sql"),
         ),
         sqlite: "",
         postgres: "",

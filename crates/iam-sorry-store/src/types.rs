@@ -2,6 +2,7 @@
 
 use iam_sorry_core::audit::Event;
 use iam_sorry_core::identity::{Identity, KeyOrigin, Method, Via};
+use iam_sorry_core::ids::{AccountName, UserRef};
 
 /// Why the store could not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,9 +68,12 @@ pub struct NewOperation {
     pub idempotency_key: String,
     /// Such as `create-user`.
     pub action: String,
-    /// The IAM user or role, case-folded: at most one open operation that changes a user exists at a time.
+    /// The AWS account that it is done in.
+    pub account: AccountName,
+    /// The IAM user or role in it, case-folded.
     pub resource: String,
-    /// Whether it holds the resource for itself while it is open (not for AssumeRole).
+    /// Whether it holds the account's resource for itself while it is open (not for AssumeRole): at most one such operation is
+    /// open at a time.
     pub exclusive: bool,
     /// A digest of the request, to notice the same key used for something else.
     pub request_hash: String,
@@ -141,8 +145,8 @@ pub struct Finish {
     pub deleted_keys: Vec<String>,
     /// A user that was made or adopted.
     pub user: Option<ManagedUser>,
-    /// A user that is gone (case-folded name): its row goes, its grants become `deleted`.
-    pub deleted_user: Option<String>,
+    /// A user that is gone: its row goes, its grants become `deleted`.
+    pub deleted_user: Option<UserRef>,
     /// Keys that were found, and that the operation may or may not have made. The time and the operation are this one's.
     pub unaccounted: Vec<UnaccountedKey>,
     /// A rotation that waits for its confirmation from here on, or no longer does.
@@ -155,7 +159,7 @@ pub struct UnaccountedKey {
     /// The access key ID.
     pub access_key_id: String,
     /// The IAM user whose key it is, as IAM spells it.
-    pub resource: String,
+    pub user: UserRef,
     /// The operation whose answer was lost.
     pub operation: String,
     /// Milliseconds since 1970.
@@ -181,7 +185,7 @@ pub enum RotationChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRotation {
     /// The IAM user.
-    pub user: String,
+    pub user: UserRef,
     /// The key that is replaced.
     pub old_key: String,
     /// The key in its place.
@@ -210,7 +214,9 @@ pub struct Rotation {
 pub struct NewGrant {
     /// `session`, `role` or `access-key`.
     pub kind: String,
-    /// User name or role ARN.
+    /// The AWS account that they are for.
+    pub account: AccountName,
+    /// The user's name or the role's ARN in it.
     pub resource: String,
     /// The access key ID.
     pub access_key_id: String,
@@ -236,8 +242,8 @@ pub struct Grant {
 /// An IAM user that the service made or adopted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagedUser {
-    /// As IAM spells it.
-    pub name: String,
+    /// Its account, and its name as IAM spells it.
+    pub user: UserRef,
     /// Its ARN.
     pub arn: String,
     /// Its namespace's name.

@@ -1,7 +1,8 @@
 //! Access keys that nobody accounts for: found after a request whose answer was lost, and perhaps somebody else's.
 
+use iam_sorry_core::ids::UserRef;
+
 use crate::engine::{DbError, Row, params};
-use crate::grants::fold;
 use crate::writer::Tx;
 use crate::{Finish, Store, StoreError, UnaccountedKey};
 
@@ -12,12 +13,13 @@ const MOST: i64 = 1_000;
 pub(crate) fn apply(tx: &mut Tx<'_>, finish: &Finish) -> Result<(), DbError> {
     for key in &finish.unaccounted {
         tx.deferred(
-            "INSERT INTO unaccounted_keys (access_key_id, resource, folded, operation, found_ms, deactivated)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (access_key_id) DO NOTHING",
+            "INSERT INTO unaccounted_keys (access_key_id, account, resource, folded, operation, found_ms, deactivated)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (access_key_id) DO NOTHING",
             params![
                 &key.access_key_id,
-                &key.resource,
-                &fold(&key.resource),
+                &key.user.account,
+                key.user.name.as_str(),
+                &key.user.name.folded(),
                 &finish.operation,
                 key.found_ms,
                 key.deactivated,
@@ -28,7 +30,10 @@ pub(crate) fn apply(tx: &mut Tx<'_>, finish: &Finish) -> Result<(), DbError> {
         forget(tx, key)?;
     }
     if let Some(user) = &finish.deleted_user {
-        tx.deferred("DELETE FROM unaccounted_keys WHERE folded = ?1", params![&fold(user)])?;
+        tx.deferred(
+            "DELETE FROM unaccounted_keys WHERE account = ?1 AND folded = ?2",
+            params![&user.account, &user.name.folded()],
+        )?;
     }
     Ok(())
 }
@@ -45,7 +50,7 @@ impl Store {
     pub async fn unaccounted_keys(&self) -> Result<Vec<UnaccountedKey>, StoreError> {
         self.read(|connection| {
             let rows = connection.query(
-                "SELECT access_key_id, resource, operation, found_ms, deactivated FROM unaccounted_keys
+                "SELECT access_key_id, account, resource, operation, found_ms, deactivated FROM unaccounted_keys
                  ORDER BY found_ms, access_key_id LIMIT ?1",
                 params![MOST],
             )?;
@@ -80,9 +85,9 @@ impl Store {
 fn key(mut row: Row) -> Result<UnaccountedKey, DbError> {
     Ok(UnaccountedKey {
         access_key_id: row.text(0)?,
-        resource: row.text(1)?,
-        operation: row.text(2)?,
-        found_ms: row.int(3)?,
-        deactivated: row.bool(4)?,
+        user: UserRef::new(row.parsed(1)?, row.parsed(2)?),
+        operation: row.text(3)?,
+        found_ms: row.int(4)?,
+        deactivated: row.bool(5)?,
     })
 }

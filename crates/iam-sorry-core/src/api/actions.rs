@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ActionName;
 use crate::changes::Change;
+use crate::ids::AccountName;
 
 /// `POST /users`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,10 @@ pub struct CreateUser {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UserInfo {
+    /// The AWS account that it is in, by the name that the service's configuration gives it. Services that have none for it leave
+    /// it out.
+    #[serde(default)]
+    pub account: AccountName,
     /// As IAM spells it.
     pub name: String,
     /// Its ARN.
@@ -173,7 +178,7 @@ pub struct OldKey {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CredentialsRequest {
-    /// An IAM user of the service's; exactly one of `user` and `role`.
+    /// An IAM user of the service's, `NAME` or `ACCOUNT/NAME`; exactly one of `user` and `role`.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(example = "dirk-etl"))]
     pub user: Option<String>,
@@ -221,7 +226,10 @@ pub struct GrantInfo {
     pub person: String,
     /// What it is.
     pub kind: GrantKind,
-    /// The user's name or the role's ARN.
+    /// The AWS account that they are for, by its name.
+    #[serde(default)]
+    pub account: AccountName,
+    /// The user's name or the role's ARN in it.
     pub resource: String,
     /// The access key ID.
     pub access_key_id: String,
@@ -335,7 +343,7 @@ pub struct ExplainRequest {
     /// Such as `create-user`.
     #[cfg_attr(feature = "openapi", schema(example = "create-user"))]
     pub action: String,
-    /// The user's name or the role's ARN.
+    /// The user (`NAME` or `ACCOUNT/NAME`) or the role's ARN.
     #[cfg_attr(feature = "openapi", schema(example = "dirk-etl"))]
     pub resource: String,
     /// For attach-policy and detach-policy.

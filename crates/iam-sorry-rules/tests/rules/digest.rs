@@ -1,6 +1,6 @@
 //! The digest that decisions name: the same for what decides the same, another for everything else.
 
-use iam_sorry_rules::{RuleSet, RulesDigest, Settings};
+use iam_sorry_rules::{RuleSet, RuleSettings, RulesDigest};
 
 const SETTINGS: &str = r#"
 namespace = [{ name = "dirk", owners = ["group:lab", "person:ada"] }, { name = "lab" }]
@@ -15,7 +15,7 @@ const TWO: &str = "@id(\"two\") forbid (principal, action == IamSorry::Action::\
 fn digest(rules: &[&str], settings: &str) -> RulesDigest {
     let files: Vec<_> =
         rules.iter().enumerate().map(|(n, text)| (format!("{n}.cedar"), (*text).to_owned())).collect();
-    let settings: Settings = toml::from_str(settings).unwrap();
+    let settings: RuleSettings = toml::from_str(settings).unwrap();
     RuleSet::load(&files, settings).unwrap().digest().clone()
 }
 

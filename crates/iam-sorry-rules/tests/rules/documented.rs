@@ -1,6 +1,6 @@
 //! What docs/rules.md shows is loaded and run.
 
-use iam_sorry_rules::{Action, RuleSet, Settings, run_cases};
+use iam_sorry_rules::{Action, RuleSet, RuleSettings, run_cases};
 
 const PAGE: &str = include_str!("../../../../docs/rules.md");
 
@@ -10,7 +10,7 @@ fn the_page_is_true() {
     let (settings, cases) = (&toml[0], &toml[1]);
     let mut settings: toml::Table = toml::from_str(settings).unwrap();
     assert!(settings.remove("rules").is_some());
-    let settings: Settings = settings.try_into().unwrap();
+    let settings: RuleSettings = settings.try_into().unwrap();
     let rules = blocks("cedar");
     for rule in &rules {
         let alone = RuleSet::load(&[("docs".to_owned(), rule.clone())], settings.clone());

@@ -2,7 +2,7 @@
 
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::Identity;
-use iam_sorry_rules::{Action, Decision, NamedGroup, ReasonKind, RuleSet, Settings, run_cases};
+use iam_sorry_rules::{Action, Decision, NamedGroup, ReasonKind, RuleSet, RuleSettings, run_cases};
 
 use crate::scene::{decide, input, person, user};
 
@@ -27,7 +27,7 @@ fn rules(text: &str, owners: &str) -> RuleSet {
     let settings = format!(
         "[[namespace]]\nname = \"dirk\"\nowners = [{owners:?}]\n[guardrails]\npermissions_boundary = \"none\"\n"
     );
-    let settings: Settings = toml::from_str(&settings).unwrap();
+    let settings: RuleSettings = toml::from_str(&settings).unwrap();
     RuleSet::load(&[("lab.cedar".into(), text.into())], settings).unwrap()
 }
 

@@ -3,7 +3,7 @@
 use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action, AuthzInput, ReasonKind, Resource, RuleSet};
 
-use crate::scene::{READ_ONLY, ROLE, S3, SERVICE_ROLE, decide, input, person, rules, user};
+use crate::scene::{READ_ONLY, ROLE, S3, SERVICE_ROLE, decide, input, person, resource, rules, user};
 
 fn everything() -> RuleSet {
     rules("permit (principal, action, resource);")
@@ -112,7 +112,7 @@ fn nothing_is_done_to_protected_users() {
     let root = person("root", &[]);
     for action in Action::ALL {
         for name in ["dirk-root", "Dirk-ROOT"] {
-            if matches!(Resource::parse(action, name), Ok(Resource::User(_))) {
+            if matches!(resource(action, name), Resource::User(_)) {
                 assert!(decide(&everything(), &root, action, name).by_guardrail(), "{action} {name}");
             }
         }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod accounts;
 mod cases;
 mod decisions;
 mod digest;

@@ -1,4 +1,4 @@
-//! Properties that hold for every set of rules and every question.
+//! Properties that hold for every set of rules and every request.
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};
@@ -12,10 +12,20 @@ use iam_sorry_core::names::UserName;
 use iam_sorry_rules::{Action, AuthzInput, Resource, RuleSet, SHORTEST_SECONDS, fold_user};
 use proptest::prelude::*;
 
-use crate::scene::{READ_ONLY, ROLE, S3, input, load, person, rules, settings};
+use crate::scene::{READ_ONLY, ROLE, S3, input, load, person, resource, rules, settings, user};
 
-const NAMES: [&str; 8] =
-    ["dirk", "Dirk-1", "dirk-2", "dirk-vault", "DIRK-VAULT-1", "class", "class-1", "dirk-a-b"];
+const NAMES: [&str; 10] = [
+    "dirk",
+    "Dirk-1",
+    "dirk-2",
+    "dirk-vault",
+    "DIRK-VAULT-1",
+    "class",
+    "class-1",
+    "dirk-a-b",
+    "archive/dirk-2",
+    "archive/class",
+];
 
 /// The scope and conditions of a rule, of parts that validate alone and together.
 fn rule() -> impl Strategy<Value = String> {
@@ -46,6 +56,9 @@ fn rule() -> impl Strategy<Value = String> {
         "resource in IamSorry::Namespace::\"DIRK-vault\"",
         "resource is IamSorry::User in IamSorry::Namespace::\"class\"",
         "resource == IamSorry::User::\"Dirk-2\"",
+        "resource == IamSorry::User::\"archive/Dirk-2\"",
+        "resource in IamSorry::Account::\"archive\"",
+        "resource is IamSorry::User in IamSorry::Account::\"default\"",
     ]);
     let condition = prop::sample::select(vec![
         "",
@@ -57,6 +70,8 @@ fn rule() -> impl Strategy<Value = String> {
         "when { context has duration && context.duration <= 7200 }",
         "when { context has policyArn && context.policyArn like \"*ReadOnly*\" }",
         "when { resource has owner && resource.owner == principal }",
+        "when { resource is IamSorry::User && resource.account == \"archive\" }",
+        "when { resource has account && resource.account == \"123456789012\" }",
         "when { context.address.isInRange(ip(\"10.0.0.0/8\")) }",
     ]);
     let effect = prop::sample::select(vec!["permit", "permit", "forbid"]);
@@ -92,7 +107,7 @@ fn asked() -> impl Strategy<Value = (Identity, Action, Resource, Option<&'static
                 Action::ListUsers => "dirk",
                 _ => name,
             };
-            let resource = Resource::parse(action, text).unwrap();
+            let resource = resource(action, text);
             (who, action, resource, Some(policy), seconds.min(7200), age, owner)
         },
     )
@@ -162,7 +177,7 @@ proptest! {
             })
             .collect();
         let rules = rules(&texts.join("\n"));
-        let (who, resource) = (person("ann", &[]), crate::scene::user("dirk-1"));
+        let (who, resource) = (person("ann", &[]), user("dirk-1"));
         let base = input(&who, Action::IssueCredentials, &resource);
         let allowed = |seconds: u32| rules.decide(&AuthzInput { duration_seconds: Some(seconds), ..base }).allowed;
         let given = rules.max_duration(&base, asked, SHORTEST_SECONDS).map(|(seconds, decision)| {
@@ -191,10 +206,10 @@ proptest! {
         // Owns `dirk` and neither `dirk-vault` nor `class`.
         let erin = person("erin", &[]);
         let Ok(parsed) = UserName::parse(&name) else {
-            // IAM would never take it; no question can even be asked.
+            // IAM would never take it; no request can even be made.
             return Ok(());
         };
-        let resource = Resource::User(parsed.clone());
+        let resource = user(&name);
         let allowed = rules.decide(&input(&erin, Action::CreateUser, &resource)).allowed;
         prop_assert_eq!(allowed, inside_dirk(&name), "{}", name);
         if allowed {
@@ -207,8 +222,8 @@ proptest! {
             }
         }
         for other_case in [name.to_lowercase(), name.to_uppercase()] {
-            if let Ok(other) = UserName::parse(&other_case) {
-                let resource = Resource::User(other);
+            if UserName::parse(&other_case).is_ok() {
+                let resource = user(&other_case);
                 prop_assert_eq!(rules.decide(&input(&erin, Action::CreateUser, &resource)).allowed, allowed);
             }
         }
@@ -292,8 +307,9 @@ fn by_cedar(whole: &PolicySet, asked: &AuthzInput<'_>) -> bool {
         entities.push(Entity::new(uid("Namespace", namespace), attributes, [].into()).unwrap());
     }
     let resource = match asked.resource {
-        Resource::User(name) => {
-            let name = name.as_str().to_lowercase();
+        Resource::User(user) => {
+            let (name, account) = (user.name.folded(), user.account.as_str());
+            let id = if account == "default" { name.clone() } else { format!("{account}/{name}") };
             let namespace = ["dirk-vault", "dirk", "class"]
                 .into_iter()
                 .find(|n| name == *n || name.starts_with(&format!("{n}-")))
@@ -301,14 +317,15 @@ fn by_cedar(whole: &PolicySet, asked: &AuthzInput<'_>) -> bool {
             let mut attributes = vec![
                 ("name", text(&name)),
                 ("namespace", Value::new_entity_uid(uid("Namespace", namespace))),
+                ("account", text(account)),
                 ("owners", Value::new_entity_uid(uid("Owners", namespace))),
             ];
             if let Some(owner) = asked.owner {
                 attributes.push(("owner", Value::new_entity_uid(uid("Person", owner))));
             }
-            let parents = [uid("Namespace", namespace)].into();
-            entities.push(Entity::new(uid("User", &name), named(attributes), parents).unwrap());
-            uid("User", &name)
+            let parents = [uid("Namespace", namespace), uid("Account", account)].into();
+            entities.push(Entity::new(uid("User", &id), named(attributes), parents).unwrap());
+            uid("User", &id)
         }
         Resource::Role(arn) => {
             let attributes = named(vec![
@@ -316,7 +333,8 @@ fn by_cedar(whole: &PolicySet, asked: &AuthzInput<'_>) -> bool {
                 ("name", text("Analysis")),
                 ("account", text("123456789012")),
             ]);
-            entities.push(Entity::new(uid("Role", arn), attributes, [].into()).unwrap());
+            let parents = [uid("Account", "default")].into();
+            entities.push(Entity::new(uid("Role", arn), attributes, parents).unwrap());
             uid("Role", arn)
         }
         Resource::Namespace(name) => uid("Namespace", name),

@@ -4,17 +4,17 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::{AccountName, UserRef};
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_rules::{Action, AuthzInput, Decision, Resource, RuleSet, Settings};
+use iam_sorry_rules::{AccountSettings, Action, AuthzInput, Decision, Resource, RuleSet, RuleSettings};
 
 pub const READ_ONLY: &str = "arn:aws:iam::aws:policy/ReadOnlyAccess";
 pub const S3: &str = "arn:aws:iam::aws:policy/AmazonS3FullAccess";
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/science/Analysis";
 pub const SERVICE_ROLE: &str = "arn:aws:iam::123456789012:role/Service";
 
-/// Two namespaces, one inside the other by name, two policies, two roles.
-pub fn settings() -> Settings {
+/// Two accounts, three namespaces, of which one is inside another by its name, two policies, two roles.
+pub fn settings() -> RuleSettings {
     let text = r#"
         [[namespace]]
         name = "dirk"
@@ -36,8 +36,10 @@ pub fn settings() -> Settings {
         [[guardrails.role]]
         arn = "arn:aws:iam::123456789012:role/Service"
     "#;
-    let mut settings: Settings = toml::from_str(text).unwrap();
+    let mut settings: RuleSettings = toml::from_str(text).unwrap();
     settings.protect("arn:aws:sts::123456789012:assumed-role/Service/i-0abc");
+    let archive = AccountSettings { name: AccountName::parse("archive").unwrap(), id: None };
+    settings.accounts = settings.accounts.with(archive).unwrap();
     settings
 }
 
@@ -62,8 +64,13 @@ pub fn person(name: &str, groups: &[&str]) -> Identity {
     }
 }
 
+/// `NAME`, in the first account, or `ACCOUNT/NAME`.
 pub fn user(name: &str) -> Resource {
-    Resource::User(UserName::parse(name).unwrap())
+    Resource::User(UserRef::parse_in(name, &AccountName::default()).unwrap())
+}
+
+pub fn resource(action: Action, text: &str) -> Resource {
+    Resource::parse(action, text, &AccountName::default()).unwrap()
 }
 
 /// A managed user, an hour's credentials, a weekday noon, an address of the department.
@@ -85,6 +92,6 @@ pub fn input<'a>(identity: &'a Identity, action: Action, resource: &'a Resource)
 }
 
 pub fn decide(rules: &RuleSet, identity: &Identity, action: Action, name: &str) -> Decision {
-    let resource = Resource::parse(action, name).unwrap();
+    let resource = resource(action, name);
     rules.decide(&input(identity, action, &resource))
 }

@@ -140,8 +140,8 @@ fn in_iam_and_with_us(store: &Store, department: &Department, found: &mut impl F
     let mut rows = BTreeSet::new();
     let mut page = PageRequest { cursor: None, limit: 500 };
     loop {
-        let users = run(store.list_users(None, page)).expect("the database");
-        rows.extend(users.items.into_iter().map(|user| user.name));
+        let users = run(store.list_users(None, None, page)).expect("the database");
+        rows.extend(users.items.into_iter().map(|row| row.user.name.to_string()));
         let Some(next) = users.next else { break };
         page = PageRequest { cursor: Some(next), limit: 500 };
     }

@@ -4,5 +4,7 @@ pub mod aws_errors;
 pub mod handle;
 pub mod identity;
 pub mod own_handle;
+pub mod registry;
 pub mod settings;
 pub mod tags;
+pub mod user_names;

@@ -10,32 +10,33 @@
 use iam_sorry_aws::managed::{self, Facts};
 use iam_sorry_aws::{AwsError, lookup};
 use iam_sorry_core::api::{ActionName, Change, Done, GrantKind, ProblemCode};
-use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_rules::Action as Right;
 use iam_sorry_store::{ManagedUser, NewGrant};
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::aws_errors::is_final;
 use crate::accounts::handle::AwsHandle;
 use crate::accounts::tags::{MANAGED_BY, OPERATION, tags};
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Effects, Success};
 use crate::operations::action::{Action, Context, Planned};
 use crate::operations::case::{Case, SettleError, Settled};
 use crate::operations::open_operation::OpenOperation;
+use crate::service::Service;
 
 /// Takes over an IAM user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdoptUser {
-    user: UserName,
+    user: UserRef,
 }
 
 /// What an intent says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    user: UserName,
+    user: UserRef,
     /// IAM's unique id of the user that was looked at; another one of that name is somebody else.
     id: String,
     namespace: String,
@@ -44,10 +45,9 @@ pub struct Plan {
 }
 
 impl AdoptUser {
-    /// # Errors
-    /// invalid-name.
-    pub fn new(user: &str) -> Result<Self, ServiceError> {
-        Ok(Self { user: user_name(user)? })
+    /// Of this user.
+    pub fn new(user: UserRef) -> Self {
+        Self { user }
     }
 }
 
@@ -60,30 +60,30 @@ impl Action for AdoptUser {
     type Output = Done;
 
     fn request(&self) -> AuthzRequest {
-        AuthzRequest::about(Right::AdoptUser, Resource::User(self.user.clone()))
+        AuthzRequest::user(Right::AdoptUser, self.user.clone())
     }
 
     async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
-        let name = &self.user;
+        let (name, label) = (&self.user.name, cx.label(&self.user));
         if cx.allowed.row.is_some() {
-            let text = format!("{name} is the service's already.\nSee it: iam-sorry users show {name}");
+            let text = format!("{label} is the service's already.\nSee it: iam-sorry users show {label}");
             return Err(ServiceError::new(ProblemCode::Conflict, text));
         }
         let rules = &cx.allowed.rules;
-        let namespace = rules.namespace_of(name).ok_or_else(|| {
-            ServiceError::new(ProblemCode::Guardrail, format!("{name} is in no namespace of this service."))
+        let namespace = rules.namespace_of(&self.user).ok_or_else(|| {
+            ServiceError::new(ProblemCode::Guardrail, format!("{label} is in no namespace of this service."))
         })?;
         let (aws, credentials) = cx.handle.pair();
         let facts = managed::facts(aws, credentials, name).await.map_err(|error| match error {
             AwsError::NoSuchUser { .. } => {
-                ServiceError::new(ProblemCode::NotFound, format!("IAM knows no user {name}."))
+                ServiceError::new(ProblemCode::NotFound, format!("IAM knows no user {label}."))
             }
             error => ServiceError::of_aws(error),
         })?;
         let boundary = rules.settings().guardrails.boundary().map(str::to_owned);
         fit_to_adopt(cx, &facts, boundary.as_deref()).await?;
         Ok(Planned::Act(Plan {
-            user: facts.name,
+            user: UserRef::new(self.user.account.clone(), facts.name),
             id: facts.id,
             namespace: namespace.name.clone(),
             path: namespace.path(),
@@ -91,17 +91,17 @@ impl Action for AdoptUser {
         }))
     }
 
-    async fn preview(&self, _: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
-        Ok(vec![Change::UserAdopted { user: plan.user.to_string() }])
+    async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
+        Ok(vec![Change::UserAdopted { user: cx.label(&plan.user) }])
     }
 
     async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<Done> {
         op.may_act()?;
-        match complete(&cx.handle, plan, op.person(), &op.id, cx.service.clock().now_ms()).await {
+        match complete(&cx.service, &cx.handle, plan, op.person(), &op.id).await {
             Ok(Some((changes, effects))) => Ok(Success::new(changes, effects)),
             Ok(None) => Err(ServiceError::new(
                 ProblemCode::Conflict,
-                format!("{} changed in IAM meanwhile.\nLook at it, then try again.", self.user),
+                format!("{} changed in IAM meanwhile.\nLook at it, then try again.", cx.label(&self.user)),
             )
             .into()),
             // A boundary or path that it got already does no harm, and the tag, which comes last, makes it managed.
@@ -112,7 +112,7 @@ impl Action for AdoptUser {
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
         let new = &case.operation.new;
-        match complete(case.handle, plan, &new.person, &new.id, case.service.clock().now_ms()).await {
+        match complete(case.service, case.handle, plan, &new.person, &new.id).await {
             Ok(Some((changes, effects))) => Ok(Settled::Done(changes, effects)),
             Ok(None) => Ok(Settled::undone("the user is gone, or another one by now")),
             Err(error) if is_final(&error) => Ok(Settled::undone("AWS refused a step of it")),
@@ -162,19 +162,19 @@ async fn fit_to_adopt(cx: &Context, facts: &Facts, boundary: Option<&str>) -> Re
 
 /// Every step that is still to be done; safe to repeat. `None`: the user is gone, or is another one by now.
 async fn complete(
+    service: &Service,
     handle: &AwsHandle,
     plan: &Plan,
     owner: &str,
     operation: &str,
-    now_ms: i64,
 ) -> Result<Option<(Vec<Change>, Effects)>, AwsError> {
-    let ((aws, credentials), name) = (handle.pair(), &plan.user);
+    let ((aws, credentials), name) = (handle.pair(), &plan.user.name);
     let mut facts = match managed::facts(aws, credentials, name).await {
         Ok(facts) if facts.id == plan.id => facts,
         Ok(_) | Err(AwsError::NoSuchUser { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut changes = vec![Change::UserAdopted { user: name.to_string() }];
+    let mut changes = vec![Change::UserAdopted { user: service.label(&plan.user) }];
     if let Some(boundary) = plan.boundary.as_ref().filter(|wanted| facts.boundary.as_ref() != Some(wanted)) {
         managed::put_boundary(aws, credentials, name, boundary).await?;
         changes.push(Change::BoundarySet { policy_arn: boundary.clone() });
@@ -188,8 +188,9 @@ async fn complete(
         managed::tag(aws, credentials, name, &tags(owner, operation)).await?;
     }
     let keys = lookup::keys_of(aws, credentials, name).await?;
+    let now_ms = service.clock().now_ms();
     let user = ManagedUser {
-        name: facts.name.as_str().to_owned(),
+        user: UserRef::new(plan.user.account.clone(), facts.name),
         arn: facts.arn,
         namespace: plan.namespace.clone(),
         owner: owner.to_owned(),
@@ -201,7 +202,8 @@ async fn complete(
         .into_iter()
         .map(|key| NewGrant {
             kind: GrantKind::AccessKey.as_str().to_owned(),
-            resource: user.name.clone(),
+            account: user.user.account.clone(),
+            resource: user.user.name.to_string(),
             access_key_id: key.id,
             issued_ms: key.created.map_or(now_ms, |at| at.unix() * 1000),
             expires_ms: None,

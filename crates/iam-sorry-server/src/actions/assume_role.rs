@@ -101,7 +101,11 @@ impl Action for AssumeRole {
         // A session whose answer was lost is nobody's: AWS gave its secret to the service alone.
         let Session { credentials, caller } = answer.map_err(|error| role_refused(error, role))?;
         let (resource, arn) = (role.clone(), caller_arn(&caller));
-        session::issue(cx, NewSession { kind: GrantKind::Role, resource, arn, credentials, seconds, changes })
+        let account = cx.allowed.account_of(&self.request()).clone();
+        session::issue(
+            cx,
+            NewSession { kind: GrantKind::Role, account, resource, arn, credentials, seconds, changes },
+        )
     }
 
     async fn settle(_: &Plan, _: &Case<'_>) -> Result<Settled, SettleError> {

@@ -6,13 +6,13 @@
 
 use iam_sorry_aws::{AwsError, managed};
 use iam_sorry_core::api::{ActionName, Change, Done};
-use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::handle::AwsHandle;
 use crate::actions::policy_change::{self, Plan};
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::Acted;
 use crate::operations::action::{Action, Context, Planned};
@@ -24,15 +24,14 @@ use crate::operations::open_operation::OpenOperation;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AttachPolicy {
-    user: UserName,
+    user: UserRef,
     policy_arn: String,
 }
 
 impl AttachPolicy {
-    /// # Errors
-    /// invalid-name.
-    pub fn new(user: &str, policy_arn: String) -> Result<Self, ServiceError> {
-        Ok(Self { user: user_name(user)?, policy_arn })
+    /// Of this user.
+    pub fn new(user: UserRef, policy_arn: String) -> Self {
+        Self { user, policy_arn }
     }
 }
 
@@ -45,7 +44,7 @@ impl Action for AttachPolicy {
     fn request(&self) -> AuthzRequest {
         AuthzRequest {
             policy_arn: Some(self.policy_arn.clone()),
-            ..AuthzRequest::about(Right::AttachPolicy, Resource::User(self.user.clone()))
+            ..AuthzRequest::user(Right::AttachPolicy, self.user.clone())
         }
     }
 
@@ -83,6 +82,6 @@ impl Action for AttachPolicy {
 
 async fn attach(handle: &AwsHandle, plan: &Plan) -> Result<Change, AwsError> {
     let (aws, credentials) = handle.pair();
-    managed::attach(aws, credentials, &plan.user, &plan.arn).await?;
+    managed::attach(aws, credentials, &plan.user.name, &plan.arn).await?;
     Ok(Change::PolicyAttached { policy_arn: plan.arn.clone() })
 }

@@ -5,13 +5,13 @@
 //! | any step        | the old key, or nothing | finished, unless the old key is in use by now |
 
 use iam_sorry_core::api::{ActionName, Change, Done, RotationKey};
-use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
 
 use crate::actions::key_state::key_id;
 use crate::actions::rotation::{self, By, Plan};
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Effects, Success};
 use crate::operations::action::{Action, Context, Planned};
@@ -23,7 +23,7 @@ use crate::operations::open_operation::OpenOperation;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmKey {
-    user: UserName,
+    user: UserRef,
     /// The new key.
     key: String,
 }
@@ -31,8 +31,8 @@ pub struct ConfirmKey {
 impl ConfirmKey {
     /// # Errors
     /// invalid-name.
-    pub fn new(user: &str, access_key_id: &str) -> Result<Self, ServiceError> {
-        Ok(Self { user: user_name(user)?, key: key_id(access_key_id)? })
+    pub fn new(user: UserRef, access_key_id: &str) -> Result<Self, ServiceError> {
+        Ok(Self { user, key: key_id(access_key_id)? })
     }
 }
 
@@ -46,7 +46,7 @@ impl Action for ConfirmKey {
 
     /// Whoever may rotate a user's key may end the rotation.
     fn request(&self) -> AuthzRequest {
-        AuthzRequest::about(Right::RotateKey, Resource::User(self.user.clone()))
+        AuthzRequest::user(Right::RotateKey, self.user.clone())
     }
 
     fn parameters(&self) -> String {
@@ -88,7 +88,7 @@ pub(crate) async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, Sett
     let Some(found) = rotation::to_settle(plan, case).await? else {
         return Ok(rotation::settled_before(plan));
     };
-    rotation::settled(plan, case.service.retire_old_key(case.handle, &plan.user, &found).await)
+    rotation::settled(plan, case, case.service.retire_old_key(case.handle, &plan.user, &found).await)
 }
 
 /// For a dry run.

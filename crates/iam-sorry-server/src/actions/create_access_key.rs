@@ -6,13 +6,13 @@
 //! | note key        | the key           | deleted by its id: undone (nobody has the secret) |
 
 use iam_sorry_core::api::{ActionName, Change, Done, NewKey};
-use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
 
 use crate::actions::key_state::ids;
 use crate::actions::new_key::{self, Plan};
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Success};
 use crate::operations::action::{Action, Context, Planned};
@@ -25,14 +25,13 @@ use crate::service::Service;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAccessKey {
-    user: UserName,
+    user: UserRef,
 }
 
 impl CreateAccessKey {
-    /// # Errors
-    /// invalid-name.
-    pub fn new(user: &str) -> Result<Self, ServiceError> {
-        Ok(Self { user: user_name(user)? })
+    /// Of this user.
+    pub fn new(user: UserRef) -> Self {
+        Self { user }
     }
 }
 
@@ -43,13 +42,13 @@ impl Action for CreateAccessKey {
     type Output = NewKey;
 
     fn request(&self) -> AuthzRequest {
-        AuthzRequest::about(Right::CreateAccessKey, Resource::User(self.user.clone()))
+        AuthzRequest::user(Right::CreateAccessKey, self.user.clone())
     }
 
     async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
         let (_, user) = cx.user()?;
         // Whether there is room for one more is for the operation to find out.
-        let before = cx.keys_before(&user).await.as_deref().map(ids);
+        let before = cx.keys_before(&user.name).await.as_deref().map(ids);
         Ok(Planned::Act(Plan { user, since: cx.aws_now(), before }))
     }
 

@@ -13,8 +13,9 @@ use iam_sorry_aws::NotMade;
 use iam_sorry_aws::managed::{self, Facts, NewUser};
 use iam_sorry_aws::{AwsError, removal};
 use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_rules::Action as Right;
 use iam_sorry_store::ManagedUser;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -23,7 +24,7 @@ use crate::accounts::aws_errors::is_final;
 use crate::accounts::handle::AwsHandle;
 use crate::accounts::tags::{is_of, tags};
 use crate::actions::user_state::KNOWN_WITHIN;
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Effects, Success, Unsuccessful};
 use crate::operations::action::{Action, Context, Planned};
@@ -39,7 +40,7 @@ const MOST_POLICIES: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
-    user: UserName,
+    user: UserRef,
     /// ARNs of managed policies to attach at once; sorted, each once.
     policies: Vec<String>,
 }
@@ -47,7 +48,7 @@ pub struct CreateUser {
 /// What an intent says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    user: UserName,
+    user: UserRef,
     namespace: String,
     path: String,
     boundary: Option<String>,
@@ -55,12 +56,11 @@ pub struct Plan {
 }
 
 impl CreateUser {
-    /// # Errors
-    /// invalid-name.
-    pub fn new(user: &str, mut policies: Vec<String>) -> Result<Self, ServiceError> {
+    /// Of this name, with these policies.
+    pub fn new(user: UserRef, mut policies: Vec<String>) -> Self {
         policies.sort();
         policies.dedup();
-        Ok(Self { user: user_name(user)?, policies })
+        Self { user, policies }
     }
 }
 
@@ -71,7 +71,7 @@ impl Action for CreateUser {
     type Output = Done;
 
     fn request(&self) -> AuthzRequest {
-        AuthzRequest::about(Right::CreateUser, Resource::User(self.user.clone()))
+        AuthzRequest::user(Right::CreateUser, self.user.clone())
     }
 
     fn parameters(&self) -> String {
@@ -90,7 +90,7 @@ impl Action for CreateUser {
         }
         let rules = &cx.allowed.rules;
         let namespace = rules.namespace_of(&self.user).ok_or_else(|| {
-            let text = format!("{} is in no namespace of this service.", self.user);
+            let text = format!("{} is in no namespace of this service.", cx.label(&self.user));
             ServiceError::new(ProblemCode::Guardrail, text)
         })?;
         Ok(Planned::Act(Plan {
@@ -104,12 +104,12 @@ impl Action for CreateUser {
 
     async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
         if cx.allowed.row.is_some() {
-            return Err(exists(&self.user));
+            return Err(exists(&cx.label(&self.user)));
         }
         let (aws, credentials) = cx.handle.pair();
-        match managed::facts(aws, credentials, &self.user).await {
-            Err(AwsError::NoSuchUser { .. }) => Ok(changes(plan)),
-            Ok(_) => Err(exists(&self.user)),
+        match managed::facts(aws, credentials, &self.user.name).await {
+            Err(AwsError::NoSuchUser { .. }) => Ok(changes(&cx.service, plan)),
+            Ok(_) => Err(exists(&cx.label(&self.user))),
             Err(error) => Err(ServiceError::of_aws(error)),
         }
     }
@@ -123,17 +123,20 @@ impl Action for CreateUser {
 
     async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<Done> {
         if cx.allowed.row.is_some() {
-            return Err(exists(&plan.user).into());
+            return Err(exists(&cx.label(&plan.user)).into());
         }
         let facts = make(cx, plan, op).await?;
         match complete(&cx.service, &cx.handle, &facts, plan, op.person()).await {
-            Ok(row) => Ok(Success::new(changes(plan), Effects { user: Some(row), ..Effects::default() })),
+            Ok(row) => Ok(Success::new(
+                changes(&cx.service, plan),
+                Effects { user: Some(row), ..Effects::default() },
+            )),
             Err(error) => Err(take_back(cx, plan, op, ServiceError::of_aws(error)).await),
         }
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
-        let ((aws, credentials), id, name) = (case.handle.pair(), &case.operation.new.id, &plan.user);
+        let ((aws, credentials), id, name) = (case.handle.pair(), &case.operation.new.id, &plan.user.name);
         let facts = match managed::facts(aws, credentials, name).await {
             Ok(facts) if is_of(&facts, id) => facts,
             Err(AwsError::NoSuchUser { .. }) if case.fresh => return Err(SettleError::TooFresh),
@@ -145,7 +148,7 @@ impl Action for CreateUser {
             match complete(case.service, case.handle, &facts, plan, owner).await {
                 Ok(row) => {
                     let effects = Effects { user: Some(row), ..Effects::default() };
-                    return Ok(Settled::Done(changes(plan), effects));
+                    return Ok(Settled::Done(changes(case.service, plan), effects));
                 }
                 Err(error) if is_final(&error) => {
                     tracing::warn!(%error, operation = id, "the user can't be finished, so it is deleted");
@@ -162,14 +165,14 @@ impl Action for CreateUser {
 
 /// A policy that a new user gets at once is attached all the same: whoever may not attach it, may not give it so. The
 /// user will be theirs, and managed, when it is.
-async fn allow_first_policy(cx: &Context, name: &UserName, arn: &str) -> Result<(), ServiceError> {
+async fn allow_first_policy(cx: &Context, user: &UserRef, arn: &str) -> Result<(), ServiceError> {
     let caller = cx.caller()?;
     let request = AuthzRequest {
         policy_arn: Some(arn.to_owned()),
-        ..AuthzRequest::about(Right::AttachPolicy, Resource::User(name.clone()))
+        ..AuthzRequest::user(Right::AttachPolicy, user.clone())
     };
     let to_be = ManagedUser {
-        name: name.as_str().to_owned(),
+        user: user.clone(),
         arn: String::new(),
         namespace: String::new(),
         owner: caller.identity.id(),
@@ -180,7 +183,7 @@ async fn allow_first_policy(cx: &Context, name: &UserName, arn: &str) -> Result<
 }
 
 async fn make(cx: &Context, plan: &Plan, op: &OpenOperation) -> Result<Facts, Unsuccessful> {
-    let ((aws, credentials), name) = (cx.handle.pair(), &plan.user);
+    let ((aws, credentials), name) = (cx.handle.pair(), &plan.user.name);
     let new = NewUser {
         name: name.clone(),
         path: plan.path.clone(),
@@ -192,7 +195,7 @@ async fn make(cx: &Context, plan: &Plan, op: &OpenOperation) -> Result<Facts, Un
         Err(NotMade::Certainly(AwsError::Refused { code, .. }))
             if code.starts_with("EntityAlreadyExists") =>
         {
-            Err(exists(name).into())
+            Err(exists(&cx.label(&plan.user)).into())
         }
         Err(NotMade::Certainly(error)) => Err(ServiceError::of_aws(error).into()),
         Err(NotMade::Perhaps(error)) => match managed::facts(aws, credentials, name).await {
@@ -215,7 +218,7 @@ async fn complete(
         while_unknown(|| managed::attach(aws, credentials, &facts.name, arn)).await?;
     }
     Ok(ManagedUser {
-        name: facts.name.as_str().to_owned(),
+        user: UserRef::new(plan.user.account.clone(), facts.name.clone()),
         arn: facts.arn.clone(),
         namespace: plan.namespace.clone(),
         owner: owner.to_owned(),
@@ -225,8 +228,8 @@ async fn complete(
 }
 
 /// What is done, once all of it is.
-fn changes(plan: &Plan) -> Vec<Change> {
-    let mut changes = vec![Change::UserCreated { user: plan.user.to_string() }];
+fn changes(service: &Service, plan: &Plan) -> Vec<Change> {
+    let mut changes = vec![Change::UserCreated { user: service.label(&plan.user) }];
     let attached = |arn: &String| Change::PolicyAttached { policy_arn: arn.clone() };
     changes.extend(plan.policies.iter().map(attached));
     changes
@@ -234,11 +237,11 @@ fn changes(plan: &Plan) -> Vec<Change> {
 
 /// The user was made, and can't be finished.
 async fn take_back(cx: &Context, plan: &Plan, op: &OpenOperation, error: ServiceError) -> Unsuccessful {
-    let what = format!("the user {}, which was just made", plan.user);
+    let what = format!("the user {}, which was just made", plan.user.name);
     if let Err(unwritten) = op.note_undoing(&Note::TakingBack, &what).await {
         return op.left_open("The user was made, but not finished", &unwritten);
     }
-    match delete_made_user(&cx.handle, &plan.user, &op.id).await {
+    match delete_made_user(&cx.handle, &plan.user.name, &op.id).await {
         Ok(()) => error.into(),
         Err(error) => {
             op.left_open("The user was made, but not finished, and can't be taken back at the moment", &error)
@@ -276,7 +279,7 @@ where
     }
 }
 
-fn exists(name: &UserName) -> ServiceError {
+fn exists(name: &str) -> ServiceError {
     ServiceError::new(
         ProblemCode::Conflict,
         format!(

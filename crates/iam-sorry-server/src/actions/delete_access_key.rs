@@ -6,13 +6,13 @@
 
 use iam_sorry_aws::key;
 use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
-use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::aws_errors::is_final;
 use crate::actions::key_state::key_id;
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Effects, Success};
 use crate::operations::action::{Action, Context, Planned};
@@ -24,7 +24,7 @@ use crate::operations::open_operation::OpenOperation;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteAccessKey {
-    user: UserName,
+    user: UserRef,
     key: String,
     /// Although it is in use: whoever uses it will fail.
     force: bool,
@@ -33,20 +33,21 @@ pub struct DeleteAccessKey {
 /// What an intent says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    user: UserName,
+    user: UserRef,
     key: String,
 }
 
 impl DeleteAccessKey {
     /// # Errors
     /// invalid-name.
-    pub fn new(user: &str, access_key_id: &str, force: bool) -> Result<Self, ServiceError> {
-        Ok(Self { user: user_name(user)?, key: key_id(access_key_id)?, force })
+    pub fn new(user: UserRef, access_key_id: &str, force: bool) -> Result<Self, ServiceError> {
+        Ok(Self { user, key: key_id(access_key_id)?, force })
     }
 
     async fn check(&self, cx: &Context) -> Result<(), ServiceError> {
-        let ((_, name), id) = (cx.user()?, &self.key);
-        cx.is_active(&name, id).await?;
+        let ((_, user), id) = (cx.user()?, &self.key);
+        cx.is_active(&user, id).await?;
+        let name = cx.label(&user);
         match cx.use_of(id).await {
             Some(how) if !self.force => Err(ServiceError::new(
                 ProblemCode::Conflict,
@@ -67,7 +68,7 @@ impl Action for DeleteAccessKey {
     type Output = Done;
 
     fn request(&self) -> AuthzRequest {
-        AuthzRequest::about(Right::DeleteAccessKey, Resource::User(self.user.clone()))
+        AuthzRequest::user(Right::DeleteAccessKey, self.user.clone())
     }
 
     fn parameters(&self) -> String {
@@ -95,7 +96,7 @@ impl Action for DeleteAccessKey {
         self.check(cx).await?;
         op.may_act()?;
         let ((aws, credentials), retry) = (cx.handle.pair(), cx.service.actions().retry_policy());
-        match key::delete_surely(aws, credentials, &plan.user, &plan.key, &retry, |_| {}).await {
+        match key::delete_surely(aws, credentials, &plan.user.name, &plan.key, &retry, |_| {}).await {
             Ok(()) => {
                 let (change, effects) = deleted(&plan.key);
                 Ok(Success::new(vec![change], effects))
@@ -107,7 +108,7 @@ impl Action for DeleteAccessKey {
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
         let ((aws, credentials), retry) = (case.handle.pair(), case.service.actions().retry_policy());
-        key::delete_surely(aws, credentials, &plan.user, &plan.key, &retry, |_| {}).await?;
+        key::delete_surely(aws, credentials, &plan.user.name, &plan.key, &retry, |_| {}).await?;
         let (change, effects) = deleted(&plan.key);
         Ok(Settled::Done(vec![change], effects))
     }

@@ -6,13 +6,13 @@
 
 use iam_sorry_aws::{managed, removal};
 use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode, UserPart};
-use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::aws_errors::is_final;
 use crate::actions::user_state::{UserState, not_managed, user_gone};
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Effects, Success};
 use crate::operations::action::{Action, Context, Planned};
@@ -23,20 +23,19 @@ use crate::operations::open_operation::OpenOperation;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteUser {
-    user: UserName,
+    user: UserRef,
 }
 
 /// What an intent says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    user: UserName,
+    user: UserRef,
 }
 
 impl DeleteUser {
-    /// # Errors
-    /// invalid-name.
-    pub fn new(user: &str) -> Result<Self, ServiceError> {
-        Ok(Self { user: user_name(user)? })
+    /// Of this user.
+    pub fn new(user: UserRef) -> Self {
+        Self { user }
     }
 }
 
@@ -49,7 +48,7 @@ impl Action for DeleteUser {
     type Output = Done;
 
     fn request(&self) -> AuthzRequest {
-        AuthzRequest::about(Right::DeleteUser, Resource::User(self.user.clone()))
+        AuthzRequest::user(Right::DeleteUser, self.user.clone())
     }
 
     async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
@@ -61,33 +60,33 @@ impl Action for DeleteUser {
         let (row, _) = cx.user()?;
         // The answer names the user's keys, devices and policies.
         cx.service.record_reading_user(cx.caller()?, "show-user", &cx.allowed).await?;
-        match cx.service.user_state(&cx.handle, row, &plan.user).await? {
+        match cx.service.user_state(&cx.handle, row).await? {
             UserState::Managed(_) => {
                 groups_may_go(cx, &plan.user).await?;
                 let (aws, credentials) = cx.handle.pair();
-                let parts = removal::what_hangs_on(aws, credentials, &plan.user).await;
-                Ok(changes(&plan.user, parts.map_err(ServiceError::of_aws)?))
+                let parts = removal::what_hangs_on(aws, credentials, &plan.user.name).await;
+                Ok(changes(cx.label(&plan.user), parts.map_err(ServiceError::of_aws)?))
             }
-            UserState::Gone => Ok(vec![user_gone(&plan.user)]),
+            UserState::Gone => Ok(vec![user_gone(cx.label(&plan.user))]),
             UserState::NotManaged(why) => Err(not_managed(&why)),
         }
     }
 
     async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<Done> {
-        let (row, name) = cx.user()?;
-        let mut effects = Effects { deleted_user: Some(row.name.clone()), ..Effects::default() };
-        match cx.service.user_state(&cx.handle, row, &name).await? {
-            UserState::Managed(_) => groups_may_go(cx, &name).await?,
-            UserState::Gone => return Ok(Success::new(vec![user_gone(&name)], effects)),
+        let (row, user) = cx.user()?;
+        let mut effects = Effects { deleted_user: Some(user.clone()), ..Effects::default() };
+        match cx.service.user_state(&cx.handle, row).await? {
+            UserState::Managed(_) => groups_may_go(cx, &user).await?,
+            UserState::Gone => return Ok(Success::new(vec![user_gone(cx.label(&user))], effects)),
             UserState::NotManaged(why) => return Err(not_managed(&why).into()),
         }
         let (aws, credentials) = cx.handle.pair();
-        match removal::delete_completely(aws, credentials, &plan.user).await {
+        match removal::delete_completely(aws, credentials, &plan.user.name).await {
             Ok(removed) => {
                 effects.deleted_keys = removed.keys;
                 let lines: Vec<_> = removed.parts.iter().map(ToString::to_string).collect();
                 effects.details = vec![("removed", lines.join(", "))];
-                Ok(Success::new(changes(&name, removed.parts), effects))
+                Ok(Success::new(changes(cx.label(&user), removed.parts), effects))
             }
             // What was taken away until then stays away, and the row stays: the same request again goes on from there.
             Err(error) if is_final(&error) => Err(ServiceError::of_aws(error).into()),
@@ -96,18 +95,18 @@ impl Action for DeleteUser {
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
-        let name = &plan.user;
-        let Some(row) = case.service.store().user(name.as_str()).await? else {
+        let name = case.label(&plan.user);
+        let Some(row) = case.service.store().user(&plan.user).await? else {
             return Ok(Settled::done(user_gone(name)));
         };
-        let mut effects = Effects { deleted_user: Some(row.name.clone()), ..Effects::default() };
-        match case.service.user_state(case.handle, &row, name).await? {
+        let mut effects = Effects { deleted_user: Some(row.user.clone()), ..Effects::default() };
+        match case.service.user_state(case.handle, &row).await? {
             UserState::Managed(_) => {}
             UserState::Gone => return Ok(Settled::Done(vec![user_gone(name)], effects)),
             UserState::NotManaged(why) => return Ok(Settled::undone(why)),
         }
         let (aws, credentials) = case.handle.pair();
-        match removal::delete_completely(aws, credentials, name).await {
+        match removal::delete_completely(aws, credentials, &plan.user.name).await {
             Ok(removed) => {
                 effects.deleted_keys = removed.keys;
                 Ok(Settled::Done(changes(name, removed.parts), effects))
@@ -122,11 +121,12 @@ impl Action for DeleteUser {
 
 /// Whether the service may take the user out of all of its groups: checked before anything is taken away, so that a user
 /// whom it can't delete stays whole.
-async fn groups_may_go(cx: &Context, name: &UserName) -> Result<(), ServiceError> {
+async fn groups_may_go(cx: &Context, user: &UserRef) -> Result<(), ServiceError> {
     let rules = cx.service.rules();
     let Some(listed) = &rules.settings().guardrails.groups else { return Ok(()) };
     let (aws, credentials) = cx.handle.pair();
-    let groups = managed::group_arns(aws, credentials, name).await.map_err(ServiceError::of_aws)?;
+    let groups = managed::group_arns(aws, credentials, &user.name).await.map_err(ServiceError::of_aws)?;
+    let name = cx.label(user);
     match groups.into_iter().find(|arn| !listed.contains(arn)) {
         None => Ok(()),
         Some(arn) => Err(ServiceError::new(
@@ -139,8 +139,8 @@ async fn groups_may_go(cx: &Context, name: &UserName) -> Result<(), ServiceError
     }
 }
 
-fn changes(user: &UserName, parts: Vec<UserPart>) -> Vec<Change> {
-    let mut changes = vec![Change::UserDeleted { user: user.to_string() }];
+fn changes(user: String, parts: Vec<UserPart>) -> Vec<Change> {
+    let mut changes = vec![Change::UserDeleted { user }];
     changes.extend(parts.into_iter().map(|part| Change::TakenAway { part }));
     changes
 }

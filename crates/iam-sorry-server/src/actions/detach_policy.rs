@@ -6,13 +6,13 @@
 
 use iam_sorry_aws::{AwsError, managed};
 use iam_sorry_core::api::{ActionName, Change, Done};
-use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::handle::AwsHandle;
 use crate::actions::policy_change::{self, Plan};
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::Acted;
 use crate::operations::action::{Action, Context, Planned};
@@ -24,15 +24,14 @@ use crate::operations::open_operation::OpenOperation;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DetachPolicy {
-    user: UserName,
+    user: UserRef,
     policy_arn: String,
 }
 
 impl DetachPolicy {
-    /// # Errors
-    /// invalid-name.
-    pub fn new(user: &str, policy_arn: String) -> Result<Self, ServiceError> {
-        Ok(Self { user: user_name(user)?, policy_arn })
+    /// Of this user.
+    pub fn new(user: UserRef, policy_arn: String) -> Self {
+        Self { user, policy_arn }
     }
 }
 
@@ -45,7 +44,7 @@ impl Action for DetachPolicy {
     fn request(&self) -> AuthzRequest {
         AuthzRequest {
             policy_arn: Some(self.policy_arn.clone()),
-            ..AuthzRequest::about(Right::DetachPolicy, Resource::User(self.user.clone()))
+            ..AuthzRequest::user(Right::DetachPolicy, self.user.clone())
         }
     }
 
@@ -92,5 +91,5 @@ impl Action for DetachPolicy {
 /// Whether it was attached.
 async fn detach(handle: &AwsHandle, plan: &Plan) -> Result<bool, AwsError> {
     let (aws, credentials) = handle.pair();
-    managed::detach(aws, credentials, &plan.user, &plan.arn).await
+    managed::detach(aws, credentials, &plan.user.name, &plan.arn).await
 }

@@ -13,13 +13,14 @@
 use iam_sorry_aws::key;
 use iam_sorry_aws::key::lost::FirstUse;
 use iam_sorry_core::api::{ActionName, Change, Done, GrantKind, IssuedCredentials, ProblemCode};
-use iam_sorry_core::names::{SessionDuration, UserName};
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_core::names::SessionDuration;
+use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
 
 use crate::actions::new_key;
 use crate::actions::session::{self, NewSession};
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::Acted;
 use crate::operations::action::{Action, Context, Planned};
@@ -34,7 +35,7 @@ use crate::service::Service;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssueCredentials {
-    user: UserName,
+    user: UserRef,
     /// The longest that the rules allow if absent.
     duration_seconds: Option<u32>,
 }
@@ -44,7 +45,7 @@ pub struct IssueCredentials {
 /// key is shown, and not touched ([`iam_sorry_aws::key::lost`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    user: UserName,
+    user: UserRef,
     /// As in [`new_key::Plan`].
     since: i64,
 }
@@ -52,9 +53,9 @@ pub struct Plan {
 impl IssueCredentials {
     /// # Errors
     /// invalid-name; bad-request for a duration that AWS does not give.
-    pub fn new(user: &str, duration_seconds: Option<u32>) -> Result<Self, ServiceError> {
+    pub fn new(user: UserRef, duration_seconds: Option<u32>) -> Result<Self, ServiceError> {
         session::check_duration(duration_seconds)?;
-        Ok(Self { user: user_name(user)?, duration_seconds })
+        Ok(Self { user, duration_seconds })
     }
 }
 
@@ -67,7 +68,7 @@ impl Action for IssueCredentials {
     fn request(&self) -> AuthzRequest {
         AuthzRequest {
             seconds: self.duration_seconds,
-            ..AuthzRequest::about(Right::IssueCredentials, Resource::User(self.user.clone()))
+            ..AuthzRequest::user(Right::IssueCredentials, self.user.clone())
         }
     }
 
@@ -85,7 +86,7 @@ impl Action for IssueCredentials {
     }
 
     async fn act(&self, cx: &Context, plan: &Plan, op: &OpenOperation) -> Acted<IssuedCredentials> {
-        let (row, name) = (cx.allowed.managed()?, &plan.user);
+        let (row, user) = (cx.allowed.managed()?, &plan.user);
         let seconds = session::allowed_seconds(cx);
         let duration = SessionDuration::from_seconds(seconds)
             .map_err(|error| ServiceError::new(ProblemCode::BadRequest, error.0))?;
@@ -96,7 +97,7 @@ impl Action for IssueCredentials {
             async move { key::first_session(aws, &made, duration, retry).await }
         };
         let (made, session) = new_key::make_and_use(cx, op, first_use).await?;
-        if let Err(error) = key::delete_surely(aws, credentials, name, &made.id, &retry, |_| {}).await {
+        if let Err(error) = key::delete_surely(aws, credentials, &user.name, &made.id, &retry, |_| {}).await {
             let what = "The access key that was made for a moment could not be deleted yet";
             return Err(op.left_open(what, &error));
         }
@@ -113,7 +114,8 @@ impl Action for IssueCredentials {
             cx,
             NewSession {
                 kind: GrantKind::Session,
-                resource: row.name.clone(),
+                account: row.user.account.clone(),
+                resource: row.user.name.to_string(),
                 arn,
                 credentials: session,
                 seconds,
@@ -126,7 +128,7 @@ impl Action for IssueCredentials {
         let intent =
             KeyIntent { user: &plan.user, since: plan.since, before: None, first_use: FirstUse::BesideNote };
         let lost = case.take_back_key(intent).await?;
-        Ok(lost.undone(Vec::new()))
+        Ok(lost.undone(Vec::new(), case.service.first_account()))
     }
 
     async fn replay(&self, _: &Service, done: Done) -> Result<Done, ServiceError> {

@@ -3,6 +3,7 @@
 use iam_sorry_aws::errors::LastUsed;
 use iam_sorry_aws::{AwsError, lookup};
 use iam_sorry_core::api::{KeptReason, ProblemCode};
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_core::names::UserName;
 use iam_sorry_store::NewRotation;
 
@@ -21,10 +22,11 @@ impl Context {
     ///
     /// # Errors
     /// not-found for a key that is not the user's.
-    pub(crate) async fn is_active(&self, name: &UserName, id: &str) -> Result<bool, ServiceError> {
+    pub(crate) async fn is_active(&self, user: &UserRef, id: &str) -> Result<bool, ServiceError> {
         let (aws, credentials) = self.handle.pair();
-        let keys = lookup::keys_of(aws, credentials, name).await.map_err(ServiceError::of_aws)?;
+        let keys = lookup::keys_of(aws, credentials, &user.name).await.map_err(ServiceError::of_aws)?;
         keys.iter().find(|key| key.id == id).map(|key| key.active).ok_or_else(|| {
+            let name = self.label(user);
             ServiceError::new(
                 ProblemCode::NotFound,
                 format!("{name} has no access key {id}.\nSee its keys: iam-sorry keys list {name}"),
@@ -44,20 +46,21 @@ impl Context {
     ///
     /// # Errors
     /// conflict, with what can be done about it.
-    pub(crate) async fn check_key_quota(&self, name: &UserName) -> Result<(), ServiceError> {
+    pub(crate) async fn check_key_quota(&self, user: &UserRef) -> Result<(), ServiceError> {
         let (aws, credentials) = self.handle.pair();
-        let keys = lookup::keys_of(aws, credentials, name).await.map_err(ServiceError::of_aws)?;
+        let keys = lookup::keys_of(aws, credentials, &user.name).await.map_err(ServiceError::of_aws)?;
         if keys.len() < 2 {
             return Ok(());
         }
         let facts = lookup::key_facts(aws, credentials, &keys).await;
-        let limit = ServiceError::of_aws(AwsError::KeyLimit { user: name.to_string(), keys: facts });
+        let label = self.label(user);
+        let limit = ServiceError::of_aws(AwsError::KeyLimit { user: label.clone(), keys: facts });
         // A rotation that nobody has confirmed is in the way: there is more to do about it than to delete a key.
         let here = |id: &str| keys.iter().any(|key| key.id == id);
-        let rotations = self.service.store().rotations_of(name.as_str()).await?;
+        let rotations = self.service.store().rotations_of(user).await?;
         Err(match rotations.into_iter().find(|found| here(&found.new.old_key) && here(&found.new.new_key)) {
             Some(found) => ServiceError {
-                detail: format!("{}\n{}", limit.detail, lost_or_arrived(name, &found.new)),
+                detail: format!("{}\n{}", limit.detail, lost_or_arrived(&label, &found.new)),
                 ..limit
             },
             None => limit,
@@ -71,7 +74,7 @@ impl Context {
 }
 
 /// Both ways out of a rotation that nobody has confirmed.
-pub(crate) fn lost_or_arrived(name: &UserName, rotation: &NewRotation) -> String {
+pub(crate) fn lost_or_arrived(name: &str, rotation: &NewRotation) -> String {
     let NewRotation { old_key: old, new_key: new, .. } = rotation;
     format!(
         "{new} takes the place of {old}, which is still there.\nIf the secret of {new} was lost, take the rotation back: \

@@ -5,7 +5,7 @@ use iam_sorry_aws::key::lost::FirstUse;
 use iam_sorry_aws::key::{self, MakeError, TakeBackError};
 use iam_sorry_core::api::{Done, GrantKind, NewKey};
 use iam_sorry_core::credentials::AccessKey;
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_store::{ManagedUser, NewGrant};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ use crate::operations::open_operation::OpenOperation;
 /// What an intent to make a key says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    pub(crate) user: UserName,
+    pub(crate) user: UserRef,
     /// When, by AWS's clock, seconds since 1970: a key made earlier is not this operation's.
     pub(crate) since: i64,
     /// The keys that the user had before: none of them is this operation's. Absent if IAM did not say.
@@ -31,12 +31,12 @@ pub struct Plan {
 
 /// Makes a key that stays; its id is on disk then.
 pub(crate) async fn make(cx: &Context, op: &OpenOperation) -> Result<AccessKey, Unsuccessful> {
-    let (_, name) = cx.user()?;
+    let (_, user) = cx.user()?;
     let (aws, credentials) = cx.handle.pair();
     op.may_act()?;
-    match key::make(aws, credentials, &name, &KeyJournal::Worker(op)).await {
+    match key::make(aws, credentials, &user.name, &KeyJournal::Worker(op)).await {
         Ok(made) => Ok(made),
-        Err(error) => Err(not_made(cx, op, &name, error).await),
+        Err(error) => Err(not_made(cx, op, &user, error).await),
     }
 }
 
@@ -46,13 +46,13 @@ pub(crate) async fn make_and_use<T, F: Future<Output = Result<T, AwsError>>>(
     op: &OpenOperation,
     first_use: impl FnOnce(AccessKey) -> F,
 ) -> Result<(AccessKey, T), Unsuccessful> {
-    let (_, name) = cx.user()?;
+    let (_, user) = cx.user()?;
     let (aws, credentials) = cx.handle.pair();
     op.may_act()?;
-    match key::make_and_use(aws, credentials, &name, &KeyJournal::Worker(op), first_use).await {
+    match key::make_and_use(aws, credentials, &user.name, &KeyJournal::Worker(op), first_use).await {
         Ok((made, Ok(used))) => Ok((made, used)),
-        Ok((made, Err(error))) => Err(take_back(cx, op, &name, &made.id, ServiceError::of_aws(error)).await),
-        Err(error) => Err(not_made(cx, op, &name, error).await),
+        Ok((made, Err(error))) => Err(take_back(cx, op, &user, &made.id, ServiceError::of_aws(error)).await),
+        Err(error) => Err(not_made(cx, op, &user, error).await),
     }
 }
 
@@ -60,13 +60,13 @@ pub(crate) async fn make_and_use<T, F: Future<Output = Result<T, AwsError>>>(
 async fn not_made(
     cx: &Context,
     op: &OpenOperation,
-    name: &UserName,
+    user: &UserRef,
     error: MakeError<JournalError>,
 ) -> Unsuccessful {
     match error {
         MakeError::Lost(error) => op.left_open("AWS did not answer, and may have made an access key", &error),
-        MakeError::NotNoted(made, error) => take_back(cx, op, name, &made.id, error.into()).await,
-        MakeError::NotMade(error) => match why_not(cx, name, &error).await {
+        MakeError::NotNoted(made, error) => take_back(cx, op, user, &made.id, error.into()).await,
+        MakeError::NotMade(error) => match why_not(cx, user, &error).await {
             Ok(()) => ServiceError::of_aws(error).into(),
             Err(better) => better,
         },
@@ -75,9 +75,9 @@ async fn not_made(
 
 /// # Errors
 /// A better reason than AWS's, if there is one.
-async fn why_not(cx: &Context, name: &UserName, error: &AwsError) -> Result<(), Unsuccessful> {
+async fn why_not(cx: &Context, user: &UserRef, error: &AwsError) -> Result<(), Unsuccessful> {
     if matches!(error, AwsError::Refused { code, .. } if code.starts_with("LimitExceeded")) {
-        cx.check_key_quota(name).await?;
+        cx.check_key_quota(user).await?;
     }
     if may_be_gone(error) {
         // Ends the operation if the user is gone or another's; if it is managed, the error stands.
@@ -91,20 +91,20 @@ async fn why_not(cx: &Context, name: &UserName, error: &AwsError) -> Result<(), 
 pub(crate) async fn take_back(
     cx: &Context,
     op: &OpenOperation,
-    name: &UserName,
+    user: &UserRef,
     id: &str,
     error: ServiceError,
 ) -> Unsuccessful {
     let ((aws, credentials), retry) = (cx.handle.pair(), cx.service.actions().retry_policy());
     let journal = KeyJournal::Worker(op);
-    match key::take_back(aws, credentials, name, id, &journal, &retry, |_| {}).await {
+    match key::take_back(aws, credentials, &user.name, id, &journal, &retry, |_| {}).await {
         Ok(()) => error.into(),
         Err(TakeBackError::NotDeleted(error)) => {
             op.left_open("An access key was made that could not be deleted yet", &error)
         }
         Err(TakeBackError::NotNoted(unwritten)) => {
             tracing::error!(error = %unwritten, operation = op.id, key = id, "a key was made whose id can't be written down");
-            cx.service.inner.settling.hand_over(&op.id, name, id);
+            cx.service.inner.settling.hand_over(&op.id, user, id);
             match op.left_open("An access key was made that can't be written down", &unwritten) {
                 Unsuccessful::LeftOpen(left) => {
                     Unsuccessful::LeftOpen(ServiceError { code: error.code, ..left })
@@ -124,7 +124,7 @@ pub(crate) async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, Sett
         first_use: FirstUse::AfterNote,
     };
     let lost = case.take_back_key(intent).await?;
-    Ok(lost.undone(Vec::new()))
+    Ok(lost.undone(Vec::new(), case.service.first_account()))
 }
 
 /// The new key in the store.
@@ -132,7 +132,8 @@ pub(crate) fn grant(row: &ManagedUser, made: &AccessKey, now_ms: i64) -> Effects
     Effects {
         grants: vec![NewGrant {
             kind: GrantKind::AccessKey.as_str().to_owned(),
-            resource: row.name.clone(),
+            account: row.user.account.clone(),
+            resource: row.user.name.to_string(),
             access_key_id: made.id.clone(),
             issued_ms: now_ms,
             expires_ms: None,

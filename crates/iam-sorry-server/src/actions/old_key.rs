@@ -3,6 +3,7 @@
 use iam_sorry_aws::errors::LastUsed;
 use iam_sorry_aws::{AwsError, key, lookup};
 use iam_sorry_core::api::{Change, KeptReason, RotationKey};
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_store::Rotation;
@@ -35,17 +36,17 @@ impl Service {
     pub(crate) async fn retire_old_key(
         &self,
         handle: &AwsHandle,
-        name: &UserName,
+        user: &UserRef,
         rotation: &Rotation,
     ) -> Result<Ended, AwsError> {
-        let fate = self.old_key_now(handle, name, rotation).await?;
+        let fate = self.old_key_now(handle, &user.name, rotation).await?;
         if matches!(fate, OldKey::Goes) {
             self.life().may_ask_aws().map_err(|_| AwsError::Interrupted)?;
             let ((aws, credentials), retry) = (handle.pair(), self.actions().retry_policy());
             let old = &rotation.new.old_key;
-            key::delete_surely(aws, credentials, name, old, &retry, |_| {}).await?;
+            key::delete_surely(aws, credentials, &user.name, old, &retry, |_| {}).await?;
         }
-        Ok(fate.ended(name, rotation))
+        Ok(fate.ended(&self.label(user), rotation))
     }
 
     /// What is to become of it, as IAM is now.
@@ -79,7 +80,7 @@ impl Service {
 }
 
 impl OldKey {
-    fn ended(self, name: &UserName, rotation: &Rotation) -> Ended {
+    fn ended(self, name: &str, rotation: &Rotation) -> Ended {
         let (old, new) = (&rotation.new.old_key, &rotation.new.new_key);
         let gone = |id: &str| Effects { deleted_keys: vec![id.to_owned()], ..Effects::default() };
         let kept = |active, reason, until| Change::KeyKept {

@@ -2,7 +2,7 @@
 
 use iam_sorry_aws::AwsError;
 use iam_sorry_core::api::{Change, Done};
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::UserRef;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::aws_errors::is_final;
@@ -15,7 +15,7 @@ use crate::operations::open_operation::OpenOperation;
 /// What an intent says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    pub(crate) user: UserName,
+    pub(crate) user: UserRef,
     pub(crate) arn: String,
 }
 
@@ -35,13 +35,13 @@ pub(crate) async fn settled_without_user(
     plan: &Plan,
     case: &Case<'_>,
 ) -> Result<Option<Settled>, SettleError> {
-    let Some(row) = case.service.store().user(plan.user.as_str()).await? else {
+    let Some(row) = case.service.store().user(&plan.user).await? else {
         return Ok(Some(Settled::undone("the user is gone")));
     };
-    Ok(match case.service.user_state(case.handle, &row, &plan.user).await? {
+    Ok(match case.service.user_state(case.handle, &row).await? {
         UserState::Managed(_) => None,
         UserState::Gone => {
-            let effects = Effects { deleted_user: Some(row.name), ..Effects::default() };
+            let effects = Effects { deleted_user: Some(row.user), ..Effects::default() };
             Some(Settled::Undone("the user is gone".into(), effects))
         }
         UserState::NotManaged(why) => Some(Settled::undone(why)),

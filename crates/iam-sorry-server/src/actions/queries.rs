@@ -6,7 +6,7 @@ use iam_sorry_aws::errors::LastUsed;
 use iam_sorry_aws::{lookup, managed};
 use iam_sorry_core::api::{self, GrantInfo, GrantKind, GrantState, KeyInfo, KeyStatus, Page, ProblemCode};
 use iam_sorry_core::audit::Outcome;
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::{AccountName, UserRef};
 use iam_sorry_rules::{Action as Right, Resource, RuleSet};
 use iam_sorry_store::{Grant, ManagedUser, PageRequest, Store};
 
@@ -25,30 +25,32 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError`]: not allowed, not found, or AWS.
-    pub async fn show_user(&self, caller: &Caller, name: &str) -> Result<api::UserDetails, ServiceError> {
-        let allowed = self.authorize(caller, &AuthzRequest::user(Right::ShowUser, name)?).await?;
-        let (row, name) = allowed.user()?;
+    pub async fn show_user(&self, caller: &Caller, user: &UserRef) -> Result<api::UserDetails, ServiceError> {
+        let allowed = self.authorize(caller, &AuthzRequest::user(Right::ShowUser, user.clone())).await?;
+        let row = allowed.managed()?;
         self.record_reading_user(caller, "show-user", &allowed).await?;
-        let handle = self.handle().await?;
-        let facts = self.managed_user(&handle, row, &name).await?;
+        let handle = self.handle(&row.user.account).await?;
+        let facts = self.managed_user(&handle, row).await?;
         let (aws, credentials) = handle.pair();
-        let policies = managed::attached(aws, credentials, &name).await.map_err(ServiceError::of_aws)?;
-        let keys = self.keys(&handle, &name).await?;
+        let policies = managed::attached(aws, credentials, &row.user.name).await;
+        let policies = policies.map_err(ServiceError::of_aws)?;
+        let keys = self.keys(&handle, &row.user).await?;
         Ok(api::UserDetails { user: info(row), policies, keys, permissions_boundary: facts.boundary })
     }
 
-    /// `GET /users`: of the namespaces that the caller owns; with `all`, of every one. Listed is what the rules let them
-    /// list *and* show, so that nobody learns by a list what they may not see (GHSA-xp3c).
+    /// `GET /users`: of the namespaces that the caller owns; with `all`, of every one; of one account, or of all. Listed is what
+    /// the rules let them list *and* show, so that nobody learns by a list what they may not see (GHSA-xp3c).
     ///
     /// # Errors
     /// [`ServiceError`]: bad cursor, store.
     pub async fn list_users(
         &self,
         caller: &Caller,
+        account: Option<&AccountName>,
         query: api::PageQuery,
     ) -> Result<Page<api::UserInfo>, ServiceError> {
         let (all, rules) = (query.all, self.rules());
-        let page = self.page_of_users(caller, query, &rules).await?;
+        let page = self.page_of_users(caller, account, query, &rules).await?;
         let me = caller.identity.id();
         let others = page.items.iter().filter(|user| user.owner != me).count();
         // In namespaces of their own people see what is theirs together.
@@ -65,6 +67,7 @@ impl Service {
     async fn page_of_users(
         &self,
         caller: &Caller,
+        account: Option<&AccountName>,
         query: api::PageQuery,
         rules: &Arc<RuleSet>,
     ) -> Result<Page<api::UserInfo>, ServiceError> {
@@ -82,24 +85,25 @@ impl Service {
             }
         }
         let limit = crate::audit::trail::limit(query.limit)?;
-        let (mut items, mut cursor) = (Vec::<api::UserInfo>::new(), query.cursor);
+        let (mut rows, mut cursor) = (Vec::<ManagedUser>::new(), query.cursor);
+        let page_of = |rows: Vec<ManagedUser>, next| Page { items: rows.iter().map(info).collect(), next };
         loop {
             let page = PageRequest { cursor, limit: (limit + 1).max(READ) };
-            let found = self.store().list_users(Some(&namespaces), page).await?;
+            let found = self.store().list_users(account, Some(&namespaces), page).await?;
             for row in found.items {
-                let authz_request = AuthzRequest::user(Right::ShowUser, &row.name)?;
+                let authz_request = AuthzRequest::user(Right::ShowUser, row.user.clone());
                 if !self.evaluate_with(rules.clone(), caller, &authz_request, Some(&row)).decision.allowed {
                     continue;
                 }
                 // A cursor names the row before it, so it is never that of one who is left out.
-                if let Some(last) = items.last().filter(|_| items.len() >= limit as usize) {
-                    let next = Some(Store::after_user(&last.name));
-                    return Ok(Page { items, next });
+                if let Some(last) = rows.last().filter(|_| rows.len() >= limit as usize) {
+                    let next = Some(Store::after_user(&last.user));
+                    return Ok(page_of(rows, next));
                 }
-                items.push(info(&row));
+                rows.push(row);
             }
             if found.next.is_none() {
-                return Ok(Page { items, next: None });
+                return Ok(page_of(rows, None));
             }
             cursor = found.next;
         }
@@ -109,25 +113,25 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError`]: not allowed, not found, or AWS.
-    pub async fn list_keys(&self, caller: &Caller, name: &str) -> Result<Vec<KeyInfo>, ServiceError> {
-        let allowed = self.authorize(caller, &AuthzRequest::user(Right::ShowUser, name)?).await?;
-        let (row, name) = allowed.user()?;
+    pub async fn list_keys(&self, caller: &Caller, user: &UserRef) -> Result<Vec<KeyInfo>, ServiceError> {
+        let allowed = self.authorize(caller, &AuthzRequest::user(Right::ShowUser, user.clone())).await?;
+        let row = allowed.managed()?;
         self.record_reading_user(caller, "list-keys", &allowed).await?;
-        let handle = self.handle().await?;
-        self.managed_user(&handle, row, &name).await?;
-        self.keys(&handle, &name).await
+        let handle = self.handle(&row.user.account).await?;
+        self.managed_user(&handle, row).await?;
+        self.keys(&handle, &row.user).await
     }
 
     /// The user's keys with their last use.
     pub(crate) async fn keys(
         &self,
         handle: &AwsHandle,
-        name: &UserName,
+        user: &UserRef,
     ) -> Result<Vec<KeyInfo>, ServiceError> {
         let (aws, credentials) = handle.pair();
-        let listed = lookup::keys_of(aws, credentials, name).await.map_err(ServiceError::of_aws)?;
+        let listed = lookup::keys_of(aws, credentials, &user.name).await.map_err(ServiceError::of_aws)?;
         let facts = lookup::key_facts(aws, credentials, &listed).await;
-        let rotations = self.store().rotations_of(name.as_str()).await?;
+        let rotations = self.store().rotations_of(user).await?;
         let old = |id: &str| rotations.iter().find(|found| found.new.old_key == id);
         let new = |id: &str| rotations.iter().find(|found| found.new.new_key == id);
         Ok(facts
@@ -216,6 +220,7 @@ fn grant_info(grant: Grant, now_ms: i64) -> Result<GrantInfo, ServiceError> {
         operation: grant.operation,
         person: grant.person,
         kind,
+        account: grant.new.account,
         resource: grant.new.resource,
         access_key_id: grant.new.access_key_id,
         issued_at: rfc3339(grant.new.issued_ms),
@@ -226,7 +231,8 @@ fn grant_info(grant: Grant, now_ms: i64) -> Result<GrantInfo, ServiceError> {
 
 pub(crate) fn info(row: &ManagedUser) -> api::UserInfo {
     api::UserInfo {
-        name: row.name.clone(),
+        account: row.user.account.clone(),
+        name: row.user.name.to_string(),
         arn: row.arn.clone(),
         namespace: row.namespace.clone(),
         owner: row.owner.clone(),

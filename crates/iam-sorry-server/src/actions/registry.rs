@@ -119,6 +119,7 @@ async fn settle_as<A: Action>(case: &Case<'_>) -> Result<Settled, SettleError> {
 
 #[cfg(test)]
 mod tests {
+    use iam_sorry_core::ids::{AccountName, UserRef};
     use proptest::prelude::*;
 
     use super::*;
@@ -178,28 +179,51 @@ mod tests {
         let key = "AKIAIOSFODNN7EXAMPLE";
         let policies = vec!["arn:b".to_owned(), "arn:a".to_owned(), "arn:b".to_owned()];
         for (text, expected) in [
-            (CreateUser::new("a", policies).unwrap().parameters(), r#"["arn:a","arn:b"]"#.to_owned()),
-            (DeleteUser::new("a").unwrap().parameters(), "null".into()),
-            (AdoptUser::new("a").unwrap().parameters(), "null".into()),
-            (AttachPolicy::new("a", "arn".into()).unwrap().parameters(), r#""arn""#.into()),
-            (DetachPolicy::new("a", "arn".into()).unwrap().parameters(), r#""arn""#.into()),
-            (CreateAccessKey::new("a").unwrap().parameters(), "null".into()),
-            (RotateKey::new("a", key).unwrap().parameters(), format!("{key:?}")),
-            (ConfirmKey::new("a", key).unwrap().parameters(), format!("{key:?}")),
-            (RestoreKey::new("a", key).unwrap().parameters(), format!("{key:?}")),
-            (DeleteAccessKey::new("a", key, true).unwrap().parameters(), format!("[{key:?},true]")),
-            (IssueCredentials::new("a", None).unwrap().parameters(), "null".into()),
-            (IssueCredentials::new("a", Some(900)).unwrap().parameters(), "900".into()),
+            (CreateUser::new(user("a"), policies).parameters(), r#"["arn:a","arn:b"]"#.to_owned()),
+            (DeleteUser::new(user("a")).parameters(), "null".into()),
+            (AdoptUser::new(user("a")).parameters(), "null".into()),
+            (AttachPolicy::new(user("a"), "arn".into()).parameters(), r#""arn""#.into()),
+            (DetachPolicy::new(user("a"), "arn".into()).parameters(), r#""arn""#.into()),
+            (CreateAccessKey::new(user("a")).parameters(), "null".into()),
+            (RotateKey::new(user("a"), key).unwrap().parameters(), format!("{key:?}")),
+            (ConfirmKey::new(user("a"), key).unwrap().parameters(), format!("{key:?}")),
+            (RestoreKey::new(user("a"), key).unwrap().parameters(), format!("{key:?}")),
+            (DeleteAccessKey::new(user("a"), key, true).unwrap().parameters(), format!("[{key:?},true]")),
+            (IssueCredentials::new(user("a"), None).unwrap().parameters(), "null".into()),
+            (IssueCredentials::new(user("a"), Some(900)).unwrap().parameters(), "900".into()),
             (AssumeRole::new("arn".into(), Some(900)).unwrap().parameters(), "900".into()),
         ] {
             assert_eq!(text, expected);
         }
     }
 
+    fn user(text: &str) -> UserRef {
+        UserRef::parse_in(text, &AccountName::default()).unwrap()
+    }
+
+    /// A user of an account that has a name is stored with it.
+    #[test]
+    fn a_plan_and_an_action_name_the_account_of_their_user() {
+        let plan = r#"{"plan":"create-key","user":"archive/lab-a","since":1}"#;
+        is_plan_of::<CreateAccessKey>(plan);
+        let read: <CreateAccessKey as Action>::Plan = stored_plan::read("create-key", plan).unwrap();
+        assert_eq!(read.user, user("archive/lab-a"));
+        let action: StoredAction =
+            serde_json::from_str(r#"{"action":"delete-user","user":"archive/lab-a"}"#).unwrap();
+        assert_eq!(action, DeleteUser::new(user("archive/lab-a")).into());
+        let action: StoredAction =
+            serde_json::from_str(r#"{"action":"delete-user","user":"lab-a"}"#).unwrap();
+        assert_eq!(action, DeleteUser::new(user("default/lab-a")).into());
+        assert!(
+            serde_json::from_str::<StoredAction>(r#"{"action":"delete-user","user":"Archive/lab-a"}"#)
+                .is_err()
+        );
+    }
+
     /// What actions are made of.
     #[derive(Clone, Debug)]
     struct Fields {
-        user: String,
+        user: UserRef,
         key: String,
         arn: String,
         arns: Vec<String>,
@@ -211,24 +235,25 @@ mod tests {
     fn action_of(name: ActionName, fields: Fields) -> StoredAction {
         let Fields { user, key, arn, arns, force, seconds } = fields;
         match name {
-            ActionName::CreateUser => CreateUser::new(&user, arns).unwrap().into(),
-            ActionName::DeleteUser => DeleteUser::new(&user).unwrap().into(),
-            ActionName::AdoptUser => AdoptUser::new(&user).unwrap().into(),
-            ActionName::AttachPolicy => AttachPolicy::new(&user, arn).unwrap().into(),
-            ActionName::DetachPolicy => DetachPolicy::new(&user, arn).unwrap().into(),
-            ActionName::CreateAccessKey => CreateAccessKey::new(&user).unwrap().into(),
-            ActionName::RotateKey => RotateKey::new(&user, &key).unwrap().into(),
-            ActionName::ConfirmKey => ConfirmKey::new(&user, &key).unwrap().into(),
-            ActionName::RestoreKey => RestoreKey::new(&user, &key).unwrap().into(),
-            ActionName::RetireKey => RetireKey::new(&user, &key).unwrap().into(),
-            ActionName::DeleteAccessKey => DeleteAccessKey::new(&user, &key, force).unwrap().into(),
-            ActionName::IssueCredentials => IssueCredentials::new(&user, seconds).unwrap().into(),
+            ActionName::CreateUser => CreateUser::new(user, arns).into(),
+            ActionName::DeleteUser => DeleteUser::new(user).into(),
+            ActionName::AdoptUser => AdoptUser::new(user).into(),
+            ActionName::AttachPolicy => AttachPolicy::new(user, arn).into(),
+            ActionName::DetachPolicy => DetachPolicy::new(user, arn).into(),
+            ActionName::CreateAccessKey => CreateAccessKey::new(user).into(),
+            ActionName::RotateKey => RotateKey::new(user, &key).unwrap().into(),
+            ActionName::ConfirmKey => ConfirmKey::new(user, &key).unwrap().into(),
+            ActionName::RestoreKey => RestoreKey::new(user, &key).unwrap().into(),
+            ActionName::RetireKey => RetireKey::new(user, &key).unwrap().into(),
+            ActionName::DeleteAccessKey => DeleteAccessKey::new(user, &key, force).unwrap().into(),
+            ActionName::IssueCredentials => IssueCredentials::new(user, seconds).unwrap().into(),
             ActionName::AssumeRole => AssumeRole::new(arn, seconds).unwrap().into(),
         }
     }
 
     fn any_fields() -> impl Strategy<Value = Fields> {
-        let (user, key) = ("[A-Za-z0-9+=,.@_-]{1,64}", "[A-Za-z0-9_]{16,128}");
+        let user = "([a-z0-9][a-z0-9-]{0,31}/)?[A-Za-z0-9+=,.@_-]{1,64}".prop_map(|text| user(&text));
+        let key = "[A-Za-z0-9_]{16,128}";
         let arns = proptest::collection::vec(any::<String>(), 0..4);
         let seconds = proptest::option::of(900_u32..);
         (user, key, any::<String>(), arns, any::<bool>(), seconds).prop_map(

@@ -8,15 +8,15 @@
 use iam_sorry_aws::errors::LastUsed;
 use iam_sorry_aws::{AwsError, key, lookup};
 use iam_sorry_core::api::{ActionName, Change, Done, KeptReason, RotationKey};
-use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_rules::Action as Right;
 use iam_sorry_store::Rotation;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::handle::AwsHandle;
 use crate::actions::key_state::key_id;
 use crate::actions::rotation::{self, By, Ended, Plan, over};
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Effects, Success};
 use crate::operations::action::{Action, Context, Planned};
@@ -32,7 +32,7 @@ const ALLOWANCE: i64 = 5;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestoreKey {
-    user: UserName,
+    user: UserRef,
     /// The old key.
     key: String,
 }
@@ -40,8 +40,8 @@ pub struct RestoreKey {
 impl RestoreKey {
     /// # Errors
     /// invalid-name.
-    pub fn new(user: &str, access_key_id: &str) -> Result<Self, ServiceError> {
-        Ok(Self { user: user_name(user)?, key: key_id(access_key_id)? })
+    pub fn new(user: UserRef, access_key_id: &str) -> Result<Self, ServiceError> {
+        Ok(Self { user, key: key_id(access_key_id)? })
     }
 }
 
@@ -55,7 +55,7 @@ impl Action for RestoreKey {
 
     /// Whoever may rotate a user's key may end the rotation.
     fn request(&self) -> AuthzRequest {
-        AuthzRequest::about(Right::RotateKey, Resource::User(self.user.clone()))
+        AuthzRequest::user(Right::RotateKey, self.user.clone())
     }
 
     fn parameters(&self) -> String {
@@ -87,7 +87,7 @@ impl Action for RestoreKey {
         let Some(found) = rotation::to_settle(plan, case).await? else {
             return Ok(rotation::settled_before(plan));
         };
-        rotation::settled(plan, restore(case.service, case.handle, &plan.user, &found).await)
+        rotation::settled(plan, case, restore(case.service, case.handle, &plan.user, &found).await)
     }
 }
 
@@ -98,17 +98,17 @@ impl Action for RestoreKey {
 async fn restore(
     service: &Service,
     handle: &AwsHandle,
-    name: &UserName,
+    user: &UserRef,
     rotation: &Rotation,
 ) -> Result<Ended, AwsError> {
-    let (aws, credentials) = handle.pair();
+    let ((aws, credentials), name, label) = (handle.pair(), &user.name, service.label(user));
     let (old, new) = (&rotation.new.old_key, &rotation.new.new_key);
     let may_act = || service.life().may_ask_aws().map_err(|_| AwsError::Interrupted);
     let keys = lookup::keys_of(aws, credentials, name).await?;
     let Some(old_key) = keys.iter().find(|key| key.id == *old) else {
         let effects = Effects { deleted_keys: vec![old.clone()], ..Effects::default() };
         let reason = KeptReason::OldKeyGone { access_key_id: old.clone() };
-        return Ok((vec![new_key_kept(name, rotation, reason)], effects));
+        return Ok((vec![new_key_kept(label, rotation, reason)], effects));
     };
     let mut changes = Vec::new();
     let mut effects = over(rotation);
@@ -123,7 +123,7 @@ async fn restore(
         return Ok((changes, effects));
     }
     match used_since_proof(handle, rotation).await {
-        Some(reason) => changes.push(new_key_kept(name, rotation, reason)),
+        Some(reason) => changes.push(new_key_kept(label, rotation, reason)),
         None => {
             may_act()?;
             let retry = service.actions().retry_policy();
@@ -159,9 +159,9 @@ fn new_key_deleted(new: &str) -> Change {
     Change::KeyDeleted { access_key_id: new.to_owned(), rotation: Some(RotationKey::New) }
 }
 
-fn new_key_kept(name: &UserName, rotation: &Rotation, reason: KeptReason) -> Change {
+fn new_key_kept(user: String, rotation: &Rotation, reason: KeptReason) -> Change {
     Change::KeyKept {
-        user: name.to_string(),
+        user,
         access_key_id: rotation.new.new_key.clone(),
         rotation: RotationKey::New,
         active: true,

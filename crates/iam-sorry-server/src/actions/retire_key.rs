@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use iam_sorry_aws::AwsError;
 use iam_sorry_core::api::{ActionName, Change, Done, KeptReason, ProblemCode, RotationKey};
-use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_rules::Action as Right;
 use iam_sorry_store::Rotation;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ use crate::actions::key_state::key_id;
 use crate::actions::old_key::OldKey;
 use crate::actions::rotation::{self, By, Plan};
 use crate::actions::user_state::{UserState, not_managed};
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::Acted;
 use crate::operations::action::{Action, Context, Planned, RunOutput};
@@ -44,7 +44,7 @@ const LEASE: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetireKey {
-    user: UserName,
+    user: UserRef,
     /// The old key.
     key: String,
 }
@@ -52,8 +52,8 @@ pub struct RetireKey {
 impl RetireKey {
     /// # Errors
     /// invalid-name.
-    pub fn new(user: &str, access_key_id: &str) -> Result<Self, ServiceError> {
-        Ok(Self { user: user_name(user)?, key: key_id(access_key_id)? })
+    pub fn new(user: UserRef, access_key_id: &str) -> Result<Self, ServiceError> {
+        Ok(Self { user, key: key_id(access_key_id)? })
     }
 }
 
@@ -64,7 +64,7 @@ impl Action for RetireKey {
     type Output = Done;
 
     fn request(&self) -> AuthzRequest {
-        AuthzRequest::about(Right::RotateKey, Resource::User(self.user.clone()))
+        AuthzRequest::user(Right::RotateKey, self.user.clone())
     }
 
     fn parameters(&self) -> String {
@@ -73,10 +73,10 @@ impl Action for RetireKey {
 
     /// A look before the intent, so that what can't be done does not fill the trail.
     async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
-        let (row, name) = cx.user()?;
+        let (row, user) = cx.user()?;
         let not_now = |reason| {
             Ok(Planned::Nothing(vec![Change::KeyKept {
-                user: name.to_string(),
+                user: cx.label(&user),
                 access_key_id: self.key.clone(),
                 rotation: RotationKey::Old,
                 active: false,
@@ -84,18 +84,18 @@ impl Action for RetireKey {
                 until: None,
             }]))
         };
-        let Some(found) = cx.service.rotation(&name, &self.key, By::OldKey).await? else {
+        let Some(found) = cx.service.rotation(&user, &self.key, By::OldKey).await? else {
             return Ok(Planned::Nothing(vec![rotation::already_over(&self.key)]));
         };
-        if let UserState::NotManaged(why) = cx.service.user_state(&cx.handle, row, &name).await? {
+        if let UserState::NotManaged(why) = cx.service.user_state(&cx.handle, row).await? {
             return Err(not_managed(&why));
         }
-        match cx.service.old_key_now(&cx.handle, &name, &found).await {
+        match cx.service.old_key_now(&cx.handle, &user.name, &found).await {
             Ok(OldKey::JustUsed(reason)) => not_now(reason),
             Ok(OldKey::NewKeyInactive) => {
                 not_now(KeptReason::NewKeyInactive { access_key_id: found.new.new_key })
             }
-            Ok(_) | Err(AwsError::NoSuchUser { .. }) => Ok(Planned::Act(Plan::new(name, &found.new))),
+            Ok(_) | Err(AwsError::NoSuchUser { .. }) => Ok(Planned::Act(Plan::new(user, &found.new))),
             Err(error) => Err(ServiceError::of_aws(error)),
         }
     }
@@ -155,7 +155,7 @@ impl Service {
     /// False: it can't be decided now, and nothing was written.
     async fn retire_by_time(&self, rotation: Rotation) -> Result<bool, ServiceError> {
         let Some(row) = self.store().user(&rotation.new.user).await? else { return Ok(false) };
-        let action = RetireKey::new(&row.name, &rotation.new.old_key)?;
+        let action = RetireKey::new(row.user.clone(), &rotation.new.old_key)?;
         let why = "nobody confirmed the new key, and the time of the old one is over";
         Ok(match self.run_itself(action, row, why).await? {
             RunOutput::Acted(_) => true,

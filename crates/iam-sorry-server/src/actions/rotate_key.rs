@@ -14,14 +14,14 @@ use iam_sorry_core::api::{
     ActionName, Change, Done, KeptReason, KeyStatus, NewKey, OldKey, ProblemCode, RotationKey,
 };
 use iam_sorry_core::credentials::AccessKey;
-use iam_sorry_core::names::UserName;
-use iam_sorry_rules::{Action as Right, Resource};
+use iam_sorry_core::ids::UserRef;
+use iam_sorry_rules::Action as Right;
 use iam_sorry_store::{ManagedUser, NewRotation, RotationChange};
 use serde::{Deserialize, Serialize};
 
 use crate::actions::key_state::{ids, key_id, lost_or_arrived};
 use crate::actions::new_key;
-use crate::authz::authorize::{AuthzRequest, user_name};
+use crate::authz::authorize::AuthzRequest;
 use crate::clock::rfc3339;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Success};
@@ -37,7 +37,7 @@ use crate::service::Service;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RotateKey {
-    user: UserName,
+    user: UserRef,
     /// The old key.
     key: String,
 }
@@ -45,7 +45,7 @@ pub struct RotateKey {
 /// What an intent says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    user: UserName,
+    user: UserRef,
     old: String,
     old_was_active: bool,
     /// As in [`new_key::Plan`].
@@ -58,8 +58,8 @@ pub struct Plan {
 impl RotateKey {
     /// # Errors
     /// invalid-name.
-    pub fn new(user: &str, access_key_id: &str) -> Result<Self, ServiceError> {
-        Ok(Self { user: user_name(user)?, key: key_id(access_key_id)? })
+    pub fn new(user: UserRef, access_key_id: &str) -> Result<Self, ServiceError> {
+        Ok(Self { user, key: key_id(access_key_id)? })
     }
 }
 
@@ -70,7 +70,7 @@ impl Action for RotateKey {
     type Output = NewKey;
 
     fn request(&self) -> AuthzRequest {
-        AuthzRequest::about(Right::RotateKey, Resource::User(self.user.clone()))
+        AuthzRequest::user(Right::RotateKey, self.user.clone())
     }
 
     fn parameters(&self) -> String {
@@ -80,7 +80,7 @@ impl Action for RotateKey {
     async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
         let (_, user) = cx.user()?;
         // The intent says how the old key was, so that it can be put back. Whether there is one is looked at later.
-        let before = cx.keys_before(&user).await;
+        let before = cx.keys_before(&user.name).await;
         Ok(Planned::Act(Plan {
             user,
             old: self.key.clone(),
@@ -101,7 +101,7 @@ impl Action for RotateKey {
         cx.check_key_quota(&plan.user).await?;
         let new = Change::KeyCreated { access_key_id: None };
         let aside = match cx.use_of(old).await {
-            Some(reason) => kept_active(plan, reason),
+            Some(reason) => kept_active(cx, plan, reason),
             None => set_aside(cx, plan, active, None),
         };
         Ok(vec![new, aside])
@@ -134,7 +134,7 @@ impl Action for RotateKey {
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
-        let ((aws, credentials), name) = (case.handle.pair(), &plan.user);
+        let ((aws, credentials), name) = (case.handle.pair(), &plan.user.name);
         let keys = match lookup::keys_of(aws, credentials, name).await {
             Err(AwsError::NoSuchUser { .. }) => Vec::new(),
             keys => keys?,
@@ -152,20 +152,19 @@ impl Action for RotateKey {
             None => gone.push(plan.old.clone()),
         }
         let intent = KeyIntent {
-            user: name,
+            user: &plan.user,
             since: plan.since,
             before: plan.before.as_deref(),
             first_use: FirstUse::AfterNote,
         };
         let lost = case.take_back_key(intent).await?;
-        Ok(lost.undone(gone))
+        Ok(lost.undone(gone, case.service.first_account()))
     }
 
     async fn replay(&self, service: &Service, done: Done) -> Result<Done, ServiceError> {
-        let name = user_name(&done.resource)?;
-        let rotations = service.store().rotations_of(name.as_str()).await?;
+        let rotations = service.store().rotations_of(&self.user).await?;
         let next = match rotations.into_iter().find(|found| found.operation == done.operation) {
-            Some(found) => lost_or_arrived(&name, &found.new),
+            Some(found) => lost_or_arrived(&service.label(&self.user), &found.new),
             None => "Its old key is gone, or was restored. Ask again with a new key to rotate once more."
                 .to_owned(),
         };
@@ -205,11 +204,11 @@ async fn set_old_key_aside(
         None => Some(cx.service.clock().now_ms() + cx.service.actions().retired_key_ms()),
     };
     let aside = match kept {
-        Some(reason) => kept_active(plan, reason),
+        Some(reason) => kept_active(cx, plan, reason),
         None => set_aside(cx, plan, was_active, delete_after_ms),
     };
     let rotation = NewRotation {
-        user: plan.user.as_str().to_owned(),
+        user: plan.user.clone(),
         old_key: plan.old.clone(),
         new_key: new.to_owned(),
         old_was_active: was_active,
@@ -228,9 +227,9 @@ fn set_aside(cx: &Context, plan: &Plan, was_active: bool, delete_after_ms: Optio
     }
 }
 
-fn kept_active(plan: &Plan, reason: KeptReason) -> Change {
+fn kept_active(cx: &Context, plan: &Plan, reason: KeptReason) -> Change {
     Change::KeyKept {
-        user: plan.user.to_string(),
+        user: cx.label(&plan.user),
         access_key_id: plan.old.clone(),
         rotation: RotationKey::Old,
         active: true,
@@ -255,7 +254,7 @@ async fn deactivate(cx: &Context, plan: &Plan, op: &OpenOperation) -> Result<(),
         return Err(KeptReason::DatabaseLost);
     }
     let (aws, credentials) = cx.handle.pair();
-    let Err(error) = key::set_active(aws, credentials, &plan.user, &plan.old, false).await else {
+    let Err(error) = key::set_active(aws, credentials, &plan.user.name, &plan.old, false).await else {
         return Ok(());
     };
     tracing::warn!(%error, operation = op.id, "deactivating the old key");

@@ -11,7 +11,7 @@
 
 use iam_sorry_aws::AwsError;
 use iam_sorry_core::api::{Change, Done, ProblemCode};
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_store::{NewRotation, Rotation, RotationChange};
 use serde::{Deserialize, Serialize};
 
@@ -27,13 +27,13 @@ use crate::service::Service;
 /// What an intent to end a rotation says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    pub(crate) user: UserName,
+    pub(crate) user: UserRef,
     pub(crate) old: String,
     pub(crate) new: String,
 }
 
 impl Plan {
-    pub(crate) fn new(user: UserName, rotation: &NewRotation) -> Self {
+    pub(crate) fn new(user: UserRef, rotation: &NewRotation) -> Self {
         Self { user, old: rotation.old_key.clone(), new: rotation.new_key.clone() }
     }
 
@@ -59,11 +59,11 @@ impl Service {
     /// The user's rotation that nobody has confirmed, by one of its keys.
     pub(crate) async fn rotation(
         &self,
-        name: &UserName,
+        user: &UserRef,
         id: &str,
         by: By,
     ) -> Result<Option<Rotation>, ServiceError> {
-        let rotations = self.store().rotations_of(name.as_str()).await?;
+        let rotations = self.store().rotations_of(user).await?;
         Ok(rotations.into_iter().find(|found| match by {
             By::NewKey => found.new.new_key == id,
             By::OldKey => found.new.old_key == id,
@@ -74,17 +74,18 @@ impl Service {
 /// What is planned. A rotation that was confirmed or restored before, or never was one: nothing is done, and nothing is wrong
 /// with saying so again.
 pub(crate) async fn plan(cx: &Context, id: &str, by: By) -> Result<Planned<Plan>, ServiceError> {
-    let (_, name) = cx.user()?;
-    if let Some(rotation) = cx.service.rotation(&name, id, by).await? {
-        return Ok(Planned::Act(Plan::new(name, &rotation.new)));
+    let (_, user) = cx.user()?;
+    if let Some(rotation) = cx.service.rotation(&user, id, by).await? {
+        return Ok(Planned::Act(Plan::new(user, &rotation.new)));
     }
     cx.managed_user().await?;
-    let active = cx.is_active(&name, id).await?;
+    let active = cx.is_active(&user, id).await?;
+    let name = cx.label(&user);
     let other = match by {
         By::NewKey => By::OldKey,
         By::OldKey => By::NewKey,
     };
-    if let Some(rotation) = cx.service.rotation(&name, id, other).await? {
+    if let Some(rotation) = cx.service.rotation(&user, id, other).await? {
         return Err(ServiceError::new(ProblemCode::Conflict, names_the_other(by, &name, &rotation.new)));
     }
     if by == By::OldKey && !active {
@@ -115,14 +116,18 @@ pub(crate) async fn to_settle(plan: &Plan, case: &Case<'_>) -> Result<Option<Rot
 }
 
 /// How going on ends.
-pub(crate) fn settled(plan: &Plan, ended: Result<Ended, AwsError>) -> Result<Settled, SettleError> {
+pub(crate) fn settled(
+    plan: &Plan,
+    case: &Case<'_>,
+    ended: Result<Ended, AwsError>,
+) -> Result<Settled, SettleError> {
     match ended {
         Ok((changes, effects)) => Ok(Settled::Done(changes, effects)),
         // Keys die with their user.
         Err(AwsError::NoSuchUser { .. }) => {
-            let deleted_user = Some(plan.user.as_str().to_owned());
+            let deleted_user = Some(plan.user.clone());
             let effects = Effects { deleted_user, ..Effects::default() };
-            Ok(Settled::Done(vec![user_gone(&plan.user)], effects))
+            Ok(Settled::Done(vec![user_gone(case.label(&plan.user))], effects))
         }
         Err(error) if is_final(&error) => Ok(Settled::undone("AWS refused it")),
         Err(error) => Err(error.into()),
@@ -145,7 +150,7 @@ pub(crate) fn already_over(id: &str) -> Change {
 }
 
 /// What to say to somebody who names the wrong one of the two keys.
-fn names_the_other(by: By, name: &UserName, rotation: &NewRotation) -> String {
+fn names_the_other(by: By, name: &str, rotation: &NewRotation) -> String {
     let (old, new) = (&rotation.old_key, &rotation.new_key);
     match by {
         By::NewKey => format!(

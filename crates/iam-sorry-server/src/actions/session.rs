@@ -2,6 +2,7 @@
 
 use iam_sorry_core::api::{Change, DurationLimit, GrantKind, IssuedCredentials, ProblemCode};
 use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::ids::AccountName;
 use iam_sorry_rules::SHORTEST_SECONDS;
 use iam_sorry_store::NewGrant;
 
@@ -13,7 +14,9 @@ use crate::operations::action::Context;
 pub(crate) struct NewSession {
     /// Of the grant.
     pub kind: GrantKind,
-    /// The user's name or the role's ARN.
+    /// The AWS account that they are for.
+    pub account: AccountName,
+    /// The user's name or the role's ARN in it.
     pub resource: String,
     /// Whose they are.
     pub arn: String,
@@ -52,7 +55,7 @@ pub(crate) fn duration_cut(requested: u32, seconds: u32, limit: DurationLimit) -
 
 /// Hands them out.
 pub(crate) fn issue(cx: &Context, session: NewSession) -> Acted<IssuedCredentials> {
-    let NewSession { kind, resource, arn, credentials, seconds, changes } = session;
+    let NewSession { kind, account, resource, arn, credentials, seconds, changes } = session;
     let (Some(token), Some(ends)) = (credentials.session_token, credentials.expiration) else {
         let text = "AWS gave credentials without an end.";
         return Err(ServiceError::new(ProblemCode::AwsRefused, text).into());
@@ -60,6 +63,7 @@ pub(crate) fn issue(cx: &Context, session: NewSession) -> Acted<IssuedCredential
     let effects = Effects {
         grants: vec![NewGrant {
             kind: kind.as_str().to_owned(),
+            account,
             resource,
             access_key_id: credentials.access_key_id.clone(),
             issued_ms: cx.service.clock().now_ms(),

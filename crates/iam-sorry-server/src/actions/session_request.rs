@@ -21,11 +21,12 @@ pub enum SessionRequest {
 
 impl SessionRequest {
     /// # Errors
-    /// bad-request if not exactly one of user and role is named, or for a duration that AWS does not give; invalid-name.
-    pub fn new(request: CredentialsRequest) -> Result<Self, ServiceError> {
+    /// bad-request if not exactly one of user and role is named, or for a duration that AWS does not give; invalid-name;
+    /// not-found for an account that the service does not have.
+    pub fn new(service: &Service, request: CredentialsRequest) -> Result<Self, ServiceError> {
         let seconds = request.duration_seconds;
         match (request.user, request.role) {
-            (Some(user), None) => Ok(Self::User(IssueCredentials::new(&user, seconds)?)),
+            (Some(user), None) => Ok(Self::User(IssueCredentials::new(service.user_ref(&user)?, seconds)?)),
             (None, Some(role)) => Ok(Self::Role(AssumeRole::new(role, seconds)?)),
             _ => Err(ServiceError::new(ProblemCode::BadRequest, "Name exactly one of user and role.")),
         }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::managed::{self, Facts};
 use iam_sorry_core::api::{Change, ProblemCode};
-use iam_sorry_core::names::UserName;
 use iam_sorry_store::ManagedUser;
 use tokio::time::Instant;
 
@@ -40,12 +39,11 @@ impl Service {
         &self,
         handle: &AwsHandle,
         row: &ManagedUser,
-        name: &UserName,
     ) -> Result<UserState, ServiceError> {
         let start = Instant::now();
         let (aws, credentials) = handle.pair();
         loop {
-            match managed::facts(aws, credentials, name).await {
+            match managed::facts(aws, credentials, &row.user.name).await {
                 Ok(facts) => return Ok(compare(facts, row)),
                 Err(AwsError::NoSuchUser { .. }) => {
                     let young = self.clock().now_ms() - row.created_ms < YOUNG_MS;
@@ -64,11 +62,10 @@ impl Service {
         &self,
         handle: &AwsHandle,
         row: &ManagedUser,
-        name: &UserName,
     ) -> Result<Facts, ServiceError> {
-        match self.user_state(handle, row, name).await? {
+        match self.user_state(handle, row).await? {
             UserState::Managed(facts) => Ok(facts),
-            UserState::Gone => Err(gone(name)),
+            UserState::Gone => Err(gone(&self.label(&row.user))),
             UserState::NotManaged(why) => Err(not_managed(&why)),
         }
     }
@@ -77,19 +74,20 @@ impl Service {
 impl Context {
     /// The user's facts, for what only reads.
     pub(crate) async fn managed_user(&self) -> Result<Facts, ServiceError> {
-        let (row, name) = self.user()?;
-        self.service.managed_user(&self.handle, row, &name).await
+        let (row, _) = self.user()?;
+        self.service.managed_user(&self.handle, row).await
     }
 
     /// The same within an operation, which ends if the user is not managed any more. The row of one that is gone goes too, so
     /// that nothing is tried again for ever (vault#5190).
     pub(crate) async fn still_managed(&self) -> Result<Facts, Unsuccessful> {
-        let (row, name) = self.user()?;
-        match self.service.user_state(&self.handle, row, &name).await? {
+        let (row, user) = self.user()?;
+        match self.service.user_state(&self.handle, row).await? {
             UserState::Managed(facts) => Ok(facts),
             UserState::Gone => {
-                let effects = Effects { deleted_user: Some(row.name.clone()), ..Effects::default() };
-                Err(Unsuccessful::failed(gone(&name), effects))
+                let error = gone(&self.label(&user));
+                let effects = Effects { deleted_user: Some(user), ..Effects::default() };
+                Err(Unsuccessful::failed(error, effects))
             }
             UserState::NotManaged(why) => Err(not_managed(&why).into()),
         }
@@ -98,25 +96,28 @@ impl Context {
 
 fn compare(facts: Facts, row: &ManagedUser) -> UserState {
     if facts.arn != row.arn {
-        return UserState::NotManaged(format!("in IAM {} is now {}, not {}", row.name, facts.arn, row.arn));
+        return UserState::NotManaged(format!(
+            "in IAM {} is now {}, not {}",
+            row.user.name, facts.arn, row.arn
+        ));
     }
     if facts.tags.get(MANAGED_BY.0).is_none_or(|value| value != MANAGED_BY.1) {
         return UserState::NotManaged(format!(
             "in IAM {} does not bear the tag {} any more",
-            row.name, MANAGED_BY.0
+            row.user.name, MANAGED_BY.0
         ));
     }
     UserState::Managed(facts)
 }
 
-fn gone(name: &UserName) -> ServiceError {
+fn gone(name: &str) -> ServiceError {
     let text = format!("IAM knows no user {name} any more: it was deleted without this service.");
     ServiceError::new(ProblemCode::NotFound, text)
 }
 
 /// What there is to say if it does not matter that the user is gone.
-pub(crate) fn user_gone(name: &UserName) -> Change {
-    Change::UserGone { user: name.to_string() }
+pub(crate) fn user_gone(user: String) -> Change {
+    Change::UserGone { user }
 }
 
 pub(crate) fn not_managed(why: &str) -> ServiceError {

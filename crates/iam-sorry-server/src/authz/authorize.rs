@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use iam_sorry_core::api::{self, ProblemCode};
 use iam_sorry_core::audit::{self, Event, Outcome, Person, Phase};
-use iam_sorry_core::names::{InvalidName, UserName};
+use iam_sorry_core::ids::{AccountName, UserRef};
+use iam_sorry_core::names::InvalidName;
 use iam_sorry_rules::{Action, AuthzInput, Decision, Reason, ReasonKind, Resource, RuleSet};
 use iam_sorry_store::ManagedUser;
 
@@ -26,9 +27,8 @@ pub struct AuthzRequest {
 }
 
 impl AuthzRequest {
-    pub(crate) fn user(action: Action, name: &str) -> Result<Self, ServiceError> {
-        let resource = Resource::User(user_name(name)?);
-        Ok(Self::about(action, resource))
+    pub(crate) fn user(action: Action, user: UserRef) -> Self {
+        Self::about(action, Resource::User(user))
     }
 
     pub(crate) fn about(action: Action, resource: Resource) -> Self {
@@ -40,28 +40,38 @@ impl AuthzRequest {
         self.recorded_as.unwrap_or_else(|| self.action.as_str())
     }
 
-    /// As records and operations name it: case-folded.
+    /// As records and operations name it, beside its account: case-folded.
     pub(crate) fn folded(&self) -> String {
         match &self.resource {
             Resource::Audit => "audit".to_owned(),
             Resource::Sessions => "sessions".to_owned(),
             Resource::OwnKeys => "ssh-keys".to_owned(),
-            other => other.to_string().to_ascii_lowercase(),
+            Resource::User(user) => user.name.folded(),
+            Resource::Role(text) | Resource::Namespace(text) => text.to_ascii_lowercase(),
+        }
+    }
+
+    /// The same with the account, which `default` is not written out of: an idempotency key stands for it, so it stays the same
+    /// whatever accounts are added.
+    pub(crate) fn folded_in_account(&self) -> String {
+        match &self.resource {
+            Resource::User(user) => user.short(&AccountName::default()).to_ascii_lowercase(),
+            _ => self.folded(),
         }
     }
 
     /// What `iam-sorry explain` takes for the resource, as it can be typed.
-    fn typed(&self) -> String {
+    fn typed(&self, first: &AccountName) -> String {
         match &self.resource {
             Resource::Audit | Resource::Sessions | Resource::OwnKeys => self.folded(),
-            other => quoted(&other.to_string()),
+            other => quoted(&other.label(first)),
         }
     }
 
     /// The user that it is about; the audit trail and the like have none.
-    pub(crate) fn name(&self) -> Option<&UserName> {
+    pub(crate) fn user_ref(&self) -> Option<&UserRef> {
         match &self.resource {
-            Resource::User(name) => Some(name),
+            Resource::User(user) => Some(user),
             _ => None,
         }
     }
@@ -112,24 +122,19 @@ impl Authorized {
         note_decision(event, &self.decision, &self.rules);
     }
 
-    /// The user in IAM's own spelling, if there is one; else the resource as it was requested.
+    /// The user's name in IAM's own spelling, if there is one; else the resource as it was requested.
     pub fn spelling_of(&self, request: &AuthzRequest) -> String {
-        self.row.as_ref().map_or_else(|| request.resource.to_string(), |row| row.name.clone())
+        match (&self.row, &request.resource) {
+            (Some(row), _) => row.user.name.to_string(),
+            (None, Resource::User(user)) => user.name.to_string(),
+            (None, other) => other.label(self.rules.first_account()),
+        }
     }
 
-    /// The user's row, and its name as requests to AWS have it.
-    pub fn user(&self) -> Result<(&ManagedUser, UserName), ServiceError> {
-        let row = self.managed()?;
-        Ok((row, user_name(&row.name)?))
+    /// The AWS account that it is done in; the first one if it is done in none.
+    pub fn account_of<'a>(&'a self, request: &'a AuthzRequest) -> &'a AccountName {
+        self.rules.account_of(&request.resource).unwrap_or_else(|| self.rules.first_account())
     }
-}
-
-pub(crate) fn user_name(name: &str) -> Result<UserName, ServiceError> {
-    UserName::parse(name).map_err(invalid)
-}
-
-fn invalid(error: InvalidName) -> ServiceError {
-    ServiceError::new(ProblemCode::InvalidName, error.0)
 }
 
 /// A rule in force, as people may know it.
@@ -160,8 +165,8 @@ impl Service {
         caller: &Caller,
         authz_request: &AuthzRequest,
     ) -> Result<Authorized, ServiceError> {
-        let row = match authz_request.name() {
-            Some(name) => self.store().user(name.as_str()).await?,
+        let row = match authz_request.user_ref() {
+            Some(user) => self.store().user(user).await?,
             None => None,
         };
         self.authorize_with(caller, authz_request, row).await
@@ -179,7 +184,7 @@ impl Service {
             let Evaluated { decision, seconds, rules } = evaluated;
             return Ok(Authorized { decision, row, seconds, rules });
         }
-        let error = refused_by(&evaluated.decision, authz_request);
+        let error = refused_by(&evaluated.decision, authz_request, self.first_account());
         // A role and a policy are free text here, as long as a request's body: only so much of it goes into the trail.
         let mut event = self.event(caller, authz_request.action_name(), &shortened(&authz_request.folded()));
         evaluated.note_in(&mut event);
@@ -300,7 +305,17 @@ impl Service {
         if row.owner == caller.identity.id() {
             return Ok(());
         }
-        self.record_reading(caller, action, &row.name.to_ascii_lowercase(), allowed, None).await
+        self.record_reading(caller, action, &row.user.name.folded(), allowed, None).await
+    }
+
+    /// What somebody names as an action's resource.
+    fn resource(&self, action: Action, text: &str) -> Result<Resource, ServiceError> {
+        let resource =
+            Resource::parse(action, text, self.first_account()).map_err(ServiceError::invalid_name)?;
+        match resource {
+            Resource::User(_) => Ok(Resource::User(self.user_ref(text)?)),
+            other => Ok(other),
+        }
     }
 
     /// `POST /explain`.
@@ -319,12 +334,12 @@ impl Service {
         let authz_request = AuthzRequest {
             action,
             recorded_as: None,
-            resource: Resource::parse(action, &request.resource).map_err(invalid)?,
+            resource: self.resource(action, &request.resource)?,
             policy_arn: request.policy_arn,
             seconds: request.duration_seconds,
         };
-        let row = match authz_request.name() {
-            Some(name) => self.store().user(name.as_str()).await?,
+        let row = match authz_request.user_ref() {
+            Some(user) => self.store().user(user).await?,
             None => None,
         };
         let rules = self.rules();
@@ -352,7 +367,7 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
-fn refused_by(decision: &Decision, authz_request: &AuthzRequest) -> ServiceError {
+fn refused_by(decision: &Decision, authz_request: &AuthzRequest, first: &AccountName) -> ServiceError {
     let (code, who) = if decision.by_guardrail() {
         (ProblemCode::Guardrail, "This service never does that, whatever the rules say")
     } else {
@@ -361,9 +376,9 @@ fn refused_by(decision: &Decision, authz_request: &AuthzRequest) -> ServiceError
     let detail = format!(
         "{who}: {} on {}.\nSee what decided: iam-sorry explain {} {}",
         authz_request.action,
-        authz_request.resource,
+        authz_request.resource.label(first),
         authz_request.action,
-        authz_request.typed()
+        authz_request.typed(first)
     );
     ServiceError { reasons: decision.texts(), ..ServiceError::new(code, detail) }
 }
@@ -376,10 +391,12 @@ mod tests {
     #[test]
     fn what_a_refusal_says_to_type_asks_about_the_same() {
         for action in Action::ALL {
-            for text in ["lab-x", "arn:aws:iam::123456789012:role/a", "x y; reboot"] {
-                let Ok(resource) = Resource::parse(action, text) else { continue };
+            for text in ["lab-x", "archive/lab-x", "arn:aws:iam::123456789012:role/a", "x y; reboot"] {
+                let first = AccountName::default();
+                let Ok(resource) = Resource::parse(action, text, &first) else { continue };
                 let authz_request = AuthzRequest::about(action, resource.clone());
-                let error = refused_by(&Decision { allowed: false, reasons: Vec::new() }, &authz_request);
+                let error =
+                    refused_by(&Decision { allowed: false, reasons: Vec::new() }, &authz_request, &first);
                 let (_, typed) = error.detail.split_once("iam-sorry explain ").unwrap();
                 let (name, word) = typed.split_once(' ').unwrap();
                 assert_eq!(name.parse::<Action>().unwrap(), action);
@@ -390,7 +407,7 @@ mod tests {
                         word
                     }
                 };
-                assert_eq!(Resource::parse(action, word).unwrap(), resource);
+                assert_eq!(Resource::parse(action, word, &first).unwrap(), resource);
             }
         }
     }

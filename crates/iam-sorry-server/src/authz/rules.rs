@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use iam_sorry_rules::{RuleProblem, RuleSet, Settings};
+use iam_sorry_rules::{RuleProblem, RuleSet, RuleSettings};
 use serde::Deserialize;
 
 /// How often the files are looked at.
@@ -60,7 +60,7 @@ pub struct RulesStatus {
 /// The rules in force. Share it in an [`Arc`].
 pub struct LiveRules {
     files: RuleFiles,
-    settings: Settings,
+    settings: RuleSettings,
     current: Arc<ArcSwap<RuleSet>>,
     /// Records a change before it is in force.
     recorder: OnceLock<Recorder>,
@@ -104,7 +104,7 @@ impl LiveRules {
     ///
     /// # Errors
     /// Every mistake in files and settings: the service does not start without good rules.
-    pub fn open(files: RuleFiles, settings: Settings) -> Result<Self, Vec<RuleProblem>> {
+    pub fn open(files: RuleFiles, settings: RuleSettings) -> Result<Self, Vec<RuleProblem>> {
         let looked = look(&files).ok();
         let texts = read(&files)?;
         let digest = digest_of(&texts);

@@ -148,7 +148,7 @@ fn report(results: &[CaseResult]) -> String {
 fn explain_one(explain: &Explain) -> Result<(), Failure> {
     let rules = explain.source.load()?;
     let action: Action = explain.action.parse().map_err(Failure::new)?;
-    let resource = Resource::parse(action, &explain.resource).map_err(Failure::new)?;
+    let resource = Resource::parse(action, &explain.resource, rules.first_account()).map_err(Failure::new)?;
     let now = explain.time.as_deref().map(Timestamp::parse).transpose().map_err(Failure::new)?;
     let identity = Identity {
         issuer: explain.issuer.clone(),

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::audit::CheckpointSigner;
 use iam_sorry_core::credentials::Credentials;
+use iam_sorry_core::ids::AccountName;
 use iam_sorry_core::names::{CallerArn, Principal};
 use iam_sorry_store::{Engine, Store};
 use secrecy::{ExposeSecret, SecretString};
@@ -22,6 +23,7 @@ use super::config_file::ConfigFile;
 use super::output::{Failure, notice};
 use super::parts::{aws_clients, check_state, own_identity, runtime, signer, signs_of_another};
 use crate::accounts::identity::ServiceIdentity;
+use crate::accounts::registry::{Accounts, AwsAccount};
 use crate::audit::continuity::{Continuity, Files};
 use crate::audit::states::StartFacts;
 use crate::authz::rules::{LOOK_EVERY, LiveRules, Reload};
@@ -117,8 +119,7 @@ async fn serve(config: Config, link: Option<SecretString>) -> Result<(), Failure
     let service = Service::new(Parts {
         store: store.clone(),
         rules: rules.handle(),
-        aws,
-        identity,
+        accounts: Accounts::one(AwsAccount::new(AccountName::default(), aws, identity)),
         actions: config.actions.clone(),
         sign_in,
         clock,

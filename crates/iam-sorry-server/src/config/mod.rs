@@ -7,7 +7,8 @@ pub mod dev;
 use std::fmt::Display;
 use std::path::Path;
 
-use iam_sorry_rules::{Guardrails, NamespaceSettings};
+use iam_sorry_core::ids::{AccountId, AccountName};
+use iam_sorry_rules::{AccountList, AccountSettings, Guardrails, NamespaceSettings, RuleSettings};
 use iam_sorry_store::{Settings as StoreSettings, StoreSection};
 use serde::Deserialize;
 
@@ -141,9 +142,19 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
     }
 
+    /// The AWS account of `[aws]`: a configuration that names no accounts has one, which is called `default`.
+    fn account(&self) -> AccountSettings {
+        let id = self.aws.account.as_deref().and_then(|text| AccountId::parse(text).ok());
+        AccountSettings { name: AccountName::default(), id }
+    }
+
     /// What the rules need besides their files.
-    pub fn rules_settings(&self) -> iam_sorry_rules::Settings {
-        iam_sorry_rules::Settings { namespaces: self.namespaces.clone(), guardrails: self.guardrails.clone() }
+    pub fn rules_settings(&self) -> RuleSettings {
+        RuleSettings {
+            accounts: AccountList::new(self.account()),
+            namespaces: self.namespaces.clone(),
+            guardrails: self.guardrails.clone(),
+        }
     }
 
     /// The variables that hold secrets: no program that the service starts sees them.

@@ -1,5 +1,6 @@
 //! What handlers get from a request, each read strictly: JSON, queries, names in the path, who asks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -10,6 +11,7 @@ use axum::extract::{
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
 use iam_sorry_core::api::{IDEMPOTENCY_KEY, ProblemCode};
+use iam_sorry_core::ids::{AccountName, UserRef};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -31,8 +33,14 @@ pub struct Query<T>(pub T);
 /// A name in the path, percent-decoded.
 pub struct Name(pub String);
 
-/// Two names in the path.
-pub struct Names(pub String, pub String);
+/// The user in the path, `/users/{name}` or `/accounts/{account}/users/{name}`.
+pub struct PathUser(pub UserRef);
+
+/// The same, and the access key that the path goes on with.
+pub struct PathUserKey(pub UserRef, pub String);
+
+/// The account in the path, if there is one in it.
+pub struct PathAccount(pub Option<AccountName>);
 
 /// Whoever signed in (`Authorization: Bearer`, RFC 6750; cookies are for pages alone).
 pub struct SignedIn(pub Caller);
@@ -106,15 +114,55 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Names {
+/// The named parts of the path.
+struct PathParts(HashMap<String, String>);
+
+impl PathParts {
+    async fn of<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        type Found = AxumPath<HashMap<String, String>>;
+        let found = <Found as FromRequestParts<S>>::from_request_parts(parts, state).await;
+        let AxumPath(parts) = found.map_err(|_| garbled())?;
+        Ok(Self(parts))
+    }
+
+    fn take(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+        self.0.remove(name).map(path_part).transpose()
+    }
+
+    fn account(&mut self, app: &App) -> Result<Option<AccountName>, ApiError> {
+        Ok(self.take("account")?.map(|text| app.service.account_name(&text)).transpose()?)
+    }
+
+    fn user(&mut self, app: &App) -> Result<UserRef, ApiError> {
+        let account = self.account(app)?;
+        let name = self.take("name")?.ok_or_else(garbled)?;
+        Ok(app.service.user_in(account, &name)?)
+    }
+}
+
+impl FromRequestParts<App> for PathAccount {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let AxumPath((one, two)) =
-            <AxumPath<(String, String)> as FromRequestParts<S>>::from_request_parts(parts, state)
-                .await
-                .map_err(|_| garbled())?;
-        Ok(Self(path_part(one)?, path_part(two)?))
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Ok(Self(PathParts::of(parts, app).await?.account(app)?))
+    }
+}
+
+impl FromRequestParts<App> for PathUser {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Ok(Self(PathParts::of(parts, app).await?.user(app)?))
+    }
+}
+
+impl FromRequestParts<App> for PathUserKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let mut path = PathParts::of(parts, app).await?;
+        let user = path.user(app)?;
+        Ok(Self(user, path.take("id")?.ok_or_else(garbled)?))
     }
 }
 

@@ -27,7 +27,7 @@ pub use address::{AddressRange, InvalidRange};
 pub use api::{paths as api_paths, router as api_router};
 pub use app::App;
 pub use boundary::{BODY_BYTES, Boundary, RequestContext};
-pub use extract::{Context, Json, Name, Names, NoBody, Query};
+pub use extract::{Context, Json, Name, NoBody, Query};
 pub use face::{Http, Pages};
 pub use health::{Check, CheckResult, Health, Readiness};
 pub use logging::{LogFormat, LogLevel, LogSettings, start as start_logging};

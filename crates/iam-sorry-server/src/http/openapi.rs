@@ -4,14 +4,15 @@ use std::sync::LazyLock;
 
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use iam_sorry_core::api::Problem;
+use iam_sorry_core::api::{PREFIX, Problem};
 use utoipa::openapi::header::Header;
-use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterIn};
+use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
 use utoipa::{Modify, OpenApi};
 
+use super::api::schemas::{IN_ACCOUNT, USERS};
 use super::api::{actions, audit, credentials, login, people};
 use crate::authz::authorize::action_names;
 
@@ -46,7 +47,7 @@ use crate::authz::authorize::action_names;
         (name = "audit", description = "The audit trail"),
         (name = "meta", description = "This document"),
     ),
-    modifiers(&Common)
+    modifiers(&InAccounts, &Common)
 )]
 struct Document;
 
@@ -62,6 +63,45 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")))]
 pub async fn document() -> Response {
     ([(CONTENT_TYPE, "application/json")], JSON.as_str()).into_response()
+}
+
+/// What is about users, once more for users of a named account.
+struct InAccounts;
+
+impl Modify for InAccounts {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let users = format!("{PREFIX}{USERS}");
+        let paths = &mut document.paths.paths;
+        let of_users: Vec<_> = paths
+            .iter()
+            .filter(|(path, _)| path.starts_with(&users))
+            .map(|(path, item)| (path.clone(), item.clone()))
+            .collect();
+        for (path, mut item) in of_users {
+            for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
+                if let Some(id) = &mut operation.operation_id {
+                    id.push_str("InAccount");
+                }
+                operation.parameters.get_or_insert_default().insert(0, RefOr::T(account_parameter()));
+            }
+            let rest = path.strip_prefix(PREFIX).unwrap_or_default();
+            paths.insert(format!("{PREFIX}{IN_ACCOUNT}{rest}"), item);
+        }
+    }
+}
+
+fn account_parameter() -> Parameter {
+    let name = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .pattern(Some("^[a-z0-9][a-z0-9-]{0,31}$"))
+        .examples(["default"]);
+    ParameterBuilder::new()
+        .name("account")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some("The AWS account, by the name that the service's configuration gives it"))
+        .schema(Some(name))
+        .build()
 }
 
 const REQUEST_ID: &str = "The request's id, as in log and audit trail";

@@ -1,6 +1,7 @@
 //! How an act ends: done, with what the person gets; failed; or left to the reconciler.
 
 use iam_sorry_core::api::{Change, Done};
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_store::{ManagedUser, NewGrant, RotationChange, UnaccountedKey};
 
 use crate::error::ServiceError;
@@ -59,7 +60,7 @@ pub struct Effects {
     pub(crate) grants: Vec<NewGrant>,
     pub(crate) deleted_keys: Vec<String>,
     pub(crate) user: Option<ManagedUser>,
-    pub(crate) deleted_user: Option<String>,
+    pub(crate) deleted_user: Option<UserRef>,
     /// Keys that were found, and that the operation may or may not have made.
     pub(crate) unaccounted: Vec<UnaccountedKey>,
     pub(crate) rotation: Option<RotationChange>,

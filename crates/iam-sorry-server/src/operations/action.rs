@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_store::ManagedUser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -169,9 +169,15 @@ pub(crate) enum Requester {
 }
 
 impl Context {
-    /// The user's row, and its name as requests to AWS have it.
-    pub(crate) fn user(&self) -> Result<(&ManagedUser, UserName), ServiceError> {
-        self.allowed.user()
+    /// The user's row, and its name as IAM spells it.
+    pub(crate) fn user(&self) -> Result<(&ManagedUser, UserRef), ServiceError> {
+        let row = self.allowed.managed()?;
+        Ok((row, row.user.clone()))
+    }
+
+    /// What people call the user: its name alone if its account goes without saying.
+    pub(crate) fn label(&self, user: &UserRef) -> String {
+        self.service.label(user)
     }
 
     /// The person who requested it.

@@ -52,11 +52,14 @@ impl Service {
         self.may_begin()?;
         self.audit_out().check()?;
         let term = self.act_only_while_alive();
-        let exclusive = begin.request.name().is_some();
+        let user = begin.request.user_ref();
         let resource = begin.request.folded();
-        let turn = match exclusive {
-            true => Some(self.inner.queues.turn(&resource).await.ok_or_else(|| busy(&resource))?),
-            false => None,
+        let turn = match user {
+            Some(user) => {
+                let queue = format!("{}/{resource}", user.account);
+                Some(self.inner.queues.turn(&queue).await.ok_or_else(|| busy(&self.label(user)))?)
+            }
+            None => None,
         };
         let id = random_name()?;
         let key = begin.key.map_or_else(|| format!("~{id}"), |key| key.as_str().to_owned());
@@ -66,9 +69,10 @@ impl Service {
             person: event.person.id.clone(),
             idempotency_key: key.clone(),
             action: begin.name.as_str().to_owned(),
-            request_hash: digest(begin.name.as_str(), &resource, &begin.parameters),
+            account: begin.allowed.account_of(begin.request).clone(),
+            request_hash: digest(begin.name.as_str(), &begin.request.folded_in_account(), &begin.parameters),
             resource,
-            exclusive,
+            exclusive: user.is_some(),
             plan: begin.plan,
         };
         // Before the row is there, so that our own reconciler never sees it as nobody's.
@@ -87,11 +91,11 @@ impl Service {
             _active: active,
             _turn: turn,
         };
-        if exclusive {
+        if let Some(user) = user {
             // The rules decided about the user as it was before its turn came, and before others were kept out.
-            let error = match self.store().user(&op.resource).await {
+            let error = match self.store().user(user).await {
                 Ok(row) if row == begin.allowed.row => return Ok(Start::Fresh(Box::new(op))),
-                Ok(_) => changed(&op.resource),
+                Ok(_) => changed(&self.label(user)),
                 Err(error) => error.into(),
             };
             return Err(op.failed(error, Effects::default()).await);
@@ -130,7 +134,7 @@ impl Service {
         parameters: &str,
     ) -> Result<Option<Done>, ServiceError> {
         let Some(key) = key else { return Ok(None) };
-        let hash = digest(request.action_name(), &request.folded(), parameters);
+        let hash = digest(request.action_name(), &request.folded_in_account(), parameters);
         let mut name = key.as_str().to_owned();
         let mut tries = 0_u32;
         while let Some(seen) = self.store().operation_by_key(&caller.identity.id(), &name).await? {

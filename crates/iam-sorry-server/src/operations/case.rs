@@ -2,6 +2,7 @@
 
 use iam_sorry_aws::AwsError;
 use iam_sorry_core::api::Change;
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_store::Operation;
 
 use crate::accounts::handle::AwsHandle;
@@ -70,6 +71,11 @@ impl Case<'_> {
     /// Whether the operation wrote that down.
     pub(crate) fn noted(&self, note: &Note) -> bool {
         self.notes.contains(note)
+    }
+
+    /// What people call the user: its name alone if its account goes without saying.
+    pub(crate) fn label(&self, user: &UserRef) -> String {
+        self.service.label(user)
     }
 
     /// The case of an action that is simply repeated: not before the request that was under way has ended.

@@ -4,7 +4,7 @@ use iam_sorry_aws::AwsError;
 use iam_sorry_aws::key::Journal;
 use iam_sorry_aws::key::lost::Suspect;
 use iam_sorry_core::audit::Event;
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_store::StoreError;
 
 use crate::error::ServiceError;
@@ -20,7 +20,7 @@ pub(crate) enum KeyJournal<'a> {
     /// In the hands of whoever began it. It tries for a while to write.
     Worker(&'a OpenOperation),
     /// In the hands of a reconciler, which comes again, and the user whose key it is.
-    Reconciler(&'a Case<'a>, &'a UserName),
+    Reconciler(&'a Case<'a>, &'a UserRef),
 }
 
 /// Why something could not be written down, or AWS's refusal.

@@ -8,7 +8,7 @@
 
 use iam_sorry_aws::key::lost::{Attempt, Delivered, FirstUse, Window};
 use iam_sorry_aws::key::{self, Decided, FoundKey, TakeBackError};
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::{AccountName, UserRef};
 use iam_sorry_store::UnaccountedKey;
 
 use crate::operations::acted::Effects;
@@ -22,7 +22,7 @@ const MAKING: i64 = 90;
 /// What an intent to make a key says about it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyIntent<'a> {
-    pub user: &'a UserName,
+    pub user: &'a UserRef,
     /// When it was written, by AWS's clock, seconds since 1970.
     pub since: i64,
     /// The keys that the user had then, if that was looked up.
@@ -39,8 +39,9 @@ pub(crate) enum LostKey {
 }
 
 impl LostKey {
-    /// The operation is undone. `gone`: keys that had been deleted by others meanwhile.
-    pub fn undone(self, gone: Vec<String>) -> Settled {
+    /// The operation is undone. `gone`: keys that had been deleted by others meanwhile; `first`: the account that goes without
+    /// saying.
+    pub fn undone(self, gone: Vec<String>, first: &AccountName) -> Settled {
         let mut effects = Effects::default();
         let mut text = match self {
             Self::NeverMade => "no access key was made".to_owned(),
@@ -50,7 +51,7 @@ impl LostKey {
                 text
             }
             Self::Perhaps(suspects) => {
-                let text = suspects_text(&suspects);
+                let text = suspects_text(&suspects, first);
                 effects.unaccounted = suspects;
                 text
             }
@@ -79,7 +80,7 @@ impl Case<'_> {
             found: &found,
             settled: !self.fresh,
         };
-        let (user, journal) = (intent.user, KeyJournal::Reconciler(self, intent.user));
+        let (user, journal) = (&intent.user.name, KeyJournal::Reconciler(self, intent.user));
         let (aws, credentials) = self.handle.pair();
         // Had the key been handed out, the operation would not be open.
         let delivered = Delivered::No;
@@ -95,6 +96,7 @@ impl Case<'_> {
                 }
             }
             Decided::Found(found) => {
+                let user = intent.user;
                 Ok(LostKey::Perhaps(found.into_iter().map(|found| self.unaccounted(user, found)).collect()))
             }
             Decided::TooFresh => Err(SettleError::TooFresh),
@@ -102,14 +104,14 @@ impl Case<'_> {
         }
     }
 
-    fn unaccounted(&self, user: &UserName, found: FoundKey) -> UnaccountedKey {
+    fn unaccounted(&self, user: &UserRef, found: FoundKey) -> UnaccountedKey {
         let FoundKey { suspect, refused } = found;
         if let Some(error) = refused {
             tracing::warn!(key = suspect.key_id, %error, "an unaccounted access key can't be deactivated");
         }
         UnaccountedKey {
             access_key_id: suspect.key_id,
-            resource: user.as_str().to_owned(),
+            user: user.clone(),
             operation: self.operation.new.id.clone(),
             found_ms: self.service.clock().now_ms(),
             deactivated: suspect.deactivated,
@@ -124,13 +126,13 @@ fn found_before(note: &Note) -> Option<String> {
     }
 }
 
-fn suspects_text(suspects: &[UnaccountedKey]) -> String {
+fn suspects_text(suspects: &[UnaccountedKey], first: &AccountName) -> String {
     let mut text = "whether an access key was made is not known. ".to_owned();
     for key in suspects {
         let what = if key.deactivated { "deactivated" } else { "left as it is" };
         text.push_str(&format!("{} may be it and was {what}; ", key.access_key_id));
     }
-    let user = suspects.first().map_or("NAME", |key| key.resource.as_str());
+    let user = suspects.first().map_or_else(|| "NAME".to_owned(), |key| key.user.short(first));
     text.push_str(&format!("if nobody misses it, delete it: iam-sorry keys delete {user} ACCESS_KEY_ID"));
     text
 }

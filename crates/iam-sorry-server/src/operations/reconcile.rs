@@ -136,10 +136,10 @@ impl Service {
                     self.store().record(vec![undoing_event(&operation.event, &what, self)]).await?;
                     self.inner.settling.remember_key(&id, MadeKey { recorded: true, ..key.clone() });
                 }
-                let (handle, retry) = (self.handle().await?, self.actions().retry_policy());
-                let (aws, credentials) = handle.pair();
-                key::delete_surely(aws, credentials, &key.user, &key.id, &retry, |_| {}).await?;
-                let event = self.accounted(&id, key.user.as_str(), &key.id, "it was the service's own");
+                let handle = self.handle(&operation.new.account).await?;
+                let ((aws, credentials), retry) = (handle.pair(), self.actions().retry_policy());
+                key::delete_surely(aws, credentials, &key.user.name, &key.id, &retry, |_| {}).await?;
+                let event = self.accounted(&id, &key.user, &key.id, "it was the service's own");
                 self.store().account_for_key(&key.id, event).await?;
             }
             self.inner.settling.forget(&id);
@@ -151,7 +151,7 @@ impl Service {
         let name: ActionName = operation.new.action.parse()?;
         let notes: Vec<Note> =
             operation.notes.iter().map(|note| serde_json::from_str(note)).collect::<Result<_, _>>()?;
-        let handle = self.handle().await?;
+        let handle = self.handle(&operation.new.account).await?;
         let case = Case { service: self, handle: &handle, operation, notes: &notes, fresh };
         registry::settle(name, &case).await
     }

@@ -62,7 +62,7 @@ impl Service {
         let allowed = self.authorize(&caller, &request).await?;
         let cx = Context {
             service: self.clone(),
-            handle: self.handle().await?,
+            handle: self.handle(allowed.account_of(&request)).await?,
             allowed,
             requester: Requester::Person(Box::new(caller)),
         };
@@ -84,13 +84,10 @@ impl Service {
         self.detached(async move {
             let request = AuthzRequest { recorded_as: Some(A::NAME.as_str()), ..action.request() };
             let decision = Decision { allowed: true, reasons: Vec::new() };
+            let handle = service.handle(&row.user.account).await?;
             let allowed = Authorized { decision, row: Some(row), seconds: None, rules: service.rules() };
-            let cx = Context {
-                service: service.clone(),
-                handle: service.handle().await?,
-                allowed,
-                requester: Requester::Service(why),
-            };
+            let cx =
+                Context { service: service.clone(), handle, allowed, requester: Requester::Service(why) };
             service.go_through(&action, &request, &cx, None, Mode::Act).await
         })
         .await

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_store::Operation;
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ pub(crate) struct Attempt {
 
 #[derive(Clone)]
 pub(crate) struct MadeKey {
-    pub user: UserName,
+    pub user: UserRef,
     pub id: String,
     /// The trail says that it is being taken back.
     pub recorded: bool,
@@ -71,7 +71,7 @@ impl Settling {
     }
 
     /// A worker made a key and can't write its id down: for the next claim, should this process live so long.
-    pub fn hand_over(&self, operation: &str, user: &UserName, id: &str) {
+    pub fn hand_over(&self, operation: &str, user: &UserRef, id: &str) {
         self.remember_key(operation, MadeKey { user: user.clone(), id: id.to_owned(), recorded: false });
     }
 

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use iam_sorry_aws::key::lost::{Standing, Suspect};
 use iam_sorry_aws::{AwsError, key};
 use iam_sorry_core::audit::{Event, Outcome};
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_store::{StoreError, UnaccountedKey};
 
 use crate::accounts::handle::AwsHandle;
-use crate::authz::authorize::user_name;
 use crate::error::ServiceError;
 use crate::service::Service;
 
@@ -22,26 +22,26 @@ impl Service {
     pub(crate) async fn look_after_unaccounted_keys(&self) -> Result<(), ServiceError> {
         let keys = self.store().unaccounted_keys().await?;
         if !keys.is_empty() {
-            let handle = self.handle().await?;
             for key in &keys {
+                let handle = self.handle(&key.user.account).await?;
                 match accounted_for(&handle, key).await {
                     Ok(Some(how)) => {
                         let id = &key.access_key_id;
                         if self
                             .store()
-                            .account_for_key(id, self.accounted(&key.operation, &key.resource, id, how))
+                            .account_for_key(id, self.accounted(&key.operation, &key.user, id, how))
                             .await?
                         {
                             tracing::info!(
                                 key = id,
-                                user = key.resource,
+                                user = %key.user,
                                 how,
                                 "an access key is accounted for"
                             );
                         }
                     }
                     Ok(None) => {}
-                    Err(error) => tracing::warn!(%error, user = key.resource, "an unaccounted access key"),
+                    Err(error) => tracing::warn!(%error, user = %key.user, "an unaccounted access key"),
                 }
             }
         }
@@ -72,10 +72,10 @@ impl Service {
     }
 
     /// The record of its end.
-    pub(crate) fn accounted(&self, operation: &str, user: &str, key: &str, how: &str) -> Event {
+    pub(crate) fn accounted(&self, operation: &str, user: &UserRef, key: &str, how: &str) -> Event {
         let mut event = self.own_event(UNACCOUNTED_KEY);
         event.operation = Some(operation.to_owned());
-        event.resource = iam_sorry_rules::fold(user);
+        event.resource = user.name.folded();
         event.outcome = Some(Outcome::Success);
         event.details.insert("access-key-id".to_owned(), key.to_owned());
         event.details.insert("accounted-for".to_owned(), how.to_owned());
@@ -85,13 +85,12 @@ impl Service {
 
 /// How it is accounted for by now; nobody has the secret of a key that is really lost.
 async fn accounted_for(handle: &AwsHandle, key: &UnaccountedKey) -> Result<Option<&'static str>, AwsError> {
-    let Ok(name) = user_name(&key.resource) else { return Ok(None) };
     let suspect = Suspect {
         key_id: key.access_key_id.clone(),
         deactivated: key.deactivated,
         found: Timestamp::from_unix(key.found_ms.div_euclid(1000)).unwrap_or(Timestamp::EPOCH),
     };
     let (aws, credentials) = handle.pair();
-    let standings = key::look_again(aws, credentials, &name, std::slice::from_ref(&suspect)).await?;
+    let standings = key::look_again(aws, credentials, &key.user.name, std::slice::from_ref(&suspect)).await?;
     Ok(standings.into_iter().find_map(Standing::accounted_for))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use iam_sorry_aws::{AwsError, lookup};
+use iam_sorry_core::ids::AccountName;
 use tokio::task::JoinHandle;
 
 use crate::login::ldap::Directory;
@@ -50,11 +51,19 @@ impl Service {
 
     /// sts:GetCallerIdentity, which everybody may call whose credentials are good (STS API reference).
     async fn look_at_aws(&self) -> Result<(), String> {
-        let handle = self.handle().await.map_err(|_| "the service has no AWS credentials".to_owned())?;
+        for account in self.accounts().iter() {
+            self.look_at_account(&account.name).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_at_account(&self, account: &AccountName) -> Result<(), String> {
+        let handle = self.handle(account).await;
+        let handle = handle.map_err(|_| "the service has no AWS credentials".to_owned())?;
         match lookup::caller(&handle.aws, &handle.credentials).await {
             Ok(_) => Ok(()),
             Err(error) => {
-                tracing::warn!(%error, "AWS");
+                tracing::warn!(%error, %account, "AWS");
                 Err(match error {
                     AwsError::Throttled { .. } => return Ok(()),
                     AwsError::Unreachable { .. } | AwsError::Interrupted => "AWS can't be reached",

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{Extensions, HeaderValue, Method, StatusCode};
 use iam_sorry_core::api::ProblemCode;
+use iam_sorry_core::ids::{AccountName, UserRef};
 use iam_sorry_core::ssh::login::Origin;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -160,6 +161,24 @@ pub struct SignedIn {
     pub context: PageContext,
     /// Who.
     pub caller: Caller,
+}
+
+impl SignedIn {
+    /// The user that a page is about, as its address names it: `NAME`, or `ACCOUNT/NAME`.
+    ///
+    /// # Errors
+    /// invalid-name; not-found for an account that the service does not have.
+    pub fn user(&self, name: &str) -> Result<UserRef, ServiceError> {
+        self.context.service().user_ref(name)
+    }
+
+    /// What pages call a user of this name in this account.
+    pub fn label(&self, account: &AccountName, name: &str) -> String {
+        match self.context.service().first_account() == account {
+            true => name.to_owned(),
+            false => format!("{account}/{name}"),
+        }
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for SignedIn {

@@ -37,11 +37,11 @@ pub(super) async fn show(signed: SignedIn, Query(query): Query<CredentialsQuery>
     let (service, caller) = (signed.context.service(), &signed.caller);
     let me = service.me(caller).await?;
     let users = PageQuery { limit: Some(CHOICES), ..PageQuery::default() };
-    let users = service.list_users(caller, users).await?.items;
+    let users = service.list_users(caller, None, users).await?.items;
     let grants = PageQuery { cursor: query.cursor, limit: Some(50), all: false };
     let grants = service.list_grants(caller, grants).await?;
     let wanted = query.user.unwrap_or_default();
-    let mut names: Vec<String> = users.into_iter().map(|user| user.name).collect();
+    let mut names: Vec<String> = users.iter().map(|user| signed.label(&user.account, &user.name)).collect();
     if !wanted.is_empty() && !names.contains(&wanted) {
         names.insert(0, wanted.clone());
     }
@@ -59,7 +59,7 @@ pub(super) async fn show(signed: SignedIn, Query(query): Query<CredentialsQuery>
         targets: targets.into_iter().filter(|group| !group.options.is_empty()).collect(),
         has_namespace: !me.namespaces.is_empty(),
         durations: durations(""),
-        grants: grants.items.into_iter().map(GrantRow::from).collect(),
+        grants: grants.items.into_iter().map(|grant| GrantRow::new(&signed, grant)).collect(),
         everybody: false,
         next: grants.next,
     })
@@ -78,7 +78,7 @@ pub(super) async fn issue(signed: SignedIn, sent: Sent) -> Answer {
     request.duration_seconds = seconds(sent.text("duration"))?;
     let resource = request.user.clone().or_else(|| request.role.clone()).unwrap_or_default();
     let (service, mode) = (signed.context.service(), Mode::of(request.dry_run));
-    match SessionRequest::new(request)?.run(service, &signed.caller, Some(&key), mode).await? {
+    match SessionRequest::new(service, request)?.run(service, &signed.caller, Some(&key), mode).await? {
         RunOutput::Acted(issued) => responses::page(&issued_page(&signed.context, resource, issued)?),
         RunOutput::Unchanged(done) => Ok(checked(&signed.context, urls::HOME, done)),
     }
@@ -187,10 +187,14 @@ fn profile_name(resource: &str) -> String {
     resource.rsplit('/').next().unwrap_or(resource).to_owned()
 }
 
-impl From<GrantInfo> for GrantRow {
-    fn from(grant: GrantInfo) -> Self {
+impl GrantRow {
+    fn new(signed: &SignedIn, grant: GrantInfo) -> Self {
         Self {
-            resource: grant.resource,
+            // A role's ARN says its account.
+            resource: match grant.resource.starts_with("arn:") {
+                true => grant.resource,
+                false => signed.label(&grant.account, &grant.resource),
+            },
             person: grant.person,
             kind: match grant.kind {
                 GrantKind::Session => "User session",

@@ -44,7 +44,7 @@ pub(super) async fn list(signed: SignedIn, Query(query): Query<ListQuery>) -> An
     let (service, caller) = (signed.context.service(), &signed.caller);
     let me = service.me(caller).await?;
     let page = PageQuery { cursor: query.cursor, limit: Some(100), all: false };
-    let users = service.list_users(caller, page).await?;
+    let users = service.list_users(caller, None, page).await?;
     let policies = match me.namespaces.is_empty() {
         true => Vec::new(),
         false => service.list_policies(caller).await?,
@@ -52,7 +52,7 @@ pub(super) async fn list(signed: SignedIn, Query(query): Query<ListQuery>) -> An
     responses::page(&NamespacePage {
         frame: signed.context.frame("Users", Section::Users)?,
         namespaces: me.namespaces,
-        users: users.items.into_iter().map(UserRow::from).collect(),
+        users: users.items.into_iter().map(|user| UserRow::new(&signed, user)).collect(),
         next: users.next,
         policies: policies.into_iter().map(Policy::new).collect(),
     })
@@ -62,8 +62,8 @@ pub(super) async fn list(signed: SignedIn, Query(query): Query<ListQuery>) -> An
 pub(super) async fn create(signed: SignedIn, sent: Sent) -> Answer {
     let key = sent.key("/namespace/users")?;
     let dry_run = sent.dry_run();
-    let name = sent.text("name").trim().to_owned();
-    let action = CreateUser::new(&name, sent.all("policy"))?;
+    let (service, name) = (signed.context.service(), sent.text("name").trim().to_owned());
+    let action = CreateUser::new(service.user_ref(&name)?, sent.all("policy"));
     let done = done(&signed, Some(&key), action, Mode::of(dry_run)).await?;
     let place = if dry_run { "/namespace".to_owned() } else { urls::user(&name) };
     let note = Flash::of(done, dry_run, format!("The IAM user {name} was created."));
@@ -73,13 +73,14 @@ pub(super) async fn create(signed: SignedIn, sent: Sent) -> Answer {
 /// `GET /namespace/users/{name}`.
 pub(super) async fn show(signed: SignedIn, Path(name): Path<String>) -> Answer {
     let (service, caller) = (signed.context.service(), &signed.caller);
-    let details = service.show_user(caller, &name).await?;
+    let details = service.show_user(caller, &service.user_ref(&name)?).await?;
     let attachable = service.list_policies(caller).await?;
     let attachable = attachable.into_iter().filter(|arn| !details.policies.contains(arn));
     let user = details.user;
+    let name = signed.label(&user.account, &user.name);
     responses::page(&UserPage {
-        frame: signed.context.frame(user.name.clone(), Section::Users)?,
-        href: urls::user(&user.name),
+        frame: signed.context.frame(name.clone(), Section::Users)?,
+        href: urls::user(&name),
         arn: user.arn,
         namespace: user.namespace,
         owner: user.owner,
@@ -89,7 +90,7 @@ pub(super) async fn show(signed: SignedIn, Path(name): Path<String>) -> Answer {
         attachable: attachable.map(Policy::new).collect(),
         policies: details.policies.into_iter().map(Policy::new).collect(),
         keys: details.keys.into_iter().map(KeyRow::from).collect(),
-        name: user.name,
+        name,
     })
 }
 
@@ -98,7 +99,7 @@ pub(super) async fn attach(signed: SignedIn, Path(name): Path<String>, sent: Sen
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/attach"))?;
     let (policy, dry_run) = (chosen_policy(&sent)?, sent.dry_run());
-    let action = AttachPolicy::new(&name, policy.arn.clone())?;
+    let action = AttachPolicy::new(signed.user(&name)?, policy.arn.clone());
     let done = done(&signed, Some(&key), action, Mode::of(dry_run)).await?;
     let note = Flash::of(done, dry_run, format!("{} was attached to {name}.", policy.name));
     Ok(responses::go_saying(&signed.context, &place, &note))
@@ -109,7 +110,7 @@ pub(super) async fn detach(signed: SignedIn, Path(name): Path<String>, sent: Sen
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/detach"))?;
     let (policy, dry_run) = (chosen_policy(&sent)?, sent.dry_run());
-    let action = DetachPolicy::new(&name, policy.arn.clone())?;
+    let action = DetachPolicy::new(signed.user(&name)?, policy.arn.clone());
     let done = done(&signed, Some(&key), action, Mode::of(dry_run)).await?;
     let note = Flash::of(done, dry_run, format!("{} was detached from {name}.", policy.name));
     Ok(responses::go_saying(&signed.context, &place, &note))
@@ -119,7 +120,7 @@ pub(super) async fn detach(signed: SignedIn, Path(name): Path<String>, sent: Sen
 pub(super) async fn create_key(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys"))?;
-    let action = CreateAccessKey::new(&name)?;
+    let action = CreateAccessKey::new(signed.user(&name)?);
     new_key(&signed, &key, &name, action, sent.dry_run()).await
 }
 
@@ -131,7 +132,7 @@ pub(super) async fn rotate_key(
 ) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/rotate"))?;
-    new_key(&signed, &key, &name, RotateKey::new(&name, &id)?, sent.dry_run()).await
+    new_key(&signed, &key, &name, RotateKey::new(signed.user(&name)?, &id)?, sent.dry_run()).await
 }
 
 /// `POST /namespace/users/{name}/keys/{id}/confirm`: the new key has arrived, so the old one goes.
@@ -142,7 +143,7 @@ pub(super) async fn confirm_key(
 ) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/confirm"))?;
-    let done = done(&signed, Some(&key), ConfirmKey::new(&name, &id)?, Mode::Act).await?;
+    let done = done(&signed, Some(&key), ConfirmKey::new(signed.user(&name)?, &id)?, Mode::Act).await?;
     let note = Flash::of(done, false, format!("The new key {id} is confirmed."));
     Ok(responses::go_saying(&signed.context, &place, &note))
 }
@@ -155,7 +156,7 @@ pub(super) async fn restore_key(
 ) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/restore"))?;
-    let done = done(&signed, Some(&key), RestoreKey::new(&name, &id)?, Mode::Act).await?;
+    let done = done(&signed, Some(&key), RestoreKey::new(signed.user(&name)?, &id)?, Mode::Act).await?;
     let note = Flash::of(done, false, format!("The rotation of {id} was taken back."));
     Ok(responses::go_saying(&signed.context, &place, &note))
 }
@@ -167,10 +168,10 @@ pub(super) async fn confirm_delete_key(
     Path((name, id)): Path<(String, String)>,
     Query(query): Query<DeleteKeyQuery>,
 ) -> Answer {
-    let action = DeleteAccessKey::new(&name, &id, query.force)?;
+    let action = DeleteAccessKey::new(signed.user(&name)?, &id, query.force)?;
     let in_use = match done(&signed, None, action, Mode::DryRun).await {
         Err(error) if error.code == ProblemCode::Conflict && !query.force => {
-            let forced = DeleteAccessKey::new(&name, &id, true)?;
+            let forced = DeleteAccessKey::new(signed.user(&name)?, &id, true)?;
             done(&signed, None, forced, Mode::DryRun).await?;
             Some(error)
         }
@@ -205,7 +206,7 @@ pub(super) async fn delete_key(
 ) -> Answer {
     let place = urls::user(&name);
     let key = sent.key(&format!("{place}/keys/{id}/delete/{}", query.force))?;
-    let action = DeleteAccessKey::new(&name, &id, query.force)?;
+    let action = DeleteAccessKey::new(signed.user(&name)?, &id, query.force)?;
     let done = done(&signed, Some(&key), action, Mode::Act).await?;
     let note = Flash::of(done, false, format!("The access key {id} was deleted."));
     Ok(responses::go_saying(&signed.context, &place, &note))
@@ -214,9 +215,9 @@ pub(super) async fn delete_key(
 /// `GET /namespace/users/{name}/delete`: shows everything that goes with the user.
 pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -> Answer {
     let (service, caller) = (signed.context.service(), &signed.caller);
-    let dry_run = done(&signed, None, DeleteUser::new(&name)?, Mode::DryRun).await?;
-    let details = service.show_user(caller, &name).await?;
-    let name = details.user.name;
+    let dry_run = done(&signed, None, DeleteUser::new(signed.user(&name)?), Mode::DryRun).await?;
+    let details = service.show_user(caller, &service.user_ref(&name)?).await?;
+    let name = signed.label(&details.user.account, &details.user.name);
     let mut goes = vec![format!("the IAM user {name}")];
     goes.extend(dry_run.changes.iter().filter_map(|change| match change {
         Change::TakenAway { part } => Some(part_that_goes(part, &details.keys)),
@@ -239,7 +240,7 @@ pub(super) async fn confirm_delete(signed: SignedIn, Path(name): Path<String>) -
 /// `POST /namespace/users/{name}/delete`.
 pub(super) async fn delete(signed: SignedIn, Path(name): Path<String>, sent: Sent) -> Answer {
     let key = sent.key(&format!("{}/delete", urls::user(&name)))?;
-    let done = done(&signed, Some(&key), DeleteUser::new(&name)?, Mode::Act).await?;
+    let done = done(&signed, Some(&key), DeleteUser::new(signed.user(&name)?), Mode::Act).await?;
     let note = Flash::of(done, false, format!("The IAM user {name} was deleted."));
     Ok(responses::go_saying(&signed.context, "/namespace", &note))
 }
@@ -290,11 +291,12 @@ fn chosen_policy(sent: &Sent) -> Result<Policy, ServiceError> {
     }
 }
 
-impl From<UserInfo> for UserRow {
-    fn from(user: UserInfo) -> Self {
+impl UserRow {
+    fn new(signed: &SignedIn, user: UserInfo) -> Self {
+        let name = signed.label(&user.account, &user.name);
         Self {
-            href: urls::user(&user.name),
-            name: user.name,
+            href: urls::user(&name),
+            name,
             namespace: user.namespace,
             owner: user.owner,
             adopted: user.adopted,

@@ -5,7 +5,7 @@
 use iam_sorry_core::api::{Options, ProblemCode};
 use serde_json::json;
 
-use crate::scene::{Scene, code, dirk, dry, person};
+use crate::scene::{Scene, code, dirk, dry, person, user_ref};
 use crate::verbs::Verbs as _;
 
 fn old_user(scene: &Scene, name: &str) {
@@ -40,7 +40,10 @@ fn an_adopted_user_gets_the_boundary_the_tags_and_a_row() {
     assert!(place("PutUserPermissionsBoundary") < place("TagUser"), "{calls:?}");
     // The key that it brought along is known from here on.
     scene.assert_accounted_for(&running);
-    assert_eq!(running.run(running.service.list_keys(&dirk(), "dirk-old")).unwrap()[0].access_key_id, key);
+    assert_eq!(
+        running.run(running.service.list_keys(&dirk(), &user_ref("dirk-old"))).unwrap()[0].access_key_id,
+        key
+    );
     assert_eq!(code(adopt(Options::default())), ProblemCode::Conflict);
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use iam_sorry_core::api::{Options, ProblemCode};
 use testkit::Fault;
 
-use crate::scene::{Scene, code, dirk};
+use crate::scene::{Scene, code, dirk, user_ref};
 use crate::verbs::Verbs as _;
 
 const DISK: &str = "IAM_SORRY_TEST_DISK";
@@ -61,7 +61,7 @@ fn on_the_small_disk(disk: &Path) {
     assert_eq!(refusal.code, ProblemCode::AuditUnavailable, "{refusal}");
     // At most one intent was written whose outcome could not be.
     assert!(scene.proxy.count("CreateUser") <= made + 1);
-    running.run(running.service.show_user(&dirk(), "dirk-a")).unwrap();
+    running.run(running.service.show_user(&dirk(), &user_ref("dirk-a"))).unwrap();
     let unready = running.service.ready().unwrap_err();
     assert!(unready.detail.contains("disk is full"), "{unready}");
     std::fs::remove_file(ballast).unwrap();

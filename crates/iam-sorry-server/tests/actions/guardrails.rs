@@ -4,7 +4,7 @@
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, PolicyChange, ProblemCode};
 use serde_json::json;
 
-use crate::scene::{Instance, Scene, code, dirk, person};
+use crate::scene::{Instance, Scene, code, dirk, person, user_ref};
 use crate::verbs::Verbs as _;
 
 /// Every action on a user, with what came of it.
@@ -20,8 +20,8 @@ fn everything(running: &Instance, scene: &Scene, name: &str) -> Vec<(&'static st
     let key = "AKIAIOSFODNN7EXAMPLE";
     let none = Options::default;
     vec![
-        ("show", code(running.run(service.show_user(&dirk, name)))),
-        ("list keys", code(running.run(service.list_keys(&dirk, name)))),
+        ("show", code(running.run(service.show_user(&dirk, &user_ref(name))))),
+        ("list keys", code(running.run(service.list_keys(&dirk, &user_ref(name))))),
         ("attach", code(running.run(service.attach_policy(&dirk, None, name, change())))),
         ("detach", code(running.run(service.detach_policy(&dirk, None, name, change())))),
         ("create key", code(running.run(service.create_access_key(&dirk, None, name, none())))),
@@ -89,7 +89,7 @@ fn a_user_that_is_gone_is_said_to_be_gone_and_forgotten() {
         // Not as young any more as one that IAM may not show everywhere yet.
         scene.set_clock(iam_sorry_server::clock::Clock::system().now_ms() + 120_000);
         assert_eq!(action(), ProblemCode::NotFound);
-        assert!(running.run(running.service.store().user("dirk-a")).unwrap().is_none());
+        assert!(running.run(running.service.store().user(&user_ref("dirk-a"))).unwrap().is_none());
         scene.set_clock(iam_sorry_server::clock::Clock::system().now_ms());
         scene.assert_accounted_for(&running);
     };

@@ -10,7 +10,7 @@ use iam_sorry_server::operations::action::RunOutput;
 use serde_json::json;
 use testkit::Fault;
 
-use crate::scene::{Instance, Scene, code, creds, dirk, dry, erik, key};
+use crate::scene::{Instance, Scene, code, creds, dirk, dry, erik, key, user_ref};
 use crate::verbs::Verbs as _;
 
 fn scene() -> (Scene, Instance) {
@@ -44,7 +44,7 @@ fn rotated(scene: &Scene, running: &Instance) -> (String, String) {
 
 /// The old keys of the rotations that wait.
 fn waiting(running: &Instance) -> Vec<String> {
-    let found = running.run(running.service.store().rotations_of("dirk-a")).unwrap();
+    let found = running.run(running.service.store().rotations_of(&user_ref("dirk-a"))).unwrap();
     found.into_iter().map(|found| found.new.old_key).collect()
 }
 
@@ -87,9 +87,12 @@ fn a_key_works_and_is_shown_once() {
     assert!(made.done.changed);
     let event = running.last_event();
     assert_eq!(event.details["access-key-id"], made.access_key_id);
-    let listed = running.run(running.service.list_keys(&dirk(), "dirk-a")).unwrap();
+    let listed = running.run(running.service.list_keys(&dirk(), &user_ref("dirk-a"))).unwrap();
     assert_eq!(listed[0].access_key_id, made.access_key_id);
-    assert_eq!(code(running.run(running.service.list_keys(&erik(), "dirk-a"))), ProblemCode::NotAllowed);
+    assert_eq!(
+        code(running.run(running.service.list_keys(&erik(), &user_ref("dirk-a")))),
+        ProblemCode::NotAllowed
+    );
     scene.assert_accounted_for(&running);
 }
 
@@ -125,7 +128,7 @@ fn rotation_proves_the_new_key_and_keeps_the_old_one_until_it_is_confirmed() {
     let place = |action: &str| calls.iter().rposition(|call| call == action).unwrap();
     assert!(place("GetCallerIdentity") < place("UpdateAccessKey"), "{calls:?}");
     assert!(!calls.iter().any(|call| call == "DeleteAccessKey"), "{calls:?}");
-    let listed = running.run(running.service.list_keys(&dirk(), "dirk-a")).unwrap();
+    let listed = running.run(running.service.list_keys(&dirk(), &user_ref("dirk-a"))).unwrap();
     let of = |id: &str| listed.iter().find(|key| key.access_key_id == id).unwrap();
     assert_eq!(
         (of(&old).status.as_str(), of(&old).deleted_after.as_deref()),
@@ -241,7 +244,8 @@ fn an_old_key_that_was_used_since_stays() {
         scene.set_clock(Clock::system().now_ms());
         let (old, new) = rotated(&scene, &running);
         // AWS tells whole seconds.
-        let rotated_at = running.run(running.service.store().rotations_of("dirk-a")).unwrap()[0].new.since;
+        let rotated_at =
+            running.run(running.service.store().rotations_of(&user_ref("dirk-a"))).unwrap()[0].new.since;
         until(|| Clock::system().now().unix() > rotated_at + 1);
         scene.proxy.fault("GetAccessKeyLastUsed", Fault::KeyUsedAgo(Duration::ZERO));
         match by_time {
@@ -297,7 +301,7 @@ fn restoring_keeps_a_new_key_that_is_in_use() {
     scene.proxy.fault("GetAccessKeyLastUsed", Fault::KeyUsedAgo(Duration::from_secs(1)));
     let done = restore(&running, &old).unwrap();
     assert!(done.notes.iter().any(|note| note.contains(&format!("the new key {new} stays"))), "{done:?}");
-    let listed = running.run(running.service.list_keys(&dirk(), "dirk-a")).unwrap();
+    let listed = running.run(running.service.list_keys(&dirk(), &user_ref("dirk-a"))).unwrap();
     assert!(listed.len() == 2 && listed.iter().all(|key| key.status == KeyStatus::Active), "{listed:?}");
     scene.assert_accounted_for(&running);
 }

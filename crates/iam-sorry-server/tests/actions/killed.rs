@@ -14,7 +14,7 @@ use iam_sorry_server::service::Service;
 use serde_json::json;
 use testkit::Fault;
 
-use crate::scene::{Instance, Scene, dirk};
+use crate::scene::{Instance, Scene, dirk, user_ref};
 use crate::verbs::Verbs as _;
 
 /// What is done, and every request to AWS that it makes.
@@ -200,7 +200,7 @@ fn dies_at(doing: Doing, request: &'static str, done: bool) {
         Doing::NewKey | Doing::Session => assert_eq!(keys, [key], "{what}"),
         Doing::Confirm | Doing::Rotate | Doing::Restore => {
             assert_eq!(keys, std::slice::from_ref(&key), "{what}");
-            let listed = next.run(next.service.list_keys(&dirk(), "dirk-a")).unwrap();
+            let listed = next.run(next.service.list_keys(&dirk(), &user_ref("dirk-a"))).unwrap();
             assert_eq!(listed[0].status, KeyStatus::Active, "{what}");
         }
         Doing::Role => {}
@@ -316,7 +316,7 @@ fn what_was_left_open_at_a_user_who_was_removed_meanwhile_comes_to_an_end() {
                 let last = trail.iter().rfind(|event| event.phase == Phase::Outcome).unwrap();
                 assert_eq!(last.outcome, Some(Outcome::Reconciled), "{what}: {last:#?}");
                 // Where its row is still there, deleting it is done; and the name is free again.
-                if next.run(next.service.store().user("dirk-a")).unwrap().is_some() {
+                if next.run(next.service.store().user(&user_ref("dirk-a"))).unwrap().is_some() {
                     let none = Options::default();
                     let deleted = next.run(next.service.delete_user(&dirk(), None, "dirk-a", none)).unwrap();
                     assert!(deleted.notes[0].contains("deleted without this service"), "{what}: {deleted:?}");

@@ -8,7 +8,7 @@ use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, Po
 use iam_sorry_server::error::ServiceError;
 use serde_json::json;
 
-use crate::scene::{Instance, Scene, dirk};
+use crate::scene::{Instance, Scene, dirk, user_ref};
 use crate::verbs::Verbs as _;
 
 /// One pass through every action, with all that hangs on a user to be deleted. The first refusal ends it.
@@ -37,7 +37,7 @@ fn everything(scene: &Scene, running: &Instance) -> Result<(), ServiceError> {
     }
     let change = PolicyChange { policy_arn: scene.policies[0].clone(), dry_run: false };
     running.run(service.detach_policy(&dirk, None, "dirk-a", change))?;
-    running.run(service.show_user(&dirk, "dirk-a"))?;
+    running.run(service.show_user(&dirk, &user_ref("dirk-a")))?;
     let call = |op: &str, args| drop(scene.account.call("iam", op, args));
     call("attach_user_policy", json!({"UserName": "dirk-a", "PolicyArn": scene.unlisted}));
     scene.account.put_policy(

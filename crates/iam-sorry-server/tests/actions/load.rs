@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, Options, ProblemCode};
 use iam_sorry_core::audit::Phase;
+use iam_sorry_core::ids::AccountName;
 use iam_sorry_rules::RuleSet;
 use iam_sorry_server::accounts::identity::ServiceIdentity;
+use iam_sorry_server::accounts::registry::{Accounts, AwsAccount};
 use iam_sorry_server::accounts::settings::IdentitySource;
 use iam_sorry_server::actions::settings::ActionSettings;
 use iam_sorry_server::clock::Clock;
@@ -21,7 +23,7 @@ use iam_sorry_server::sessions::SignIn;
 use iam_sorry_store::{PageRequest, Settings as StoreSettings, Store};
 use testkit::{Chaos, MemoryAws, Postgres};
 
-use crate::scene::{Instance, RULES, dirk};
+use crate::scene::{Instance, RULES, dirk, user_ref};
 use crate::verbs::Verbs as _;
 
 const CLIENTS: usize = 16;
@@ -54,11 +56,14 @@ fn instance(aws: &MemoryAws, folder: &std::path::Path, settings: &StoreSettings,
     let service = Service::new(Parts {
         store: Store::open(settings, name).unwrap(),
         rules: rules.clone(),
-        aws: iam_sorry_aws::Aws::new(&handle).unwrap(),
-        identity: ServiceIdentity::new(IdentitySource::AccessKey {
-            id: service.key,
-            secret: SecretRef::File(secret),
-        }),
+        accounts: Accounts::one(AwsAccount::new(
+            AccountName::default(),
+            iam_sorry_aws::Aws::new(&handle).unwrap(),
+            ServiceIdentity::new(IdentitySource::AccessKey {
+                id: service.key,
+                secret: SecretRef::File(secret),
+            }),
+        )),
         actions: ActionSettings {
             settle_seconds: 1,
             reconcile_every: Duration::from_millis(3),
@@ -96,7 +101,7 @@ async fn work(service: Service, aws: Arc<MemoryAws>, book: Arc<Mutex<Book>>, los
             Ok(_) => panic!("a dry run"),
             // No room: what nobody accounts for goes, on the person's word.
             Err(refusal) if refusal.code == ProblemCode::Conflict => {
-                for key in service.list_keys(&caller, &name).await.unwrap_or_default() {
+                for key in service.list_keys(&caller, &user_ref(&name)).await.unwrap_or_default() {
                     delete(&service, &aws, &book, &name, &key.access_key_id).await;
                 }
             }

@@ -11,7 +11,7 @@ use iam_sorry_store::{Finish, ManagedUser, NewOperation, OperationState};
 use serde_json::json;
 use testkit::{Call, Fault, Hook};
 
-use crate::scene::{Instance, Scene, code, dirk};
+use crate::scene::{Instance, Scene, code, dirk, user_ref};
 use crate::verbs::Verbs as _;
 
 /// Stops requests to AWS about one user until they are let go.
@@ -222,7 +222,7 @@ fn a_key_from_the_second_before_a_session_is_shown_and_not_touched() {
         while second(std::time::SystemTime::now()) == made {
             std::thread::sleep(Duration::from_millis(10));
         }
-        running.run(running.service.list_keys(&dirk(), "dirk-a")).unwrap(); // AWS says what time it is
+        running.run(running.service.list_keys(&dirk(), &user_ref("dirk-a"))).unwrap(); // AWS says what time it is
         scene.proxy.fault_once("CreateAccessKey", Fault::Reset);
         let refusal = running.run(running.service.issue_credentials(&dirk(), None, request())).unwrap_err();
         assert_eq!(refusal.code, ProblemCode::AwsUnavailable, "{refusal}");
@@ -262,13 +262,14 @@ fn a_decision_about_a_user_that_changed_meanwhile_is_not_acted_on() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let store = running.service.store();
-    let row = running.run(store.user("dirk-a")).unwrap().unwrap();
+    let row = running.run(store.user(&user_ref("dirk-a"))).unwrap().unwrap();
     let intent = running.trail().into_iter().rfind(|event| event.phase == Phase::Intent).unwrap();
     let new = NewOperation {
         id: "by-somebody-else".into(),
         person: "corp/somebody".into(),
         idempotency_key: "k".into(),
         action: "adopt-user".into(),
+        account: row.user.account.clone(),
         resource: "dirk-a".into(),
         exclusive: false,
         request_hash: String::new(),

@@ -7,7 +7,7 @@ use iam_sorry_core::audit::{Decision, Event};
 use iam_sorry_rules::RuleSet;
 use iam_sorry_server::audit::states::{Digests, StartFacts};
 
-use crate::scene::{Instance, RULES, Scene, ada, code, dirk, dry, person};
+use crate::scene::{Instance, RULES, Scene, ada, code, dirk, dry, person, user_ref};
 use crate::verbs::Verbs as _;
 
 /// The records since the last look.
@@ -35,10 +35,10 @@ fn reading_what_is_others_is_recorded_and_ones_own_is_not() {
     let service = &running.service;
     running.run(service.list_grants(&dirk(), PageQuery::default())).unwrap();
     running.run(service.list_sessions(&dirk(), PageQuery::default())).unwrap();
-    running.run(service.list_users(&dirk(), PageQuery::default())).unwrap();
+    running.run(service.list_users(&dirk(), None, PageQuery::default())).unwrap();
     running.run(service.list_ssh_keys(&dirk())).unwrap();
-    running.run(service.show_user(&dirk(), "dirk-a")).unwrap();
-    running.run(service.list_keys(&dirk(), "dirk-a")).unwrap();
+    running.run(service.show_user(&dirk(), &user_ref("dirk-a"))).unwrap();
+    running.run(service.list_keys(&dirk(), &user_ref("dirk-a"))).unwrap();
     running.run(service.delete_user(&dirk(), None, "dirk-a", dry())).unwrap();
     running.run(service.me(&dirk())).unwrap();
     assert_eq!(named(&new_records(&running, &mut seen)), []);
@@ -48,10 +48,10 @@ fn reading_what_is_others_is_recorded_and_ones_own_is_not() {
     let colleague = person("dora", &["lab"]);
     running.run(service.list_grants(&ada(), everything.clone())).unwrap();
     running.run(service.list_sessions(&ada(), everything.clone())).unwrap();
-    running.run(service.show_user(&colleague, "dirk-a")).unwrap();
-    running.run(service.list_keys(&colleague, "dirk-a")).unwrap();
+    running.run(service.show_user(&colleague, &user_ref("dirk-a"))).unwrap();
+    running.run(service.list_keys(&colleague, &user_ref("dirk-a"))).unwrap();
     running.run(service.delete_user(&colleague, None, "dirk-a", dry())).unwrap();
-    running.run(service.list_users(&colleague, everything.clone())).unwrap();
+    running.run(service.list_users(&colleague, None, everything.clone())).unwrap();
     let records = new_records(&running, &mut seen);
     assert_eq!(
         named(&records),

@@ -14,8 +14,10 @@ use iam_sorry_core::api::{self, CreateUser, Done, Options, ProblemCode};
 use iam_sorry_core::audit::{Event, Phase};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
-use iam_sorry_rules::{RuleSet, Settings as RuleSettings};
+use iam_sorry_core::ids::{AccountName, UserRef};
+use iam_sorry_rules::{RuleSet, RuleSettings};
 use iam_sorry_server::accounts::identity::ServiceIdentity;
+use iam_sorry_server::accounts::registry::{Accounts, AwsAccount};
 use iam_sorry_server::accounts::settings::IdentitySource;
 use iam_sorry_server::actions::settings::ActionSettings;
 use iam_sorry_server::caller::{Caller, RequestSource};
@@ -202,11 +204,14 @@ impl Scene {
         let service = Service::new(Parts {
             store,
             rules: rules.clone(),
-            aws: iam_sorry_aws::Aws::new(&aws).unwrap(),
-            identity: ServiceIdentity::new(IdentitySource::AccessKey {
-                id: self.identity.key.clone(),
-                secret: SecretRef::File(secret),
-            }),
+            accounts: Accounts::one(AwsAccount::new(
+                AccountName::default(),
+                iam_sorry_aws::Aws::new(&aws).unwrap(),
+                ServiceIdentity::new(IdentitySource::AccessKey {
+                    id: self.identity.key.clone(),
+                    secret: SecretRef::File(secret),
+                }),
+            )),
             actions: self.actions.clone(),
             sign_in: SignIn::closed().expect("an origin"),
             clock: Clock::new(move || clock.lock().unwrap().unwrap_or_else(|| system.now_ms())),
@@ -252,11 +257,11 @@ impl Scene {
         assert!(open.is_empty(), "open: {open:#?}");
         let page = || PageRequest { cursor: None, limit: 500 };
         let mut rows: Vec<_> = running
-            .run(running.service.store().list_users(None, page()))
+            .run(running.service.store().list_users(None, None, page()))
             .unwrap()
             .items
             .into_iter()
-            .map(|user| user.name)
+            .map(|row| row.user.name.to_string())
             .collect();
         rows.sort();
         let iam = self.users_in_iam();
@@ -280,7 +285,7 @@ impl Scene {
     pub fn unaccounted(&self, running: &Instance) -> Vec<String> {
         let keys = running.run(running.service.store().unaccounted_keys()).unwrap();
         for key in &keys {
-            let status = self.status_of(&key.resource, &key.access_key_id);
+            let status = self.status_of(key.user.name.as_str(), &key.access_key_id);
             assert_eq!(status.as_deref(), Some("Inactive"), "{key:?}");
         }
         keys.into_iter().map(|key| key.access_key_id).collect()
@@ -419,6 +424,11 @@ pub fn person(name: &str, groups: &[&str]) -> Caller {
         identity,
         source: RequestSource { address: "192.0.2.7".parse().unwrap(), request_id: "request-1".into() },
     }
+}
+
+/// `NAME`, in the account that goes without saying, or `ACCOUNT/NAME`.
+pub fn user_ref(text: &str) -> UserRef {
+    UserRef::parse_in(text, &AccountName::default()).unwrap()
 }
 
 /// Of the lab, which owns the namespace `dirk`.

@@ -7,7 +7,7 @@ use iam_sorry_server::error::ServiceError;
 use iam_sorry_server::operations::action::{Mode, RunOutput};
 use serde_json::{Value, json};
 
-use crate::scene::{Instance, Scene, code, dirk, erik, key};
+use crate::scene::{Instance, Scene, code, dirk, erik, key, user_ref};
 
 fn run(
     running: &Instance,
@@ -23,7 +23,7 @@ fn run(
 fn a_stored_action_is_the_same_request_as_one_that_is_run_at_once() {
     let scene = Scene::new();
     let running = scene.start();
-    let stored = StoredAction::from(CreateUser::new("dirk-a", vec![scene.policies[0].clone()]).unwrap());
+    let stored = StoredAction::from(CreateUser::new(user_ref("dirk-a"), vec![scene.policies[0].clone()]));
     let stored = serde_json::to_value(&stored).unwrap();
     let RunOutput::Acted(AnyOutput::Done(done)) = run(&running, "create-user-a", stored, Mode::Act).unwrap()
     else {
@@ -34,7 +34,7 @@ fn a_stored_action_is_the_same_request_as_one_that_is_run_at_once() {
     assert_eq!(done.changes, [Change::UserCreated { user: "dirk-a".into() }, attached]);
     assert_eq!(scene.attached("dirk-a"), [scene.policies[0].clone()]);
     // The same key at once: the same request, so the same operation.
-    let action = CreateUser::new("dirk-a", vec![scene.policies[0].clone()]).unwrap();
+    let action = CreateUser::new(user_ref("dirk-a"), vec![scene.policies[0].clone()]);
     let again =
         running.run(running.service.run(&dirk(), Some(&key("create-user-a")), action, Mode::Act)).unwrap();
     let RunOutput::Unchanged(again) = again else { panic!("done twice") };

@@ -4,7 +4,7 @@ use iam_sorry_core::api::{CreateUser, Options, PageQuery, ProblemCode};
 use iam_sorry_core::audit::{Decision, Outcome, Phase};
 use serde_json::json;
 
-use crate::scene::{Instance, Scene, ada, code, dirk, dry, erik};
+use crate::scene::{Instance, Scene, ada, code, dirk, dry, erik, user_ref};
 use crate::verbs::Verbs as _;
 
 #[test]
@@ -203,7 +203,7 @@ fn lists_show_what_may_be_seen_and_nothing_else() {
     running.run(running.service.create_user(&erik(), None, request)).unwrap();
     let names = |caller, all| {
         let query = PageQuery { all, ..PageQuery::default() };
-        let page = running.run(running.service.list_users(&caller, query)).unwrap();
+        let page = running.run(running.service.list_users(&caller, None, query)).unwrap();
         page.items.into_iter().map(|user| user.name).collect::<Vec<_>>()
     };
     assert_eq!(names(dirk(), false), ["dirk-a", "dirk-b"]);
@@ -212,12 +212,13 @@ fn lists_show_what_may_be_seen_and_nothing_else() {
     assert_eq!(names(erik(), true), ["lab-a"]);
     assert_eq!(names(ada(), true), Vec::<String>::new());
     let page = PageQuery { limit: Some(1), ..PageQuery::default() };
-    let first = running.run(running.service.list_users(&dirk(), page.clone())).unwrap();
-    let second =
-        running.run(running.service.list_users(&dirk(), PageQuery { cursor: first.next, ..page })).unwrap();
+    let first = running.run(running.service.list_users(&dirk(), None, page.clone())).unwrap();
+    let second = running
+        .run(running.service.list_users(&dirk(), None, PageQuery { cursor: first.next, ..page }))
+        .unwrap();
     assert_eq!((first.items[0].name.as_str(), second.items[0].name.as_str()), ("dirk-a", "dirk-b"));
     let bad = PageQuery { cursor: Some("nonsense".into()), ..PageQuery::default() };
-    assert_eq!(code(running.run(running.service.list_users(&dirk(), bad))), ProblemCode::BadRequest);
+    assert_eq!(code(running.run(running.service.list_users(&dirk(), None, bad))), ProblemCode::BadRequest);
 }
 
 /// GHSA-xp3c: what a rule forbids to show is in no list either: not on any page, whatever its size, nor in the cursor that
@@ -230,12 +231,15 @@ fn who_may_not_be_shown_is_on_no_page_and_in_no_cursor() {
     for name in ["dirk-a", "dirk-secret", "dirk-z"] {
         running.create(name).unwrap();
     }
-    assert_eq!(code(running.run(running.service.show_user(&dirk(), "dirk-secret"))), ProblemCode::NotAllowed);
+    assert_eq!(
+        code(running.run(running.service.show_user(&dirk(), &user_ref("dirk-secret")))),
+        ProblemCode::NotAllowed
+    );
     for (all, limit) in [(false, None), (true, None), (false, Some(1)), (true, Some(1)), (false, Some(2))] {
         let (mut names, mut cursor) = (Vec::new(), None);
         loop {
             let page = PageQuery { all, limit, cursor };
-            let page = running.run(running.service.list_users(&dirk(), page)).unwrap();
+            let page = running.run(running.service.list_users(&dirk(), None, page)).unwrap();
             assert!(limit.is_none_or(|limit| page.items.len() <= limit as usize));
             names.extend(page.items.into_iter().map(|user| user.name));
             let Some(next) = page.next else { break };
@@ -247,7 +251,7 @@ fn who_may_not_be_shown_is_on_no_page_and_in_no_cursor() {
     }
     // The last one that may be shown is the end: no cursor says that there is more.
     let page = PageQuery { limit: Some(2), ..PageQuery::default() };
-    assert_eq!(running.run(running.service.list_users(&dirk(), page)).unwrap().next, None);
+    assert_eq!(running.run(running.service.list_users(&dirk(), None, page)).unwrap().next, None);
 }
 
 #[test]
@@ -258,7 +262,7 @@ fn show_user_tells_what_iam_says_now() {
         CreateUser { name: "dirk-a".into(), policies: vec![scene.policies[0].clone()], dry_run: false };
     running.run(running.service.create_user(&dirk(), None, request)).unwrap();
     let key = running.new_key(&scene, "dirk-a").unwrap();
-    let shown = running.run(running.service.show_user(&dirk(), "Dirk-A")).unwrap();
+    let shown = running.run(running.service.show_user(&dirk(), &user_ref("Dirk-A"))).unwrap();
     assert_eq!(shown.user.name, "dirk-a");
     assert_eq!(shown.policies, [scene.policies[0].clone()]);
     assert_eq!(shown.permissions_boundary.as_ref(), Some(&scene.boundary));
@@ -267,5 +271,8 @@ fn show_user_tells_what_iam_says_now() {
         (shown.keys[0].access_key_id.as_str(), shown.keys[0].status.as_str()),
         (key.access_key_id.as_str(), "Active")
     );
-    assert_eq!(code(running.run(running.service.show_user(&erik(), "dirk-a"))), ProblemCode::NotAllowed);
+    assert_eq!(
+        code(running.run(running.service.show_user(&erik(), &user_ref("dirk-a")))),
+        ProblemCode::NotAllowed
+    );
 }

@@ -118,16 +118,16 @@ pub trait Verbs {
 
 impl Verbs for Service {
     async fn create_user(&self, caller: &Caller, key: Key<'_>, request: api::CreateUser) -> Gives<Done> {
-        let action = CreateUser::new(&request.name, request.policies);
-        done(self, caller, key, action, request.dry_run).await
+        let action = CreateUser::new(self.user_ref(&request.name)?, request.policies);
+        done(self, caller, key, Ok(action), request.dry_run).await
     }
 
     async fn delete_user(&self, caller: &Caller, key: Key<'_>, name: &str, options: Options) -> Gives<Done> {
-        done(self, caller, key, DeleteUser::new(name), options.dry_run).await
+        done(self, caller, key, Ok(DeleteUser::new(self.user_ref(name)?)), options.dry_run).await
     }
 
     async fn adopt_user(&self, caller: &Caller, key: Key<'_>, name: &str, options: Options) -> Gives<Done> {
-        done(self, caller, key, AdoptUser::new(name), options.dry_run).await
+        done(self, caller, key, Ok(AdoptUser::new(self.user_ref(name)?)), options.dry_run).await
     }
 
     async fn attach_policy(
@@ -137,8 +137,8 @@ impl Verbs for Service {
         name: &str,
         change: PolicyChange,
     ) -> Gives<Done> {
-        let action = AttachPolicy::new(name, change.policy_arn);
-        done(self, caller, key, action, change.dry_run).await
+        let action = AttachPolicy::new(self.user_ref(name)?, change.policy_arn);
+        done(self, caller, key, Ok(action), change.dry_run).await
     }
 
     async fn detach_policy(
@@ -148,8 +148,8 @@ impl Verbs for Service {
         name: &str,
         change: PolicyChange,
     ) -> Gives<Done> {
-        let action = DetachPolicy::new(name, change.policy_arn);
-        done(self, caller, key, action, change.dry_run).await
+        let action = DetachPolicy::new(self.user_ref(name)?, change.policy_arn);
+        done(self, caller, key, Ok(action), change.dry_run).await
     }
 
     async fn create_access_key(
@@ -159,7 +159,7 @@ impl Verbs for Service {
         name: &str,
         options: Options,
     ) -> Gives<RunOutput<NewKey>> {
-        self.run(caller, key, CreateAccessKey::new(name)?, Mode::of(options.dry_run)).await
+        self.run(caller, key, CreateAccessKey::new(self.user_ref(name)?), Mode::of(options.dry_run)).await
     }
 
     async fn rotate_key(
@@ -170,7 +170,7 @@ impl Verbs for Service {
         id: &str,
         options: Options,
     ) -> Gives<RunOutput<NewKey>> {
-        self.run(caller, key, RotateKey::new(name, id)?, Mode::of(options.dry_run)).await
+        self.run(caller, key, RotateKey::new(self.user_ref(name)?, id)?, Mode::of(options.dry_run)).await
     }
 
     async fn confirm_key(
@@ -181,7 +181,7 @@ impl Verbs for Service {
         id: &str,
         options: Options,
     ) -> Gives<Done> {
-        done(self, caller, key, ConfirmKey::new(name, id), options.dry_run).await
+        done(self, caller, key, ConfirmKey::new(self.user_ref(name)?, id), options.dry_run).await
     }
 
     async fn restore_key(
@@ -192,7 +192,7 @@ impl Verbs for Service {
         id: &str,
         options: Options,
     ) -> Gives<Done> {
-        done(self, caller, key, RestoreKey::new(name, id), options.dry_run).await
+        done(self, caller, key, RestoreKey::new(self.user_ref(name)?, id), options.dry_run).await
     }
 
     async fn delete_access_key(
@@ -203,7 +203,7 @@ impl Verbs for Service {
         id: &str,
         options: DeleteKey,
     ) -> Gives<Done> {
-        let action = DeleteAccessKey::new(name, id, options.force);
+        let action = DeleteAccessKey::new(self.user_ref(name)?, id, options.force);
         done(self, caller, key, action, options.dry_run).await
     }
 
@@ -214,6 +214,6 @@ impl Verbs for Service {
         request: CredentialsRequest,
     ) -> Gives<RunOutput<IssuedCredentials>> {
         let mode = Mode::of(request.dry_run);
-        SessionRequest::new(request)?.run(self, caller, key, mode).await
+        SessionRequest::new(self, request)?.run(self, caller, key, mode).await
     }
 }

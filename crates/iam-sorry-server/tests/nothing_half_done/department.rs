@@ -189,8 +189,12 @@ role = [{{ arn = "{}" }}]
         let (users, keys) = self.in_iam();
         instance.beside(|store| {
             let all = || PageRequest { cursor: None, limit: 500 };
-            let rows: BTreeSet<_> =
-                run(store.list_users(None, all())).unwrap().items.into_iter().map(|user| user.name).collect();
+            let rows: BTreeSet<_> = run(store.list_users(None, None, all()))
+                .unwrap()
+                .items
+                .into_iter()
+                .map(|row| row.user.name.to_string())
+                .collect();
             assert_eq!(rows, users, "{what}: users in the store, and in IAM");
             let mut grants = Vec::new();
             let mut page = all();
@@ -218,7 +222,8 @@ role = [{{ arn = "{}" }}]
     pub fn unaccounted(&self, store: &Store) -> Vec<String> {
         let keys = run(store.unaccounted_keys()).unwrap();
         for key in &keys {
-            let listed = self.account.call("iam", "list_access_keys", json!({"UserName": key.resource}));
+            let listed =
+                self.account.call("iam", "list_access_keys", json!({"UserName": key.user.name.as_str()}));
             let listed = listed["AccessKeyMetadata"].as_array().unwrap();
             let found = listed.iter().find(|listed| listed["AccessKeyId"] == *key.access_key_id);
             assert_eq!(found.map(|key| &key["Status"]), Some(&json!("Inactive")), "{key:?}");

@@ -15,9 +15,11 @@ use iam_sorry_core::api::{
 };
 use iam_sorry_core::audit::Event;
 use iam_sorry_core::identity::Via;
+use iam_sorry_core::ids::AccountName;
 use iam_sorry_core::ssh::login;
-use iam_sorry_rules::{RuleSet, Settings};
+use iam_sorry_rules::{RuleSet, RuleSettings};
 use iam_sorry_server::accounts::identity::ServiceIdentity;
+use iam_sorry_server::accounts::registry::{Accounts, AwsAccount};
 use iam_sorry_server::accounts::settings::IdentitySource;
 use iam_sorry_server::actions::settings::ActionSettings;
 use iam_sorry_server::caller::{Caller, RequestSource};
@@ -211,11 +213,14 @@ fn service(
     Service::new(Parts {
         store,
         rules,
-        aws: iam_sorry_aws::Aws::new(&iam_sorry_aws::Settings::new("eu-central-1")).unwrap(),
-        identity: ServiceIdentity::new(IdentitySource::AccessKey {
-            id: "AKIANOBODY".into(),
-            secret: SecretRef::Variable("NOT_SET".into()),
-        }),
+        accounts: Accounts::one(AwsAccount::new(
+            AccountName::default(),
+            iam_sorry_aws::Aws::new(&iam_sorry_aws::Settings::new("eu-central-1")).unwrap(),
+            ServiceIdentity::new(IdentitySource::AccessKey {
+                id: "AKIANOBODY".into(),
+                secret: SecretRef::Variable("NOT_SET".into()),
+            }),
+        )),
         actions: ActionSettings::default(),
         sign_in: SignIn::new(
             "Test",
@@ -239,7 +244,7 @@ fn rules() -> Arc<ArcSwap<RuleSet>> {
                  when { context.method == \"ldap\" };";
     let settings = "[[namespace]]\nname = \"ada\"\nowners = [\"person:ada\"]\n\
                     [guardrails]\npermissions_boundary = \"none\"\n";
-    let settings: Settings = toml::from_str(settings).unwrap();
+    let settings: RuleSettings = toml::from_str(settings).unwrap();
     let rules = RuleSet::load(&[("rules.cedar".into(), rules.into())], settings).unwrap();
     Arc::new(ArcSwap::from_pointee(rules))
 }

@@ -12,9 +12,12 @@ pub(crate) mod simulated;
 mod sqlite;
 
 use std::borrow::Cow;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use iam_sorry_core::ids::AccountName;
+use iam_sorry_core::names::InvalidName;
 use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -310,6 +313,12 @@ impl<'a> From<&'a String> for Param<'a> {
     }
 }
 
+impl<'a> From<&'a AccountName> for Param<'a> {
+    fn from(name: &'a AccountName) -> Self {
+        name.as_str().into()
+    }
+}
+
 impl From<i64> for Param<'_> {
     fn from(number: i64) -> Self {
         Self::Int(number)
@@ -386,6 +395,13 @@ impl Row {
             Some(Cell::Text(text)) => Ok(std::mem::take(text)),
             other => Err(unexpected(column, "text", other.as_deref())),
         }
+    }
+
+    /// Text that has a form, such as an account's name.
+    pub(crate) fn parsed<T: FromStr<Err = InvalidName>>(&mut self, column: usize) -> Result<T, DbError> {
+        self.text(column)?
+            .parse()
+            .map_err(|InvalidName(why)| DbError::Other(format!("column {column}: {why}")))
     }
 
     pub(crate) fn optional_text(&mut self, column: usize) -> Result<Option<String>, DbError> {

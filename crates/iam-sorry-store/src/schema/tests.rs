@@ -3,6 +3,7 @@
 
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
 use iam_sorry_core::digest::sha256_hex;
+use iam_sorry_core::ids::AccountName;
 use testkit::Postgres;
 
 use super::*;
@@ -115,6 +116,7 @@ async fn works(store: &Store, id: &str) {
         person: "corp/1".into(),
         idempotency_key: id.into(),
         action: "create-key".into(),
+        account: AccountName::default(),
         resource: format!("lab-{id}"),
         exclusive: true,
         request_hash: String::new(),

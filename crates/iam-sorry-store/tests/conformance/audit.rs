@@ -168,7 +168,7 @@ async fn a_cursor_of_another_list_is_refused(rig: &Rig) {
     assert!(next.is_some());
     for cursor in [next, Some("garbage".into()), Some(String::new()), Some("=".repeat(5000))] {
         assert_eq!(store.list_sessions(None, page(cursor.clone(), 1)).await, Err(StoreError::BadCursor));
-        assert_eq!(store.list_users(None, page(cursor.clone(), 1)).await, Err(StoreError::BadCursor));
+        assert_eq!(store.list_users(None, None, page(cursor.clone(), 1)).await, Err(StoreError::BadCursor));
         assert_eq!(store.list_grants(None, page(cursor, 1)).await, Err(StoreError::BadCursor));
     }
 }

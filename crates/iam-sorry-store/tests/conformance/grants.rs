@@ -1,10 +1,11 @@
 //! Users and grants.
 
 use iam_sorry_core::audit::Phase;
+use iam_sorry_core::ids::AccountName;
 use iam_sorry_store::{Finish, ManagedUser, NewRotation, RotationChange, Store};
 
 use crate::on_both;
-use crate::rig::{Rig, event, finish, grant, operation, page};
+use crate::rig::{Rig, event, finish, grant, operation, page, user_ref};
 
 on_both! {
     users_are_listed_by_namespace,
@@ -17,7 +18,7 @@ on_both! {
 
 fn user(name: &str, namespace: &str) -> ManagedUser {
     ManagedUser {
-        name: name.into(),
+        user: user_ref(name),
         arn: format!("arn:aws:iam::1:user/iam-sorry/{name}"),
         namespace: namespace.into(),
         owner: "corp/uuid-alice".into(),
@@ -37,10 +38,19 @@ async fn done(store: &Store, resource: &str, edit: impl FnOnce(&mut Finish)) -> 
 }
 
 async fn names(store: &Store, namespaces: Option<&[String]>, limit: u32) -> Vec<String> {
+    names_in(store, None, namespaces, limit).await
+}
+
+async fn names_in(
+    store: &Store,
+    account: Option<&AccountName>,
+    namespaces: Option<&[String]>,
+    limit: u32,
+) -> Vec<String> {
     let (mut names, mut cursor) = (Vec::new(), None);
     loop {
-        let part = store.list_users(namespaces, page(cursor, limit)).await.unwrap();
-        names.extend(part.items.into_iter().map(|user| user.name));
+        let part = store.list_users(account, namespaces, page(cursor, limit)).await.unwrap();
+        names.extend(part.items.into_iter().map(|row| row.user.short(&AccountName::default())));
         cursor = part.next;
         if cursor.is_none() {
             return names;
@@ -79,8 +89,8 @@ async fn a_user_that_is_gone_takes_its_grants_along(rig: &Rig) {
         end.grants = vec![grant("AKIA1", 1), grant("ASIA2", 2), role];
     })
     .await;
-    done(&store, "lab-anna", |end| end.deleted_user = Some("LAB-ANNA".into())).await;
-    assert_eq!(store.user("lab-anna").await.unwrap(), None);
+    done(&store, "lab-anna", |end| end.deleted_user = Some(user_ref("LAB-ANNA"))).await;
+    assert_eq!(store.user(&user_ref("lab-anna")).await.unwrap(), None);
     let grants = store.list_grants(None, page(None, 10)).await.unwrap().items;
     let deleted: Vec<_> = grants.iter().map(|one| (one.new.access_key_id.as_str(), one.deleted)).collect();
     assert_eq!(deleted, [("ASIAROLE", false), ("ASIA2", true), ("AKIA1", true)]);
@@ -125,7 +135,7 @@ async fn grants_are_listed_newest_first(rig: &Rig) {
 
 fn rotation(user: &str, old: &str, new: &str, delete_after_ms: Option<i64>) -> RotationChange {
     RotationChange::Begun(NewRotation {
-        user: user.into(),
+        user: user_ref(user),
         old_key: old.into(),
         new_key: new.into(),
         old_was_active: true,
@@ -136,7 +146,7 @@ fn rotation(user: &str, old: &str, new: &str, delete_after_ms: Option<i64>) -> R
 
 /// The old keys of a user's rotations, with the time at which they go.
 async fn waiting(store: &Store, user: &str) -> Vec<(String, Option<i64>)> {
-    let found = store.rotations_of(user).await.unwrap();
+    let found = store.rotations_of(&user_ref(user)).await.unwrap();
     found.into_iter().map(|found| (found.new.old_key, found.new.delete_after_ms)).collect()
 }
 
@@ -146,10 +156,10 @@ async fn a_rotation_waits_for_its_confirmation(rig: &Rig) {
         done(&store, "Dirk-A", |end| end.rotation = Some(rotation("Dirk-A", "OLD", "NEW", Some(50)))).await;
     done(&store, "dirk-b", |end| end.rotation = Some(rotation("dirk-b", "B1", "B2", Some(40)))).await;
     done(&store, "dirk-c", |end| end.rotation = Some(rotation("dirk-c", "C1", "C2", None))).await;
-    let found = store.rotations_of("DIRK-a").await.unwrap();
+    let found = store.rotations_of(&user_ref("DIRK-a")).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].operation.as_str(), found[0].person.as_str()), (id.as_str(), "corp/uuid-alice"));
-    assert_eq!((found[0].new.user.as_str(), found[0].new.since), ("dirk-a", 7));
+    assert_eq!((&found[0].new.user, found[0].new.since), (&user_ref("dirk-a"), 7));
     let due = async |now| {
         let due = store.due_rotations(now, 10).await.unwrap();
         due.into_iter().map(|found| found.new.old_key).collect::<Vec<_>>()
@@ -168,7 +178,7 @@ async fn a_rotation_waits_for_its_confirmation(rig: &Rig) {
     let over = RotationChange::Ended { old_key: "OLD".into() };
     done(&store, "dirk-a", |end| end.rotation = Some(over)).await;
     assert!(waiting(&store, "dirk-a").await.is_empty());
-    done(&store, "dirk-c", |end| end.deleted_user = Some("dirk-c".into())).await;
+    done(&store, "dirk-c", |end| end.deleted_user = Some(user_ref("dirk-c"))).await;
     assert!(waiting(&store, "dirk-c").await.is_empty());
 }
 

@@ -1,6 +1,7 @@
 //! One suite, run on SQLite and on PostgreSQL: what the store promises, whichever engine is inside.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod accounts;
 mod audit;
 mod crowds;
 mod grants;

@@ -6,7 +6,9 @@ use iam_sorry_core::audit::Phase;
 use iam_sorry_store::{Begun, ManagedUser, OperationState, Store, UnaccountedKey};
 
 use crate::on_both;
-use crate::rig::{Rig, assert_fenced, event, finish, grant, identity, operation, page, whole_chain};
+use crate::rig::{
+    Rig, assert_fenced, event, finish, grant, identity, operation, page, user_ref, whole_chain,
+};
 
 on_both! {
     an_operation_comes_back_as_it_was_begun,
@@ -120,7 +122,7 @@ async fn an_outcome_goes_in_whole(rig: &Rig) {
     let mut end = finish(&new);
     end.grants = vec![grant("ASIA1", 5), grant("ASIA2", 6)];
     end.user = Some(ManagedUser {
-        name: "Lab-Anna".into(),
+        user: user_ref("Lab-Anna"),
         arn: "arn:aws:iam::1:user/iam-sorry/Lab-Anna".into(),
         namespace: "lab".into(),
         owner: new.person.clone(),
@@ -131,7 +133,7 @@ async fn an_outcome_goes_in_whole(rig: &Rig) {
 
     let read = store.operation(&new.id).await.unwrap().unwrap();
     assert_eq!((read.state, read.result.as_deref()), (OperationState::Done, Some(end.result.as_str())));
-    assert_eq!(store.user("LAB-anna").await.unwrap(), end.user);
+    assert_eq!(store.user(&user_ref("LAB-anna")).await.unwrap(), end.user);
     let grants = store.list_grants(Some(&new.person), page(None, 10)).await.unwrap().items;
     assert_eq!(grants.iter().map(|grant| &grant.new).collect::<Vec<_>>(), [&end.grants[1], &end.grants[0]]);
     assert!(grants.iter().all(|grant| grant.operation == new.id && grant.person == new.person));
@@ -290,7 +292,7 @@ async fn unaccounted_keys_stay_until_they_are_accounted_for(rig: &Rig) {
     let store = rig.open("one");
     let key = |id: &str, user: &str, operation: &str| UnaccountedKey {
         access_key_id: id.into(),
-        resource: user.into(),
+        user: user_ref(user),
         operation: operation.into(),
         found_ms: 5,
         deactivated: true,
@@ -323,7 +325,7 @@ async fn unaccounted_keys_stay_until_they_are_accounted_for(rig: &Rig) {
     let (new, intent) = operation("lab-anna");
     store.begin(new.clone(), intent).await.unwrap();
     let mut gone = finish(&new);
-    gone.deleted_user = Some("LAB-anna".into());
+    gone.deleted_user = Some(user_ref("LAB-anna"));
     store.finish(gone).await.unwrap();
     assert!(store.unaccounted_keys().await.unwrap().is_empty());
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use iam_sorry_core::audit::{Event, Outcome, Person, Phase, Record};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, KeyOrigin, Method, Via};
+use iam_sorry_core::ids::{AccountName, UserRef};
 use iam_sorry_store::{
     Engine, Finish, FlowKey, FlowKind, LoginFlow, NewGrant, NewOperation, OperationState, PageRequest,
     Session, SessionKey, Settings, Store, StoreError,
@@ -120,7 +121,12 @@ pub fn event(phase: Phase, name: &str, action: &str, resource: &str) -> Event {
     }
 }
 
-/// An operation of `alice` that holds `resource`.
+/// `NAME`, which is in the account `default`, or `ACCOUNT/NAME`.
+pub fn user_ref(text: &str) -> UserRef {
+    UserRef::parse_in(text, &AccountName::default()).unwrap()
+}
+
+/// An operation of `alice` that holds `resource` of the account `default`.
 pub fn operation(resource: &str) -> (NewOperation, Event) {
     let id = unique("op");
     let new = NewOperation {
@@ -128,6 +134,7 @@ pub fn operation(resource: &str) -> (NewOperation, Event) {
         person: identity("alice").id(),
         idempotency_key: unique("key"),
         action: "create-user".into(),
+        account: AccountName::default(),
         resource: resource.into(),
         exclusive: true,
         request_hash: "hash".into(),
@@ -161,6 +168,7 @@ pub fn finish(operation: &NewOperation) -> Finish {
 pub fn grant(key: &str, issued_ms: i64) -> NewGrant {
     NewGrant {
         kind: "session".into(),
+        account: AccountName::default(),
         resource: "lab-anna".into(),
         access_key_id: key.into(),
         issued_ms,

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use iam_sorry_core::audit::{CheckpointSigner, Outcome, Phase, Verifier, export_header, new_key_pem};
 use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
+use iam_sorry_core::ids::AccountName;
 use iam_sorry_store::{
     AuditFilter, Begun, Finish, Grant, ManagedUser, NewGrant, Operation, OperationState, RotationChange,
     Session, SessionKey, SshKey, Store,
 };
 
 use crate::on_both;
-use crate::rig::{Rig, assert_fenced, event, finish, grant, identity, operation, page, whole_chain};
+use crate::rig::{
+    Rig, assert_fenced, event, finish, grant, identity, operation, page, user_ref, whole_chain,
+};
 
 on_both! {
     operations_are_read_back,
@@ -82,27 +85,28 @@ async fn operations_are_read_back(rig: &Rig) {
     let Begun::Seen(seen) = store.begin(again, intent).await.unwrap() else { panic!() };
     assert!(seen.result.unwrap().starts_with(r#"{"operation":"op2","#));
     assert!(store.unaccounted_keys().await.unwrap().is_empty());
-    assert!(store.rotations_of("lab-anna").await.unwrap().is_empty());
+    assert!(store.rotations_of(&user_ref("lab-anna")).await.unwrap().is_empty());
     assert!(store.due_rotations(i64::MAX, 10).await.unwrap().is_empty());
 }
 
 async fn what_was_handed_out_is_read_back(rig: &Rig) {
     let (_rig, store) = upgraded(rig);
     let user = |name: &str, adopted| ManagedUser {
-        name: name.into(),
+        user: user_ref(name),
         arn: format!("arn:aws:iam::123456789012:user/iam-sorry/lab/{name}"),
         namespace: "lab".into(),
         owner: ALICE.into(),
         created_ms: START_MS,
         adopted,
     };
-    let users = store.list_users(None, page(None, 10)).await.unwrap();
+    let users = store.list_users(None, None, page(None, 10)).await.unwrap();
     assert_eq!(users.items, [user("lab-Anna", false), user("lab-bert", true)]);
-    assert_eq!(store.user("LAB-anna").await.unwrap(), Some(user("lab-Anna", false)));
+    assert_eq!(store.user(&user_ref("LAB-anna")).await.unwrap(), Some(user("lab-Anna", false)));
 
     let handed_out = |kind: &str, operation: &str, resource: &str, key: &str| Grant {
         new: NewGrant {
             kind: kind.into(),
+            account: AccountName::default(),
             resource: resource.into(),
             access_key_id: key.into(),
             issued_ms: START_MS + 4_000,
@@ -277,7 +281,7 @@ async fn what_was_under_way_is_claimed_and_finished(rig: &Rig) {
     assert!(matches!(store.begin(next.clone(), intent).await.unwrap(), Begun::New));
     store.note(&next.id, 0, r#"{"note":"key","id":"AKIANEW"}"#.into()).await.unwrap();
     let rotation = iam_sorry_store::NewRotation {
-        user: "lab-Anna".into(),
+        user: user_ref("lab-Anna"),
         old_key: "AKIAOLD4".into(),
         new_key: "AKIANEW".into(),
         old_was_active: true,
@@ -290,7 +294,7 @@ async fn what_was_under_way_is_claimed_and_finished(rig: &Rig) {
         ..finish(&next)
     };
     store.finish(done).await.unwrap();
-    assert_eq!(store.rotations_of("lab-anna").await.unwrap().len(), 1);
+    assert_eq!(store.rotations_of(&user_ref("lab-anna")).await.unwrap().len(), 1);
     assert_eq!(whole_chain(&store).await.len() as u64, LAST + 3);
 }
 

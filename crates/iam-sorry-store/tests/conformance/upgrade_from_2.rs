@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use iam_sorry_core::audit::{Phase, Verifier, export_header};
 use iam_sorry_core::identity::{KeyOrigin, Method};
+use iam_sorry_core::ids::AccountName;
 use iam_sorry_store::{
     AuditFilter, Begun, Engine, Finish, FlowCaps, FlowKind, LostInstance, ManagedUser, NewRotation,
     OperationState, Rotation, RotationChange, SessionKey, Store, UnaccountedKey,
@@ -11,7 +12,7 @@ use iam_sorry_store::{
 use testkit::Postgres;
 
 use crate::on_both;
-use crate::rig::{Rig, assert_fenced, event, finish, flow, operation, page, whole_chain};
+use crate::rig::{Rig, assert_fenced, event, finish, flow, operation, page, user_ref, whole_chain};
 
 on_both! {
     every_table_of_the_fixture_has_rows,
@@ -98,7 +99,7 @@ async fn operations_are_read_back_with_their_epochs(rig: &Rig) {
     ] {
         let seen = store.operation(id).await.unwrap().unwrap();
         assert_eq!((seen.state, seen.epoch, seen.instance.as_str()), (state, epoch, "two"), "{id}");
-        assert_eq!(seen.new.action, action, "{id}");
+        assert_eq!((seen.new.action.as_str(), &seen.new.account), (action, &AccountName::default()), "{id}");
         assert_eq!(seen.notes, notes, "{id}");
         assert_eq!((seen.new.person.as_str(), seen.new.exclusive), (ALICE, id != "op5"), "{id}");
         assert!(seen.new.plan.starts_with(r#"{"plan":""#), "{id}");
@@ -113,16 +114,16 @@ async fn operations_are_read_back_with_their_epochs(rig: &Rig) {
 async fn what_was_handed_out_is_read_back(rig: &Rig) {
     let (_rig, store) = upgraded(rig);
     let user = |name: &str, adopted| ManagedUser {
-        name: name.into(),
+        user: user_ref(name),
         arn: format!("arn:aws:iam::123456789012:user/iam-sorry/lab/{name}"),
         namespace: "lab".into(),
         owner: ALICE.into(),
         created_ms: START_MS + 2_000,
         adopted,
     };
-    let users = store.list_users(None, page(None, 10)).await.unwrap();
+    let users = store.list_users(None, None, page(None, 10)).await.unwrap();
     assert_eq!(users.items, [user("lab-Anna", false), user("lab-bert", true)]);
-    assert_eq!(store.user("LAB-anna").await.unwrap(), Some(user("lab-Anna", false)));
+    assert_eq!(store.user(&user_ref("LAB-anna")).await.unwrap(), Some(user("lab-Anna", false)));
 
     let grants = store.list_grants(Some(ALICE), page(None, 10)).await.unwrap().items;
     let seen: Vec<_> = grants
@@ -152,7 +153,7 @@ async fn rotations_and_unaccounted_keys_wait_as_before(rig: &Rig) {
     let rotation =
         |operation: &str, user: &str, old: &str, new: &str, active: bool, delete_after_ms| Rotation {
             new: NewRotation {
-                user: user.into(),
+                user: user_ref(user),
                 old_key: old.into(),
                 new_key: new.into(),
                 old_was_active: active,
@@ -164,14 +165,14 @@ async fn rotations_and_unaccounted_keys_wait_as_before(rig: &Rig) {
         };
     let timed = rotation("op11", "lab-anna", "AKIAOLD1", "AKIANEW1", true, Some(START_MS + 86_400_000));
     let kept = rotation("op12", "lab-bert", "AKIAFOREIGN", "AKIANEW2", false, None);
-    assert_eq!(store.rotations_of("lab-Anna").await.unwrap(), std::slice::from_ref(&timed));
-    assert_eq!(store.rotations_of("lab-bert").await.unwrap(), std::slice::from_ref(&kept));
+    assert_eq!(store.rotations_of(&user_ref("lab-Anna")).await.unwrap(), std::slice::from_ref(&timed));
+    assert_eq!(store.rotations_of(&user_ref("lab-bert")).await.unwrap(), std::slice::from_ref(&kept));
     assert_eq!(store.due_rotations(START_MS + 86_399_999, 10).await.unwrap(), []);
     assert_eq!(store.due_rotations(START_MS + 86_400_000, 10).await.unwrap(), [timed]);
 
     let lost = |id: &str, found_ms, deactivated| UnaccountedKey {
         access_key_id: id.into(),
-        resource: "lab-bert".into(),
+        user: user_ref("lab-bert"),
         operation: "op10".into(),
         found_ms,
         deactivated,
@@ -251,7 +252,7 @@ async fn what_was_under_way_is_claimed_and_finished(rig: &Rig) {
     assert!(matches!(store.begin(next.clone(), intent).await.unwrap(), Begun::New));
     let ended = RotationChange::Ended { old_key: "AKIAFOREIGN".into() };
     store.finish(Finish { rotation: Some(ended), ..finish(&next) }).await.unwrap();
-    assert!(store.rotations_of("lab-bert").await.unwrap().is_empty());
+    assert!(store.rotations_of(&user_ref("lab-bert")).await.unwrap().is_empty());
 }
 
 async fn an_instance_that_died_is_known_and_what_was_recorded_is_too(rig: &Rig) {

@@ -96,7 +96,7 @@ there. With IAM_SORRY_TOKEN, that session is ended and the stored one stays.")]
     Explain {
         /// Such as create-user, attach-policy, issue-credentials, assume-role.
         action: String,
-        /// The IAM user, or the role's ARN.
+        /// The IAM user (NAME, or ACCOUNT/NAME if the service has several accounts), or the role's ARN.
         resource: String,
         /// For attach-policy and detach-policy: the policy.
         #[arg(long, value_name = "ARN")]
@@ -122,7 +122,7 @@ there. With IAM_SORRY_TOKEN, that session is ended and the stored one stays.")]
 /// Many at once, from a file.
 #[derive(Args, Debug, Default)]
 pub struct Many {
-    /// IAM users.
+    /// IAM users: NAME, or ACCOUNT/NAME if the service has several accounts.
     #[arg(value_name = "NAME", required_unless_present = "file")]
     pub names: Vec<String>,
     /// One name a line, or CSV with the name first; - is standard input.
@@ -166,7 +166,7 @@ pub enum Users {
     },
     /// A user as IAM knows it now: policies, keys, boundary
     Show {
-        /// The IAM user.
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
         name: String,
         /// JSON, for scripts.
         #[arg(long)]
@@ -174,7 +174,7 @@ pub enum Users {
     },
     /// Put an IAM user that was there before into the service's care
     Adopt {
-        /// The IAM user.
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
         name: String,
         /// Decide and check, but change nothing.
         #[arg(long)]
@@ -186,12 +186,12 @@ pub enum Users {
 pub enum Policies {
     /// The policies that the service may attach, or those of a user
     List {
-        /// The IAM user; without one, what can be attached.
+        /// The IAM user (NAME or ACCOUNT/NAME); without one, what can be attached.
         name: Option<String>,
     },
     /// Attach a managed policy
     Attach {
-        /// The IAM user.
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
         name: String,
         /// The policy's ARN.
         policy_arn: String,
@@ -201,7 +201,7 @@ pub enum Policies {
     },
     /// Detach a managed policy
     Detach {
-        /// The IAM user.
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
         name: String,
         /// The policy's ARN.
         policy_arn: String,
@@ -226,7 +226,7 @@ pub struct Destination {
 pub enum Keys {
     /// A user's access keys, without their secrets
     List {
-        /// The IAM user.
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
         name: String,
         /// JSON, for scripts.
         #[arg(long)]
@@ -234,7 +234,7 @@ pub enum Keys {
     },
     /// Make an access key; its secret is shown this once
     Create {
-        /// The IAM user.
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
         name: String,
         #[command(flatten)]
         to: Destination,
@@ -247,7 +247,7 @@ is confirmed unless --yes is given, and 'keys confirm' does it later. If nobody
 confirms, the old key is deleted when its time is over ('keys list' shows it);
 until then 'keys restore' takes the rotation back.")]
     Rotate {
-        /// The IAM user.
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
         name: String,
         /// The old key's ID (AKIA...) [default: the user's only one].
         access_key_id: Option<String>,
@@ -256,7 +256,7 @@ until then 'keys restore' takes the rotation back.")]
     },
     /// Say that the new key of a rotation is stored: the old one is deleted
     Confirm {
-        /// The IAM user.
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
         name: String,
         /// The new key's ID (AKIA...).
         access_key_id: String,
@@ -269,7 +269,7 @@ until then 'keys restore' takes the rotation back.")]
 For a rotation that was not confirmed: its new secret was lost, or the old key is
 still needed somewhere. A new key that is in use already stays.")]
     Restore {
-        /// The IAM user.
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
         name: String,
         /// The old key's ID (AKIA...).
         access_key_id: String,
@@ -279,7 +279,7 @@ still needed somewhere. A new key that is in use already stays.")]
     },
     /// Delete an access key (asks first)
     Delete {
-        /// The IAM user.
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
         name: String,
         /// The key's ID (AKIA...).
         access_key_id: String,

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::UserSelector;
 
 /// One line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedUser {
     /// Line number from 1, for messages.
     pub line: usize,
-    /// A valid IAM user name.
+    /// A valid IAM user name, or `ACCOUNT/NAME`.
     pub name: String,
     /// Policy ARNs.
     pub policies: Vec<String>,
@@ -47,7 +47,7 @@ pub fn parse(text: &str) -> Result<Vec<ListedUser>, InvalidUserList> {
         if users.is_empty() && seen.is_empty() && heading {
             continue;
         }
-        if let Err(e) = UserName::parse(&name) {
+        if let Err(e) = UserSelector::parse(&name) {
             let e = e.to_string();
             errors.push(format!("line {line}: {}", e.lines().next().unwrap_or_default()));
             continue;
@@ -131,11 +131,12 @@ mod tests {
         assert_eq!(users[0].policies, ["arn:a", "arn:b"]);
         assert_eq!((users[1].line, users[1].name.as_str()), (3, "bob"));
         assert_eq!(users[1].policies, ["arn:c", "arn:d"]);
+        assert_eq!(names("alice\narchive/alice\n"), ["alice", "archive/alice"], "two users");
     }
 
     #[test]
     fn everything_wrong_is_said_at_once() {
-        let InvalidUserList(errors) = parse("alice\nALICE\na b\n\"bob\nb\"o\nx/y\n").unwrap_err();
+        let InvalidUserList(errors) = parse("alice\nALICE\na b\n\"bob\nb\"o\nx/y/z\n").unwrap_err();
         assert_eq!(errors.len(), 5, "{errors:?}");
         assert_eq!(errors[0], "line 2: 'ALICE' stands in line 1 already");
         assert!(errors[2].starts_with("line 4: a quotation mark"), "{errors:?}");
@@ -149,7 +150,7 @@ mod tests {
         fn any_text_is_taken_and_every_name_is_ones_of_iam(text in "\\PC{0,60}|[a-z\",\n; ]{0,60}") {
             if let Ok(users) = parse(&text) {
                 for user in users {
-                    prop_assert!(UserName::parse(&user.name).is_ok());
+                    prop_assert!(UserSelector::parse(&user.name).is_ok());
                 }
             }
         }

@@ -83,7 +83,7 @@ fn a_class_from_a_file() {
         .ok()
         .prints(&["✓ 0 deleted, 20 not the service's (any more)"]);
     // A file that can't be used begins nothing.
-    std::fs::write(&file, "dirk-a\ndirk-b/c\nDIRK-A\n").unwrap();
+    std::fs::write(&file, "dirk-a\ndirk-b/c/d\nDIRK-A\n").unwrap();
     alice.run(&["users", "create", "--file", &path]).exits(2).says(&[
         "nothing was begun",
         "line 2",

@@ -7,7 +7,7 @@ use iam_sorry_core::api::{
     self, DeleteKey, Done, KeyInfo, NewKey, Options, Page, PageQuery, PolicyChange, UserDetails, UserInfo,
 };
 
-use super::super::extract::{Json, Name, Names, NoBody, Query, SignedIn};
+use super::super::extract::{Json, NoBody, PathAccount, PathUser, PathUserKey, Query, SignedIn};
 use super::super::problem::ApiError;
 use super::secret::secret_json;
 use crate::actions::adopt_user::AdoptUser;
@@ -34,9 +34,10 @@ use crate::operations::idempotency::IdempotencyKey;
 pub async fn users(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
+    PathAccount(account): PathAccount,
     Query(query): Query<PageQuery>,
 ) -> Result<Answer<Page<UserInfo>>, ApiError> {
-    Ok(Answer(app.service.list_users(&caller, query).await?))
+    Ok(Answer(app.service.list_users(&caller, account.as_ref(), query).await?))
 }
 
 /// Creates an IAM user in the namespace that its name says, with the configured permissions boundary.
@@ -47,10 +48,11 @@ pub async fn create_user(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
+    PathAccount(account): PathAccount,
     Json(request): Json<api::CreateUser>,
 ) -> Result<Answer<Done>, ApiError> {
-    let action = CreateUser::new(&request.name, request.policies);
-    done(&app, &caller, key, action, request.dry_run).await
+    let user = app.service.user_in(account, &request.name)?;
+    done(&app, &caller, key, Ok(CreateUser::new(user, request.policies)), request.dry_run).await
 }
 
 /// A user, as IAM says it is now.
@@ -60,9 +62,9 @@ pub async fn create_user(
 pub async fn user(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
-    Name(name): Name,
+    PathUser(user): PathUser,
 ) -> Result<Answer<UserDetails>, ApiError> {
-    Ok(Answer(app.service.show_user(&caller, &name).await?))
+    Ok(Answer(app.service.show_user(&caller, &user).await?))
 }
 
 /// Deletes a user with everything that is attached to it.
@@ -73,11 +75,11 @@ pub async fn delete_user(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
-    Name(name): Name,
+    PathUser(user): PathUser,
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    done(&app, &caller, key, DeleteUser::new(&name), options.dry_run).await
+    done(&app, &caller, key, Ok(DeleteUser::new(user)), options.dry_run).await
 }
 
 /// Takes an IAM user that was there before into the service's care.
@@ -88,11 +90,11 @@ pub async fn adopt_user(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
-    Name(name): Name,
+    PathUser(user): PathUser,
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    done(&app, &caller, key, AdoptUser::new(&name), options.dry_run).await
+    done(&app, &caller, key, Ok(AdoptUser::new(user)), options.dry_run).await
 }
 
 /// Attaches a managed policy of the allow-list.
@@ -103,10 +105,10 @@ pub async fn attach_policy(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
-    Name(name): Name,
+    PathUser(user): PathUser,
     Json(change): Json<PolicyChange>,
 ) -> Result<Answer<Done>, ApiError> {
-    done(&app, &caller, key, AttachPolicy::new(&name, change.policy_arn), change.dry_run).await
+    done(&app, &caller, key, Ok(AttachPolicy::new(user, change.policy_arn)), change.dry_run).await
 }
 
 /// Detaches a managed policy.
@@ -117,11 +119,11 @@ pub async fn detach_policy(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
-    Name(name): Name,
+    PathUser(user): PathUser,
     Query(change): Query<PolicyChange>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    done(&app, &caller, key, DetachPolicy::new(&name, change.policy_arn), change.dry_run).await
+    done(&app, &caller, key, Ok(DetachPolicy::new(user, change.policy_arn)), change.dry_run).await
 }
 
 /// The policies that may be attached at all.
@@ -151,9 +153,9 @@ pub async fn roles(
 pub async fn keys(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
-    Name(name): Name,
+    PathUser(user): PathUser,
 ) -> Result<Answer<Page<KeyInfo>>, ApiError> {
-    Ok(Answer(Page { items: app.service.list_keys(&caller, &name).await?, next: None }))
+    Ok(Answer(Page { items: app.service.list_keys(&caller, &user).await?, next: None }))
 }
 
 /// Makes a permanent access key. Its secret is shown this once; a dry run answers what would be done.
@@ -165,11 +167,11 @@ pub async fn create_key(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
-    Name(name): Name,
+    PathUser(user): PathUser,
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Response, ApiError> {
-    new_key(&app, &caller, key, CreateAccessKey::new(&name), options.dry_run).await
+    new_key(&app, &caller, key, Ok(CreateAccessKey::new(user)), options.dry_run).await
 }
 
 /// Puts a new key in the place of an old one, which becomes inactive unless somebody still uses it. The old key is deleted
@@ -182,11 +184,11 @@ pub async fn rotate_key(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
-    Names(name, id): Names,
+    PathUserKey(user, id): PathUserKey,
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Response, ApiError> {
-    new_key(&app, &caller, key, RotateKey::new(&name, &id), options.dry_run).await
+    new_key(&app, &caller, key, RotateKey::new(user, &id), options.dry_run).await
 }
 
 /// Confirms that the secret of a rotation's new key has arrived, so that the old key is deleted, unless somebody uses it.
@@ -198,11 +200,11 @@ pub async fn confirm_key(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
-    Names(name, id): Names,
+    PathUserKey(user, id): PathUserKey,
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    done(&app, &caller, key, ConfirmKey::new(&name, &id), options.dry_run).await
+    done(&app, &caller, key, ConfirmKey::new(user, &id), options.dry_run).await
 }
 
 /// Takes a rotation back that nobody has confirmed: the old key is active again, the new one is deleted, unless somebody
@@ -214,11 +216,11 @@ pub async fn restore_key(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
-    Names(name, id): Names,
+    PathUserKey(user, id): PathUserKey,
     Query(options): Query<Options>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    done(&app, &caller, key, RestoreKey::new(&name, &id), options.dry_run).await
+    done(&app, &caller, key, RestoreKey::new(user, &id), options.dry_run).await
 }
 
 /// Deletes an access key that nobody uses any more, or, with `force`, any.
@@ -229,11 +231,11 @@ pub async fn delete_key(
     State(app): State<App>,
     SignedIn(caller): SignedIn,
     key: Option<IdempotencyKey>,
-    Names(name, id): Names,
+    PathUserKey(user, id): PathUserKey,
     Query(options): Query<DeleteKey>,
     NoBody: NoBody,
 ) -> Result<Answer<Done>, ApiError> {
-    let action = DeleteAccessKey::new(&name, &id, options.force);
+    let action = DeleteAccessKey::new(user, &id, options.force);
     done(&app, &caller, key, action, options.dry_run).await
 }
 

@@ -38,7 +38,8 @@ pub async fn issue(
     Json(request): Json<CredentialsRequest>,
 ) -> Result<Response, ApiError> {
     let mode = Mode::of(request.dry_run);
-    let output = SessionRequest::new(request)?.run(&app.service, &caller, key.as_ref(), mode).await?;
+    let output =
+        SessionRequest::new(&app.service, request)?.run(&app.service, &caller, key.as_ref(), mode).await?;
     Ok(match output {
         RunOutput::Acted(issued) => secret_json(issued.to_json()),
         RunOutput::Unchanged(done) => Answer(done).into_response(),

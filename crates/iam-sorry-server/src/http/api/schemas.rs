@@ -59,3 +59,9 @@ pub enum IssuedAnswer {
     /// A dry run.
     DryRun(Done),
 }
+
+/// Where users are.
+pub(crate) const USERS: &str = "/users";
+
+/// What stands before [`USERS`] in the path of a user whose account is named.
+pub(crate) const IN_ACCOUNT: &str = "/accounts/{account}";

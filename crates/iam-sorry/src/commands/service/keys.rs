@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use http::Method;
 use iam_sorry_core::api::{DeleteKey, Done, KeyInfo, NewKey, OldKey, Options, ProblemCode};
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::UserSelector;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
@@ -312,7 +312,7 @@ impl TargetProfile {
     }
 
     fn write(&self, app: &App, user: &str, id: &str, secret: &SecretString) -> Result<()> {
-        let owner = UserName::parse(user)?;
+        let owner = UserSelector::parse(user)?.name;
         let sealed = if self.seals() { self.sealed(app, id, secret)? } else { Vec::new() };
         let (id_field, secret_field) = self.fields();
         app.update(&app.credentials, |document| {

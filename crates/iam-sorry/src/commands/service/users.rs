@@ -4,10 +4,10 @@ use std::io::Read as _;
 
 use http::Method;
 use iam_sorry_core::api::{CreateUser, Done, Options, PolicyChange, ProblemCode, UserDetails, UserInfo};
-use iam_sorry_core::names::UserName;
+use iam_sorry_core::ids::{AccountName, UserSelector};
 
 use super::bulk::{self, ActionWords, ItemOutcome};
-use super::request::{MAX_LISTED, list_path, user_path, with_client};
+use super::request::{MAX_LISTED, list_path, user_path, users_path, with_client};
 use super::show;
 use crate::app::App;
 use crate::args::{Many, Policies, Users};
@@ -30,9 +30,11 @@ pub fn run(app: &App, action: Users) -> Result<()> {
             if listing.json {
                 return show::json(app, &users);
             }
+            let several = users.iter().any(|user| user.account != users[0].account);
             let row = |user: UserInfo| {
                 let adopted = if user.adopted { "adopted" } else { "" };
-                vec![user.name, user.namespace, user.owner, user.created_at, adopted.to_owned()]
+                let name = if several { format!("{}/{}", user.account, user.name) } else { user.name };
+                vec![name, user.namespace, user.owner, user.created_at, adopted.to_owned()]
             };
             show::table(
                 app,
@@ -89,41 +91,52 @@ pub fn policies(app: &App, action: Policies) -> Result<()> {
 
 fn create(app: &App, many: &Many, policies: &[String]) -> Result<()> {
     let (users, fingerprint) = people_of(many)?;
-    let request = |user: &ListedUser| CreateUser {
-        name: user.name.clone(),
-        policies: [&user.policies[..], policies].concat(),
-        dry_run: many.dry_run,
+    let new_user = |user: &ListedUser| {
+        let (path, name) = users_path(&user.name);
+        let policies = [&user.policies[..], policies].concat();
+        let request = CreateUser { name: name.to_owned(), policies, dry_run: many.dry_run };
+        NewUser { user: user.name.clone(), path, request }
     };
     if let ([user], None) = (&users[..], &many.file) {
-        let request = request(user);
+        let NewUser { path, request, .. } = new_user(user);
         let done: Done = with_client(app, async |client| {
-            client.change(Method::POST, "/users", Some(&request), &new_key()).await
+            client.change(Method::POST, &path, Some(&request), &new_key()).await
         })?;
         return show::done(app, &format!("IAM user '{}' is created", user.name), &done, many.dry_run);
     }
     let items: Vec<_> = users
         .iter()
-        .map(|user| (many.file.as_ref().map(|_| user.line), user.name.clone(), request(user)))
+        .map(|user| (many.file.as_ref().map(|_| user.line), user.name.clone(), new_user(user)))
         .collect();
     let fingerprint = format!("{fingerprint}\0{}\0{}", policies.join(","), many.dry_run);
     let words = ActionWords { dry_run: many.dry_run, ..CREATE };
     bulk::run(app, &words, &fingerprint, &items, create_one)
 }
 
+/// A user to create.
+struct NewUser {
+    /// As it was given: `NAME` or `ACCOUNT/NAME`.
+    user: String,
+    /// The users among which it is created.
+    path: String,
+    request: CreateUser,
+}
+
 /// Creates one user of many. A user that exists counts as done if it is the service's; missing policies are attached.
 async fn create_one(
     client: &Client,
-    request: &CreateUser,
+    new: &NewUser,
     key: &str,
 ) -> std::result::Result<ItemOutcome, ServiceError> {
-    let created = client.change::<Done>(Method::POST, "/users", Some(request), key).await;
+    let NewUser { user, path, request } = new;
+    let created = client.change::<Done>(Method::POST, path, Some(request), key).await;
     let refusal = match created {
         Ok(done) if done.changed || request.dry_run => return Ok(ItemOutcome::Done),
         Ok(_) => None,
         Err(e) if e.code() == Some(ProblemCode::Conflict) => Some(e),
         Err(e) => return Err(e),
     };
-    let there = match client.get::<UserDetails>(&user_path(&request.name)).await {
+    let there = match client.get::<UserDetails>(&user_path(user)).await {
         Ok(there) => there,
         Err(e) if is_not_ours(&e) => match refusal {
             // It exists in AWS but is not the service's; the service's own message says what to do.
@@ -131,7 +144,7 @@ async fn create_one(
             // An earlier run created it, and it was deleted since.
             None => {
                 return client
-                    .change::<Done>(Method::POST, "/users", Some(request), &new_key())
+                    .change::<Done>(Method::POST, path, Some(request), &new_key())
                     .await
                     .map(|_| ItemOutcome::Done);
             }
@@ -140,7 +153,7 @@ async fn create_one(
     };
     for policy_arn in request.policies.iter().filter(|arn| !there.policies.contains(arn)) {
         let change = PolicyChange { policy_arn: policy_arn.clone(), dry_run: request.dry_run };
-        let path = format!("{}/policies", user_path(&request.name));
+        let path = format!("{}/policies", user_path(user));
         client.change::<Done>(Method::POST, &path, Some(&change), &new_key()).await?;
     }
     Ok(ItemOutcome::Already)
@@ -202,7 +215,7 @@ fn is_not_ours(error: &ServiceError) -> bool {
 fn people_of(many: &Many) -> Result<(Vec<ListedUser>, String)> {
     let Some(file) = &many.file else {
         for name in &many.names {
-            UserName::parse(name)?;
+            UserSelector::parse(name)?;
         }
         // With a heading, so that no name is taken for one.
         let text = format!("name\n{}", many.names.join("\n"));
@@ -230,10 +243,14 @@ fn people_of(many: &Many) -> Result<(Vec<ListedUser>, String)> {
 
 fn details(app: &App, details: &UserDetails) -> Result<()> {
     let user = &details.user;
+    // A department with one account has given it no name.
+    let account =
+        if user.account == AccountName::default() { String::new() } else { user.account.to_string() };
     show::facts(
         app,
         &[
             ("Name", user.name.clone()),
+            ("Account", account),
             ("ARN", user.arn.clone()),
             ("Namespace", user.namespace.clone()),
             ("Owner", user.owner.clone()),
