@@ -1,6 +1,7 @@
 //! The HTTP face on real sockets, the audit trail's ways out, and the whole service through its API.
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up fails")]
 
+mod accounts;
 mod audit_commands;
 mod audit_queries;
 mod audit_sinks;

@@ -38,6 +38,42 @@ fn a_user_from_beginning_to_end() {
     alice.run(&["users", "show", "dirk-a"]).exits(4);
 }
 
+/// A user's account may be named, and goes without saying if there is one only.
+#[test]
+fn a_user_by_its_account() {
+    let department = Department::new();
+    let alice = department.signed_in("alice");
+    alice
+        .run(&["users", "create", "default/dirk-a"])
+        .ok()
+        .prints(&["✓ IAM user 'default/dirk-a' is created"]);
+    let shown = alice.run(&["users", "show", "dirk-a"]).ok();
+    assert!(!shown.stdout.contains("default"), "{}", shown.stdout);
+    assert_eq!(alice.run(&["users", "show", "default/dirk-a"]).ok().stdout, shown.stdout);
+    alice.run(&["policies", "attach", "default/dirk-a", &department.policies[0]]).ok();
+    alice.run(&["policies", "list", "dirk-a"]).ok().prints(&[&department.policies[0]]);
+    alice.run(&["explain", "create-user", "default/ada-b"]).ok().prints(&["not allowed"]);
+
+    let no_account = ["This service has no account \"archive\"", "Its accounts: default"];
+    let made: &[&[&str]] = &[
+        &["users", "create", "archive/dirk-a"],
+        &["users", "show", "archive/dirk-a"],
+        &["users", "delete", "archive/dirk-a", "--yes"],
+        &["keys", "create", "archive/dirk-a"],
+        &["policies", "attach", "archive/dirk-a", &department.policies[0]],
+        &["explain", "create-user", "archive/dirk-a"],
+    ];
+    for command in made {
+        alice.run(command).exits(4).says(&no_account);
+    }
+    // What can't be an account or a user begins nothing.
+    for name in ["Archive/dirk-a", "-x/dirk-a", "a/b/c", "/dirk-a", "default/"] {
+        alice.run(&["users", "create", "--", name]).exits(2).says(&["can't be"]);
+    }
+    alice.run(&["users", "delete", "default/dirk-a", "--yes"]).ok();
+    alice.run(&["users", "show", "dirk-a"]).exits(4);
+}
+
 /// A class: all that can be made is made, what failed is told with its line, and a second run does the rest.
 #[test]
 fn a_class_from_a_file() {
