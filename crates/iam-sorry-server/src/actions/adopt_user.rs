@@ -211,3 +211,14 @@ async fn complete(
         .collect();
     Ok(Some((changes, Effects { user: Some(user), grants, ..Effects::default() })))
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for AdoptUser {
+    const PLANS: &[&str] =
+        &[r#"{"plan":"adopt-user","user":"a","id":"AIDA1","namespace":"lab","path":"/p/","boundary":"arn"}"#];
+    const PARAMETERS: &str = "null";
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user)
+    }
+}

@@ -187,6 +187,16 @@ fn caller_arn(caller: &CallerArn) -> String {
 }
 
 #[cfg(test)]
+impl crate::actions::sample::Sample for AssumeRole {
+    const PLANS: &[&str] = &[r#"{"plan":"role-session","role":"arn"}"#];
+    const PARAMETERS: &str = "900";
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.arn, fields.seconds).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use iam_sorry_core::group::Groups;
     use iam_sorry_core::identity::Method;

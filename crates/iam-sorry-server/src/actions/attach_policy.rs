@@ -85,3 +85,13 @@ async fn attach(handle: &AwsHandle, plan: &Plan) -> Result<Change, AwsError> {
     managed::attach(aws, credentials, &plan.user.name, &plan.arn).await?;
     Ok(Change::PolicyAttached { policy_arn: plan.arn.clone() })
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for AttachPolicy {
+    const PLANS: &[&str] = &[r#"{"plan":"attach-policy","user":"a","arn":"arn"}"#];
+    const PARAMETERS: &str = r#""arn""#;
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user, fields.arn)
+    }
+}

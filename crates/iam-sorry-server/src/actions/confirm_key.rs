@@ -95,3 +95,13 @@ pub(crate) async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, Sett
 pub(crate) fn old_key_deleted(plan: &Plan) -> Change {
     Change::KeyDeleted { access_key_id: plan.old.clone(), rotation: Some(RotationKey::Old) }
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for ConfirmKey {
+    const PLANS: &[&str] = &[r#"{"plan":"retire-key","user":"a","old":"AKIAOLD","new":"AKIANEW"}"#];
+    const PARAMETERS: &str = r#""AKIAIOSFODNN7EXAMPLE""#;
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user, &fields.key).unwrap()
+    }
+}

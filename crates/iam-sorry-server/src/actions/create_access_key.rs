@@ -80,3 +80,16 @@ impl Action for CreateAccessKey {
         Err(already_done(&done, "its secret", ASK_AGAIN))
     }
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for CreateAccessKey {
+    const PLANS: &[&str] = &[
+        r#"{"plan":"create-key","user":"a","since":1}"#,
+        r#"{"plan":"create-key","user":"a","since":1,"before":["AKIAOLD"]}"#,
+    ];
+    const PARAMETERS: &str = "null";
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user)
+    }
+}

@@ -288,3 +288,15 @@ fn exists(name: &str) -> ServiceError {
         ),
     )
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for CreateUser {
+    const PLANS: &[&str] = &[
+        r#"{"plan":"create-user","user":"a","namespace":"lab","path":"/p/","boundary":null,"policies":["arn"]}"#,
+    ];
+    const PARAMETERS: &str = r#"["arn:a","arn:b"]"#;
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user, fields.arns)
+    }
+}

@@ -118,3 +118,13 @@ fn deleted(key: &str) -> (Change, Effects) {
     let effects = Effects { deleted_keys: vec![key.to_owned()], ..Effects::default() };
     (Change::KeyDeleted { access_key_id: key.to_owned(), rotation: None }, effects)
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for DeleteAccessKey {
+    const PLANS: &[&str] = &[r#"{"plan":"delete-key","user":"a","key":"AKIAOLD"}"#];
+    const PARAMETERS: &str = r#"["AKIAIOSFODNN7EXAMPLE",true]"#;
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user, &fields.key, fields.force).unwrap()
+    }
+}

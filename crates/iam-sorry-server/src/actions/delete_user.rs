@@ -144,3 +144,13 @@ fn changes(user: String, parts: Vec<UserPart>) -> Vec<Change> {
     changes.extend(parts.into_iter().map(|part| Change::TakenAway { part }));
     changes
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for DeleteUser {
+    const PLANS: &[&str] = &[r#"{"plan":"delete-user","user":"a"}"#];
+    const PARAMETERS: &str = "null";
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user)
+    }
+}

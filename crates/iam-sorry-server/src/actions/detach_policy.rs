@@ -93,3 +93,13 @@ async fn detach(handle: &AwsHandle, plan: &Plan) -> Result<bool, AwsError> {
     let (aws, credentials) = handle.pair();
     managed::detach(aws, credentials, &plan.user.name, &plan.arn).await
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for DetachPolicy {
+    const PLANS: &[&str] = &[r#"{"plan":"detach-policy","user":"a","arn":"arn"}"#];
+    const PARAMETERS: &str = r#""arn""#;
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user, fields.arn)
+    }
+}

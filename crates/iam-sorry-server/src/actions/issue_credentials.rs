@@ -135,3 +135,13 @@ impl Action for IssueCredentials {
         Err(already_done(&done, "the credentials", ASK_AGAIN))
     }
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for IssueCredentials {
+    const PLANS: &[&str] = &[r#"{"plan":"user-session","user":"a","since":1}"#];
+    const PARAMETERS: &str = "900";
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user, fields.seconds).unwrap()
+    }
+}

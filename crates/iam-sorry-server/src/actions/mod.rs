@@ -25,6 +25,8 @@ pub mod retire_key;
 pub mod retiring;
 pub mod rotate_key;
 pub mod rotation;
+#[cfg(test)]
+mod sample;
 pub mod session;
 pub mod session_request;
 pub mod settings;

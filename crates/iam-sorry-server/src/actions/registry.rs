@@ -3,6 +3,8 @@
 use iam_sorry_core::api::{ActionName, Done, IssuedCredentials, NewKey};
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+use crate::actions::sample::{Fields, Sample};
 use crate::caller::Caller;
 use crate::error::ServiceError;
 use crate::operations::action::{Action, Mode, RunOutput};
@@ -64,6 +66,19 @@ macro_rules! registry {
                 $(ActionName::$name => settle_as::<$name>(case).await,)+
             }
         }
+
+        #[cfg(test)]
+        fn sample(name: ActionName, fields: Fields) -> StoredAction {
+            match name {
+                $(ActionName::$name => $name::sample(fields).into(),)+
+            }
+        }
+
+        /// What an older version wrote must be read for ever, and an answer that was given before an upgrade is given again.
+        #[test]
+        fn what_was_stored_is_read_and_stays_the_same() {
+            $(tests::is_read_and_stays_the_same::<$name>();)+
+        }
     };
 }
 
@@ -119,23 +134,16 @@ async fn settle_as<A: Action>(case: &Case<'_>) -> Result<Settled, SettleError> {
 
 #[cfg(test)]
 mod tests {
-    use iam_sorry_core::ids::{AccountName, UserRef};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::actions::adopt_user::AdoptUser;
-    use crate::actions::assume_role::AssumeRole;
-    use crate::actions::attach_policy::AttachPolicy;
-    use crate::actions::confirm_key::ConfirmKey;
-    use crate::actions::create_access_key::CreateAccessKey;
-    use crate::actions::create_user::CreateUser;
-    use crate::actions::delete_access_key::DeleteAccessKey;
-    use crate::actions::delete_user::DeleteUser;
-    use crate::actions::detach_policy::DetachPolicy;
-    use crate::actions::issue_credentials::IssueCredentials;
-    use crate::actions::restore_key::RestoreKey;
-    use crate::actions::retire_key::RetireKey;
-    use crate::actions::rotate_key::RotateKey;
+    use crate::actions::sample::user;
+
+    pub(super) fn is_read_and_stays_the_same<A: Sample>() {
+        assert!(!A::PLANS.is_empty());
+        A::PLANS.iter().for_each(|text| is_plan_of::<A>(text));
+        assert_eq!(A::sample(Fields::fixed()).parameters(), A::PARAMETERS, "{}", A::NAME);
+    }
 
     /// Read as the action's plan, and written as the same text.
     fn is_plan_of<A: Action>(text: &str) {
@@ -143,62 +151,9 @@ mod tests {
         assert_eq!(stored_plan::write(A::PLAN, &plan), text);
     }
 
-    /// What an older version wrote must be read for ever: the texts here are never changed.
     #[test]
-    fn what_was_written_is_read() {
-        is_plan_of::<CreateUser>(
-            r#"{"plan":"create-user","user":"a","namespace":"lab","path":"/p/","boundary":null,"policies":["arn"]}"#,
-        );
-        is_plan_of::<DeleteUser>(r#"{"plan":"delete-user","user":"a"}"#);
-        is_plan_of::<AdoptUser>(
-            r#"{"plan":"adopt-user","user":"a","id":"AIDA1","namespace":"lab","path":"/p/","boundary":"arn"}"#,
-        );
-        is_plan_of::<AttachPolicy>(r#"{"plan":"attach-policy","user":"a","arn":"arn"}"#);
-        is_plan_of::<DetachPolicy>(r#"{"plan":"detach-policy","user":"a","arn":"arn"}"#);
-        is_plan_of::<CreateAccessKey>(r#"{"plan":"create-key","user":"a","since":1}"#);
-        is_plan_of::<CreateAccessKey>(r#"{"plan":"create-key","user":"a","since":1,"before":["AKIAOLD"]}"#);
-        is_plan_of::<RotateKey>(
-            r#"{"plan":"rotate-key","user":"dirk","old":"AKIAOLD","old_was_active":true,"since":1}"#,
-        );
-        is_plan_of::<RotateKey>(
-            r#"{"plan":"rotate-key","user":"dirk","old":"AKIAOLD","old_was_active":true,"since":1,"before":["AKIAOLD"]}"#,
-        );
-        let retire = r#"{"plan":"retire-key","user":"a","old":"AKIAOLD","new":"AKIANEW"}"#;
-        is_plan_of::<ConfirmKey>(retire);
-        is_plan_of::<RetireKey>(retire);
-        is_plan_of::<RestoreKey>(r#"{"plan":"restore-key","user":"a","old":"AKIAOLD","new":"AKIANEW"}"#);
-        is_plan_of::<DeleteAccessKey>(r#"{"plan":"delete-key","user":"a","key":"AKIAOLD"}"#);
-        is_plan_of::<IssueCredentials>(r#"{"plan":"user-session","user":"a","since":1}"#);
-        is_plan_of::<AssumeRole>(r#"{"plan":"role-session","role":"arn"}"#);
-    }
-
-    /// The hash of what a key stands for is stored, so an answer that was given before an upgrade is given again after it only
-    /// as long as these texts stay.
-    #[test]
-    fn what_an_idempotency_key_stands_for_stays_the_same() {
-        let key = "AKIAIOSFODNN7EXAMPLE";
-        let policies = vec!["arn:b".to_owned(), "arn:a".to_owned(), "arn:b".to_owned()];
-        for (text, expected) in [
-            (CreateUser::new(user("a"), policies).parameters(), r#"["arn:a","arn:b"]"#.to_owned()),
-            (DeleteUser::new(user("a")).parameters(), "null".into()),
-            (AdoptUser::new(user("a")).parameters(), "null".into()),
-            (AttachPolicy::new(user("a"), "arn".into()).parameters(), r#""arn""#.into()),
-            (DetachPolicy::new(user("a"), "arn".into()).parameters(), r#""arn""#.into()),
-            (CreateAccessKey::new(user("a")).parameters(), "null".into()),
-            (RotateKey::new(user("a"), key).unwrap().parameters(), format!("{key:?}")),
-            (ConfirmKey::new(user("a"), key).unwrap().parameters(), format!("{key:?}")),
-            (RestoreKey::new(user("a"), key).unwrap().parameters(), format!("{key:?}")),
-            (DeleteAccessKey::new(user("a"), key, true).unwrap().parameters(), format!("[{key:?},true]")),
-            (IssueCredentials::new(user("a"), None).unwrap().parameters(), "null".into()),
-            (IssueCredentials::new(user("a"), Some(900)).unwrap().parameters(), "900".into()),
-            (AssumeRole::new("arn".into(), Some(900)).unwrap().parameters(), "900".into()),
-        ] {
-            assert_eq!(text, expected);
-        }
-    }
-
-    fn user(text: &str) -> UserRef {
-        UserRef::parse_in(text, &AccountName::default()).unwrap()
+    fn a_session_of_the_usual_duration_stands_for_nothing_more() {
+        assert_eq!(IssueCredentials::new(user("a"), None).unwrap().parameters(), "null");
     }
 
     /// A user of an account that has a name is stored with it.
@@ -220,37 +175,6 @@ mod tests {
         );
     }
 
-    /// What actions are made of.
-    #[derive(Clone, Debug)]
-    struct Fields {
-        user: UserRef,
-        key: String,
-        arn: String,
-        arns: Vec<String>,
-        force: bool,
-        seconds: Option<u32>,
-    }
-
-    /// The action of that name. Does not compile before a new action is here.
-    fn action_of(name: ActionName, fields: Fields) -> StoredAction {
-        let Fields { user, key, arn, arns, force, seconds } = fields;
-        match name {
-            ActionName::CreateUser => CreateUser::new(user, arns).into(),
-            ActionName::DeleteUser => DeleteUser::new(user).into(),
-            ActionName::AdoptUser => AdoptUser::new(user).into(),
-            ActionName::AttachPolicy => AttachPolicy::new(user, arn).into(),
-            ActionName::DetachPolicy => DetachPolicy::new(user, arn).into(),
-            ActionName::CreateAccessKey => CreateAccessKey::new(user).into(),
-            ActionName::RotateKey => RotateKey::new(user, &key).unwrap().into(),
-            ActionName::ConfirmKey => ConfirmKey::new(user, &key).unwrap().into(),
-            ActionName::RestoreKey => RestoreKey::new(user, &key).unwrap().into(),
-            ActionName::RetireKey => RetireKey::new(user, &key).unwrap().into(),
-            ActionName::DeleteAccessKey => DeleteAccessKey::new(user, &key, force).unwrap().into(),
-            ActionName::IssueCredentials => IssueCredentials::new(user, seconds).unwrap().into(),
-            ActionName::AssumeRole => AssumeRole::new(arn, seconds).unwrap().into(),
-        }
-    }
-
     fn any_fields() -> impl Strategy<Value = Fields> {
         let user = "([a-z0-9][a-z0-9-]{0,31}/)?[A-Za-z0-9+=,.@_-]{1,64}".prop_map(|text| user(&text));
         let key = "[A-Za-z0-9_]{16,128}";
@@ -268,7 +192,7 @@ mod tests {
             name in proptest::sample::select(ActionName::ALL),
             fields in any_fields(),
         ) {
-            let action = action_of(name, fields);
+            let action = sample(name, fields);
             let json = serde_json::to_string(&action).unwrap();
             let read: StoredAction = serde_json::from_str(&json).unwrap();
             prop_assert_eq!(&read, &action);

@@ -169,3 +169,13 @@ fn new_key_kept(user: String, rotation: &Rotation, reason: KeptReason) -> Change
         until: None,
     }
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for RestoreKey {
+    const PLANS: &[&str] = &[r#"{"plan":"restore-key","user":"a","old":"AKIAOLD","new":"AKIANEW"}"#];
+    const PARAMETERS: &str = r#""AKIAIOSFODNN7EXAMPLE""#;
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user, &fields.key).unwrap()
+    }
+}

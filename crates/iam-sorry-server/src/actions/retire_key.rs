@@ -163,3 +163,13 @@ impl Service {
         })
     }
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for RetireKey {
+    const PLANS: &[&str] = &[r#"{"plan":"retire-key","user":"a","old":"AKIAOLD","new":"AKIANEW"}"#];
+    const PARAMETERS: &str = r#""AKIAIOSFODNN7EXAMPLE""#;
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user, &fields.key).unwrap()
+    }
+}

@@ -264,3 +264,16 @@ async fn deactivate(cx: &Context, plan: &Plan, op: &OpenOperation) -> Result<(),
         _ => Err(KeptReason::NotConfirmed),
     }
 }
+
+#[cfg(test)]
+impl crate::actions::sample::Sample for RotateKey {
+    const PLANS: &[&str] = &[
+        r#"{"plan":"rotate-key","user":"dirk","old":"AKIAOLD","old_was_active":true,"since":1}"#,
+        r#"{"plan":"rotate-key","user":"dirk","old":"AKIAOLD","old_was_active":true,"since":1,"before":["AKIAOLD"]}"#,
+    ];
+    const PARAMETERS: &str = r#""AKIAIOSFODNN7EXAMPLE""#;
+
+    fn sample(fields: crate::actions::sample::Fields) -> Self {
+        Self::new(fields.user, &fields.key).unwrap()
+    }
+}
