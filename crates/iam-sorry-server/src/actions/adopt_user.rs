@@ -14,6 +14,7 @@ use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Action as Right;
 use iam_sorry_store::{ManagedUser, NewGrant};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::accounts::aws_errors::is_final;
 use crate::accounts::handle::AwsHandle;
@@ -27,7 +28,7 @@ use crate::operations::open_operation::OpenOperation;
 use crate::service::Service;
 
 /// Takes over an IAM user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdoptUser {
     user: UserRef,

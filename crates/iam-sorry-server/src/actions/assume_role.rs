@@ -14,6 +14,7 @@ use iam_sorry_core::identity::Identity;
 use iam_sorry_core::names::{CallerArn, Principal};
 use iam_sorry_rules::{Action as Right, Resource};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::accounts::aws_errors::is_final;
 use crate::accounts::tags::{short_digest, tag_value};
@@ -33,7 +34,7 @@ use crate::service::Service;
 const CHAINED_SECONDS: u32 = 3600;
 
 /// Issues temporary credentials of a role.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AssumeRole {
     /// The ARN.

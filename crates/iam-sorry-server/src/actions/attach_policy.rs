@@ -9,6 +9,7 @@ use iam_sorry_core::api::{ActionName, Change, Done};
 use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::accounts::handle::AwsHandle;
 use crate::actions::policy_change::{self, Plan};
@@ -21,7 +22,7 @@ use crate::operations::notes::json;
 use crate::operations::open_operation::OpenOperation;
 
 /// Attaches a managed policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttachPolicy {
     user: UserRef,

@@ -8,6 +8,7 @@ use iam_sorry_core::api::{ActionName, Change, Done, RotationKey};
 use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::actions::key_state::key_id;
 use crate::actions::rotation::{self, By, Plan};
@@ -20,7 +21,7 @@ use crate::operations::notes::json;
 use crate::operations::open_operation::OpenOperation;
 
 /// Confirms a rotation's new key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmKey {
     user: UserRef,

@@ -9,6 +9,7 @@ use iam_sorry_core::api::{ActionName, Change, Done, NewKey};
 use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::actions::key_state::ids;
 use crate::actions::new_key::{self, Plan};
@@ -22,7 +23,7 @@ use crate::operations::run::{ASK_AGAIN, already_done};
 use crate::service::Service;
 
 /// Makes a permanent access key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAccessKey {
     user: UserRef,

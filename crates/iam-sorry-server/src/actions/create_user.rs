@@ -19,6 +19,7 @@ use iam_sorry_rules::Action as Right;
 use iam_sorry_store::ManagedUser;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::accounts::aws_errors::is_final;
 use crate::accounts::handle::AwsHandle;
@@ -37,7 +38,7 @@ use crate::service::Service;
 const MOST_POLICIES: usize = 20;
 
 /// Makes an IAM user in the namespace that its name is in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
     user: UserRef,

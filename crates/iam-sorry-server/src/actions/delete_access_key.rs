@@ -9,6 +9,7 @@ use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
 use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::accounts::aws_errors::is_final;
 use crate::actions::key_state::key_id;
@@ -21,7 +22,7 @@ use crate::operations::notes::json;
 use crate::operations::open_operation::OpenOperation;
 
 /// Deletes a permanent access key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteAccessKey {
     user: UserRef,

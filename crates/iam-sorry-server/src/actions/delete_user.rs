@@ -9,6 +9,7 @@ use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode, UserPart};
 use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::accounts::aws_errors::is_final;
 use crate::actions::user_state::{UserState, not_managed, user_gone};
@@ -20,7 +21,7 @@ use crate::operations::case::{Case, SettleError, Settled};
 use crate::operations::open_operation::OpenOperation;
 
 /// Removes an IAM user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeleteUser {
     user: UserRef,

@@ -17,6 +17,7 @@ use iam_sorry_core::ids::UserRef;
 use iam_sorry_core::names::SessionDuration;
 use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::actions::new_key;
 use crate::actions::session::{self, NewSession};
@@ -32,7 +33,7 @@ use crate::operations::run::{ASK_AGAIN, already_done};
 use crate::service::Service;
 
 /// Issues temporary credentials of an IAM user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IssueCredentials {
     user: UserRef,

@@ -2,6 +2,7 @@
 
 use iam_sorry_core::api::{ActionName, Done, IssuedCredentials, NewKey};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 #[cfg(test)]
 use crate::actions::sample::{Fields, Sample};
@@ -20,7 +21,7 @@ macro_rules! registry {
 
         /// An action of any kind, as it is stored: `{"action":"delete-user","user":"dirk"}`. A new field of an action needs a
         /// default, since what was stored before must be read.
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
         #[serde(tag = "action", rename_all = "kebab-case")]
         pub enum StoredAction {
             $(#[doc = concat!("[`", stringify!($name), "`].")] $name($name),)+

@@ -12,6 +12,7 @@ use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Action as Right;
 use iam_sorry_store::Rotation;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::accounts::handle::AwsHandle;
 use crate::actions::key_state::key_id;
@@ -29,7 +30,7 @@ use crate::service::Service;
 const ALLOWANCE: i64 = 5;
 
 /// Takes a rotation back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RestoreKey {
     user: UserRef,

@@ -13,6 +13,7 @@ use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Action as Right;
 use iam_sorry_store::Rotation;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::actions::confirm_key;
 use crate::actions::key_state::key_id;
@@ -41,7 +42,7 @@ const AT_ONCE: u32 = 1000;
 const LEASE: Duration = Duration::from_secs(15);
 
 /// Deletes the old key of a rotation whose time is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetireKey {
     user: UserRef,
@@ -60,6 +61,7 @@ impl RetireKey {
 impl Action for RetireKey {
     const NAME: ActionName = ActionName::RetireKey;
     const PLAN: &'static str = "retire-key";
+    const BY_SERVICE_ONLY: bool = true;
     type Plan = Plan;
     type Output = Done;
 

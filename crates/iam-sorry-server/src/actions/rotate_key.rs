@@ -18,6 +18,7 @@ use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Action as Right;
 use iam_sorry_store::{ManagedUser, NewRotation, RotationChange};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::actions::key_state::{ids, key_id, lost_or_arrived};
 use crate::actions::new_key;
@@ -34,7 +35,7 @@ use crate::operations::run::already_done;
 use crate::service::Service;
 
 /// Puts a new key in the place of an old one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateKey {
     user: UserRef,

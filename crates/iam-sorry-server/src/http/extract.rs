@@ -292,7 +292,7 @@ fn what_is_wrong(error: &serde_json::Error) -> String {
 }
 
 /// No control characters, and no page-long field names.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 

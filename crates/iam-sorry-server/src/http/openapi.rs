@@ -29,6 +29,7 @@ use crate::authz::authorize::action_names;
         login::service, login::ssh_challenge, login::ssh, login::ldap, login::logout,
         people::me, people::sessions, people::end_session,
         people::ssh_keys, people::ssh_key_challenge, people::register_ssh_key, people::remove_ssh_key,
+        actions::run,
         actions::users, actions::create_user, actions::user, actions::delete_user, actions::adopt_user,
         actions::attach_policy, actions::detach_policy, actions::policies, actions::roles,
         actions::keys, actions::create_key, actions::rotate_key, actions::confirm_key, actions::restore_key,
@@ -40,6 +41,7 @@ use crate::authz::authorize::action_names;
     tags(
         (name = "sign-in", description = "Signing in and out"),
         (name = "sessions", description = "Who is signed in, and with what"),
+        (name = "actions", description = "Any action, as a value"),
         (name = "users", description = "IAM users"),
         (name = "policies", description = "Their policies"),
         (name = "keys", description = "Their permanent keys"),

@@ -37,6 +37,9 @@ pub trait Action: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// any more once it is done, such as the deletion of a user who is gone. The person learns nothing new by it.
     const REPLAYED_FIRST: bool = false;
 
+    /// Whether the service alone does it, when its time has come: no person can request it.
+    const BY_SERVICE_ONLY: bool = false;
+
     /// What the intent says is about to be done, with everything that it takes to finish or undo it. Never a secret.
     type Plan: Serialize + DeserializeOwned + Send + Sync;
 

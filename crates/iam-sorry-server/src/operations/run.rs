@@ -53,6 +53,10 @@ impl Service {
         action: &A,
         mode: Mode,
     ) -> Result<RunOutput<A::Output>, ServiceError> {
+        if A::BY_SERVICE_ONLY {
+            let detail = format!("The service does {} by itself; it can't be requested.", A::NAME);
+            return Err(ServiceError::new(ProblemCode::BadRequest, detail));
+        }
         let request = AuthzRequest { recorded_as: Some(A::NAME.as_str()), ..action.request() };
         if A::REPLAYED_FIRST
             && let Some(done) = self.done_before(&caller, key, &request, &action.parameters()).await?

@@ -38,6 +38,37 @@ fn ok(answer: &Answer) -> Value {
     answer.json()
 }
 
+/// Any action, as a value: the same as at the address of its own, and as `iam-sorry` asks for what has none.
+#[test]
+fn an_action_as_a_value() {
+    let department = Department::new();
+    let ada = department.sign_in("ada");
+    let run = |query: &str, action: Value| department.post(&format!("/actions{query}"), &ada, action);
+    let create = json!({"action": "create-user", "user": "dirk-a", "policies": [department.policy]});
+    let would = ok(&run("?dry_run=true", create.clone()));
+    assert_eq!((would["dry_run"].as_bool(), department.proxy.count("CreateUser")), (Some(true), 0));
+    assert_eq!(ok(&run("", create))["changes"][0], json!({"change": "user-created", "user": "dirk-a"}));
+    assert_eq!(ok(&department.get("/users/dirk-a", &ada))["policies"], json!([department.policy]));
+    let key = ok(&run("", json!({"action": "create-access-key", "user": "default/dirk-a"})));
+    assert!(key["secret_access_key"].as_str().unwrap().len() >= 20);
+    let issued =
+        ok(&run("", json!({"action": "issue-credentials", "user": "dirk-a", "duration_seconds": 900})));
+    assert!(issued["arn"].as_str().unwrap().ends_with("dirk-a"), "{issued}");
+
+    for (action, status, expected) in [
+        (json!({"action": "delete-user", "user": "dirk-keep"}), 403, "not-allowed"),
+        (json!({"action": "delete-user", "user": "elsewhere/dirk-a"}), 404, "not-found"),
+        (json!({"action": "delete-user", "user": "dirk a"}), 400, "bad-request"),
+        (json!({"action": "delete-user", "user": "dirk-a", "more": 1}), 400, "bad-request"),
+        (json!({"action": "paint-user", "user": "dirk-a"}), 400, "bad-request"),
+        (json!({"user": "dirk-a"}), 400, "bad-request"),
+        // The service's own.
+        (json!({"action": "retire-key", "user": "dirk-a", "key": key["access_key_id"]}), 400, "bad-request"),
+    ] {
+        assert_eq!(code(&run("", action.clone())), (status, expected.to_owned()), "{action}");
+    }
+}
+
 #[test]
 fn a_day_in_the_department() {
     let department = Department::new();

@@ -9,6 +9,7 @@ use iam_sorry_core::api::{
 
 use super::super::extract::{Json, NoBody, PathAccount, PathUser, PathUserKey, Query, SignedIn};
 use super::super::problem::ApiError;
+use super::action_body::ActionBody;
 use super::secret::secret_json;
 use crate::actions::adopt_user::AdoptUser;
 use crate::actions::attach_policy::AttachPolicy;
@@ -18,11 +19,12 @@ use crate::actions::create_user::CreateUser;
 use crate::actions::delete_access_key::DeleteAccessKey;
 use crate::actions::delete_user::DeleteUser;
 use crate::actions::detach_policy::DetachPolicy;
+use crate::actions::registry::{AnyOutput, StoredAction};
 use crate::actions::restore_key::RestoreKey;
 use crate::actions::rotate_key::RotateKey;
 use crate::caller::Caller;
 use crate::error::ServiceError;
-use crate::http::api::schemas::{IdempotencyHeader, KeyPath, NewKeyAnswer, UserPath};
+use crate::http::api::schemas::{ActionAnswer, IdempotencyHeader, KeyPath, NewKeyAnswer, UserPath};
 use crate::http::app::App;
 use crate::operations::action::{Action, Mode, RunOutput};
 use crate::operations::idempotency::IdempotencyKey;
@@ -237,6 +239,26 @@ pub async fn delete_key(
 ) -> Result<Answer<Done>, ApiError> {
     let action = DeleteAccessKey::new(user, &id, options.force);
     done(&app, &caller, key, action, options.dry_run).await
+}
+
+/// Runs any action, given as a value. What has an address of its own does the same there.
+#[utoipa::path(post, path = "/api/v1/actions", operation_id = "runAction", tag = "actions",
+    params(Options, IdempotencyHeader), request_body = StoredAction,
+    responses((status = 200, description = "What was done, with what is shown once, or what would be done",
+        body = ActionAnswer)), security(("session" = [])))]
+pub async fn run(
+    State(app): State<App>,
+    SignedIn(caller): SignedIn,
+    key: Option<IdempotencyKey>,
+    Query(options): Query<Options>,
+    Json(body): Json<ActionBody>,
+) -> Result<Response, ApiError> {
+    let action = body.action(&app.service)?;
+    Ok(match action.run(&app.service, &caller, key.as_ref(), Mode::of(options.dry_run)).await? {
+        RunOutput::Acted(AnyOutput::Done(done)) | RunOutput::Unchanged(done) => Answer(done).into_response(),
+        RunOutput::Acted(AnyOutput::Key(key)) => secret_json(key.to_json()),
+        RunOutput::Acted(AnyOutput::Credentials(issued)) => secret_json(issued.to_json()),
+    })
 }
 
 /// Runs an action that shows nothing secret.

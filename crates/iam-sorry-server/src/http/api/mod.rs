@@ -1,6 +1,7 @@
 //! The interface under `/api/v1`: handlers that read a request, ask the services, and write the answer. They decide
 //! nothing. Each one's `#[utoipa::path]` is its part of the published document.
 
+mod action_body;
 pub mod actions;
 pub mod audit;
 pub mod credentials;
@@ -40,6 +41,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/ssh-keys", get(people::ssh_keys).post(people::register_ssh_key)),
         ("/ssh-keys/challenge", post(people::ssh_key_challenge)),
         ("/ssh-keys/{fingerprint}", delete(people::remove_ssh_key)),
+        ("/actions", post(actions::run)),
         ("/users", get(actions::users).post(actions::create_user)),
         ("/users/{name}", get(actions::user).delete(actions::delete_user)),
         ("/users/{name}/adopt", post(actions::adopt_user)),

@@ -49,6 +49,19 @@ pub enum NewKeyAnswer {
     DryRun(Done),
 }
 
+/// What any action gives.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub enum ActionAnswer {
+    /// Nothing secret, or a dry run.
+    Done(Done),
+    /// A permanent key.
+    Key(NewKey),
+    /// Temporary credentials.
+    Credentials(IssuedCredentials),
+}
+
 /// Credentials, or what a dry run says.
 #[derive(ToSchema)]
 #[serde(untagged)]
