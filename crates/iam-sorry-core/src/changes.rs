@@ -84,6 +84,13 @@ pub enum Change {
         /// The key.
         access_key_id: String,
     },
+    /// A permanent access key was activated or deactivated.
+    KeyStatusSet {
+        /// The key.
+        access_key_id: String,
+        /// Whether it is active now.
+        active: bool,
+    },
     /// The old key of a rotation is active again.
     KeyReactivated {
         /// The old key.
@@ -302,6 +309,13 @@ impl Change {
                 format!("{id} would be deleted, unless it is in use"),
             ),
             Self::KeyGone { access_key_id } => vec![format!("the old key {access_key_id} was gone already")],
+            Self::KeyStatusSet { access_key_id: id, active: true } => {
+                either(format!("activated access key {id}"), format!("would activate access key {id}"))
+            }
+            Self::KeyStatusSet { access_key_id: id, active: false } => either(
+                format!("deactivated access key {id}: whoever uses it fails"),
+                format!("would deactivate access key {id}: whoever uses it would fail"),
+            ),
             Self::KeyReactivated { access_key_id: id } => {
                 either(format!("the old key {id} is active again"), format!("{id} would be active again"))
             }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::accounts::handle::AwsHandle;
 use crate::actions::policy_change::{self, Plan};
+use crate::actions::user_state::settled_without_user;
 use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::Acted;
@@ -79,7 +80,7 @@ impl Action for DetachPolicy {
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
-        if let Some(settled) = policy_change::settled_without_user(plan, case).await? {
+        if let Some(settled) = settled_without_user(&plan.user, case).await? {
             return Ok(settled);
         }
         // Whether it was attached before is not known any more.

@@ -6,10 +6,9 @@ use iam_sorry_core::ids::UserRef;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::aws_errors::is_final;
-use crate::actions::user_state::UserState;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Effects, Success};
-use crate::operations::case::{Case, SettleError, Settled};
+use crate::operations::case::{SettleError, Settled};
 use crate::operations::open_operation::OpenOperation;
 
 /// What an intent says.
@@ -28,24 +27,6 @@ pub(crate) fn ended(op: &OpenOperation, changed: Result<Change, AwsError>) -> Ac
         }
         Err(error) => Err(op.left_open("AWS did not answer, and may have done it", &error)),
     }
-}
-
-/// Why there is nothing to repeat: the user is not managed any more.
-pub(crate) async fn settled_without_user(
-    plan: &Plan,
-    case: &Case<'_>,
-) -> Result<Option<Settled>, SettleError> {
-    let Some(row) = case.service.store().user(&plan.user).await? else {
-        return Ok(Some(Settled::undone("the user is gone")));
-    };
-    Ok(match case.service.user_state(case.handle, &row).await? {
-        UserState::Managed(_) => None,
-        UserState::Gone => {
-            let effects = Effects { deleted_user: Some(row.user), ..Effects::default() };
-            Some(Settled::Undone("the user is gone".into(), effects))
-        }
-        UserState::NotManaged(why) => Some(Settled::undone(why)),
-    })
 }
 
 /// How the repetition ends.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use iam_sorry_aws::AwsError;
 use iam_sorry_aws::managed::{self, Facts};
 use iam_sorry_core::api::{Change, ProblemCode};
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_store::ManagedUser;
 use tokio::time::Instant;
 
@@ -16,6 +17,7 @@ use crate::accounts::tags::MANAGED_BY;
 use crate::error::ServiceError;
 use crate::operations::acted::{Effects, Unsuccessful};
 use crate::operations::action::Context;
+use crate::operations::case::{Case, SettleError, Settled};
 use crate::service::Service;
 
 /// How long a user that was just made may be unknown to another part of IAM (IAM User Guide, "Changes that I make are not
@@ -69,6 +71,24 @@ impl Service {
             UserState::NotManaged(why) => Err(not_managed(&why)),
         }
     }
+}
+
+/// Why there is nothing to repeat: the user is not managed any more.
+pub(crate) async fn settled_without_user(
+    user: &UserRef,
+    case: &Case<'_>,
+) -> Result<Option<Settled>, SettleError> {
+    let Some(row) = case.service.store().user(user).await? else {
+        return Ok(Some(Settled::undone("the user is gone")));
+    };
+    Ok(match case.service.user_state(case.handle, &row).await? {
+        UserState::Managed(_) => None,
+        UserState::Gone => {
+            let effects = Effects { deleted_user: Some(row.user), ..Effects::default() };
+            Some(Settled::Undone("the user is gone".into(), effects))
+        }
+        UserState::NotManaged(why) => Some(Settled::undone(why)),
+    })
 }
 
 impl Context {
