@@ -44,6 +44,7 @@ action_names! {
     RestoreKey = "restore-key", "End a rotation: the old key is active again, and the new one is deleted.";
     RetireKey = "retire-key", "End a rotation that nobody has confirmed in time; done by the service itself.";
     DeleteAccessKey = "delete-access-key", "Delete a permanent access key.";
+    UpdateAccessKey = "update-access-key", "Activate or deactivate a permanent access key.";
     IssueCredentials = "issue-credentials", "Issue temporary credentials of an IAM user.";
     AssumeRole = "assume-role", "Issue temporary credentials of a role.";
 }

@@ -30,4 +30,5 @@ mod sample;
 pub mod session;
 pub mod session_request;
 pub mod settings;
+pub mod update_access_key;
 pub mod user_state;

@@ -95,6 +95,7 @@ registry! {
     restore_key::RestoreKey,
     retire_key::RetireKey,
     delete_access_key::DeleteAccessKey,
+    update_access_key::UpdateAccessKey,
     issue_credentials::IssueCredentials,
     assume_role::AssumeRole,
 }
