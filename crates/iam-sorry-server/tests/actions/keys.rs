@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use iam_sorry_core::api::{DeleteKey, Done, KeyStatus, Options, ProblemCode};
-use iam_sorry_core::audit::{Decision, Outcome, Person, Phase};
+use iam_sorry_core::api::{Change, DeleteKey, Done, KeyStatus, Options, ProblemCode};
+use iam_sorry_core::audit::{Decision, Event, Outcome, Person, Phase};
+use iam_sorry_server::actions::update_access_key::UpdateAccessKey;
 use iam_sorry_server::clock::Clock;
 use iam_sorry_server::error::ServiceError;
-use iam_sorry_server::operations::action::RunOutput;
+use iam_sorry_server::operations::action::{Mode, RunOutput};
 use serde_json::json;
 use testkit::Fault;
 
@@ -428,4 +429,43 @@ fn rotation_without_room_touches_neither_key() {
     let status = scene.account.call("iam", "list_access_keys", json!({"UserName": "dirk-a"}));
     let keys = status["AccessKeyMetadata"].as_array().unwrap();
     assert!(keys.len() == 2 && keys.iter().all(|key| key["Status"] == "Active"), "{status}");
+}
+
+/// A key that has leaked is inactive at once, whoever uses it, and can be activated again.
+#[test]
+fn a_key_is_deactivated_and_activated() {
+    let scene = Scene::new();
+    let running = scene.start();
+    running.create("dirk-a").unwrap();
+    let made = running.new_key(&scene, "dirk-a").unwrap().access_key_id;
+    let theirs = scene.account.key("dirk-a").key;
+    let update = |user: &str, key: &str, active: bool, mode: Mode| {
+        let action = UpdateAccessKey::new(user_ref(user), key, active).unwrap();
+        running.run(running.service.run(&dirk(), None, action, mode)).map(RunOutput::into_done)
+    };
+    let status = |key: &str| scene.status_of("dirk-a", key);
+    let would = update("dirk-a", &made, false, Mode::DryRun).unwrap();
+    assert_eq!((would.changed, status(&made).as_deref()), (false, Some("Active")));
+    assert!(would.notes[1].contains("would deactivate"), "{would:?}");
+    for (key, active) in [(&made, false), (&made, false), (&made, true), (&theirs, false)] {
+        let done = update("dirk-a", key, active, Mode::Act).unwrap();
+        assert_eq!(done.changes, [Change::KeyStatusSet { access_key_id: key.clone(), active }]);
+        assert_eq!(status(key).as_deref(), Some(if active { "Active" } else { "Inactive" }));
+    }
+    // Nobody else's, and none that there is not.
+    assert_eq!(code(update("dirk-a", "AKIAIOSFODNN7EXAMPLE", false, Mode::Act)), ProblemCode::NotFound);
+    scene.account.user("erik-a");
+    let foreign = scene.account.key("erik-a").key;
+    assert_eq!(code(update("dirk-a", &foreign, false, Mode::Act)), ProblemCode::NotFound);
+    assert_eq!(code(update("erik-a", &foreign, false, Mode::Act)), ProblemCode::Guardrail);
+    assert_eq!(scene.status_of("erik-a", &foreign).as_deref(), Some("Active"));
+    let trail = running.trail();
+    let recorded =
+        |event: &Event, name: &str, text: &str| event.details.get(name).is_some_and(|it| it == text);
+    assert!(trail.iter().any(|event| {
+        event.phase == Phase::Intent
+            && event.action == "update-access-key"
+            && recorded(event, "access-key-id", &theirs)
+            && recorded(event, "status", "inactive")
+    }));
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use iam_sorry_core::api::{CreateUser, CredentialsRequest, DeleteKey, KeyStatus, Options, PolicyChange};
 use iam_sorry_core::audit::{Outcome, Phase};
-use iam_sorry_server::operations::action::RunOutput;
+use iam_sorry_server::actions::update_access_key::UpdateAccessKey;
+use iam_sorry_server::operations::action::{Mode, RunOutput};
 use iam_sorry_server::service::Service;
 use serde_json::json;
 use testkit::Fault;
@@ -29,6 +30,7 @@ enum Doing {
     Confirm,
     Restore,
     DeleteKey,
+    UpdateKey,
     Session,
     Role,
     Adopt,
@@ -54,6 +56,7 @@ impl Doing {
                 &["GetUser", "CreateAccessKey", "GetSessionToken", "DeleteAccessKey", "GetCallerIdentity"]
             }
             Self::Role => &["AssumeRole"],
+            Self::UpdateKey => &["GetUser", "ListAccessKeys", "UpdateAccessKey"],
             Self::Adopt => &["PutUserPermissionsBoundary", "TagUser", "ListAccessKeys"],
         }
     }
@@ -122,6 +125,10 @@ impl Doing {
                 service.issue_credentials(&caller, None, issue(Some("dirk-a"), None)).await.map(drop)
             }
             Self::Role => service.issue_credentials(&caller, None, issue(None, Some(role))).await.map(drop),
+            Self::UpdateKey => {
+                let action = UpdateAccessKey::new(user_ref("dirk-a"), &key, false).unwrap();
+                service.run(&caller, None, action, Mode::Act).await.map(drop)
+            }
             Self::Adopt => service.adopt_user(&caller, None, "dirk-a", none).await.map(drop),
         };
     }
@@ -203,6 +210,10 @@ fn dies_at(doing: Doing, request: &'static str, done: bool) {
             let listed = next.run(next.service.list_keys(&dirk(), &user_ref("dirk-a"))).unwrap();
             assert_eq!(listed[0].status, KeyStatus::Active, "{what}");
         }
+        Doing::UpdateKey => {
+            assert_eq!(keys, std::slice::from_ref(&key), "{what}");
+            assert_eq!(scene.status_of("dirk-a", &key).as_deref(), Some("Inactive"), "{what}");
+        }
         Doing::Role => {}
     }
 }
@@ -238,6 +249,11 @@ fn while_detaching_a_policy() {
 #[test]
 fn while_deleting_a_key() {
     at_every_step(Doing::DeleteKey);
+}
+
+#[test]
+fn while_deactivating_a_key() {
+    at_every_step(Doing::UpdateKey);
 }
 
 #[test]

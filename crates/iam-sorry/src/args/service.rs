@@ -277,6 +277,30 @@ still needed somewhere. A new key that is in use already stays.")]
         #[arg(long)]
         dry_run: bool,
     },
+    /// Deactivate an access key, such as one that has leaked: whoever uses it fails
+    #[command(after_help = "\
+The key stays, and 'keys activate' makes it work again. AWS needs a few seconds
+until every region knows. Temporary credentials that were made with the key go on
+until they expire.")]
+    Deactivate {
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
+        name: String,
+        /// The key's ID (AKIA...).
+        access_key_id: String,
+        /// Decide and check, but change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Activate an access key that was deactivated
+    Activate {
+        /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.
+        name: String,
+        /// The key's ID (AKIA...).
+        access_key_id: String,
+        /// Decide and check, but change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Delete an access key (asks first)
     Delete {
         /// The IAM user: NAME, or ACCOUNT/NAME if the service has several accounts.

@@ -160,3 +160,20 @@ fn ctrl_c_before_the_confirmation_is_answered_says_what_is_left_to_do() {
     let ended = Outcome::from(child.wait_with_output().unwrap());
     ended.exits(130).says(&[&format!("iam-sorry keys confirm dirk-robot {NEW}")]);
 }
+
+/// What one does first about a key that has leaked; and back.
+#[test]
+fn a_key_is_deactivated_and_activated() {
+    let (department, alice) = department();
+    let key = made(&alice, &["keys", "create", "dirk-robot"]);
+    let would = alice.run(&["keys", "deactivate", "dirk-robot", &key, "--dry-run"]).ok();
+    would.says(&[&format!("would deactivate access key {key}")]);
+    assert_eq!(keys(&department), [(key.clone(), true)]);
+    alice
+        .run(&["keys", "deactivate", "dirk-robot", &key])
+        .ok()
+        .prints(&[&format!("Access key {key} of 'dirk-robot' is inactive")]);
+    assert_eq!(keys(&department), [(key.clone(), false)]);
+    alice.run(&["keys", "activate", "default/dirk-robot", &key]).ok();
+    assert_eq!(keys(&department), [(key, true)]);
+}

@@ -54,6 +54,12 @@ pub fn run(app: &App, action: Keys) -> Result<()> {
                 dry_run,
             )
         }
+        Keys::Deactivate { name, access_key_id, dry_run } => {
+            set_active(app, &name, &access_key_id, false, dry_run)
+        }
+        Keys::Activate { name, access_key_id, dry_run } => {
+            set_active(app, &name, &access_key_id, true, dry_run)
+        }
         Keys::Delete { name, access_key_id, force, dry_run } => {
             delete(app, &name, &access_key_id, force, dry_run)
         }
@@ -238,6 +244,16 @@ fn take_back(app: &App, name: &str, id: &str, old: Option<&OldKey>, error: Error
         ErrorKind::BrokenPipe => Error::other("Nobody read the new key from standard output").hint(text),
         _ => error.hint(text),
     }
+}
+
+fn set_active(app: &App, name: &str, id: &str, active: bool, dry_run: bool) -> Result<()> {
+    let action =
+        serde_json::json!({"action": "update-access-key", "user": name, "key": id, "active": active});
+    let path = format!("/actions{}", query(&[("dry_run", dry_run.then_some("true"))]));
+    let done: Done =
+        with_client(app, async |client| client.change(Method::POST, &path, Some(&action), &new_key()).await)?;
+    let status = if active { "active" } else { "inactive" };
+    show::done(app, &format!("Access key {id} of '{name}' is {status}"), &done, dry_run)
 }
 
 fn delete(app: &App, name: &str, id: &str, force: bool, dry_run: bool) -> Result<()> {
