@@ -4,7 +4,6 @@
 //! are sorted by code point, which for ours, all ASCII, is the order of RFC 8785, section 3.2.3. Any JSON library that sorts keys and escapes no more than it must writes the same bytes, which makes the trail checkable
 //! by anybody (`json.dumps(x, sort_keys=True, separators=(",", ":"), ensure_ascii=False)` in Python).
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// An object under construction. Keys are given in their sorted order; debug builds check that.
@@ -40,29 +39,34 @@ impl<'a> Object<'a> {
         self
     }
 
+    /// A text that is left out where it is empty.
+    pub(super) fn nonempty(&mut self, key: &'static str, value: &str) -> &mut Self {
+        self.optional(key, Some(value).filter(|value| !value.is_empty()))
+    }
+
+    /// A list that is left out where it is empty.
     pub(super) fn strings(&mut self, key: &'static str, values: &[String]) -> &mut Self {
-        let out = self.key(key);
-        out.push('[');
-        for (index, value) in values.iter().enumerate() {
-            if index > 0 {
-                out.push(',');
-            }
-            string(out, value);
+        if !values.is_empty() {
+            strings(self.key(key), values);
         }
-        out.push(']');
         self
     }
 
-    pub(super) fn map(&mut self, key: &'static str, values: &BTreeMap<String, String>) -> &mut Self {
+    /// An object of strings, whose keys come in their sorted order.
+    pub(super) fn pairs<K: AsRef<str>, V: AsRef<str>>(
+        &mut self,
+        key: &'static str,
+        values: impl IntoIterator<Item = (K, V)>,
+    ) -> &mut Self {
         let out = self.key(key);
         out.push('{');
-        for (index, (key, value)) in values.iter().enumerate() {
+        for (index, (key, value)) in values.into_iter().enumerate() {
             if index > 0 {
                 out.push(',');
             }
-            string(out, key);
+            string(out, key.as_ref());
             out.push(':');
-            string(out, value);
+            string(out, value.as_ref());
         }
         out.push('}');
         self
@@ -79,6 +83,18 @@ impl<'a> Object<'a> {
         self.out.push(':');
         self.out
     }
+}
+
+/// A list of strings.
+pub(super) fn strings(out: &mut String, values: &[String]) {
+    out.push('[');
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        string(out, value);
+    }
+    out.push(']');
 }
 
 /// RFC 8785, section 3.2.2.2: the short escapes where there is one, `\u00xx` for other controls, nothing else.

@@ -30,11 +30,11 @@ impl AuditOut {
     /// Whether anything may be done as far as the trail's ways out go.
     pub(crate) fn check(&self) -> Result<(), ServiceError> {
         let Some(started) = self.0.get() else { return Ok(()) };
-        if let Some(seq) = started.checkpointer.as_ref().and_then(|it| it.broken()) {
+        if let Some(record) = started.checkpointer.as_ref().and_then(|it| it.broken()) {
             return Err(ServiceError::new(
                 ProblemCode::AuditUnavailable,
                 format!(
-                    "Nothing is done: the audit trail was changed at record {seq} or before.\nThe operator of the service \
+                    "Nothing is done: the audit trail was changed at record {record} or before.\nThe operator of the service \
                      must look at it; reading still works."
                 ),
             ));
@@ -144,8 +144,8 @@ impl Service {
         let Some(started) = self.audit_out().0.get() else { return Ok("not started".to_owned()) };
         match &started.checkpointer {
             Some(checkpointer) => {
-                if let Some(seq) = checkpointer.broken() {
-                    return Err(format!("the trail was changed at record {seq} or before"));
+                if let Some(record) = checkpointer.broken() {
+                    return Err(format!("the trail was changed at record {record} or before"));
                 }
                 if checkpointer.unkept().is_some() {
                     return Err("the last signed state can't be kept in audit.state_file".to_owned());

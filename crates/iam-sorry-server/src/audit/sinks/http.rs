@@ -65,8 +65,11 @@ impl HttpTarget {
             .header(CONTENT_TYPE, "application/x-ndjson")
             .header(USER_AGENT, concat!("iam-sorryd/", env!("CARGO_PKG_VERSION")))
             .header("x-audit-chain", batch.chain.to_string());
-        if let Some((first, last)) = batch.records() {
-            request = request.header("x-audit-records", format!("{first}-{last}"));
+        let records = batch.records();
+        if !records.is_empty() {
+            let ranges =
+                records.iter().map(|(lane, (first, last))| format!("{}-{last}", lane.record(*first)));
+            request = request.header("x-audit-records", ranges.collect::<Vec<_>>().join(","));
         }
         if let Some(token) = &self.token {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))?;
