@@ -4,6 +4,7 @@
 //! are sorted by code point, which for ours, all ASCII, is the order of RFC 8785, section 3.2.3. Any JSON library that sorts keys and escapes no more than it must writes the same bytes, which makes the trail checkable
 //! by anybody (`json.dumps(x, sort_keys=True, separators=(",", ":"), ensure_ascii=False)` in Python).
 
+use aws_lc_rs::digest;
 use std::fmt::Write as _;
 
 /// An object under construction. Keys are given in their sorted order; debug builds check that.
@@ -150,4 +151,14 @@ pub(super) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
     Some(out)
+}
+
+/// SHA-256 of the bytes behind a tag, which keeps it apart from every other use of SHA-256.
+pub(super) fn sha256(tag: &[u8], bytes: &[u8]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(tag);
+    context.update(bytes);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
 }

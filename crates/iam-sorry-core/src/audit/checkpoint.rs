@@ -17,9 +17,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::canonical::{Object, from_hex, hex};
+use super::canonical::{Object, from_hex, hex, sha256};
 use super::lane::{ChainId, Hash, LaneHead, LaneHeads, LaneId};
-use super::record::{VERSION, VERSION_1, sha256};
+use super::record::{VERSION, VERSION_1};
 use crate::ed25519::{Ed25519PublicKey, WeakKey};
 
 const TAG_1: &[u8] = b"iam-sorry audit checkpoint v1\n";

@@ -1,9 +1,8 @@
 //! A person's groups, which stand in a lane once and are named by their digest from then on: somebody in 500 groups makes
 //! a record twenty times as long, and most people have the same groups for months.
 
-use super::canonical::{from_hex, hex, strings};
+use super::canonical::{from_hex, hex, sha256, strings};
 use super::lane::Hash;
-use super::record::sha256;
 
 const GROUPS_TAG: &[u8] = b"iam-sorry audit groups v2\n";
 

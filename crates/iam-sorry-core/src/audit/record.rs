@@ -5,11 +5,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use aws_lc_rs::digest;
 use serde::Deserialize;
 
 use super::approval::Approval;
-use super::canonical::{Object, from_hex, hex};
+use super::canonical::{Object, from_hex, hex, sha256};
 use super::event::{Event, Phase};
 use super::groups::{digest_of_long, groups_digest};
 use super::lane::{ChainId, Hash, LaneHead, LaneHeads, LaneId, RecordId};
@@ -339,15 +338,6 @@ fn garbage(why: &str) -> InvalidRecord {
 /// Whether a list is the one that a digest names.
 pub(super) fn is_list_of(groups: &[String], digest: &Hash) -> bool {
     groups_digest(groups) == *digest
-}
-
-pub(super) fn sha256(tag: &[u8], bytes: &[u8]) -> Hash {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(tag);
-    context.update(bytes);
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
 }
 
 /// Every field in its sorted place; a round-trip test notices one that is forgotten here. What is absent or empty is not

@@ -11,7 +11,7 @@ use iam_sorry_core::audit::{ChainId, Checkpoint, CheckpointKey, LaneHeads};
 use iam_sorry_store::{Store, StoreError};
 use tokio::sync::watch;
 
-use crate::audit::checkpoints::AuditSettings;
+use crate::audit::settings::AuditSettings;
 use crate::audit::signed_state::{Held, SignedState};
 use crate::audit::sinks::{self, FileEnd, SinkSettings};
 use crate::runtime;

@@ -9,8 +9,9 @@ use iam_sorry_core::audit::CheckpointSigner;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::audit::checkpoints::{AuditSettings, Checkpointer};
+use crate::audit::checkpoints::Checkpointer;
 use crate::audit::continuity::Continuity;
+use crate::audit::settings::AuditSettings;
 use crate::audit::sinks::{self, SinkState, Watch};
 use crate::error::ServiceError;
 use crate::runtime;

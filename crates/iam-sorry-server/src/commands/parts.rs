@@ -11,7 +11,7 @@ use iam_sorry_store::{Engine, Settings};
 use super::output::Failure;
 use crate::accounts::identity::ServiceIdentity;
 use crate::accounts::settings::AwsSettings;
-use crate::audit::checkpoints::AuditSettings;
+use crate::audit::settings::AuditSettings;
 use crate::audit::{signed_state, sinks};
 use crate::clock::Clock;
 use crate::config::Config;

@@ -5,8 +5,9 @@ use std::process::Command;
 
 use iam_sorry_core::api::ExportFormat;
 use iam_sorry_core::audit::Verifier;
-use iam_sorry_server::audit::checkpoints::{AuditSettings, CheckpointError, Checkpointer};
+use iam_sorry_server::audit::checkpoints::{CheckpointError, Checkpointer};
 use iam_sorry_server::audit::export::ExportLines;
+use iam_sorry_server::audit::settings::AuditSettings;
 use iam_sorry_store::{Settings, Store, TrailPosition};
 use testkit::Postgres;
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use iam_sorry_core::audit::{
     CheckpointSigner, Event, LaneId, Outcome, Person, Report, Verifier, new_key_pem,
 };
-use iam_sorry_server::audit::checkpoints::{AuditSettings, Checkpointer};
+use iam_sorry_server::audit::checkpoints::Checkpointer;
+use iam_sorry_server::audit::settings::AuditSettings;
 use iam_sorry_server::audit::sinks::{self, SinkSettings, Watch};
 use iam_sorry_store::{Settings, SinkPosition, Store};
 use tempfile::TempDir;

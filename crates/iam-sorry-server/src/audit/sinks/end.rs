@@ -1,16 +1,15 @@
 //! What a file sink's file ends with: the last record that has left the database that way, for the comparison with it.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use iam_sorry_core::audit::{ChainId, ExportHeader, LaneHead, LaneHeads, LaneId, Record, RecordId};
-use iam_sorry_store::{SinkPosition, Store, StoreError};
+use iam_sorry_core::audit::{ChainId, ExportHeader, LaneHead, LaneHeads, LaneId, Record};
 
-use super::FileSettings;
-use super::file::{self, DAMAGED, Kind, rotated};
+use super::batch::FileState;
+use super::lines::{self, DAMAGED, Kind, rotated};
+use super::settings::FileSettings;
 use crate::files;
 
 /// How much is read from either end of the file: mostly the first suffices, and no line is longer than the second.
@@ -27,32 +26,6 @@ pub struct FileEnd {
     pub time_ms: i64,
 }
 
-/// All that a file says of where it begins and ends.
-#[derive(Clone, Debug, Default)]
-pub struct FileState {
-    /// What it goes on from.
-    pub begins: LaneHeads,
-    /// The last record in it of each lane that it has records of.
-    pub lanes: BTreeMap<LaneId, u64>,
-    /// Its last record.
-    pub last: Option<RecordId>,
-    /// Its last checkpoint.
-    pub checkpoint: u64,
-}
-
-impl FileState {
-    /// The position of a sink that has all up to this file's end. None: the trail does not have all of it.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn position(&self, store: &Store) -> Result<Option<SinkPosition>, StoreError> {
-        let Some(begin) = store.position_of(&self.begins).await? else { return Ok(None) };
-        let records = self.lanes.iter().map(|(lane, seq)| lane.record(*seq)).collect();
-        let records = store.position_behind(&begin, records).await?;
-        Ok(records.map(|records| SinkPosition { records, last: self.last, checkpoint: self.checkpoint }))
-    }
-}
-
 /// Reads a file from its beginning to its end.
 ///
 /// # Errors
@@ -61,7 +34,7 @@ pub fn file_state(path: &Path) -> io::Result<FileState> {
     let mut state = FileState::default();
     let mut begun = false;
     for line in BufReader::with_capacity(LOOKS[1] as usize, files::open_to_read(path)?).split(b'\n') {
-        match file::read(&line?) {
+        match lines::read(&line?) {
             Kind::Header(header) if !begun => {
                 begun = true;
                 state.begins = header.begins;

@@ -12,8 +12,8 @@ use hyper::body::Bytes;
 use iam_sorry_net::{Client, Security, TimeLimits, TrustError, TrustRoots, client_config};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::batch::{Batch, PATIENCE, SinkError};
 use super::settings::{HttpSinkSettings, Target};
-use super::{Batch, PATIENCE, SinkError};
 
 /// What is read of an answer.
 const ANSWER_BYTES: usize = 64 * 1024;

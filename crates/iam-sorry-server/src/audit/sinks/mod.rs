@@ -11,28 +11,31 @@
 //! nobody knows whether it has the batch, so it comes again, line by line the same. Its position is saved after each batch, so
 //! that a kill repeats one batch at most.
 
+mod batch;
 mod end;
 mod file;
 mod http;
+mod lines;
 mod settings;
 mod syslog;
 mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iam_sorry_core::audit::{
-    ChainId, Checkpoint, Event, ExportHeader, LaneHeads, LaneId, Outcome, Record, RecordId,
-};
+use iam_sorry_core::audit::{ChainId, Checkpoint, Event, ExportHeader, Outcome, Record};
 use iam_sorry_store::{SinkPosition, Store, StoreError};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use crate::runtime;
 
-pub use end::{FileEnd, FileState, file_end, file_state, rotated_ends, set_aside, was_written};
+use batch::{Again, Batch, Found, FoundRecord, Line, SinkError};
+
+pub use batch::FileState;
+pub use end::{FileEnd, file_end, file_state, rotated_ends, set_aside, was_written};
 pub use settings::{FileSettings, HttpSinkSettings, SinkSettings, SyslogSettings};
 pub use watch::{SinkState, Watch};
 
@@ -45,80 +48,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait after the database did not answer: it is back in a moment, or answers at once that it is not.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 const LEASE_TIME: Duration = Duration::from_secs(15);
-/// What takes longer than this has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// What is sent at once: records in order, with the checkpoints that cover them, each after its record.
-pub(crate) struct Batch {
-    chain: ChainId,
-    /// What a file that begins with it goes on from; known where one begins.
-    begins: Option<LaneHeads>,
-    lines: Vec<Line>,
-}
-
-impl Batch {
-    /// The lanes that it has records of, in the order of their names, and the first and the last of each.
-    fn records(&self) -> BTreeMap<LaneId, (u64, u64)> {
-        let mut lanes = BTreeMap::new();
-        for line in &self.lines {
-            if let Line::Record(record) = line {
-                let (_, last) = lanes.entry(record.lane).or_insert((record.seq, record.seq));
-                *last = record.seq;
-            }
-        }
-        lanes
-    }
-}
-
-enum Line {
-    Record(Record),
-    Checkpoint(Checkpoint),
-}
-
-impl Line {
-    fn text(&self) -> String {
-        match self {
-            Self::Record(record) => record.export_line(),
-            Self::Checkpoint(checkpoint) => checkpoint.export_line(),
-        }
-    }
-}
-
-/// Why a sink did not take a batch. Never a secret.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SinkError {
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error(transparent)]
-    Net(#[from] iam_sorry_net::Error),
-    #[error("no answer within {} s", PATIENCE.as_secs())]
-    TimedOut,
-    #[error("{0}")]
-    Refused(String),
-    /// What was sent before is not certain to have arrived: go back so many records.
-    #[error("the connection was lost")]
-    Lost { back: u64 },
-    /// What the sink had was taken away.
-    #[error("{what}")]
-    Tampered { what: String, again: Box<Again> },
-    /// The sink has what the trail does not: an older database, or another one. Nothing is written over that.
-    #[error("{0}")]
-    Contradiction(String),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// What is written again where something was taken away.
-#[derive(Debug)]
-pub(crate) enum Again {
-    /// All that came behind these states: a file began with them.
-    From(LaneHeads),
-    /// All that came behind the end of a file that is still there.
-    Behind(FileState),
-    /// All.
-    Everything,
-}
 
 enum Target {
     File(file::FileTarget),
@@ -196,32 +126,6 @@ impl Target {
             Self::Syslog(_) | Self::Http(_) => Duration::ZERO,
         }
     }
-}
-
-/// What a sink has beyond its position, as it says itself.
-#[derive(Debug, Default)]
-struct Found {
-    /// The last record of each lane that it has records of.
-    lanes: BTreeMap<LaneId, u64>,
-    /// Its last record, and the file that has it: the sink's, or one that it was rotated to.
-    last: Option<FoundRecord>,
-    /// Its last checkpoint.
-    checkpoint: u64,
-    /// The trail that it names.
-    chain: Option<ChainId>,
-    /// The beginning of a line that was not written to its end, and is cut off now.
-    torn: Vec<u8>,
-    /// Lines near its end that are none of a trail.
-    foreign: u64,
-    /// Whether it was read back to the record that its position ends with: all before it is known.
-    reached: bool,
-}
-
-#[derive(Debug)]
-struct FoundRecord {
-    id: RecordId,
-    line: String,
-    path: PathBuf,
 }
 
 /// Starts a sink's task; it ends when `stop` says true and everything was sent, or could not be.

@@ -9,8 +9,8 @@ use iam_sorry_core::timestamp::Timestamp;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket, UnixDatagram};
 
+use super::batch::{Batch, Line, SinkError};
 use super::settings::SyslogSettings;
-use super::{Batch, Line, SinkError};
 
 /// Severity "informational" (RFC 5424, table 2).
 const SEVERITY: u8 = 6;

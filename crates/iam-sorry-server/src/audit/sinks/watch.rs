@@ -10,7 +10,8 @@ use iam_sorry_store::Store;
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
-use super::{SinkError, SinkSettings};
+use super::batch::SinkError;
+use super::settings::SinkSettings;
 use crate::error::ServiceError;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
