@@ -16,6 +16,7 @@ use iam_sorry_store::{Store, StoreError, TrailPosition, TrailState};
 use tokio::sync::watch;
 
 use crate::audit::continuity::{Continuity, ContinuityError, Files};
+use crate::audit::settings::AuditSettings;
 
 /// Why a checkpoint could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use iam_sorry_core::audit::{ChainId, Checkpoint, LaneHeads, LaneId, Record, Reco
 use iam_sorry_store::{SinkPosition, Store, StoreError};
 
 /// What takes longer than this has failed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is sent at once: records in order, with the checkpoints that cover them, each after its record.
 pub(crate) struct Batch {
@@ -53,7 +53,7 @@ pub(crate) enum SinkError {
     Io(#[from] std::io::Error),
     #[error(transparent)]
     Net(#[from] iam_sorry_net::Error),
-    #[error("no answer within {} s", PATIENCE.as_secs())]
+    #[error("no answer within {} s", DELIVERY_TIMEOUT.as_secs())]
     TimedOut,
     #[error("{0}")]
     Refused(String),

@@ -12,7 +12,7 @@ use hyper::body::Bytes;
 use iam_sorry_net::{Client, Security, TimeLimits, TrustError, TrustRoots, client_config};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::batch::{Batch, PATIENCE, SinkError};
+use super::batch::{Batch, DELIVERY_TIMEOUT, SinkError};
 use super::settings::{HttpSinkSettings, Target};
 
 /// What is read of an answer.
@@ -38,7 +38,7 @@ impl HttpTarget {
             false => Security::LoopbackHttp,
         };
         // A whole delivery has its limit where batches come from.
-        let limits = TimeLimits { connect: PATIENCE, request: None };
+        let limits = TimeLimits { connect: DELIVERY_TIMEOUT, request: None };
         Ok(Self { target, token, client: Client::new(security, limits) })
     }
 

@@ -25,14 +25,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iam_sorry_core::audit::{ChainId, Checkpoint, Event, ExportHeader, Outcome, Record};
+use iam_sorry_core::audit::{ChainId, Event, ExportHeader, Outcome};
 use iam_sorry_store::{SinkPosition, Store, StoreError};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use crate::runtime;
 
-use batch::{Again, Batch, Found, FoundRecord, Line, SinkError};
+use batch::{Again, Batch, DELIVERY_TIMEOUT, Found, FoundRecord, Line, SinkError};
 
 pub use batch::FileState;
 pub use end::{FileEnd, file_end, file_state, rotated_ends, set_aside, was_written};
@@ -253,7 +253,7 @@ impl Feeder {
             batch.begins = Some(self.store.heads_at(&at.records).await?);
         }
         let records: u64 = batch.records().values().map(|(first, last)| last - first + 1).sum();
-        match tokio::time::timeout(PATIENCE, self.target.deliver(batch)).await {
+        match tokio::time::timeout(DELIVERY_TIMEOUT, self.target.deliver(batch)).await {
             Ok(delivered) => delivered?,
             Err(_) => return Err(SinkError::TimedOut),
         }
