@@ -317,22 +317,14 @@ impl Verifier {
     }
 
     fn note_phase(&mut self, record: RecordId, fields: &Fields<'_>) {
-        match (fields.phase, &fields.operation) {
-            (Phase::Intent, Some(operation)) => {
-                if !self.ended.remove(operation.as_ref()) {
-                    self.open.insert(operation.to_string(), record);
-                }
-            }
-            (Phase::Outcome, Some(operation)) => {
-                // The first lane is one chain, in which an intent never comes late.
-                if self.open.remove(operation.as_ref()).is_none()
-                    && record.lane != LaneId::ZERO
-                    && !self.filtered
-                {
-                    self.ended.insert(operation.to_string());
-                }
-            }
-            _ => {}
+        let Some(operation) = fields.operation.as_deref() else { return };
+        if fields.phase == Phase::Intent && !self.ended.remove(operation) {
+            self.open.insert(operation.to_owned(), record);
+        }
+        // The first lane is one chain, in which an intent never comes late.
+        let may_come_late = record.lane != LaneId::ZERO && !self.filtered;
+        if fields.phase == Phase::Outcome && self.open.remove(operation).is_none() && may_come_late {
+            self.ended.insert(operation.to_owned());
         }
     }
 
