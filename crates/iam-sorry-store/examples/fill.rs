@@ -13,6 +13,7 @@ use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::ids::AccountName;
 use iam_sorry_store::{
     AuditFilter, Finish, NewGrant, NewOperation, OperationState, PageRequest, Settings, Store, StoreError,
+    TrailPosition,
 };
 
 /// How many operations at most; the rest of the records are plain.
@@ -36,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn run(settings: &Settings, records: u64, callers: u64) -> Result<(), Box<dyn std::error::Error>> {
     let instance = format!("fill-{}", std::process::id());
     let store = Store::open(settings, &instance)?;
-    let start = store.head().await?.0;
+    let start = store.count_records().await?;
 
     let operations = OPERATIONS.min(records / 4) / callers;
     let begun = Instant::now();
@@ -47,7 +48,7 @@ async fn run(settings: &Settings, records: u64, callers: u64) -> Result<(), Box<
     rate("operations (begin, note, finish)", operations * callers, begun.elapsed());
 
     let begun = Instant::now();
-    let missing = (start + records).saturating_sub(store.head().await?.0);
+    let missing = (start + records).saturating_sub(store.count_records().await?);
     let tasks = (0..8).map(|caller| tokio::spawn(record(store.clone(), caller, missing / 8)));
     for task in tasks.collect::<Vec<_>>() {
         task.await??;
@@ -74,17 +75,18 @@ async fn run(settings: &Settings, records: u64, callers: u64) -> Result<(), Box<
     let days = store.audit_counts(AuditFilter::default()).await?.len();
     took(&format!("a chart of everything ({days} lines)"), begun.elapsed());
     let begun = Instant::now();
-    let (mut next, mut bytes) = (1, 0);
+    let (mut position, mut count, mut bytes) = (TrailPosition::default(), 0, 0);
     loop {
-        let part = store.audit_range(next, 2_000).await?;
-        let Some(last) = part.last() else { break };
-        next = last.seq + 1;
-        bytes += part.iter().map(|record| record.line.len()).sum::<usize>();
+        let part = store.read_trail(&position, None, 2_000).await?;
+        if part.records.is_empty() {
+            break;
+        }
+        position = part.start;
+        part.records.iter().for_each(|record| position.pass(record));
+        count += part.records.len();
+        bytes += part.records.iter().map(|it| it.record.line.len()).sum::<usize>();
     }
-    took(
-        &format!("reading the whole trail ({} records, {} MB)", next - 1, bytes / 1_000_000),
-        begun.elapsed(),
-    );
+    took(&format!("reading the whole trail ({count} records, {} MB)", bytes / 1_000_000), begun.elapsed());
     println!("{:<52} {:>10}", "resident memory", resident());
     store.close().await;
     Ok(())
@@ -161,18 +163,15 @@ fn event(number: u64, phase: Phase) -> Event {
         time_ms: START_MS + number as i64 * 1_000,
         instance: "0123456789abcdef".into(),
         phase,
-        operation: None,
         person: Person::from(&identity),
         address: "192.0.2.77".into(),
         request_id: format!("{number:032x}"),
         action: ["sign-in", "assume-role", "create-user", "read-audit"][number as usize % 4].into(),
         resource: format!("lab-{}", number % 1_000),
-        decision: None,
         rules: vec!["labs-manage-their-own".into()],
-        rules_digest: None,
-        outcome: None,
         aws_request_ids: vec!["6d1c9d5a-1111-4222-8333-123456789012".into()],
         details: BTreeMap::from([("duration".into(), "3600".into())]),
+        ..Event::default()
     }
 }
 

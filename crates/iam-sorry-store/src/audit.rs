@@ -1,44 +1,54 @@
-//! Reading the audit trail, plain records, checkpoints, and how far each sink has come.
+//! The audit trail as people read it: pages and counts, newest first; and records that stand alone.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use iam_sorry_core::audit::{Checkpoint, Event, Hash, Record};
+use iam_sorry_core::audit::{Event, Hash, InvalidRecord, LaneId, Record, RecordId};
 
-use crate::chain::{Head, indexed, number, record};
 use crate::cursor::{Cursor, List, Window};
-use crate::engine::{DbError, Row, params};
+use crate::engine::{Connection, DbError, Row, params};
+use crate::lanes::{RowNumber, indexed, lane_id, number, record};
 use crate::postings::{self, DAY_MS, Lookup};
 use crate::query::Query;
-use crate::readers::Lane;
+use crate::readers::Queue;
+use crate::trail::{number_of, record_at};
 use crate::{AuditCount, AuditFilter, PageOf, PageRequest, Store, StoreError};
 
-/// How many records one read gives at most: about 2 MB.
-const RANGE: u32 = 2_000;
 /// How many lines a chart's count may have.
 const COUNTS: i64 = 20_000;
 /// How many records are looked up at once to be counted.
 const COUNTED: usize = 512;
+
+/// A record with the list of groups that it names by its digest, looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// The record.
+    pub record: Record,
+    /// The list; none where the record has its own, or where it can't be found any more.
+    pub groups: Option<Vec<String>>,
+}
+
+impl AuditEntry {
+    /// What the record says, groups included.
+    ///
+    /// # Errors
+    /// [`InvalidRecord`] where it holds no event that this program knows.
+    pub fn event(&self) -> Result<Event, InvalidRecord> {
+        let mut event = self.record.event()?;
+        if let Some(groups) = &self.groups {
+            event.person.groups.clone_from(groups);
+        }
+        Ok(event)
+    }
+}
 
 impl Store {
     /// Writes records that stand alone: sign-ins, refusals, readings. Gives their places in the trail.
     ///
     /// # Errors
     /// [`StoreError`]: none of them is written (`Unavailable`: all or none).
-    pub async fn record(&self, events: Vec<Event>) -> Result<Vec<u64>, StoreError> {
-        self.write(move |tx| events.iter().map(|event| tx.append(event)).collect()).await
-    }
-
-    /// The end of the chain: the last record's place (0: none yet) and hash.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn head(&self) -> Result<(u64, Hash), StoreError> {
-        self.read(|connection| {
-            let head = Head::read(connection)?;
-            Ok((head.seq, head.hash))
-        })
-        .await
+    pub async fn record(&self, events: Vec<Event>) -> Result<Vec<RecordId>, StoreError> {
+        self.write(move |tx| events.iter().map(|event| Ok(tx.append(event)?.id)).collect()).await
     }
 
     /// Records that fit a filter, newest first (by time, then place).
@@ -49,19 +59,19 @@ impl Store {
         &self,
         filter: AuditFilter,
         page: PageRequest,
-    ) -> Result<PageOf<Record>, StoreError> {
+    ) -> Result<PageOf<AuditEntry>, StoreError> {
         let window = Window::new(List::Audit, &page)?;
-        // The cursor's text is the record's place.
+        // The cursor's text is the record's number in the database.
         let after = window.after.as_ref().map(|after| {
-            let seq = after.text.parse::<i64>().map_err(|_| StoreError::BadCursor)?;
-            Ok::<_, StoreError>((after.number, seq))
+            let number = after.text.parse::<i64>().map_err(|_| StoreError::BadCursor)?;
+            Ok::<_, StoreError>((after.number, number))
         });
         let after = after.transpose()?;
-        self.read_as(Lane::Audit, move |connection| {
+        self.read_in(Queue::Audit, move |connection| {
             const COLUMNS: &str = "a.seq, a.hash, a.line, a.time_ms";
-            let mut records = Vec::new();
+            let mut rows = Vec::new();
             let mut add = |row: Row| {
-                records.push((row.int(3)?, record(row)?));
+                rows.push((row.int(3)?, row.int(0)?, row));
                 Ok::<_, DbError>(())
             };
             let Lookup { matches, rest, order: (time, seq) } =
@@ -72,38 +82,38 @@ impl Store {
                 let places = matches.next(connection, window.rows() as usize)?;
                 postings::at(connection, &places, COLUMNS, "", add)?;
             }
-            records.sort_by_key(|(time, record)| Reverse((*time, record.seq)));
-            let page = window.page(records, |(time, record)| Cursor::new(*time, record.seq.to_string()));
-            Ok(PageOf { items: page.items.into_iter().map(|(_, record)| record).collect(), next: page.next })
+            rows.sort_by_key(|(time, number, _)| Reverse((*time, *number)));
+            let page = window.page(rows, |(time, number, _)| Cursor::new(*time, number.to_string()));
+            let mut reader = EntryReader::default();
+            let items = page.items.into_iter().map(|(_, _, row)| reader.entry(connection, row));
+            Ok(PageOf { items: items.collect::<Result<_, _>>()?, next: page.next })
         })
         .await
     }
 
-    /// Records in the chain's order from `from_seq` on, at most `limit` (and at most 2,000); fewer mean the end.
+    /// One record, with its groups.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn audit_range(&self, from_seq: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
-        self.range(Lane::Work, from_seq, limit).await
-    }
-
-    /// As [`Store::audit_range`], for a person who reads the trail: it waits for other such readers, not for the service's
-    /// own work, which does not wait for it.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn audit_export(&self, from_seq: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
-        self.range(Lane::Audit, from_seq, limit).await
-    }
-
-    async fn range(&self, lane: Lane, from_seq: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
-        let limit = i64::from(limit.min(RANGE));
-        self.read_as(lane, move |connection| {
-            let sql = "SELECT seq, hash, line FROM audit WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
-            let rows = connection.query(sql, params![number(from_seq), limit])?;
-            Ok(rows.into_iter().map(record).collect::<Result<_, _>>()?)
+    pub async fn audit_entry(&self, id: RecordId) -> Result<Option<AuditEntry>, StoreError> {
+        self.read(move |connection| {
+            let Some(record) = record_at(connection, id)? else { return Ok(None) };
+            let groups = groups_of(connection, &record)?;
+            Ok(Some(AuditEntry { record, groups }))
         })
         .await
+    }
+
+    /// The list of groups that a record names by its digest. None where it has its own, or where the list can't be found.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn groups_of(&self, record: &Record) -> Result<Option<Vec<String>>, StoreError> {
+        if record.groups_digest().is_none() {
+            return Ok(None);
+        }
+        let record = record.clone();
+        self.read(move |connection| Ok(groups_of(connection, &record)?)).await
     }
 
     /// How many things happened, by day (UTC) and action; intents are not counted, their outcomes are. Cheap where the filter
@@ -112,7 +122,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn audit_counts(&self, filter: AuditFilter) -> Result<Vec<AuditCount>, StoreError> {
-        self.read_as(Lane::Audit, move |connection| {
+        self.read_in(Queue::Audit, move |connection| {
             let whole_days =
                 [filter.from_ms, filter.to_ms].into_iter().flatten().all(|time| time % DAY_MS == 0);
             let mut counts = BTreeMap::new();
@@ -151,91 +161,70 @@ impl Store {
         })
         .await
     }
+}
 
-    /// Keeps a signed checkpoint. One for the same record again changes nothing.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn add_checkpoint(&self, checkpoint: Checkpoint) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            tx.deferred(
-                "INSERT INTO checkpoints (seq, line) VALUES (?1, ?2) ON CONFLICT (seq) DO NOTHING",
-                params![number(checkpoint.seq), &checkpoint.export_line()],
-            )?;
-            Ok(())
-        })
-        .await
-    }
+/// Makes entries of rows, and looks up what many of them need once.
+#[derive(Default)]
+struct EntryReader {
+    lanes: HashMap<u64, LaneId>,
+    lists: HashMap<(u64, Hash), Option<Vec<String>>>,
+}
 
-    /// The newest checkpoint.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn last_checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
-        self.read(|connection| {
-            let rows = connection.query("SELECT line FROM checkpoints ORDER BY seq DESC LIMIT 1", &[])?;
-            Ok(rows.into_iter().next().map(checkpoint).transpose()?)
-        })
-        .await
-    }
-
-    /// Checkpoints over `from_seq` and later records, in order, at most `limit` (and at most 2,000).
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn checkpoints(&self, from_seq: u64, limit: u32) -> Result<Vec<Checkpoint>, StoreError> {
-        let limit = i64::from(limit.min(RANGE));
-        self.read(move |connection| {
-            let sql = "SELECT line FROM checkpoints WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
-            let rows = connection.query(sql, params![number(from_seq), limit])?;
-            Ok(rows.into_iter().map(checkpoint).collect::<Result<_, _>>()?)
-        })
-        .await
-    }
-
-    /// The last record that a sink has; none where it never had one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn sink_position(&self, name: &str) -> Result<Option<u64>, StoreError> {
-        let name = name.to_owned();
-        self.read(move |connection| {
-            let rows = connection.query("SELECT seq FROM sinks WHERE name = ?1", params![&name])?;
-            Ok(rows.first().map(|row| row.seq(0)).transpose()?)
-        })
-        .await
-    }
-
-    /// Says how far a sink has come.
-    ///
-    /// # Errors
-    /// [`StoreError`]: it may be sent some records again.
-    pub async fn set_sink_position(&self, name: &str, seq: u64) -> Result<(), StoreError> {
-        self.set_sink_positions(vec![(name.to_owned(), seq)]).await
-    }
-
-    /// Several at once: all or none.
-    ///
-    /// # Errors
-    /// [`StoreError`]: they may be sent some records again.
-    pub async fn set_sink_positions(&self, positions: Vec<(String, u64)>) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            for (name, seq) in &positions {
-                tx.deferred(
-                    "INSERT INTO sinks (name, seq) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq",
-                    params![name, number(*seq)],
-                )?;
+impl EntryReader {
+    /// From a row of `seq, hash, line`.
+    fn entry(&mut self, connection: &mut dyn Connection, row: Row) -> Result<AuditEntry, DbError> {
+        let n = RowNumber::from_column(row.int(0)?).lane;
+        let lane = match self.lanes.get(&n) {
+            Some(lane) => *lane,
+            None => {
+                let row = connection.query("SELECT name FROM lanes WHERE n = ?1", params![number(n)])?;
+                let mut row =
+                    row.into_iter().next().ok_or_else(|| DbError::Other(format!("there is no lane {n}")))?;
+                *self.lanes.entry(n).or_insert(lane_id(&row.text(0)?)?)
             }
-            Ok(())
-        })
-        .await
+        };
+        let record = record(row, lane)?;
+        let groups = match record.groups_digest() {
+            None => None,
+            Some(digest) => match self.lists.get(&(n, digest)) {
+                Some(list) => list.clone(),
+                None => {
+                    let list = list_in(connection, n, &digest)?;
+                    self.lists.entry((n, digest)).or_insert(list).clone()
+                }
+            },
+        };
+        Ok(AuditEntry { record, groups })
     }
+}
+
+/// The list of groups that a record names by its digest.
+pub(crate) fn groups_of(
+    connection: &mut dyn Connection,
+    record: &Record,
+) -> Result<Option<Vec<String>>, DbError> {
+    let Some(digest) = record.groups_digest() else { return Ok(None) };
+    match number_of(connection, record.lane)? {
+        Some(n) => list_in(connection, n, &digest),
+        None => Ok(None),
+    }
+}
+
+/// Out of the record of the lane that has it. A trail that was changed may have none, or another one: then none.
+fn list_in(
+    connection: &mut dyn Connection,
+    lane: u64,
+    digest: &Hash,
+) -> Result<Option<Vec<String>>, DbError> {
+    let sql =
+        "SELECT a.line FROM audit_groups g JOIN audit a ON a.seq = g.seq WHERE g.lane = ?1 AND g.digest = ?2";
+    let row = connection.query(sql, params![number(lane), digest])?.into_iter().next();
+    let Some(mut row) = row else { return Ok(None) };
+    let event = Record::parse(&row.text(0)?).and_then(|record| record.event());
+    let list = event.ok().map(|event| event.person.groups);
+    Ok(list.filter(|list| iam_sorry_core::audit::groups_digest(list) == *digest))
 }
 
 fn day(time_ms: i64) -> i64 {
     time_ms.div_euclid(DAY_MS)
-}
-
-fn checkpoint(mut row: Row) -> Result<Checkpoint, DbError> {
-    Checkpoint::parse(&row.text(0)?).map_err(|error| DbError::Other(error.to_string()))
 }

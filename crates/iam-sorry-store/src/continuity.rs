@@ -2,14 +2,14 @@
 //! elsewhere. Once it is not, nothing more is written until the program ends: the records of this instance would be
 //! put behind a trail that somebody cut.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use iam_sorry_core::audit::Event;
+use iam_sorry_core::audit::{Checkpoint, Event, RecordId};
 
-use crate::chain::{Head, number};
-use crate::engine::{DbError, params};
-use crate::{Store, StoreError, thread};
+use crate::engine::params;
+use crate::lanes::{Locked, OwnTrail, number};
+use crate::writer::{Fault, Tx};
+use crate::{Store, StoreError, sinks, thread};
 
 /// Why nothing is written any more; the first reason stays.
 #[derive(Debug, Default)]
@@ -29,24 +29,30 @@ impl Halt {
     }
 }
 
-impl Head {
-    /// Whether a head that was read now can follow this one, as far as the two show it. Other instances only make it grow.
-    pub(crate) fn contradicts(&self, now: &Self) -> Option<String> {
-        if now.chain != self.chain {
-            return Some(format!(
-                "the database holds another trail, {}, than before, {}",
-                now.chain, self.chain
-            ));
+/// Whether what was read of the trail now can follow what is known of it. Nobody else writes to this instance's lane; that it
+/// was ended by another one contradicts nothing.
+pub(crate) fn contradicts(known: &OwnTrail, now: &Locked) -> Option<String> {
+    let chain = match now {
+        Locked::Gone => {
+            return Some(
+                "the records of this instance are gone: the trail was cut, or is an older copy".to_owned(),
+            );
         }
-        if now.seq < self.seq {
-            return Some(format!(
-                "the trail ended at record {}, and ends at record {} now: it was cut, or is an older copy",
-                self.seq, now.seq
-            ));
-        }
-        (now.seq == self.seq && now.hash != self.hash)
-            .then(|| format!("record {} of the trail is another one than before", now.seq))
+        Locked::Trail(chain) | Locked::Lane { chain, .. } => *chain,
+    };
+    if chain != known.chain {
+        return Some(format!("the database holds another trail, {chain}, than before, {}", known.chain));
     }
+    let (Some((_, before)), Locked::Lane { head, .. }) = (known.lane(), now) else { return None };
+    if head.seq < before.seq {
+        return Some(format!(
+            "the trail ended at record {}, and ends at record {} now: it was cut, or is an older copy",
+            before.record(),
+            head.record()
+        ));
+    }
+    (head.seq == before.seq && head.hash != before.hash)
+        .then(|| format!("record {} of the trail is another one than before", head.record()))
 }
 
 impl Store {
@@ -60,18 +66,17 @@ impl Store {
         self.inner.halt.say(why);
     }
 
-    /// Goes on after a break, by the operator's decision, from the last record that is there; `event` says it in the trail
-    /// and gets the place that is returned. Sessions end, since an older copy has some that had ended; sinks that are ahead
+    /// Goes on after a break, by the operator's decision: each lane ends with its last record that is there, and `event`, in a
+    /// new one, says why and gets the place that is returned. Sessions end, since an older copy has some that had ended; sinks that are ahead
     /// begin again at the event; checkpoints over records that are not there go. Old keys of rotations are not deleted by time
     /// any more, since nobody knows who has used which key since.
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::Corrupt`] where the last record itself was changed.
-    pub async fn continue_after_break(&self, event: Event) -> Result<u64, StoreError> {
+    pub async fn continue_after_break(&self, event: Event) -> Result<RecordId, StoreError> {
         self.inner.halt.lift();
         self.write(move |tx| {
-            *tx.head = Head::of_last_record(tx.connection)?;
-            let last = number(tx.head.seq);
+            let before = tx.continue_from_last_records(&event)?;
             tx.deferred("DELETE FROM sessions", &[])?;
             // Also those that were taken since the copy was made.
             tx.deferred("DELETE FROM login_flows", &[])?;
@@ -79,26 +84,11 @@ impl Store {
             tx.deferred("DELETE FROM leases", &[])?;
             let me = tx.instance;
             tx.deferred("DELETE FROM instances WHERE id <> ?1", params![me])?;
-            tx.deferred("UPDATE sinks SET seq = ?1 WHERE seq > ?1", params![last])?;
-            tx.deferred("DELETE FROM checkpoints WHERE seq > ?1", params![last])?;
+            drop_checkpoints(tx)?;
+            sinks::take_back(tx, before.row)?;
             // All that waited when the copy was made would be due at once.
             tx.deferred("UPDATE rotations SET delete_after_ms = NULL", &[])?;
-            tx.append(&event)
-        })
-        .await
-    }
-
-    /// How far each sink has come, by its name.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn sink_positions(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        self.read(|connection| {
-            let rows = connection.query("SELECT name, seq FROM sinks ORDER BY name LIMIT 1000", &[])?;
-            Ok(rows
-                .into_iter()
-                .map(|mut row| Ok((row.text(0)?, row.seq(1)?)))
-                .collect::<Result<_, DbError>>()?)
+            Ok(before.id)
         })
         .await
     }
@@ -134,26 +124,65 @@ impl Store {
     }
 }
 
+/// Checkpoints over records that are not there go.
+fn drop_checkpoints(tx: &mut Tx<'_>) -> Result<(), Fault> {
+    loop {
+        let sql = "SELECT number, line FROM checkpoints ORDER BY number DESC LIMIT 1";
+        let Some(mut row) = tx.first(sql, &[])? else { return Ok(()) };
+        let number = row.int(0)?;
+        let fits = match Checkpoint::parse(&row.text(1)?) {
+            Ok(checkpoint) => covers_what_is_there(tx, &checkpoint)?,
+            Err(_) => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        tx.execute("DELETE FROM checkpoints WHERE number = ?1", params![number])?;
+    }
+}
+
+fn covers_what_is_there(tx: &mut Tx<'_>, checkpoint: &Checkpoint) -> Result<bool, Fault> {
+    for head in checkpoint.heads.iter() {
+        let sql = "SELECT n FROM lanes WHERE name = ?1 AND seq >= ?2";
+        if tx.first(sql, params![&head.lane.to_string(), number(head.seq)])?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 #[cfg(test)]
 mod tests {
-    use iam_sorry_core::audit::{ChainId, Hash};
+    use iam_sorry_core::audit::{ChainId, LaneHead, LaneId};
 
     use super::*;
+    use crate::lanes::Closing;
 
     #[test]
-    fn a_head_only_grows() {
+    fn an_instances_own_lane_only_grows() {
         let chain = ChainId::from_random([3; 16]);
-        let head = |chain, seq, hash: Hash| Head { chain, seq, hash };
-        let before = head(chain, 5, [5; 32]);
-        for good in [before.clone(), head(chain, 6, [6; 32])] {
-            assert_eq!(before.contradicts(&good), None);
+        let (trail, lane) =
+            OwnTrail::of_lane(chain, LaneHead { lane: LaneId::from_bytes([1; 8]), seq: 5, hash: [5; 32] });
+        let now = |chain, seq, hash| Locked::Lane {
+            chain,
+            head: LaneHead { lane, seq, hash },
+            filed: 0,
+            is_open: true,
+        };
+        for good in [now(chain, 5, [5; 32]), now(chain, 6, [6; 32])] {
+            assert_eq!(contradicts(&trail, &good), None);
         }
+        let other = ChainId::from_random([4; 16]);
         for (bad, words) in [
-            (head(chain, 4, [4; 32]), "cut"),
-            (head(chain, 5, [9; 32]), "another one"),
-            (head(ChainId::from_random([4; 16]), 9, [9; 32]), "another trail"),
+            (now(chain, 4, [4; 32]), "cut"),
+            (now(chain, 5, [9; 32]), "another one"),
+            (now(other, 9, [9; 32]), "another trail"),
+            (Locked::Gone, "gone"),
         ] {
-            assert!(before.contradicts(&bad).unwrap().contains(words), "{bad:?}");
+            assert!(contradicts(&trail, &bad).unwrap().contains(words), "{bad:?}");
         }
+        let none = OwnTrail::new(chain, Closing::AtTheEnd);
+        assert_eq!(contradicts(&none, &Locked::Trail(chain)), None);
+        assert!(contradicts(&none, &Locked::Trail(other)).is_some());
     }
 }

@@ -40,6 +40,8 @@ impl Store {
         let (me, program) = (self.inner.instance.clone(), self.inner.program);
         let sql = format!("SELECT (SELECT @NOW - beat_ms FROM instances WHERE id = ?1), {}", schema::NOW);
         self.write(move |tx| {
+            // First the lock, then the time: whoever takes something over from this instance at the moment is waited for.
+            tx.first("SELECT id FROM instances WHERE id = ?1 @LOCK", params![&me])?;
             let row = tx.first(&sql, params![&me])?.ok_or_else(|| DbError::Other("no answer".into()))?;
             schema::check_now(row.int(1)?, row.optional_int(2)?, program)?;
             tx.deferred(BEAT, params![&me, i64::from(program)])?;
@@ -137,6 +139,11 @@ impl Store {
     pub async fn lease(&self, name: &str, ttl: Duration) -> Result<bool, StoreError> {
         let (me, name, ttl) = (self.inner.instance.clone(), name.to_owned(), millis(ttl));
         self.write(move |tx| {
+            // Without a lock on its row, where another one holds it: that would be waited for.
+            let sql = "SELECT holder FROM leases WHERE name = ?1 AND holder <> ?2 AND until_ms > @NOW";
+            if tx.first(sql, params![&name, &me])?.is_some() {
+                return Ok(false);
+            }
             let rows = tx.execute(
                 "INSERT INTO leases (name, holder, until_ms) VALUES (?1, ?2, @NOW + ?3)
                  ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms

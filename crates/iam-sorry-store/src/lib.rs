@@ -2,19 +2,20 @@
 //!
 //! [`Store`] is the only door. All writes of an instance go through one thread that puts what is waiting into one
 //! transaction, so that a hundred requests cost one flush; none is answered before its transaction is on disk.
-//! The audit chain is made inside that transaction. The store knows neither HTTP nor AWS, and no secret reaches it
+//! The lane of the audit trail is made inside that transaction. The store knows neither HTTP nor AWS, and no secret reaches it
 //! but hashes.
 //!
-//! `engine/` is the small door to the two databases, `writer` and `readers` the threads, `chain` the audit chain; then
+//! `engine/` is the small door to the two databases, `writer` and `readers` the threads, `lanes` the audit trail as it is
+//! written and `trail` as it is read on; then
 //! one file for each concern, with statements that run on both engines.
 
 mod audit;
-mod chain;
 mod continuity;
 mod cursor;
 mod engine;
 mod grants;
 mod instances;
+mod lanes;
 mod login_flows;
 mod operations;
 mod postings;
@@ -26,9 +27,11 @@ mod sessions;
 mod settings;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod sinks;
 mod ssh_keys;
 mod states;
 mod thread;
+mod trail;
 mod types;
 mod unaccounted;
 mod writer;
@@ -39,14 +42,18 @@ use iam_sorry_core::audit::ChainId;
 
 use crate::continuity::Halt;
 use crate::engine::{Connection, Connector};
-use crate::readers::{Lane, Readers};
+use crate::lanes::Closing;
+use crate::readers::{Queue, Readers};
 use crate::writer::{Fault, Opened, Tx, Writer};
 
-pub use iam_sorry_core::audit::{Checkpoint, Record};
+pub use audit::AuditEntry;
+pub use iam_sorry_core::audit::{Checkpoint, Record, RecordId};
 pub use login_flows::{FlowCaps, FlowKey, FlowKind, LoginFlow};
 pub use schema::MigrateReport;
 pub use settings::{Engine, InvalidSettings, Settings, StoreSection};
+pub use sinks::SinkPosition;
 pub use states::{LostInstance, RecordedState, Running};
+pub use trail::{TrailCheckpoint, TrailPart, TrailPosition, TrailRecord, TrailState};
 pub use types::*;
 
 /// The store of one instance. Clones share its threads.
@@ -98,7 +105,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Schema`] for a schema that this program can't work with, [`StoreError::Taken`].
     pub fn open(settings: &Settings, instance: &str) -> Result<Self, StoreError> {
-        Self::start(settings, instance, true, schema::VERSION)
+        Self::start(settings, instance, true, Closing::AtTheEnd, schema::VERSION)
+    }
+
+    /// Opens it for a command that wants to be the only one at work: an instance in all but its lanes of the trail, each of which
+    /// it closes with the transaction that began it.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_alone(settings: &Settings, name: &str) -> Result<Self, StoreError> {
+        Self::start(settings, name, true, Closing::EachTransaction, schema::VERSION)
     }
 
     /// Opens it beside a running service, for a command such as `audit export`: no instance of its own, no operations.
@@ -106,11 +122,17 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], without `Taken`.
     pub fn open_beside(settings: &Settings, name: &str) -> Result<Self, StoreError> {
-        Self::start(settings, name, false, schema::VERSION)
+        Self::start(settings, name, false, Closing::EachTransaction, schema::VERSION)
     }
 
     /// As a program of schema `program`: this one's, but in tests of two versions side by side.
-    fn start(settings: &Settings, instance: &str, own: bool, program: u32) -> Result<Self, StoreError> {
+    fn start(
+        settings: &Settings,
+        instance: &str,
+        own: bool,
+        closing: Closing,
+        program: u32,
+    ) -> Result<Self, StoreError> {
         if let Engine::Sqlite { path } = &settings.engine
             && !path.exists()
         {
@@ -124,7 +146,7 @@ impl Store {
             let connector = Connector::new(settings, false)?;
             let lock = if own { connector.lock()? } else { None };
             let connection = connector.connect(true)?;
-            let mut opened = Opened::new(connector, connection, lock, &halt, program)?;
+            let mut opened = Opened::new(connector, connection, lock, closing, &halt, program)?;
             if own && halt.why().is_none() {
                 // Who holds the lock of a SQLite file is the only instance there is.
                 let alone = opened.lock.is_some();
@@ -135,7 +157,7 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 readers: Readers::start(settings, &opened.connector)?,
-                chain: opened.seen.chain,
+                chain: opened.trail.chain,
                 writer: Writer::start(settings, instance.to_owned(), opened, Arc::clone(&halt))?,
                 instance: instance.to_owned(),
                 program,
@@ -182,14 +204,14 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut dyn Connection) -> Result<T, Fault> + Send + 'static,
     {
-        self.read_as(Lane::Work, work).await
+        self.read_in(Queue::Work, work).await
     }
 
-    async fn read_as<T, F>(&self, lane: Lane, work: F) -> Result<T, StoreError>
+    async fn read_in<T, F>(&self, queue: Queue, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut dyn Connection) -> Result<T, Fault> + Send + 'static,
     {
-        self.inner.readers.run(lane, work).await
+        self.inner.readers.run(queue, work).await
     }
 }

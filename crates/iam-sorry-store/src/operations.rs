@@ -7,11 +7,13 @@
 
 use std::time::Duration;
 
-use iam_sorry_core::audit::{Event, Record};
+use iam_sorry_core::audit::{Event, RecordId};
 
-use crate::chain::number;
+use crate::audit::groups_of;
 use crate::engine::{Connection, DbError, Param, Row, params};
 use crate::instances::millis;
+use crate::lanes::{lane_id, record};
+use crate::trail::name_of;
 use crate::writer::{Fault, Tx};
 use crate::{Begun, Finish, NewOperation, Operation, OperationState, Store, StoreError};
 use crate::{grants, unaccounted};
@@ -21,7 +23,8 @@ const OPEN: i64 = 10_000;
 
 const SELECT: &str =
     "SELECT o.id, o.person, o.idempotency_key, o.action, o.resource, o.exclusive, o.request_hash, o.plan,
-     o.state, o.instance, o.begun_ms, o.result, a.line, o.epoch, o.account FROM operations o JOIN audit a ON a.seq = o.intent";
+     o.state, o.instance, o.begun_ms, o.result, o.epoch, o.account, a.seq, a.hash, a.line, l.name
+     FROM operations o JOIN audit a ON a.seq = o.intent JOIN lanes l ON l.n = o.intent >> 36";
 
 impl Store {
     /// Writes an operation and its intent's audit record, unless the person used the idempotency key before or another open
@@ -70,7 +73,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Fenced`] where the operation is no longer this instance's, or was closed in another way.
-    pub async fn finish(&self, finish: Finish) -> Result<u64, StoreError> {
+    pub async fn finish(&self, finish: Finish) -> Result<RecordId, StoreError> {
         self.write(move |tx| close(tx, &finish)).await
     }
 
@@ -121,6 +124,11 @@ impl Store {
             (seen.new.id.clone(), seen.instance.clone(), seen.epoch, millis(silence));
         self.write(move |tx| {
             let me = tx.instance;
+            if silence > 0 && from != me {
+                // Whoever beats at this moment waits, or is waited for: it is either found alive, or learns that it was silent for so
+                // long that this was taken over.
+                tx.first("SELECT id FROM instances WHERE id = ?1 @LOCK", params![&from])?;
+            }
             let rows = tx.execute(
                 "UPDATE operations SET instance = ?1, epoch = epoch + 1
                  WHERE id = ?2 AND instance = ?3 AND epoch = ?4 AND state = 0
@@ -147,7 +155,8 @@ fn add_note(tx: &mut Tx<'_>, id: &str, epoch: i64, note: &str) -> Result<(), Fau
 }
 
 fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, Fault> {
-    // One look for both reasons not to begin; hardly ever is there one.
+    // One look for both reasons not to begin; hardly ever is there one. What another instance writes at this moment, a unique
+    // index holds against the INSERT below, and this is run again.
     let reason = tx.first(
         "SELECT 0 AS why, id FROM operations WHERE person = ?1 AND idempotency_key = ?2
          UNION ALL
@@ -168,7 +177,7 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
             && seen.state == OperationState::Open;
         return Ok(if ours { Begun::New } else { Begun::Seen(Box::new(seen)) });
     }
-    let seq = tx.append(intent)?;
+    let intended = tx.append(intent)?;
     let instance = tx.instance;
     tx.deferred(
         "INSERT INTO operations (id, person, idempotency_key, action, resource, exclusive, request_hash, plan, state,
@@ -184,14 +193,14 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
             &new.plan,
             instance,
             intent.time_ms,
-            number(seq),
+            intended.row,
             &new.account,
         ],
     )?;
     Ok(Begun::New)
 }
 
-fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
+fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<RecordId, Fault> {
     let id = &finish.operation;
     let mut row = standing(tx, id)?;
     let (state, person, account) = (state(row.int(0)?)?, row.text(2)?, row.parsed(6)?);
@@ -201,7 +210,11 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
     if state != OperationState::Open {
         // Said before, and the answer was lost.
         let same = state == finish.state && row.optional_text(3)?.as_ref() == Some(&finish.result);
-        return if same { Ok(row.seq(4)?) } else { Err(StoreError::Fenced(id.clone()).into()) };
+        return if same {
+            name_of(tx.connection, row.int(4)?)
+        } else {
+            Err(StoreError::Fenced(id.clone()).into())
+        };
     }
     if finish.state == OperationState::Open {
         return Err(StoreError::Corrupt(format!("operation {id} can't be finished as open")).into());
@@ -209,11 +222,11 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<u64, Fault> {
     let outcome = tx.append(&finish.event)?;
     tx.deferred(
         "UPDATE operations SET state = ?1, result = ?2, outcome = ?3 WHERE id = ?4",
-        params![finish.state as i64, &finish.result, number(outcome), id],
+        params![finish.state as i64, &finish.result, outcome.row, id],
     )?;
     grants::apply(tx, &account, &person, finish)?;
     unaccounted::apply(tx, finish)?;
-    Ok(outcome)
+    Ok(outcome.id)
 }
 
 /// That the operation is open, this instance's, and in this epoch.
@@ -225,9 +238,10 @@ fn own(tx: &mut Tx<'_>, id: &str, epoch: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// `state, instance, person, result, outcome, epoch, account`.
+/// `state, instance, person, result, outcome, epoch, account`. Nobody else claims or closes it until the transaction ends.
 fn standing(tx: &mut Tx<'_>, id: &str) -> Result<Row, Fault> {
-    let sql = "SELECT state, instance, person, result, outcome, epoch, account FROM operations WHERE id = ?1";
+    let sql =
+        "SELECT state, instance, person, result, outcome, epoch, account FROM operations WHERE id = ?1 @LOCK";
     tx.first(sql, params![id])?
         .ok_or_else(|| StoreError::Corrupt(format!("there is no operation {id}")).into())
 }
@@ -250,16 +264,21 @@ fn operation(connection: &mut dyn Connection, mut row: Row) -> Result<Operation,
         .into_iter()
         .map(|mut note| note.text(0))
         .collect::<Result<_, _>>()?;
-    let event = Record::parse(&row.text(12)?)
-        .and_then(|record| record.event())
+    let lane = lane_id(&row.text(17)?)?;
+    let intent = record(Row(row.0.split_off(14)), lane)?;
+    let mut event = intent
+        .event()
         .map_err(|error| StoreError::Corrupt(format!("the intent of operation {id}: {error}")))?;
+    if let Some(groups) = groups_of(connection, &intent)? {
+        event.person.groups = groups;
+    }
     Ok(Operation {
         new: NewOperation {
             id,
             person: row.text(1)?,
             idempotency_key: row.text(2)?,
             action: row.text(3)?,
-            account: row.parsed(14)?,
+            account: row.parsed(13)?,
             resource: row.text(4)?,
             exclusive: row.bool(5)?,
             request_hash: row.text(6)?,
@@ -267,7 +286,7 @@ fn operation(connection: &mut dyn Connection, mut row: Row) -> Result<Operation,
         },
         state: state(row.int(8)?)?,
         instance: row.text(9)?,
-        epoch: row.int(13)?,
+        epoch: row.int(12)?,
         begun_ms: row.int(10)?,
         notes,
         result: row.optional_text(11)?,

@@ -1,7 +1,7 @@
 //! The threads that read, each with a connection of its own. A read that loses its connection is tried again on a new
 //! one; a read whose time is over, or whose caller has gone, is stopped in the engine.
 //!
-//! There are three groups of them ([`Lane`]), each with a queue of its own, so that no query of the audit trail, however
+//! There are three groups of them ([`Queue`]), each with a queue of its own, so that no query of the audit trail, however
 //! slow, can keep a session from being looked up or an operation from going on.
 
 use std::fmt;
@@ -24,7 +24,7 @@ const STOPPING: Duration = Duration::from_secs(2);
 
 /// Who reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub(crate) enum Queue {
     /// Whose session or key it is: before every request.
     Sessions,
     /// Operations, lists, sinks, checkpoints: statements that are cheap whatever the database's size.
@@ -125,16 +125,16 @@ impl Readers {
         })
     }
 
-    /// Runs `work` on one of the lane's connections. When the caller stops waiting, so does the work.
-    pub(crate) async fn run<T, F>(&self, lane: Lane, work: F) -> Result<T, StoreError>
+    /// Runs `work` on one of the queue's connections. When the caller stops waiting, so does the work.
+    pub(crate) async fn run<T, F>(&self, queue: Queue, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut dyn Connection) -> Result<T, Fault> + Send + 'static,
     {
-        let pool = match lane {
-            Lane::Sessions => &self.sessions,
-            Lane::Work => &self.work,
-            Lane::Audit => &self.audit,
+        let pool = match queue {
+            Queue::Sessions => &self.sessions,
+            Queue::Work => &self.work,
+            Queue::Audit => &self.audit,
         };
         pool.run(work).await
     }
@@ -356,8 +356,8 @@ mod tests {
         [settings(folder), postgres]
     }
 
-    async fn read(readers: &Readers, lane: Lane, sql: &'static str) -> Result<(), StoreError> {
-        readers.run(lane, move |connection| Ok(connection.query(sql, &[]).map(drop)?)).await
+    async fn read(readers: &Readers, queue: Queue, sql: &'static str) -> Result<(), StoreError> {
+        readers.run(queue, move |connection| Ok(connection.query(sql, &[]).map(drop)?)).await
     }
 
     const ONE: &str = "SELECT CAST(1 AS @INT)";
@@ -370,9 +370,9 @@ mod tests {
             let readers = readers.unwrap();
             // More than there are threads: each is stopped, or the later ones would never begin.
             for _ in 0..4 {
-                assert_eq!(read(&readers, Lane::Audit, ENDLESS).await, Err(StoreError::TooSlow));
+                assert_eq!(read(&readers, Queue::Audit, ENDLESS).await, Err(StoreError::TooSlow));
             }
-            assert_eq!(read(&readers, Lane::Audit, ONE).await, Ok(()));
+            assert_eq!(read(&readers, Queue::Audit, ONE).await, Ok(()));
         }
     }
 
@@ -383,11 +383,11 @@ mod tests {
             let readers = start(&Settings { audit_limit: LONG * 60, ..settings }).unwrap();
             for _ in 0..4 {
                 let short = Duration::from_millis(100);
-                assert!(timeout(short, read(&readers, Lane::Audit, ENDLESS)).await.is_err());
-                assert!(timeout(short, read(&readers, Lane::Work, ENDLESS)).await.is_err());
+                assert!(timeout(short, read(&readers, Queue::Audit, ENDLESS)).await.is_err());
+                assert!(timeout(short, read(&readers, Queue::Work, ENDLESS)).await.is_err());
             }
-            for lane in [Lane::Audit, Lane::Work] {
-                assert_eq!(timeout(LONG, read(&readers, lane, ONE)).await, Ok(Ok(())), "{lane:?} is free");
+            for queue in [Queue::Audit, Queue::Work] {
+                assert_eq!(timeout(LONG, read(&readers, queue, ONE)).await, Ok(Ok(())), "{queue:?} is free");
             }
         }
     }
@@ -397,11 +397,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for settings in engines(&folder) {
             let readers = start(&Settings { audit_limit: LONG * 60, ..settings }).unwrap();
-            let busy = futures_util::future::join_all((0..8).map(|_| read(&readers, Lane::Audit, ENDLESS)));
+            let busy = futures_util::future::join_all((0..8).map(|_| read(&readers, Queue::Audit, ENDLESS)));
             let others = async {
                 for _ in 0..20 {
-                    read(&readers, Lane::Sessions, ONE).await.unwrap();
-                    read(&readers, Lane::Work, ONE).await.unwrap();
+                    read(&readers, Queue::Sessions, ONE).await.unwrap();
+                    read(&readers, Queue::Work, ONE).await.unwrap();
                 }
             };
             tokio::select! {
@@ -417,7 +417,7 @@ mod tests {
         let short = Duration::from_millis(100);
         let settings = Settings { timeout: short, audit_limit: Duration::from_secs(2), ..settings(&folder) };
         let readers = start(&settings).unwrap();
-        let both = [read(&readers, Lane::Audit, ENDLESS), read(&readers, Lane::Audit, ONE)];
+        let both = [read(&readers, Queue::Audit, ENDLESS), read(&readers, Queue::Audit, ONE)];
         let answers = futures_util::future::join_all(both).await;
         assert_eq!(answers, [Err(StoreError::TooSlow), Err(StoreError::Crowded)]);
     }

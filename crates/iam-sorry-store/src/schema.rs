@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::StoreError;
-use crate::chain::Head;
 use crate::engine::{self, Connection, Connector, DbError, Dialect, params};
+use crate::lanes::create_trail;
 use crate::settings::{Engine, Settings};
 
 /// The schema of this program.
@@ -33,7 +33,7 @@ pub(crate) const MIGRATIONS: [Migration; VERSION as usize] = [
         both: include_str!("migrations/0001_first.sql"),
         sqlite: include_str!("migrations/0001_append_only.sqlite.sql"),
         postgres: include_str!("migrations/0001_append_only.postgres.sql"),
-        then: Head::create,
+        then: create_trail,
         min_binary: 1,
     },
     Migration {
@@ -54,9 +54,10 @@ pub(crate) const MIGRATIONS: [Migration; VERSION as usize] = [
             include_str!("migrations/0003_versions.sql"),
             include_str!("migrations/0003_login.sql"),
             include_str!("migrations/0003_accounts.sql"),
+            include_str!("migrations/0003_audit.sql"),
         ),
-        sqlite: "",
-        postgres: "",
+        sqlite: include_str!("migrations/0003_audit.sqlite.sql"),
+        postgres: include_str!("migrations/0003_audit.postgres.sql"),
         then: |_| Ok(()),
         min_binary: 3,
     },

@@ -6,7 +6,7 @@ use iam_sorry_core::identity::{Identity, Via};
 use crate::cursor::{Cursor, List, Window};
 use crate::engine::{DbError, Row, params};
 use crate::query::Query;
-use crate::readers::Lane;
+use crate::readers::Queue;
 use crate::ssh_keys::origin;
 use crate::{PageOf, PageRequest, Session, SessionKey, Store, StoreError};
 
@@ -59,7 +59,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn session_by_token_hash(&self, token_hash: &[u8; 32]) -> Result<Option<Session>, StoreError> {
         let hash = *token_hash;
-        self.read_as(Lane::Sessions, move |connection| {
+        self.read_in(Queue::Sessions, move |connection| {
             let rows = connection.query(&format!("{SELECT} WHERE token_hash = ?1"), params![&hash])?;
             Ok(rows.into_iter().next().map(session).transpose()?)
         })
@@ -72,7 +72,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn session(&self, id: &str) -> Result<Option<Session>, StoreError> {
         let id = id.to_owned();
-        self.read_as(Lane::Sessions, move |connection| {
+        self.read_in(Queue::Sessions, move |connection| {
             let rows = connection.query(&format!("{SELECT} WHERE id = ?1"), params![&id])?;
             Ok(rows.into_iter().next().map(session).transpose()?)
         })

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::engine::simulated::{Shared, Simulated};
 use crate::engine::{Cell, Connection, Connector, DbError, Param};
+use crate::lanes::Closing;
 use crate::writer::{Opened, Writer};
 use crate::{Halt, Inner, Readers, Settings, Store, StoreError, instances, schema};
 
@@ -169,11 +170,12 @@ impl Store {
         let connector = Connector::simulated(&settings, link);
         let halt = Arc::new(Halt::default());
         let connection = connector.connect(true)?;
-        let mut opened = Opened::new(connector.clone(), connection, None, &halt, schema::VERSION)?;
+        let mut opened =
+            Opened::new(connector.clone(), connection, None, Closing::AtTheEnd, &halt, schema::VERSION)?;
         if halt.why().is_none() {
             instances::announce(opened.connection.as_mut(), instance, schema::VERSION, false)?;
         }
-        let chain = opened.seen.chain;
+        let chain = opened.trail.chain;
         let readers = Readers::inline(&settings, &connector, &wire);
         let (writer, work) = Writer::inline(&settings, instance.to_owned(), opened, Arc::clone(&halt), wire);
         let inner =

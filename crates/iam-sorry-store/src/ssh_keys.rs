@@ -4,7 +4,7 @@ use iam_sorry_core::audit::Event;
 use iam_sorry_core::identity::KeyOrigin;
 
 use crate::engine::{Connection, DbError, Row, params};
-use crate::readers::Lane;
+use crate::readers::Queue;
 use crate::sessions::{from_json, json};
 use crate::{SshKey, Store, StoreError};
 
@@ -102,7 +102,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn ssh_key(&self, fingerprint: &str) -> Result<Option<SshKey>, StoreError> {
         let fingerprint = fingerprint.to_owned();
-        self.read_as(Lane::Sessions, move |connection| Ok(by_fingerprint(connection, &fingerprint)?)).await
+        self.read_in(Queue::Sessions, move |connection| Ok(by_fingerprint(connection, &fingerprint)?)).await
     }
 }
 

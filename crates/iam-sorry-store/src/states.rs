@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use iam_sorry_core::audit::Event;
 
-use crate::chain::number;
-use crate::engine::params;
+use crate::engine::{DbError, params};
 use crate::instances::millis;
+use crate::lanes::number;
 use crate::{Store, StoreError};
 
 /// What was recorded of something that can change: a name, and JSON that only the service reads.
@@ -24,8 +24,8 @@ pub struct RecordedState {
 pub struct LostInstance {
     /// Its id.
     pub id: String,
-    /// When it last said that it lives, milliseconds since 1970, by the database's clock.
-    pub beat_ms: i64,
+    /// When it last said that it lives, milliseconds since 1970, by the database's clock; none where it has left no word.
+    pub beat_ms: Option<i64>,
 }
 
 /// What a record says of the instance that writes it.
@@ -54,7 +54,8 @@ impl Store {
         .await
     }
 
-    /// Writes records together with the states that they speak of, and whether this instance runs.
+    /// Writes records together with the states that they speak of, and whether this instance runs. Where it stops, the last
+    /// of them closes its lane of the trail.
     ///
     /// # Errors
     /// [`StoreError`]: nothing is written (`Unavailable`: all or nothing).
@@ -66,8 +67,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let me = self.inner.instance.clone();
         self.write(move |tx| {
-            for event in &events {
-                tx.append(event)?;
+            for (n, event) in events.iter().enumerate() {
+                match running == Running::Stopped && n + 1 == events.len() {
+                    true => tx.append_last(event)?,
+                    false => tx.append(event)?,
+                };
             }
             for state in &states {
                 tx.deferred(
@@ -92,37 +96,53 @@ impl Store {
         .await
     }
 
-    /// Instances that recorded their start, not their end, and have not beaten for `silent`; zero: every other one.
+    /// Instances that are at work, as far as the trail goes (they recorded their start and not their end, or their lane is
+    /// open), and have not beaten for `silent`; zero: every other one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn lost_instances(&self, silent: Duration) -> Result<Vec<LostInstance>, StoreError> {
         let (me, silent) = (self.inner.instance.clone(), millis(silent));
         self.read(move |connection| {
+            // What version 1 wrote (no instance) is ended by the first new lane.
             let rows = connection.query(
-                "SELECT id, beat_ms FROM instances
-                 WHERE running = 1 AND id <> ?1 AND beat_ms <= @NOW - ?2 ORDER BY beat_ms, id LIMIT 1000",
+                "SELECT id, beat_ms FROM instances WHERE running = 1 AND id <> ?1 AND beat_ms <= @NOW - ?2
+                 UNION SELECT l.instance, i.beat_ms FROM lanes l LEFT JOIN instances i ON i.id = l.instance
+                 WHERE l.is_open = 1 AND l.n > 0 AND l.instance <> ?1 AND (i.id IS NULL OR i.beat_ms <= @NOW - ?2)
+                 ORDER BY 2, 1 LIMIT 1000",
                 params![&me, silent],
             )?;
-            let lost =
-                rows.into_iter().map(|mut row| Ok(LostInstance { id: row.text(0)?, beat_ms: row.int(1)? }));
+            let lost = rows.into_iter().map(|mut row| {
+                Ok(LostInstance { id: row.text(0)?, beat_ms: row.optional_int(1)? })
+            });
             lost.collect()
         })
         .await
     }
 
-    /// Records that an instance was lost; false where another instance has recorded it already.
+    /// Records that an instance was lost: `event` ends its lane of the trail, and what it still writes is refused. False where
+    /// another instance has recorded it already, or where it has beaten within `silent` (zero: where there can be no other).
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn record_lost(&self, id: &str, event: Event) -> Result<bool, StoreError> {
-        let id = id.to_owned();
+    pub async fn record_lost(&self, id: &str, silent: Duration, event: Event) -> Result<bool, StoreError> {
+        let (id, silent) = (id.to_owned(), millis(silent));
         self.write(move |tx| {
-            let sql = "UPDATE instances SET running = 0 WHERE id = ?1 AND running = 1";
-            if tx.execute(sql, params![&id])? == 0 {
+            // Whoever writes or beats at this moment is waited for, in the order in which it takes these locks itself.
+            let sql = "SELECT n FROM lanes WHERE is_open = 1 AND instance = ?1 ORDER BY n @LOCK";
+            let lanes = tx.connection.query(sql, params![&id])?;
+            let lanes = lanes.into_iter().map(|row| row.seq(0)).collect::<Result<Vec<_>, DbError>>()?;
+            tx.first("SELECT id FROM instances WHERE id = ?1 @LOCK", params![&id])?;
+            let sql = "SELECT running FROM instances WHERE id = ?1 AND ?2 > 0 AND beat_ms > @NOW - ?2";
+            if id == tx.instance || tx.first(sql, params![&id, silent])?.is_some() {
                 return Ok(false);
             }
-            tx.append(&event)?;
+            let sql = "UPDATE instances SET running = 0 WHERE id = ?1 AND running = 1";
+            let ran = tx.execute(sql, params![&id])? > 0;
+            if !ran && lanes.is_empty() {
+                return Ok(false);
+            }
+            tx.append_ending(&event, &lanes)?;
             Ok(true)
         })
         .await

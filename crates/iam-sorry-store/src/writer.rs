@@ -1,9 +1,12 @@
 //! The one thread that writes. It takes all jobs that wait, runs them in one transaction, commits once, then answers.
 //!
 //! So a hundred requests cost one flush, and no answer leaves before its transaction is on disk. A job that fails costs
-//! the others nothing: the batch is run again with a savepoint around each. On PostgreSQL the transaction begins by
-//! locking the head of the audit chain, which puts the writers of all instances in a row: checks before a write can't
-//! race, and the chain has no gap.
+//! the others nothing: the batch is run again with a savepoint around each.
+//!
+//! On PostgreSQL the transactions of several instances run side by side, each with the row of its own lane locked
+//! ([`crate::lanes`]). So what a job looks at before it writes, another instance may change at the same time, unless the job
+//! holds it: by a lock on its row (`@LOCK`), by a condition of the UPDATE itself, or by a unique index. A job that runs into
+//! a unique index is run again and then sees the row that was in its way.
 //!
 //! | what happens | what the callers get |
 //! | --- | --- |
@@ -11,6 +14,7 @@
 //! | no room, or the disk fails | all of the batch `Full` or `Unwritable`, nothing written |
 //! | the server takes no writes | the batch again on a new connection, while its time lasts; then `ReadOnly` |
 //! | connection lost before COMMIT | the batch again on a new connection, while its time lasts |
+//! | a unique index | that job again, up to three times; then `Corrupt` |
 //! | connection lost in COMMIT | `Unavailable`: it may be written; `operation(id)` tells |
 //! | the database is another one | `Contradicted`, nothing written, from then on |
 //! | database away for longer | `Unavailable` at once, nothing written, until it is back |
@@ -22,14 +26,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::chain::Head;
-use crate::continuity::Halt;
+use crate::continuity::{Halt, contradicts};
 use crate::engine::{Connection, Connector, DbError, InstanceLock, Param, Row};
+use crate::lanes::{Closing, OwnTrail, check_ends, read_chain};
 use crate::settings::Settings;
 use crate::{StoreError, schema, thread};
 
 /// How many jobs go into one transaction: it bounds what a failure repeats, and how long other instances wait.
 const BATCH: usize = 128;
+/// How often a job is run that runs into a unique index.
+const TRIES: u32 = 3;
 /// How many jobs may wait.
 const QUEUE: usize = 1024;
 /// From when on an absent database is answered for at once instead of waited for.
@@ -68,7 +74,7 @@ impl From<Fault> for StoreError {
 /// What a write job works with: the open transaction.
 pub(crate) struct Tx<'a> {
     pub(crate) connection: &'a mut dyn Connection,
-    pub(crate) head: &'a mut Head,
+    pub(crate) trail: &'a mut OwnTrail,
     pub(crate) instance: &'a str,
 }
 
@@ -131,8 +137,7 @@ where
 pub(crate) struct Opened {
     pub(crate) connector: Connector,
     pub(crate) connection: Box<dyn Connection>,
-    /// The head as it was found.
-    pub(crate) seen: Head,
+    pub(crate) trail: OwnTrail,
     pub(crate) lock: Option<InstanceLock>,
 }
 
@@ -142,19 +147,20 @@ impl Opened {
         connector: Connector,
         mut connection: Box<dyn Connection>,
         lock: Option<InstanceLock>,
+        closing: Closing,
         halt: &Halt,
         program: u32,
     ) -> Result<Self, StoreError> {
         schema::check(connection.as_mut(), program)?;
-        let seen = match Head::check(connection.as_mut()) {
-            Ok(head) => head,
+        let chain = match check_ends(connection.as_mut()) {
+            Ok(chain) => chain,
             Err(StoreError::Corrupt(why)) => {
                 halt.say(&why);
-                Head::read(connection.as_mut())?
+                read_chain(connection.as_mut())?
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { connector, connection, seen, lock })
+        Ok(Self { connector, connection, trail: OwnTrail::new(chain, closing), lock })
     }
 }
 
@@ -266,8 +272,8 @@ struct Line {
     connector: Connector,
     instance: String,
     connection: Option<Box<dyn Connection>>,
-    /// The last head that is known to have been committed, by this instance or another.
-    seen: Head,
+    /// This instance's lane, as it is known to have been committed.
+    trail: OwnTrail,
     halt: Arc<Halt>,
     down_since: Option<Instant>,
     /// Let go only when everything is written.
@@ -310,8 +316,8 @@ impl Batch {
 
 impl Line {
     fn new(instance: String, opened: Opened, halt: Arc<Halt>) -> Self {
-        let Opened { connector, connection, seen, lock } = opened;
-        Self { connector, instance, connection: Some(connection), seen, halt, down_since: None, _lock: lock }
+        let Opened { connector, connection, trail, lock } = opened;
+        Self { connector, instance, connection: Some(connection), trail, halt, down_since: None, _lock: lock }
     }
 
     fn work(mut self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
@@ -397,7 +403,7 @@ impl Line {
                 }
             },
         };
-        let went = transaction(connection.as_mut(), &self.instance, &mut self.seen, jobs, savepoints);
+        let went = transaction(connection.as_mut(), &self.instance, &mut self.trail, jobs, savepoints);
         match &went {
             Went::Committed(_) => {
                 self.connector.committed();
@@ -418,72 +424,100 @@ impl Line {
 fn transaction(
     connection: &mut dyn Connection,
     instance: &str,
-    seen: &mut Head,
+    trail: &mut OwnTrail,
     jobs: &mut [Box<dyn Job>],
     savepoints: bool,
 ) -> Went {
-    let failed = |connection: &mut dyn Connection, error| {
-        connection.rollback();
-        match error {
-            DbError::Damaged(text) => Went::Contradicted(format!("the database is damaged: {text}")),
-            error => Went::Failed(error),
+    let locked = connection.begin().and_then(|()| trail.lock(connection));
+    match locked {
+        Ok(locked) => {
+            if let Some(why) = contradicts(trail, &locked) {
+                connection.rollback();
+                return Went::Contradicted(why);
+            }
+            trail.go_on_from(locked);
         }
-    };
-    if let Err(error) = connection.begin() {
-        return failed(connection, error);
-    }
-    let mut head = match Head::lock(connection) {
-        Ok(head) => head,
         Err(error) => return failed(connection, error),
-    };
-    if let Some(why) = seen.contradicts(&head) {
-        connection.rollback();
-        return Went::Contradicted(why);
     }
-    seen.clone_from(&head);
-    let before = head.seq;
+    let begun = trail.mark();
+    let went = run_all(connection, instance, trail, jobs, savepoints);
+    if !matches!(went, Went::Committed(_)) {
+        trail.back_to(&begun);
+    }
+    went
+}
+
+fn run_all(
+    connection: &mut dyn Connection,
+    instance: &str,
+    trail: &mut OwnTrail,
+    jobs: &mut [Box<dyn Job>],
+    savepoints: bool,
+) -> Went {
+    let before = trail.lane();
     let alone = jobs.len() == 1;
     let mut results = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let kept = head.clone();
-        if savepoints && let Err(error) = connection.script("SAVEPOINT job") {
-            return failed(connection, error);
-        }
-        let ran = job.run(&mut Tx { connection, head: &mut head, instance });
-        // With savepoints an error must be its own job's.
-        let ran = if savepoints { ran.and_then(|()| Ok(connection.flush()?)) } else { ran };
-        match ran {
-            Ok(()) => results.push(Ok(())),
-            Err(Fault::Db(error)) if concerns_all(&error) => return failed(connection, error),
-            Err(fault) if alone => {
+        let kept = trail.mark();
+        let mut tries = 0;
+        let result = loop {
+            if savepoints && let Err(error) = connection.script("SAVEPOINT job") {
+                return failed(connection, error);
+            }
+            let ran = job.run(&mut Tx { connection, trail, instance });
+            // With savepoints an error must be its own job's.
+            let ran = if savepoints { ran.and_then(|()| Ok(connection.flush()?)) } else { ran };
+            let fault = match ran {
+                Ok(()) => break Ok(()),
+                Err(Fault::Db(error)) if concerns_all(&error) => return failed(connection, error),
+                Err(fault) => fault,
+            };
+            tries += 1;
+            let again = matches!(fault, Fault::Db(DbError::Duplicate(_))) && tries < TRIES;
+            if !savepoints {
                 connection.rollback();
-                return Went::Committed(vec![Err(fault.into())]);
+                return match alone && !again {
+                    true => {
+                        trail.back_to(&kept);
+                        Went::Committed(vec![Err(fault.into())])
+                    }
+                    false => Went::Again,
+                };
             }
-            Err(_) if !savepoints => {
-                connection.rollback();
-                return Went::Again;
+            trail.back_to(&kept);
+            if let Err(error) = connection.script("ROLLBACK TO SAVEPOINT job") {
+                return failed(connection, error);
             }
-            Err(fault) => {
-                head = kept;
-                if let Err(error) = connection.script("ROLLBACK TO SAVEPOINT job") {
-                    return failed(connection, error);
-                }
-                results.push(Err(fault.into()));
+            if !again {
+                break Err(fault.into());
             }
-        }
+        };
+        results.push(result);
     }
-    let written = if head == *seen { Ok(()) } else { head.write(connection, before) };
+    let written = if trail.lane() == before { Ok(()) } else { trail.write(connection, instance) };
+    let written = written.map_err(|fault| match fault {
+        Fault::Db(error) => error,
+        Fault::Refused(error) => DbError::Other(error.to_string()),
+    });
     match written.and_then(|()| connection.commit()) {
-        Ok(()) => {
-            *seen = head;
-            Went::Committed(results)
-        }
+        Ok(()) => Went::Committed(results),
         // A statement that was put off: whose it was shows when they go one by one.
-        Err(error) if !concerns_all(&error) && !alone && !savepoints => {
+        Err(error)
+            if !concerns_all(&error) && !savepoints && (!alone || matches!(error, DbError::Duplicate(_))) =>
+        {
             connection.rollback();
             Went::Again
         }
         Err(error) => failed(connection, error),
+    }
+}
+
+/// Nothing of the transaction is kept.
+fn failed(connection: &mut dyn Connection, error: DbError) -> Went {
+    connection.rollback();
+    match error {
+        DbError::Damaged(text) => Went::Contradicted(format!("the database is damaged: {text}")),
+        error => Went::Failed(error),
     }
 }
 

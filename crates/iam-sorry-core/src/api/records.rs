@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{Event, InvalidRecord, Record};
+use crate::audit::{Event, InvalidRecord, LaneId, Record};
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,10 @@ pub struct AuditQuery {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditRecord {
-    /// Its place in the trail, from 1.
+    /// Its lane, 16 hexadecimal digits: the chain of one run of an instance.
+    #[serde(default)]
+    pub lane: String,
+    /// Its place in the lane, from 1.
     pub seq: u64,
     /// Its hash, 64 hexadecimal digits: what the next record carries.
     pub hash: String,
@@ -70,7 +73,22 @@ impl TryFrom<&Record> for AuditRecord {
     type Error = InvalidRecord;
 
     fn try_from(record: &Record) -> Result<Self, InvalidRecord> {
-        Ok(Self { seq: record.seq, hash: record.hash_hex(), event: record.event()? })
+        Ok(Self {
+            lane: record.lane.to_string(),
+            seq: record.seq,
+            hash: record.hash_hex(),
+            event: record.event()?,
+        })
+    }
+}
+
+impl AuditRecord {
+    /// Its name, as people are shown it: `LANE:SEQ`, and `SEQ` for a record from before there were lanes.
+    pub fn id(&self) -> String {
+        match LaneId::parse(&self.lane) {
+            Some(lane) => lane.record(self.seq).to_string(),
+            None => self.seq.to_string(),
+        }
     }
 }
 

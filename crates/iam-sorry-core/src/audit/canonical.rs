@@ -4,7 +4,7 @@
 //! are sorted by code point, which for ours, all ASCII, is the order of RFC 8785, section 3.2.3. Any JSON library that sorts keys and escapes no more than it must writes the same bytes, which makes the trail checkable
 //! by anybody (`json.dumps(x, sort_keys=True, separators=(",", ":"), ensure_ascii=False)` in Python).
 
-use std::collections::BTreeMap;
+use aws_lc_rs::digest;
 use std::fmt::Write as _;
 
 /// An object under construction. Keys are given in their sorted order; debug builds check that.
@@ -40,29 +40,34 @@ impl<'a> Object<'a> {
         self
     }
 
+    /// A text that is left out where it is empty.
+    pub(super) fn nonempty(&mut self, key: &'static str, value: &str) -> &mut Self {
+        self.optional(key, Some(value).filter(|value| !value.is_empty()))
+    }
+
+    /// A list that is left out where it is empty.
     pub(super) fn strings(&mut self, key: &'static str, values: &[String]) -> &mut Self {
-        let out = self.key(key);
-        out.push('[');
-        for (index, value) in values.iter().enumerate() {
-            if index > 0 {
-                out.push(',');
-            }
-            string(out, value);
+        if !values.is_empty() {
+            strings(self.key(key), values);
         }
-        out.push(']');
         self
     }
 
-    pub(super) fn map(&mut self, key: &'static str, values: &BTreeMap<String, String>) -> &mut Self {
+    /// An object of strings, whose keys come in their sorted order.
+    pub(super) fn pairs<K: AsRef<str>, V: AsRef<str>>(
+        &mut self,
+        key: &'static str,
+        values: impl IntoIterator<Item = (K, V)>,
+    ) -> &mut Self {
         let out = self.key(key);
         out.push('{');
-        for (index, (key, value)) in values.iter().enumerate() {
+        for (index, (key, value)) in values.into_iter().enumerate() {
             if index > 0 {
                 out.push(',');
             }
-            string(out, key);
+            string(out, key.as_ref());
             out.push(':');
-            string(out, value);
+            string(out, value.as_ref());
         }
         out.push('}');
         self
@@ -79,6 +84,18 @@ impl<'a> Object<'a> {
         self.out.push(':');
         self.out
     }
+}
+
+/// A list of strings.
+pub(super) fn strings(out: &mut String, values: &[String]) {
+    out.push('[');
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        string(out, value);
+    }
+    out.push(']');
 }
 
 /// RFC 8785, section 3.2.2.2: the short escapes where there is one, `\u00xx` for other controls, nothing else.
@@ -134,4 +151,14 @@ pub(super) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
     Some(out)
+}
+
+/// SHA-256 of the bytes behind a tag, which keeps it apart from every other use of SHA-256.
+pub(super) fn sha256(tag: &[u8], bytes: &[u8]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(tag);
+    context.update(bytes);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
 }

@@ -1,8 +1,13 @@
-//! Checkpoints: the service's Ed25519 signature over the state of the chain at one moment.
+//! Checkpoints: the service's Ed25519 signature over the state of all lanes at one moment.
 //!
 //! The hashes alone show no more than that a trail fits itself: who can write the database can make it anew from any
-//! record on. A signature over (chain, sequence, hash) that has left the host shows a rebuilt chain and a cut tail.
+//! record on. A signature over the lanes' states that has left the host shows a rebuilt lane, a cut tail and a lane that
+//! was taken away.
+//!
+//! A checkpoint names each lane that has not ended, and each that has and whose end no record of another lane names
+//! yet. The end of any other lane is named by a record (`heads`, `ends`), which the signature covers through that record's lane.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_lc_rs::digest;
@@ -12,34 +17,48 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::canonical::{Object, from_hex, hex};
-use super::record::{ChainId, Hash, VERSION};
+use super::canonical::{Object, from_hex, hex, sha256};
+use super::lane::{ChainId, Hash, LaneHead, LaneHeads, LaneId};
+use super::record::{VERSION, VERSION_1};
 use crate::ed25519::{Ed25519PublicKey, WeakKey};
 
-const CHECKPOINT_TAG: &[u8] = b"iam-sorry audit checkpoint v1\n";
+const TAG_1: &[u8] = b"iam-sorry audit checkpoint v1\n";
+const TAG: &[u8] = b"iam-sorry audit checkpoint v2\n";
+/// Of the hash by which the next one names a checkpoint, of either version.
+const HASH_TAG: &[u8] = b"iam-sorry audit checkpoint hash v2\n";
 /// Of PKCS#8 (RFC 8410, section 7, without the public key), before the 32 bytes of the seed.
 const PKCS8_START: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 /// Of SubjectPublicKeyInfo (RFC 8410, section 4), before the 32 bytes of the key.
 const SPKI_START: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// The state of a chain, signed.
+/// The state of a trail, signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Which trail.
     pub chain: ChainId,
-    /// The last record that it covers.
-    pub seq: u64,
-    /// That record's hash.
-    pub hash: Hash,
+    /// Its place among the trail's checkpoints. The first of version 2 counts on from the record that the last one of
+    /// version 1 covers, or is 1.
+    pub number: u64,
+    /// The states that it covers.
+    pub heads: LaneHeads,
     /// When it was signed, milliseconds since 1970.
     pub time_ms: i64,
-    /// The last record that the checkpoint before covers; 0 in the first. A checkpoint that was taken away shows.
-    pub previous_seq: u64,
+    /// The checkpoint before it. One that was taken away shows.
+    pub previous: Previous,
     /// SHA-256 of the public key's SubjectPublicKeyInfo, hexadecimal.
     pub key_id: String,
     /// Ed25519 over the canonical bytes.
     pub signature: [u8; 64],
+}
+
+/// How a checkpoint names the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Previous {
+    /// Version 1: by the last record that it covers; 0 in the first.
+    Seq(u64),
+    /// By its hash ([`Checkpoint::hash`]); none in the first.
+    Hash(Option<Hash>),
 }
 
 /// Signs checkpoints. Holds the private key, which is wiped when dropped.
@@ -90,10 +109,18 @@ impl CheckpointSigner {
         &self.public
     }
 
-    /// Signs the state of a chain after record `seq`, whose hash is `hash`.
-    pub fn sign(&self, chain: ChainId, seq: u64, hash: Hash, time_ms: i64, previous_seq: u64) -> Checkpoint {
+    /// Signs the states of a trail's lanes, behind the checkpoint before.
+    pub fn sign(
+        &self,
+        chain: ChainId,
+        heads: LaneHeads,
+        time_ms: i64,
+        before: Option<&Checkpoint>,
+    ) -> Checkpoint {
+        let number = before.map_or(1, |before| before.number + 1);
+        let previous = Previous::Hash(before.map(Checkpoint::hash));
         let key_id = self.public.id();
-        let mut made = Checkpoint { chain, seq, hash, time_ms, previous_seq, key_id, signature: [0; 64] };
+        let mut made = Checkpoint { chain, number, heads, time_ms, previous, key_id, signature: [0; 64] };
         let signature = self.pair.sign(&made.to_be_signed());
         made.signature.copy_from_slice(signature.as_ref());
         made
@@ -159,6 +186,20 @@ impl CheckpointKey {
 #[serde(deny_unknown_fields)]
 struct Body<'a> {
     chain: &'a str,
+    #[serde(borrow)]
+    heads: BTreeMap<&'a str, &'a str>,
+    key: String,
+    number: u64,
+    previous: Option<&'a str>,
+    time_ms: i64,
+    v: u32,
+}
+
+/// The same in version 1.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body1<'a> {
+    chain: &'a str,
     hash: &'a str,
     key: String,
     previous_seq: u64,
@@ -171,6 +212,11 @@ impl Checkpoint {
     /// Whether `key` made the signature.
     pub fn verify(&self, key: &CheckpointKey) -> bool {
         key.0.verify(&self.to_be_signed(), &self.signature)
+    }
+
+    /// By what the next one names it.
+    pub fn hash(&self) -> Hash {
+        sha256(HASH_TAG, self.body().as_bytes())
     }
 
     /// Its line in an export, without the newline: `{"checkpoint":{...},"signature":"..."}`.
@@ -187,35 +233,75 @@ impl Checkpoint {
         let (body, signature) = rest.rsplit_once(LINE_MIDDLE).ok_or(InvalidCheckpoint)?;
         let signature = signature.strip_suffix("\"}").ok_or(InvalidCheckpoint)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok().and_then(|raw| raw.try_into().ok());
-        let read: Body<'_> = serde_json::from_str(body).map_err(|_| InvalidCheckpoint)?;
-        let checkpoint = Self {
-            chain: ChainId::parse(read.chain).ok_or(InvalidCheckpoint)?,
-            seq: read.seq,
-            hash: from_hex(read.hash).ok_or(InvalidCheckpoint)?,
-            time_ms: read.time_ms,
-            previous_seq: read.previous_seq,
-            key_id: read.key,
-            signature: signature.ok_or(InvalidCheckpoint)?,
-        };
+        let signature = signature.ok_or(InvalidCheckpoint)?;
+        let read = Self::read_body(body).or_else(|| Self::read_body_1(body)).ok_or(InvalidCheckpoint)?;
+        let checkpoint = Self { signature, ..read };
         // One spelling: what is signed is what is written.
-        if read.v == VERSION && checkpoint.body() == body { Ok(checkpoint) } else { Err(InvalidCheckpoint) }
+        if checkpoint.body() == body { Ok(checkpoint) } else { Err(InvalidCheckpoint) }
+    }
+
+    fn read_body(body: &str) -> Option<Self> {
+        let read: Body<'_> = serde_json::from_str(body).ok().filter(|read: &Body<'_>| read.v == VERSION)?;
+        let previous = read.previous.map(|hash| from_hex(hash).ok_or(()));
+        Some(Self {
+            chain: ChainId::parse(read.chain)?,
+            number: read.number,
+            heads: LaneHeads::from_pairs(read.heads, 1)?,
+            time_ms: read.time_ms,
+            previous: Previous::Hash(previous.transpose().ok()?),
+            key_id: read.key,
+            signature: [0; 64],
+        })
+    }
+
+    fn read_body_1(body: &str) -> Option<Self> {
+        let read: Body1<'_> =
+            serde_json::from_str(body).ok().filter(|read: &Body1<'_>| read.v == VERSION_1)?;
+        let head = LaneHead { lane: LaneId::ZERO, seq: read.seq, hash: from_hex(read.hash)? };
+        Some(Self {
+            chain: ChainId::parse(read.chain)?,
+            number: read.seq,
+            heads: [head].into_iter().collect(),
+            time_ms: read.time_ms,
+            previous: Previous::Seq(read.previous_seq),
+            key_id: read.key,
+            signature: [0; 64],
+        })
     }
 
     fn to_be_signed(&self) -> Vec<u8> {
-        [CHECKPOINT_TAG, self.body().as_bytes()].concat()
+        let tag = match self.previous {
+            Previous::Seq(_) => TAG_1,
+            Previous::Hash(_) => TAG,
+        };
+        [tag, self.body().as_bytes()].concat()
     }
 
     fn body(&self) -> String {
         let mut body = String::with_capacity(320);
         let mut object = Object::open(&mut body);
-        object
-            .string("chain", &self.chain.to_string())
-            .string("hash", &hex(&self.hash))
-            .string("key", &self.key_id)
-            .integer("previous_seq", self.previous_seq)
-            .integer("seq", self.seq)
-            .integer("time_ms", self.time_ms)
-            .integer("v", VERSION);
+        object.string("chain", &self.chain.to_string());
+        match self.previous {
+            Previous::Seq(seq) => {
+                let hash = self.heads.get(LaneId::ZERO).map_or([0; 32], |head| head.hash);
+                object
+                    .string("hash", &hex(&hash))
+                    .string("key", &self.key_id)
+                    .integer("previous_seq", seq)
+                    .integer("seq", self.number)
+                    .integer("time_ms", self.time_ms)
+                    .integer("v", VERSION_1);
+            }
+            Previous::Hash(hash) => {
+                object
+                    .pairs("heads", self.heads.to_pairs())
+                    .string("key", &self.key_id)
+                    .integer("number", self.number)
+                    .optional("previous", hash.map(|hash| hex(&hash)).as_deref())
+                    .integer("time_ms", self.time_ms)
+                    .integer("v", VERSION);
+            }
+        }
         object.close();
         body
     }

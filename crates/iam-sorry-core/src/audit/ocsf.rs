@@ -39,12 +39,15 @@ impl Class {
     }
 }
 
-/// One OCSF event.
+/// One OCSF event. `groups`: the list that the record names by its digest, where it does.
 ///
 /// # Errors
 /// [`InvalidRecord`] where the record holds no event that this program knows.
-pub fn to_ocsf(record: &Record) -> Result<Value, InvalidRecord> {
-    let event = record.event()?;
+pub fn to_ocsf(record: &Record, groups: Option<&[String]>) -> Result<Value, InvalidRecord> {
+    let mut event = record.event()?;
+    if let Some(groups) = groups {
+        event.person.groups = groups.to_vec();
+    }
     let class = Class::of(&event.action);
     let mut out = json!({
         "activity_id": class.activity,
@@ -61,8 +64,8 @@ pub fn to_ocsf(record: &Record) -> Result<Value, InvalidRecord> {
             "request": { "uid": event.request_id },
             "service": { "name": "iam-sorryd" },
         },
-        "cloud": { "provider": "AWS" },
-        "unmapped": unmapped(&event),
+        "cloud": cloud(&event),
+        "unmapped": unmapped(record, &event),
     });
     let Value::Object(fields) = &mut out else { return Ok(out) };
     if !event.address.is_empty() {
@@ -100,6 +103,13 @@ fn metadata(record: &Record, event: &Event) -> Value {
         fields.insert("correlation_uid".into(), json!(operation));
     }
     metadata
+}
+
+fn cloud(event: &Event) -> Value {
+    match &event.account {
+        Some(account) => json!({ "provider": "AWS", "account": { "name": account } }),
+        None => json!({ "provider": "AWS" }),
+    }
 }
 
 fn user(event: &Event) -> Value {
@@ -172,13 +182,17 @@ fn resource(name: &str) -> Value {
     }
 }
 
-fn unmapped(event: &Event) -> Value {
+fn unmapped(record: &Record, event: &Event) -> Value {
     json!({
         "phase": event.phase.as_str(),
         "instance": event.instance,
+        "lane": record.lane.to_string(),
+        "via": event.via,
         "aws_request_ids": event.aws_request_ids,
         "rules": event.rules,
         "rules_digest": event.rules_digest,
+        "signature": event.signature,
+        "approval": event.approval,
         "details": event.details,
     })
 }

@@ -1,31 +1,35 @@
-//! A record's place in the chain: its canonical line, and the hash that the next one carries.
+//! A record's place in its lane: its canonical line, and the hash that the next one carries.
+//!
+//! Records of version 1, from before there were lanes, are read and verified as they are; this program writes version 2.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
-use aws_lc_rs::digest;
 use serde::Deserialize;
 
-use super::canonical::{Object, from_hex, hex};
+use super::approval::Approval;
+use super::canonical::{Object, from_hex, hex, sha256};
 use super::event::{Event, Phase};
+use super::groups::{digest_of_long, groups_digest};
+use super::lane::{ChainId, Hash, LaneHead, LaneHeads, LaneId, RecordId};
+use super::signature::RequestSignature;
 
-/// The version of the format, in every record and checkpoint.
-pub const VERSION: u32 = 1;
+/// The version of the format, in every record and checkpoint that is written.
+pub const VERSION: u32 = 2;
+/// One chain for all instances; written until schema 2.
+pub(super) const VERSION_1: u32 = 1;
 
-/// Keeps the hash of a record apart from every other use of SHA-256.
+/// Keeps the hash of a record apart from every other use of SHA-256. The same for both versions: a record names its own.
 const RECORD_TAG: &[u8] = b"iam-sorry audit record v1\n";
-const GENESIS_TAG: &[u8] = b"iam-sorry audit chain v1\n";
-
-/// Names one audit trail; drawn at random when the store is made, so that two services' trails can't be mixed.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChainId([u8; 16]);
-
-/// A SHA-256 hash in the chain.
-pub type Hash = [u8; 32];
+const CHAIN_TAG: &[u8] = b"iam-sorry audit chain v1\n";
+const LANE_TAG: &[u8] = b"iam-sorry audit lane v2\n";
 
 /// A sealed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its place, from 1, without gaps.
+    /// Its lane.
+    pub lane: LaneId,
+    /// Its place in the lane, from 1, without gaps.
     pub seq: u64,
     /// The hash of the record before; of the first, [`ChainId::genesis`].
     pub previous: Hash,
@@ -33,6 +37,24 @@ pub struct Record {
     pub hash: Hash,
     /// The canonical bytes, one line of JSON without its newline.
     pub line: String,
+}
+
+/// What a record says of lanes, besides what happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    /// In the first record of a lane: the states of the other lanes that its writer knew. So none of them can be left out.
+    pub heads: Option<LaneHeads>,
+    /// Lanes of instances that died: each ends with the state that is named here, and nothing may follow it.
+    pub ends: LaneHeads,
+    /// The last record of its lane: its writer stopped.
+    pub closes: bool,
+}
+
+impl Links {
+    /// The states of other lanes that it names.
+    pub(super) fn names(&self) -> impl Iterator<Item = LaneHead> + '_ {
+        self.heads.iter().flat_map(LaneHeads::iter).chain(self.ends.iter())
+    }
 }
 
 /// A line that is no record.
@@ -46,76 +68,104 @@ pub enum InvalidRecord {
     Version(u32),
 }
 
-/// What the chain itself needs of a record; the rest may grow without this program knowing it.
+/// What a verification needs of a record; the rest may grow without this program knowing it.
 #[derive(Deserialize)]
-pub(super) struct Head<'a> {
-    pub(super) v: u32,
+pub(super) struct Fields<'a> {
+    v: u32,
+    lane: Option<&'a str>,
     pub(super) seq: u64,
-    pub(super) previous: &'a str,
+    previous: &'a str,
+    #[serde(default)]
+    pub(super) time_ms: i64,
     pub(super) phase: Phase,
     #[serde(borrow)]
-    pub(super) operation: Option<std::borrow::Cow<'a, str>>,
+    pub(super) operation: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    pub(super) action: Option<std::borrow::Cow<'a, str>>,
+    pub(super) action: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    heads: Option<HashMap<&'a str, &'a str>>,
+    #[serde(borrow)]
+    ends: Option<HashMap<&'a str, &'a str>>,
+    #[serde(default)]
+    closes: u8,
+    #[serde(borrow)]
+    person: Option<PersonFields<'a>>,
+    pub(super) signature: Option<RequestSignature>,
+    pub(super) approval: Option<Approval>,
+}
+
+#[derive(Deserialize)]
+struct PersonFields<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    groups: Option<Vec<String>>,
+    groups_digest: Option<&'a str>,
 }
 
 impl ChainId {
-    /// From 16 random bytes.
-    pub fn from_random(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// Reads the 32 hexadecimal digits that `Display` writes.
-    pub fn parse(text: &str) -> Option<Self> {
-        from_hex(text).map(Self)
-    }
-
-    /// What record 1 carries as the hash of the record before it.
-    pub fn genesis(self) -> Hash {
-        sha256(GENESIS_TAG, &self.0)
-    }
-}
-
-impl fmt::Display for ChainId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
-    }
-}
-
-impl fmt::Debug for ChainId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ChainId({self})")
+    /// What the first record of a lane carries as the hash of the record before it.
+    pub fn genesis(self, lane: LaneId) -> Hash {
+        match lane {
+            LaneId::ZERO => sha256(CHAIN_TAG, &self.0),
+            lane => sha256(LANE_TAG, &[self.0.as_slice(), lane.as_bytes()].concat()),
+        }
     }
 }
 
 impl Record {
-    /// Puts an event into its place: behind the record whose hash is `previous`.
-    pub fn seal(seq: u64, previous: Hash, event: &Event) -> Self {
-        let line = canonical_line(seq, &previous, event);
-        Self { seq, previous, hash: sha256(RECORD_TAG, line.as_bytes()), line }
-    }
-
     /// Reads a canonical line back and hashes it. Whether it fits its neighbours is the caller's to check.
     ///
     /// # Errors
     /// [`InvalidRecord`].
     pub fn parse(line: &str) -> Result<Self, InvalidRecord> {
-        let head = Head::parse(line)?;
-        Self::from_head(&head, line)
+        let fields = Fields::parse(line)?;
+        let (lane, previous) = (fields.lane()?, fields.previous()?);
+        Ok(Self { lane, seq: fields.seq, previous, hash: hash_of(line), line: line.to_owned() })
     }
 
-    pub(super) fn from_head(head: &Head<'_>, line: &str) -> Result<Self, InvalidRecord> {
-        let previous = from_hex(head.previous)
-            .ok_or_else(|| InvalidRecord::Garbage("its previous hash is none".to_owned()))?;
-        Ok(Self { seq: head.seq, previous, hash: hash_of(line), line: line.to_owned() })
-    }
-
-    /// What it says.
+    /// What it says. Groups that it names by their digest alone are not in it: see [`Record::groups_digest`].
     ///
     /// # Errors
     /// [`InvalidRecord::Garbage`] where it lacks what this program knows every event to have.
     pub fn event(&self) -> Result<Event, InvalidRecord> {
         serde_json::from_str(&self.line).map_err(|e| InvalidRecord::Garbage(e.to_string()))
+    }
+
+    /// The digest of the list of groups that stands in an earlier record of its lane; `None` where the list is in it, or empty.
+    pub fn groups_digest(&self) -> Option<Hash> {
+        self.named_groups(false)
+    }
+
+    /// The digest of the list that it has for the first time in its lane, and that later ones name.
+    pub fn introduced_groups(&self) -> Option<Hash> {
+        self.named_groups(true)
+    }
+
+    fn named_groups(&self, with_list: bool) -> Option<Hash> {
+        // Hardly any record is parsed for it: the key is in every one that names a list, and in few others.
+        if !self.line.contains("\"groups_digest\"") {
+            return None;
+        }
+        let person = Fields::parse(&self.line).ok()?.person?;
+        person.groups_digest.filter(|_| person.groups.is_some() == with_list).and_then(from_hex)
+    }
+
+    /// What it says of lanes.
+    ///
+    /// # Errors
+    /// [`InvalidRecord`].
+    pub fn links(&self) -> Result<Links, InvalidRecord> {
+        Fields::parse(&self.line)?.links()
+    }
+
+    /// Its name.
+    pub fn id(&self) -> RecordId {
+        self.lane.record(self.seq)
+    }
+
+    /// The state of its lane after it.
+    pub fn head(&self) -> LaneHead {
+        LaneHead { lane: self.lane, seq: self.seq, hash: self.hash }
     }
 
     /// The hash, as it is written everywhere.
@@ -150,6 +200,70 @@ impl Record {
     }
 }
 
+/// Writes the records of one lane, each behind the one before.
+#[derive(Clone, Debug)]
+pub struct LaneWriter {
+    head: LaneHead,
+    /// The lists of groups that stand in the lane, and the first record that has each.
+    groups: HashMap<Hash, u64>,
+}
+
+impl LaneWriter {
+    /// A lane without a record.
+    pub fn new(chain: ChainId, lane: LaneId) -> Self {
+        let head = LaneHead { lane, seq: 0, hash: chain.genesis(lane) };
+        Self { head, groups: HashMap::new() }
+    }
+
+    /// The state after the last record; `seq` 0 and the genesis where there is none.
+    pub fn head(&self) -> LaneHead {
+        self.head
+    }
+
+    /// Puts an event into its place. A list of groups that is long is written out once in a lane and named by its digest
+    /// afterwards.
+    pub fn seal(&mut self, event: &Event, links: &Links) -> Record {
+        let LaneHead { lane, seq, hash: previous } = self.head;
+        let seq = seq + 1;
+        let long = digest_of_long(&event.person.groups);
+        let groups = match long {
+            None => Groups::Plain,
+            Some(digest) if self.groups.contains_key(&digest) => Groups::Named(digest),
+            Some(digest) => {
+                self.groups.insert(digest, seq);
+                Groups::Introduced(digest)
+            }
+        };
+        let line = canonical_line(lane.record(seq), &previous, groups, links, event);
+        let record = Record { lane, seq, previous, hash: hash_of(&line), line };
+        self.head = record.head();
+        record
+    }
+
+    /// Whether the last record that was sealed is the one that has this list for the first time; then its digest.
+    pub fn introduced(&self, groups: &[String]) -> Option<Hash> {
+        digest_of_long(groups).filter(|digest| self.groups.get(digest) == Some(&self.head.seq))
+    }
+
+    /// Takes back what was sealed behind an earlier state of this lane: it was not kept.
+    pub fn back_to(&mut self, head: LaneHead) {
+        if head.seq < self.head.seq {
+            self.groups.retain(|_, seq| *seq <= head.seq);
+        }
+        self.head = head;
+    }
+}
+
+/// How a record has its person's groups.
+enum Groups {
+    /// Written out; there are few.
+    Plain,
+    /// Written out, with the digest that names them from here on.
+    Introduced(Hash),
+    /// By their digest.
+    Named(Hash),
+}
+
 const LINE_START: &str = "{\"hash\":\"";
 const LINE_MIDDLE: &str = "\",\"record\":";
 
@@ -161,67 +275,155 @@ pub(super) fn split_export_line(line: &str) -> Option<(&str, &str)> {
     record.starts_with('{').then_some((hash, record))
 }
 
-/// The first line of every export.
-///
-/// `filtered` says that records were left out on purpose, so that the chain can't be followed through it.
-pub fn export_header(chain: ChainId, filtered: bool) -> String {
-    let filtered = if filtered { ",\"filtered\":1" } else { "" };
-    format!("{{\"chain\":\"{chain}\"{filtered},\"format\":\"{FORMAT}\",\"v\":{VERSION}}}")
-}
-
-/// What an export is called in its first line.
-pub(super) const FORMAT: &str = "iam-sorry-audit";
-
 pub(super) fn hash_of(line: &str) -> Hash {
     sha256(RECORD_TAG, line.as_bytes())
 }
 
-impl<'a> Head<'a> {
+impl<'a> Fields<'a> {
     pub(super) fn parse(line: &'a str) -> Result<Self, InvalidRecord> {
-        let head: Self = serde_json::from_str(line).map_err(|e| InvalidRecord::Garbage(e.to_string()))?;
-        if head.v == VERSION { Ok(head) } else { Err(InvalidRecord::Version(head.v)) }
+        let fields: Self = serde_json::from_str(line).map_err(|e| InvalidRecord::Garbage(e.to_string()))?;
+        if (VERSION_1..=VERSION).contains(&fields.v) {
+            Ok(fields)
+        } else {
+            Err(InvalidRecord::Version(fields.v))
+        }
+    }
+
+    pub(super) fn lane(&self) -> Result<LaneId, InvalidRecord> {
+        match (self.v, self.lane) {
+            (VERSION_1, None) => Ok(LaneId::ZERO),
+            (VERSION, Some(lane)) => LaneId::parse(lane)
+                .filter(|lane| *lane != LaneId::ZERO)
+                .ok_or_else(|| garbage("its lane is none")),
+            _ => Err(garbage("it is of no lane")),
+        }
+    }
+
+    pub(super) fn previous(&self) -> Result<Hash, InvalidRecord> {
+        from_hex(self.previous).ok_or_else(|| garbage("its previous hash is none"))
+    }
+
+    pub(super) fn links(&self) -> Result<Links, InvalidRecord> {
+        if self.v == VERSION_1 {
+            return Ok(Links::default()); // fields of another program's, if they are there
+        }
+        let heads = |pairs: &HashMap<&str, &str>| {
+            let pairs = pairs.iter().map(|(lane, state)| (*lane, *state));
+            LaneHeads::from_pairs(pairs, 1).ok_or_else(|| garbage("a state of a lane in it is none"))
+        };
+        Ok(Links {
+            heads: self.heads.as_ref().map(heads).transpose()?,
+            ends: self.ends.as_ref().map(heads).transpose()?.unwrap_or_default(),
+            closes: self.closes != 0,
+        })
+    }
+
+    pub(super) fn person_id(&self) -> Option<&str> {
+        self.person.as_ref()?.id.as_deref()
+    }
+
+    /// The person's groups: the list, the digest that is stated, or both.
+    pub(super) fn groups(&self) -> Result<(Option<&[String]>, Option<Hash>), InvalidRecord> {
+        let Some(person) = &self.person else { return Ok((None, None)) };
+        let digest = person.groups_digest.filter(|_| self.v != VERSION_1);
+        let digest = digest.map(|text| from_hex(text).ok_or_else(|| garbage("its digest of groups is none")));
+        Ok((person.groups.as_deref(), digest.transpose()?))
     }
 }
 
-fn sha256(tag: &[u8], bytes: &[u8]) -> Hash {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(tag);
-    context.update(bytes);
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
+fn garbage(why: &str) -> InvalidRecord {
+    InvalidRecord::Garbage(why.to_owned())
 }
 
-/// Every field of [`Event`] in its sorted place; a round-trip test notices one that is forgotten here.
-fn canonical_line(seq: u64, previous: &Hash, event: &Event) -> String {
+/// Whether a list is the one that a digest names.
+pub(super) fn is_list_of(groups: &[String], digest: &Hash) -> bool {
+    groups_digest(groups) == *digest
+}
+
+/// Every field in its sorted place; a round-trip test notices one that is forgotten here. What is absent or empty is not
+/// written.
+fn canonical_line(id: RecordId, previous: &Hash, groups: Groups, links: &Links, event: &Event) -> String {
     let mut line = String::with_capacity(768);
     let mut object = Object::open(&mut line);
     object
+        .optional("account", event.account.as_deref())
         .string("action", &event.action)
-        .string("address", &event.address)
-        .strings("aws_request_ids", &event.aws_request_ids)
-        .optional("decision", event.decision.map(super::Decision::as_str))
-        .map("details", &event.details)
+        .nonempty("address", &event.address);
+    if let Some(approval) = &event.approval {
+        write_approval(object.key("approval"), approval);
+    }
+    object.strings("aws_request_ids", &event.aws_request_ids);
+    if links.closes {
+        object.integer("closes", 1);
+    }
+    object.optional("decision", event.decision.map(super::Decision::as_str));
+    if !event.details.is_empty() {
+        object.pairs("details", &event.details);
+    }
+    if !links.ends.is_empty() {
+        object.pairs("ends", links.ends.to_pairs());
+    }
+    if let Some(heads) = &links.heads {
+        object.pairs("heads", heads.to_pairs());
+    }
+    object
         .string("instance", &event.instance)
+        .string("lane", &id.lane.to_string())
         .optional("operation", event.operation.as_deref())
         .optional("outcome", event.outcome.map(super::Outcome::as_str));
-    let mut person = Object::open(object.key("person"));
-    person
-        .strings("groups", &event.person.groups)
-        .string("id", &event.person.id)
-        .optional("method", event.person.method.map(crate::identity::Method::as_str))
-        .string("name", &event.person.name);
-    person.close();
+    write_person(object.key("person"), &event.person, groups);
     object
         .string("phase", event.phase.as_str())
         .string("previous", &hex(previous))
-        .string("request_id", &event.request_id)
-        .string("resource", &event.resource)
+        .nonempty("request_id", &event.request_id)
+        .nonempty("resource", &event.resource)
         .strings("rules", &event.rules)
         .optional("rules_digest", event.rules_digest.as_deref())
-        .integer("seq", seq)
-        .integer("time_ms", event.time_ms)
-        .integer("v", VERSION);
+        .integer("seq", id.seq);
+    if let Some(signature) = &event.signature {
+        signature.write(object.key("signature"));
+    }
+    object.integer("time_ms", event.time_ms).integer("v", VERSION).optional("via", event.via.as_deref());
     object.close();
     line
+}
+
+fn write_person(out: &mut String, person: &super::Person, groups: Groups) {
+    let mut object = Object::open(out);
+    let digest = match groups {
+        Groups::Plain => {
+            object.strings("groups", &person.groups);
+            None
+        }
+        Groups::Introduced(digest) => {
+            object.strings("groups", &person.groups);
+            Some(digest)
+        }
+        Groups::Named(digest) => Some(digest),
+    };
+    object
+        .optional("groups_digest", digest.map(|digest| hex(&digest)).as_deref())
+        .string("id", &person.id)
+        .optional("method", person.method.map(crate::identity::Method::as_str))
+        .string("name", &person.name);
+    object.close();
+}
+
+fn write_approval(out: &mut String, approval: &Approval) {
+    let mut object = Object::open(out);
+    if !approval.approvers.is_empty() {
+        let out = object.key("approvers");
+        out.push('[');
+        for (index, approver) in approval.approvers.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            let mut one = Object::open(out);
+            one.string("person", &approver.person).string("record", &approver.record);
+            one.close();
+        }
+        out.push(']');
+    }
+    object.string("request", &approval.request);
+    object.close();
 }

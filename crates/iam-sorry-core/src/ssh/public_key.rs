@@ -194,6 +194,22 @@ impl Signature {
     pub fn as_bytes(&self) -> &[u8; 64] {
         &self.0
     }
+
+    /// The SSH encoding (RFC 8709, section 6): `str("ssh-ed25519") | str(signature)`. Only for one that is no key material.
+    pub fn to_blob(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(83);
+        put_string(&mut out, ED25519.as_bytes());
+        put_string(&mut out, self.as_bytes());
+        out
+    }
+
+    /// Reads the SSH encoding of an Ed25519 signature; `None` for anything else.
+    pub fn from_blob(blob: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(blob);
+        let (kind, raw) = (reader.string()?, reader.string()?);
+        (kind == ED25519.as_bytes() && reader.is_empty()).then_some(())?;
+        raw.try_into().ok().map(Self::from_bytes)
+    }
 }
 
 impl fmt::Debug for Signature {

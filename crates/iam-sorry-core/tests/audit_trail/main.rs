@@ -2,31 +2,40 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+mod groups;
+mod lanes;
+mod people;
+mod python;
 mod support;
 mod tampering;
+mod trail;
+mod vectors;
 
 use std::process::Command;
 
 use iam_sorry_core::api::AuditRecord;
 use iam_sorry_core::audit::{
-    Break, CheckpointKey, CheckpointSigner, Event, Expected, Record, new_key_pem, to_ocsf,
+    Break, CheckpointKey, CheckpointSigner, Event, LaneHead, LaneHeads, LaneId, Record, new_key_pem, to_ocsf,
 };
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
-use support::{any_event, event, export, sealed, signer, verify};
+use support::{any_event, event, export, forge, lane, sealed, verify};
 
 proptest! {
     #[test]
     fn a_sealed_event_reads_back(event in any_event(), seq in 1_u64..1 << 50) {
-        let record = Record::seal(seq, [7; 32], &event);
+        let record = forge(seq, [7; 32], &event);
         prop_assert_eq!(&Record::parse(&record.line).unwrap(), &record);
         prop_assert_eq!(&record.event().unwrap(), &event);
         prop_assert!(!record.line.contains('\n'));
         let item = AuditRecord::try_from(&record).unwrap();
         let json = serde_json::to_string(&item).unwrap();
         prop_assert_eq!(serde_json::from_str::<AuditRecord>(&json).unwrap(), item);
-        to_ocsf(&record).unwrap();
+        to_ocsf(&record, None).unwrap();
+        // Canonical: what any JSON library writes that sorts keys.
+        let value: serde_json::Value = serde_json::from_str(&record.line).unwrap();
+        prop_assert_eq!(support::sorted(&value).to_string(), record.line);
     }
 
     #[test]
@@ -39,9 +48,29 @@ proptest! {
     }
 }
 
-/// Records from before a field keep their bytes, and so their hashes: what is absent is not written.
+/// What is absent or empty is not written, so a record says no more than it must.
 #[test]
 fn a_field_that_is_absent_leaves_no_byte() {
+    let bare =
+        Event { time_ms: 7, instance: "i-1".into(), action: "service-started".into(), ..Event::default() };
+    let previous = "07".repeat(32);
+    assert_eq!(
+        forge(2, [7; 32], &bare).line,
+        format!(
+            r#"{{"action":"service-started","instance":"i-1","lane":"0101010101010101","person":{{"id":"","name":""}},"phase":"event","previous":"{previous}","seq":2,"time_ms":7,"v":2}}"#
+        )
+    );
+    let named = Event { rules_digest: Some("ab".repeat(32)), account: Some("physics".into()), ..event(1) };
+    let named = forge(1, [7; 32], &named);
+    assert!(named.line.starts_with(r#"{"account":"physics","action":"create-user","#), "{}", named.line);
+    let ocsf = to_ocsf(&named, None).unwrap();
+    assert_eq!(ocsf["unmapped"]["rules_digest"], "ab".repeat(32));
+    assert_eq!(ocsf["cloud"]["account"]["name"], "physics");
+}
+
+/// A record of version 1 reads as it always did: lane zero, and none of the fields that came later.
+#[test]
+fn a_record_of_version_1_is_read() {
     let old = concat!(
         r#"{"action":"create-user","address":"10.0.0.7","aws_request_ids":["aws-1"],"decision":"allow","#,
         r#""details":{"policy_arn":"arn:aws:iam::aws:policy/X"},"instance":"i-1","operation":"op-1","#,
@@ -51,16 +80,14 @@ fn a_field_that_is_absent_leaves_no_byte() {
         r#""time_ms":1795374000001,"v":1}"#
     );
     let record = Record::parse(old).unwrap();
-    assert_eq!(record.event().unwrap().rules_digest, None);
-    assert_eq!(Record::seal(1, [7; 32], &event(1)), record);
-    let named = Event { rules_digest: Some("ab".repeat(32)), ..event(1) };
-    let named = Record::seal(1, [7; 32], &named);
-    assert!(
-        named
-            .line
-            .contains(&format!(r#""rules":["lab-members"],"rules_digest":"{}","seq""#, "ab".repeat(32)))
-    );
-    assert_eq!(to_ocsf(&named).unwrap()["unmapped"]["rules_digest"], "ab".repeat(32));
+    assert_eq!((record.lane, record.seq, record.id().to_string()), (LaneId::ZERO, 1, "1".to_owned()));
+    assert_eq!(record.event().unwrap(), event(1));
+    assert_eq!(support::seal_v1(1, [7; 32], &event(1)), record);
+    for lane in ["\"lane\":\"0000000000000000\",\"operation\"", "\"lane\":\"01\",\"operation\""] {
+        let line = old.replacen("\"operation\"", lane, 1);
+        assert!(Record::parse(&line).is_err(), "version 1 has no lanes: {line}");
+        assert!(Record::parse(&line.replace("\"v\":1", "\"v\":2")).is_err(), "{line}");
+    }
 }
 
 #[test]
@@ -68,20 +95,19 @@ fn a_whole_export_is_sound_and_says_where_it_ends() {
     let records = sealed(40);
     let report = support::report(&export(&records, &[10, 25, 40]));
     assert_eq!(report.findings, []);
-    assert_eq!(
-        (report.records, report.first, report.checkpoints, report.signed_to),
-        (40, Some(1), 3, Some(40))
-    );
-    let head = report.head.unwrap();
-    assert_eq!((head.seq, head.hash), (40, records[39].hash));
+    assert_eq!((report.records, report.lanes, report.checkpoints), (40, 1, 3));
+    assert_eq!((report.last_checkpoint, report.unsigned), (Some(3), 0));
+    assert_eq!(report.heads, [records[39].head()].into_iter().collect());
     // Every third one is an intent, followed by its outcome; the last has none yet.
-    assert_eq!(report.open, [(40, "op-40".to_owned())]);
+    assert_eq!(report.open, [(lane().record(40), "op-40".to_owned())]);
 }
 
 /// An operator's record of a break is listed, with what was known before it, and is no finding by itself.
 #[test]
 fn a_break_is_named() {
-    let before = Expected { seq: 50, hash: [7; 32] };
+    let state = |lane, seq| LaneHead { lane, seq, hash: [7; 32] };
+    let before: LaneHeads =
+        [state(LaneId::ZERO, 50), state(LaneId::from_bytes([9; 8]), 3)].into_iter().collect();
     let mut event = event(2);
     event.action = Break::ACTION.to_owned();
     for (name, value) in [
@@ -93,98 +119,11 @@ fn a_break_is_named() {
     }
     let report = support::report(&export(&support::chained([event]), &[1]));
     assert_eq!(report.findings, []);
-    let expected = Some((support::chain().to_string(), before));
-    assert_eq!(report.breaks, [Break { seq: 1, reason: "an old copy was restored".to_owned(), expected }]);
+    let expected = Some((support::chain().to_string(), before.clone()));
+    let record = lane().record(1);
+    assert_eq!(report.breaks, [Break { record, reason: "an old copy was restored".to_owned(), expected }]);
     let text = report.breaks[0].to_string();
-    assert!(text.contains("Record 1") && text.contains(&before.to_string()), "{text}");
-}
-
-/// The format is checked by twenty lines of Python that know nothing of this program, odd texts included.
-#[test]
-fn python_checks_an_export_too() {
-    use proptest::strategy::ValueTree as _;
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut records = sealed(3);
-    for _ in 0..60 {
-        let odd = any_event().new_tree(&mut runner).unwrap().current();
-        let last = records.last().unwrap();
-        records.push(Record::seal(last.seq + 1, last.hash, &odd));
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let (file, key) = (folder.path().join("export.jsonl"), folder.path().join("key.pem"));
-    let lines = export(&records, &[20, 63]);
-    std::fs::write(&file, lines.join("\n") + "\n").unwrap();
-    std::fs::write(&key, signer().public_key().to_pem()).unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/audit_trail/verify.py");
-    // `cryptography` is in the tests' environment; the hashes need nothing beyond Python itself.
-    let venv = std::env::var_os("IAM_SORRY_TEST_VENV").map(std::path::PathBuf::from);
-    let (python, signatures) = match venv.map(|venv| venv.join("bin/python")) {
-        Some(python) if has_cryptography(&python) => (python, true),
-        _ => ("python3".into(), false),
-    };
-    let all = std::env::var_os("IAM_SORRY_TEST_ALL").is_some();
-    assert!(
-        signatures || !all,
-        "python with cryptography is not in IAM_SORRY_TEST_VENV: scripts/deps installs it"
-    );
-    let run = |file: &std::path::Path| {
-        let mut command = Command::new(&python);
-        command.arg(script).arg(file);
-        if signatures {
-            command.arg(&key);
-        }
-        command.output().unwrap()
-    };
-    let output = run(&file);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap().trim(),
-        format!("63 {}", records.last().unwrap().hash_hex())
-    );
-    // As a sink that sent some again after a lost answer.
-    let again = [&lines[..=30], &lines[10..]].concat();
-    std::fs::write(&file, again.join("\n") + "\n").unwrap();
-    let output = run(&file);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8(output.stdout).unwrap().trim().ends_with(" repeated"));
-    // And it would have noticed.
-    std::fs::write(&file, (lines.join("\n") + "\n").replacen("alice", "malice", 1)).unwrap();
-    assert!(!run(&file).status.success());
-}
-
-/// Exports that another program made, from the format's description alone: what repeats, and what was put in.
-#[test]
-fn the_vectors_are_judged_as_they_say() {
-    #[derive(serde::Deserialize)]
-    struct Vectors {
-        public_key: String,
-        cases: Vec<Case>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Case {
-        name: String,
-        lines: Vec<String>,
-        sound: bool,
-        records: Option<u64>,
-        repeated: Option<u64>,
-    }
-    let vectors: Vectors = serde_json::from_str(include_str!("../vectors/audit-v1.json")).unwrap();
-    assert!(vectors.cases.len() >= 14);
-    for case in vectors.cases {
-        let mut verifier = verify(&[CheckpointKey::from_pem(&vectors.public_key).unwrap()]);
-        case.lines.iter().for_each(|line| verifier.line(line));
-        let report = verifier.finish();
-        assert_eq!(report.is_sound(), case.sound, "{}: {:?}", case.name, report.findings);
-        if case.sound {
-            let counted = (Some(report.records), Some(report.repeated), report.signed_to);
-            assert_eq!(counted, (case.records, case.repeated, Some(6)), "{}", case.name);
-            assert_eq!(report.open, [], "{}", case.name);
-        }
-    }
-}
-
-fn has_cryptography(python: &std::path::Path) -> bool {
-    Command::new(python).args(["-c", "import cryptography"]).output().is_ok_and(|o| o.status.success())
+    assert!(text.contains("Record 0101010101010101:1") && text.contains(&before.to_string()), "{text}");
 }
 
 /// openssl makes the same keys, and verifies what we sign with them.
@@ -232,7 +171,7 @@ fn the_chain_is_followed_through_what_a_newer_program_wrote() {
     let mut records = sealed(2);
     let line = records[1].line.replacen("{\"action\"", "{\"a_new_field\":[1],\"action\"", 1);
     records[1] = Record::parse(&line).unwrap();
-    let third = Record::seal(3, records[1].hash, &event(3));
+    let third = forge(3, records[1].hash, &event(3));
     records.push(third);
     assert_eq!(support::report(&export(&records, &[3])).findings, []);
 }
@@ -242,7 +181,7 @@ fn ocsf_has_the_classes_that_fit() {
     let of = |action: &str| {
         let mut event = event(1);
         event.action = action.into();
-        let value = to_ocsf(&Record::seal(1, [0; 32], &event)).unwrap();
+        let value = to_ocsf(&forge(1, [0; 32], &event), None).unwrap();
         (value["class_uid"].as_u64().unwrap(), value["activity_id"].as_u64().unwrap(), value)
     };
     for (action, class, activity) in [

@@ -1,12 +1,29 @@
 //! Every way to tamper with a trail, and what the verification says.
 
 use iam_sorry_core::audit::{
-    ChainId, CheckpointSigner, Expected, Finding, Record, export_header, new_key_pem,
+    ChainId, CheckpointSigner, ExportHeader, Finding, LaneHead, LaneHeads, Record, RecordId, new_key_pem,
 };
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
-use crate::support::{chain, chained, event, export, report, sealed, signer, verify};
+use crate::support::{chain, chained, event, export, forge, lane, report, sealed, signer, verify};
+
+/// A record of the only lane.
+fn id(seq: u64) -> RecordId {
+    lane().record(seq)
+}
+
+fn missing(from: u64, to: u64) -> Finding {
+    Finding::Missing { lane: lane(), from, to }
+}
+
+fn unsigned(from: u64, to: u64) -> Finding {
+    Finding::Unsigned { lane: lane(), from, to }
+}
+
+fn heads(record: &Record) -> LaneHeads {
+    [record.head()].into_iter().collect()
+}
 
 fn findings(lines: &[String]) -> Vec<Finding> {
     report(lines).findings
@@ -29,7 +46,7 @@ fn a_changed_field_is_found() {
     let mut lines = lines();
     let at = line_of(&lines, 6);
     lines[at] = lines[at].replace("alice", "mallory");
-    assert_eq!(findings(&lines), [Finding::Changed { seq: 6 }]);
+    assert_eq!(findings(&lines), [Finding::Changed(id(6))]);
 }
 
 #[test]
@@ -37,17 +54,17 @@ fn a_changed_field_with_a_new_hash_is_found_at_the_next_record() {
     let mut records = sealed(10);
     let line = records[5].line.replace("alice", "mallory");
     records[5] = Record::parse(&line).unwrap();
-    assert_eq!(findings(&export(&records, &[4, 10])), [Finding::Unlinked { seq: 7 }]);
+    assert_eq!(findings(&export(&records, &[4, 10])), [Finding::Unlinked(id(7))]);
 }
 
 #[test]
 fn a_removed_record_is_found() {
     let mut removed = lines();
     removed.remove(line_of(&lines(), 6));
-    assert_eq!(findings(&removed), [Finding::Missing { from: 6, to: 6 }]);
+    assert_eq!(findings(&removed), [missing(6, 6)]);
     let mut removed = lines();
     removed.remove(1);
-    assert_eq!(findings(&removed), [Finding::Missing { from: 1, to: 1 }]);
+    assert_eq!(findings(&removed), [missing(1, 1)]);
 }
 
 #[test]
@@ -55,7 +72,7 @@ fn a_swapped_pair_is_found() {
     let mut lines = lines();
     let at = line_of(&lines, 6);
     lines.swap(at, at + 1);
-    assert_eq!(findings(&lines), [Finding::OutOfOrder { seq: 6 }]);
+    assert_eq!(findings(&lines), [Finding::OutOfOrder(id(6))]);
 }
 
 #[test]
@@ -64,17 +81,17 @@ fn a_cut_tail_is_found_where_a_later_state_is_known() {
     // A checkpoint that a sink kept.
     let mut cut = export(&records[..7], &[4]);
     assert!(report(&cut).is_sound(), "nothing in it tells of more");
-    cut.push(signer().sign(chain(), 10, records[9].hash, 1, 4).export_line());
-    assert_eq!(findings(&cut), [Finding::CutTail { last: 7, known: 10 }]);
+    cut.push(export(&records, &[4, 10]).pop().unwrap());
+    assert_eq!(findings(&cut), [Finding::CutTail { last: id(7), known: 10 }]);
     // A note of the last verification.
-    let noted = Expected::parse(&format!("10:{}", records[9].hash_hex())).unwrap();
+    let noted = LaneHead::parse(&format!("{}:10:{}", lane(), records[9].hash_hex())).unwrap();
     let mut verifier = verify(&[signer().public_key().clone()]).expect([noted]);
     for line in export(&records[..7], &[4]) {
         verifier.line(&line);
     }
-    assert_eq!(verifier.finish().findings, [Finding::CutTail { last: 7, known: 10 }]);
+    assert_eq!(verifier.finish().findings, [Finding::CutTail { last: id(7), known: 10 }]);
     for text in ["", "10", "0:00", "10:xyz", &format!("0:{}", "0".repeat(64))] {
-        assert_eq!(Expected::parse(text), None, "{text}");
+        assert_eq!(LaneHead::parse(text), None, "{text}");
     }
 }
 
@@ -88,29 +105,26 @@ fn a_rebuilt_chain_is_found_by_its_checkpoints() {
     let mut lines = export(&forged, &[]);
     lines.insert(5, honest[5].clone());
     lines.push(honest[12].clone());
-    assert_eq!(findings(&lines), [Finding::Rebuilt { seq: 4 }, Finding::Rebuilt { seq: 10 }]);
+    assert_eq!(findings(&lines), [Finding::Rebuilt(id(4)), Finding::Rebuilt(id(10))]);
     // Without its checkpoints it is all unsigned.
-    assert_eq!(findings(&export(&forged, &[])), [Finding::Unsigned { from: 1, to: 10 }]);
+    assert_eq!(findings(&export(&forged, &[])), [unsigned(1, 10)]);
     // With one of another key.
     let other = CheckpointSigner::from_pem(&new_key_pem(&Zeroizing::new([6; 32]))).unwrap();
     let mut lines = export(&forged, &[]);
-    lines.push(other.sign(chain(), 10, forged[9].hash, 1, 0).export_line());
+    lines.push(other.sign(chain(), heads(&forged[9]), 1, None).export_line());
     let key_id = other.public_key().id();
-    assert_eq!(
-        findings(&lines),
-        [Finding::UnknownKey { seq: 10, key_id }, Finding::Unsigned { from: 1, to: 10 }]
-    );
+    assert_eq!(findings(&lines), [Finding::UnknownKey { number: 1, key_id }, unsigned(1, 10)]);
     // With one that says it is of ours.
-    let mut forgery = other.sign(chain(), 10, forged[9].hash, 1, 0);
+    let mut forgery = other.sign(chain(), heads(&forged[9]), 1, None);
     forgery.key_id = signer().public_key().id();
     let mut lines = export(&forged, &[]);
     lines.push(forgery.export_line());
-    assert_eq!(findings(&lines), [Finding::BadSignature { seq: 10 }, Finding::Unsigned { from: 1, to: 10 }]);
+    assert_eq!(findings(&lines), [Finding::BadSignature { number: 1 }, unsigned(1, 10)]);
     // Against a note.
-    let noted = Expected { seq: 10, hash: sealed(10)[9].hash };
+    let noted = sealed(10)[9].head();
     let mut verifier = verify(&[]).expect([noted]);
     export(&forged, &[]).iter().for_each(|line| verifier.line(line));
-    assert_eq!(verifier.finish().findings, [Finding::Rebuilt { seq: 10 }]);
+    assert_eq!(verifier.finish().findings, [Finding::Rebuilt(id(10))]);
 }
 
 #[test]
@@ -122,14 +136,14 @@ fn a_rebuilt_tail_behind_the_last_checkpoint_is_bounded() {
         verifier.finish().findings
     };
     assert_eq!(run(6), []);
-    assert_eq!(run(5), [Finding::Unsigned { from: 5, to: 10 }]);
+    assert_eq!(run(5), [unsigned(5, 10)]);
 }
 
 #[test]
 fn a_checkpoint_that_was_taken_away_is_missed() {
     let mut lines = export(&sealed(12), &[4, 8, 12]);
-    lines.retain(|line| !(line.contains("checkpoint") && line.contains("\"seq\":8,")));
-    assert_eq!(findings(&lines), [Finding::MissingCheckpoint { seq: 8 }]);
+    lines.retain(|line| !line.contains("\"number\":2,"));
+    assert_eq!(findings(&lines), [Finding::MissingCheckpoint { number: 2 }]);
 }
 
 #[test]
@@ -137,17 +151,17 @@ fn an_inserted_record_is_found() {
     let records = sealed(10);
     // With the number of one that is there.
     let mut lines = lines();
-    lines.insert(8, Record::seal(6, records[4].hash, &event(99)).export_line());
-    assert_eq!(findings(&lines), [Finding::Again { seq: 6 }]);
+    lines.insert(8, forge(6, records[4].hash, &event(99)).export_line());
+    assert_eq!(findings(&lines), [Finding::Again(id(6))]);
     // With a number of its own, and all behind it renumbered by hand.
     let mut forged = records.clone();
-    forged.insert(5, Record::seal(6, records[4].hash, &event(99)));
+    forged.insert(5, forge(6, records[4].hash, &event(99)));
     for record in &mut forged[6..] {
         let seq = record.seq;
         let line = record.line.replace(&format!("\"seq\":{seq},"), &format!("\"seq\":{},", seq + 1));
         *record = Record::parse(&line).unwrap();
     }
-    assert!(findings(&export(&forged, &[4])).contains(&Finding::Unlinked { seq: 7 }));
+    assert!(findings(&export(&forged, &[4])).contains(&Finding::Unlinked(id(7))));
 }
 
 #[test]
@@ -164,10 +178,8 @@ fn a_record_twice_is_counted_and_no_finding() {
 fn a_long_block_again_is_no_finding_and_a_forged_one_is() {
     let records = sealed(17_000);
     let mut lines = export(&records, &[100, 16_900]);
-    let signed_at = |lines: &[String], seq: &str| {
-        lines.iter().position(|line| line.contains("checkpoint") && line.contains(seq)).unwrap()
-    };
-    let block = lines[..=signed_at(&lines, "\"seq\":16900,")].to_vec();
+    let signed = lines.iter().position(|line| line.contains("\"number\":2,")).unwrap();
+    let block = lines[..=signed].to_vec();
     let whole = lines.len();
     lines.extend_from_slice(&block);
     let again = report(&lines);
@@ -176,12 +188,12 @@ fn a_long_block_again_is_no_finding_and_a_forged_one_is() {
 
     // It ends before it reaches what is remembered: nothing vouches for it.
     let mut short = lines[..whole + 50].to_vec();
-    assert_eq!(findings(&short), [Finding::Again { seq: 1 }]);
+    assert_eq!(findings(&short), [Finding::Again(id(1))]);
     short.push(lines[whole - 1].clone());
-    assert_eq!(findings(&short), [Finding::Again { seq: 1 }]);
+    assert_eq!(findings(&short), [Finding::Again(id(1))]);
 
     // One in it was made anew, and all behind it.
-    let forged = Record::seal(50, records[48].hash, &event(77));
+    let forged = forge(50, records[48].hash, &event(77));
     let at = whole + line_of(&lines[whole..], 50);
     let genuine = std::mem::replace(&mut lines[at], forged.export_line());
     assert!(!report(&lines).is_sound());
@@ -190,7 +202,7 @@ fn a_long_block_again_is_no_finding_and_a_forged_one_is() {
     let mut tail = forged;
     for line in &mut lines[at + 1..] {
         if line.contains("\"record\"") {
-            tail = Record::seal(tail.seq + 1, tail.hash, &event(tail.seq + 1));
+            tail = forge(tail.seq + 1, tail.hash, &event(tail.seq + 1));
             *line = tail.export_line();
         }
     }
@@ -201,30 +213,30 @@ fn a_long_block_again_is_no_finding_and_a_forged_one_is() {
 #[test]
 fn a_checkpoint_again_is_counted_and_hides_nothing() {
     let lines = export(&sealed(12), &[4, 8, 12]);
-    let at = |seq: u64| {
-        let its = format!("\"seq\":{seq},");
-        lines.iter().position(|line| line.contains("checkpoint") && line.contains(&its)).unwrap()
+    let at = |number: u64| {
+        let its = format!("\"number\":{number},");
+        lines.iter().position(|line| line.contains(&its)).unwrap()
     };
     let mut again = lines.clone();
-    again.insert(at(8) + 1, lines[at(4)].clone());
+    again.insert(at(2) + 1, lines[at(1)].clone());
     let report = report(&again);
     assert_eq!((report.findings, report.checkpoints, report.repeated), (vec![], 3, 1));
-    again.remove(at(8));
-    assert_eq!(findings(&again), [Finding::MissingCheckpoint { seq: 8 }]);
+    again.remove(at(2));
+    assert_eq!(findings(&again), [Finding::MissingCheckpoint { number: 2 }]);
 }
 
 #[test]
 fn another_trail_is_noticed() {
     let other = ChainId::from_random([4; 16]);
     let mut lines = lines();
-    lines[0] = export_header(other, false);
+    lines[0] = ExportHeader::new(other).line();
     assert_eq!(
         findings(&lines),
         [
             Finding::TwoChains { line: 6 },
             Finding::TwoChains { line: 13 },
-            Finding::OtherGenesis,
-            Finding::Unsigned { from: 1, to: 10 }
+            Finding::OtherGenesis(lane()),
+            unsigned(1, 10)
         ]
     );
 }
@@ -232,37 +244,38 @@ fn another_trail_is_noticed() {
 #[test]
 fn a_part_is_verified_as_the_part_it_is_meant_to_be() {
     let records = sealed(10);
-    let mut lines = vec![export_header(chain(), false)];
-    lines.push(signer().sign(chain(), 4, records[3].hash, 1, 0).export_line());
+    let mut lines = vec![ExportHeader::new(chain()).line()];
+    lines.push(signer().sign(chain(), heads(&records[3]), 1, None).export_line());
     lines.extend(records[4..].iter().map(Record::export_line));
-    assert_eq!(findings(&lines), [Finding::Missing { from: 1, to: 4 }]);
+    assert_eq!(findings(&lines), [missing(1, 4)]);
     let run = |lines: &[String]| {
-        let mut verifier = verify(&[signer().public_key().clone()]).begins_at(5);
+        let mut verifier = verify(&[signer().public_key().clone()]).begins_at(id(5));
         lines.iter().for_each(|line| verifier.line(line));
         verifier.finish().findings
     };
     assert_eq!(run(&lines), []);
     // The checkpoint before it vouches for its beginning.
-    lines[1] = signer().sign(chain(), 4, [1; 32], 1, 0).export_line();
-    assert_eq!(run(&lines), [Finding::Rebuilt { seq: 4 }]);
+    let wrong: LaneHeads = [LaneHead { hash: [1; 32], ..records[3].head() }].into_iter().collect();
+    lines[1] = signer().sign(chain(), wrong, 1, None).export_line();
+    assert_eq!(run(&lines), [Finding::Rebuilt(id(4))]);
 }
 
 #[test]
 fn a_filtered_export_says_that_it_proves_nothing() {
     let records = sealed(10);
-    let mut lines = vec![export_header(chain(), true)];
+    let mut lines = vec![ExportHeader { filtered: true, ..ExportHeader::new(chain()) }.line()];
     lines.extend(records.iter().step_by(2).map(Record::export_line));
     assert!(findings(&lines).contains(&Finding::Filtered));
     // A changed record is found all the same.
     lines[2] = lines[2].replace("alice", "mallory");
-    assert!(findings(&lines).contains(&Finding::Changed { seq: 3 }));
+    assert!(findings(&lines).contains(&Finding::Changed(id(3))));
 }
 
 #[test]
 fn unknown_versions_and_garbage_are_said() {
     let mut lines = lines();
-    lines[2] = lines[2].replace("\"v\":1", "\"v\":2");
-    assert!(findings(&lines).contains(&Finding::Version { line: 3, version: 2 }));
+    lines[2] = lines[2].replace("\"v\":2", "\"v\":3");
+    assert!(findings(&lines).contains(&Finding::Version { line: 3, version: 3 }));
     lines[2] = "Killed".into();
     assert!(matches!(&findings(&lines)[0], Finding::Garbage { line: 3, .. }));
     assert_eq!(findings(&[]), [Finding::Empty]);
@@ -349,9 +362,9 @@ proptest! {
         let sorted: Vec<usize> = (0..10).collect();
         prop_assume!(order != sorted);
         let records = sealed(10);
-        let mut lines = vec![export_header(chain(), false)];
+        let mut lines = vec![ExportHeader::new(chain()).line()];
         lines.extend(order.iter().map(|at| records[*at].export_line()));
-        lines.push(signer().sign(chain(), 10, records[9].hash, 1, 0).export_line());
+        lines.push(signer().sign(chain(), heads(&records[9]), 1, None).export_line());
         prop_assert!(!report(&lines).is_sound());
     }
 
@@ -361,7 +374,7 @@ proptest! {
         // Behind the end it is no insertion: only the next checkpoint could tell.
         prop_assume!((seq, previous) != (11, 9));
         let mut lines = lines();
-        let record = Record::seal(seq, sealed(10)[previous].hash, &event(77));
+        let record = forge(seq, sealed(10)[previous].hash, &event(77));
         lines.insert(at, record.export_line());
         prop_assert!(!report(&lines).is_sound());
     }

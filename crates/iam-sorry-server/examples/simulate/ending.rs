@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iam_sorry_core::audit::{Event, Phase, Record};
-use iam_sorry_core::audit::{Verifier, export_header};
+use iam_sorry_core::audit::{Event, ExportHeader, Phase, Verifier};
 use iam_sorry_store::Store;
 
 use crate::people::Heard;
+use crate::trail::whole_trail;
 use crate::world::World;
 
 /// A row of `operations`.
@@ -240,18 +240,10 @@ impl World {
 
     /// Invariant 3: the chain verifies, and every intent has one outcome.
     async fn trail_is_whole(&self, beside: &Store) {
-        let mut records: Vec<Record> = Vec::new();
-        loop {
-            let next = records.last().map_or(1, |record| record.seq + 1);
-            match beside.audit_range(next, 2_000).await {
-                Ok(more) if more.is_empty() => break,
-                Ok(more) => records.extend(more),
-                Err(error) => panic!("{error}"),
-            }
-        }
+        let records = whole_trail(beside).await;
         let mut wrong = Vec::new();
         let mut verifier = Verifier::new(Vec::new());
-        verifier.line(&export_header(beside.chain_id(), false));
+        verifier.line(&ExportHeader::new(beside.chain_id()).line());
         let (mut intents, mut outcomes) = (BTreeSet::new(), BTreeSet::new());
         for record in &records {
             verifier.line(&record.export_line());
@@ -265,7 +257,8 @@ impl World {
             if !new {
                 wrong.push(format!(
                     "record {}: a second {:?} of {operation}, or one without an intent",
-                    record.seq, event.phase
+                    record.id(),
+                    event.phase
                 ));
             }
         }

@@ -16,6 +16,8 @@ mod rng;
 mod schedule;
 #[cfg(test)]
 mod tests;
+#[path = "../../tests/shared/trail.rs"]
+mod trail;
 mod weather;
 mod wire;
 mod world;

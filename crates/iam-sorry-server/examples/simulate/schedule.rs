@@ -188,9 +188,10 @@ pub struct Found {
 
 impl Found {
     fn of(world: &World, seed: u64) -> Self {
-        let head = world.database().rows("SELECT seq, hash FROM audit_head", &[]).unwrap_or_default();
+        let heads =
+            world.database().rows("SELECT n, seq, hash FROM lanes ORDER BY n", &[]).unwrap_or_default();
         let mut state = world.state();
-        let text = format!("{head:?}");
+        let text = format!("{heads:?}");
         let digest = text
             .bytes()
             .fold(state.digest, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use iam_sorry_core::audit::{Event, Outcome, Phase, Record};
-use iam_sorry_store::{PageRequest, Store};
+use iam_sorry_store::{PageRequest, Store, TrailPosition};
 use serde_json::Value;
 
 use crate::department::{Department, run};
@@ -170,14 +170,17 @@ fn in_iam_and_with_us(store: &Store, department: &Department, found: &mut impl F
 }
 
 fn trail(store: &Store) -> Vec<Record> {
-    let mut trail: Vec<Record> = Vec::new();
+    let (mut position, mut trail) = (TrailPosition::default(), Vec::new());
     loop {
-        let from = trail.last().map_or(1, |last| last.seq + 1);
-        let records = run(store.audit_range(from, 2_000)).expect("the database");
-        if records.is_empty() {
+        let part = run(store.read_trail(&position, None, 2_000)).expect("the database");
+        position = part.start;
+        if part.records.is_empty() {
             return trail;
         }
-        trail.extend(records);
+        for record in part.records {
+            position.pass(&record);
+            trail.push(record.record);
+        }
     }
 }
 
@@ -232,8 +235,8 @@ fn of_the_copy(department: &Department, trail: &[Record], found: &mut impl FnMut
     for record in trail {
         match seen.remove(&record.hash_hex()) {
             Some(1) => {}
-            None => found(Kind::Missing, format!("the copy lacks record {}", record.seq)),
-            Some(n) => found(Kind::Doubled, format!("record {} is {n} times in the copy", record.seq)),
+            None => found(Kind::Missing, format!("the copy lacks record {}", record.id())),
+            Some(n) => found(Kind::Doubled, format!("record {} is {n} times in the copy", record.id())),
         }
     }
     for hash in seen.keys() {

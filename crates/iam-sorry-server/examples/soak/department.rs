@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
-use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
+use iam_sorry_core::audit::{Event, Outcome, Person};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_server::clock::Clock;
@@ -140,9 +140,9 @@ impl Department {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(60) {
             let (behind, _) = self.beside(|store| {
-                let (head, _) = run(store.head()).expect("the database");
-                let at = run(store.sink_position("copy")).expect("the database").unwrap_or(0);
-                (head.saturating_sub(at), head)
+                let position = run(store.sink_position("copy")).expect("the database").unwrap_or_default();
+                let behind = run(store.count_behind(&position.records)).expect("the database");
+                (behind, run(store.count_records()).expect("the database"))
             });
             if behind == 0 {
                 break;
@@ -233,19 +233,12 @@ fn sign_in(store: &Store, client: usize) {
     let event = Event {
         time_ms: now,
         instance: "soak".into(),
-        phase: Phase::Event,
-        operation: None,
         person: Person::from(&identity),
         address: "127.0.0.1".into(),
         request_id: "soak".into(),
         action: "sign-in".into(),
-        resource: String::new(),
-        decision: None,
-        rules: vec![],
-        rules_digest: None,
         outcome: Some(Outcome::Success),
-        aws_request_ids: vec![],
-        details: std::collections::BTreeMap::new(),
+        ..Event::default()
     };
     let session = Session {
         id: format!("soak-{client}"),

@@ -1,88 +1,22 @@
 //! Signed checkpoints: from time to time the service signs the state of the audit trail, so that a trail that somebody
 //! cut or made anew, with write access to the database, shows.
 //!
-//! Before it signs, it checks every record since the last checkpoint: it never vouches for a chain that doesn't fit. One
-//! instance signs at a time (a lease in the store), since each checkpoint names the one before.
+//! Before it signs, it checks every record of every lane since the last checkpoint: it never vouches for a chain that doesn't
+//! fit, nor for a trail from which a lane is gone. One instance signs for all at a time (a lease in the store), since each
+//! checkpoint names the one before.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use iam_sorry_core::audit::{ChainId, Checkpoint, CheckpointSigner, Hash, Record};
-use iam_sorry_store::{Store, StoreError};
-use serde::Deserialize;
+use iam_sorry_core::audit::{
+    ChainId, Checkpoint, CheckpointSigner, LaneHead, LaneHeads, LaneId, Record, RecordId,
+};
+use iam_sorry_store::{Store, StoreError, TrailPosition, TrailState};
 use tokio::sync::watch;
 
 use crate::audit::continuity::{Continuity, ContinuityError, Files};
-use crate::audit::sinks::SinkSettings;
-
-/// `[audit]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AuditSettings {
-    /// The private key that checkpoints are signed with (`iam-sorryd audit new-key FILE`).
-    pub key_file: Option<PathBuf>,
-    /// Where the last signed state is kept outside the database; beside the key (`KEY_FILE.signed`) where it is not set.
-    pub state_file: Option<PathBuf>,
-    /// Sign after so many records, 1 to 100,000.
-    pub checkpoint_records: u64,
-    /// Sign after so many seconds where anything was recorded, 1 to 3,600.
-    pub checkpoint_seconds: u64,
-    /// Where records are sent besides the database.
-    #[serde(rename = "sink")]
-    pub sinks: Vec<SinkSettings>,
-}
-
-impl Default for AuditSettings {
-    fn default() -> Self {
-        Self {
-            key_file: None,
-            state_file: None,
-            checkpoint_records: 1_000,
-            checkpoint_seconds: 60,
-            sinks: Vec::new(),
-        }
-    }
-}
-
-impl AuditSettings {
-    /// Where the last signed state is kept; nowhere without a key.
-    pub fn state_path(&self) -> Option<PathBuf> {
-        let key = self.key_file.as_ref()?;
-        Some(self.state_file.clone().unwrap_or_else(|| {
-            let mut name = key.clone().into_os_string();
-            name.push(".signed");
-            name.into()
-        }))
-    }
-
-    /// What one field can't see by itself.
-    ///
-    /// # Errors
-    /// A text that names the setting and the way out.
-    pub fn check(&self) -> Result<(), String> {
-        if !(1..=100_000).contains(&self.checkpoint_records) {
-            return Err("audit.checkpoint_records must be between 1 and 100000.".to_owned());
-        }
-        if !(1..=3_600).contains(&self.checkpoint_seconds) {
-            return Err("audit.checkpoint_seconds must be between 1 and 3600.".to_owned());
-        }
-        if self.state_file.is_some() && self.key_file.is_none() {
-            return Err("audit.state_file needs audit.key_file: without a key nothing is signed.".to_owned());
-        }
-        for (index, sink) in self.sinks.iter().enumerate() {
-            sink.check()?;
-            if self.sinks[..index].iter().any(|other| other.name == sink.name) {
-                return Err(format!(
-                    "Two audit sinks are called {:?}.\nGive each a name of its own: their progress is kept by it.",
-                    sink.name
-                ));
-            }
-        }
-        Ok(())
-    }
-}
+use crate::audit::settings::AuditSettings;
 
 /// Why a checkpoint could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -94,10 +28,12 @@ pub enum CheckpointError {
     #[error(transparent)]
     State(#[from] ContinuityError),
     /// The trail does not fit itself: somebody changed it.
-    #[error("audit record {seq} does not fit the chain: it, or one before it, was changed in the database")]
+    #[error(
+        "audit record {record} does not fit the chain: it, or one before it, was changed in the database"
+    )]
     Broken {
         /// The first that doesn't fit.
-        seq: u64,
+        record: RecordId,
     },
 }
 
@@ -109,14 +45,24 @@ pub struct Checkpointer {
     every_records: u64,
     every: Duration,
     continuity: Continuity,
-    /// The record of the last checkpoint that is kept outside the database; none while it can't be written there.
+    /// The number of the last checkpoint that is kept outside the database; none while it can't be written there.
     kept: Mutex<Option<u64>>,
     /// Why it can't.
     unkept: Mutex<Option<String>>,
-    /// The first record that was found not to fit; 0 while all do.
-    broken: AtomicU64,
-    /// How far this instance has checked, so that a quiet second costs one small query.
-    checked: Mutex<Option<(u64, Hash)>>,
+    /// The first record that was found not to fit.
+    broken: Mutex<Option<RecordId>>,
+    /// How far this instance has checked.
+    checked: Mutex<Option<Checked>>,
+}
+
+/// What was checked of the trail.
+#[derive(Clone, Debug, Default)]
+struct Checked {
+    position: TrailPosition,
+    /// The state of each lane that may go on.
+    states: HashMap<LaneId, LaneHead>,
+    /// The states of lanes that records of others named.
+    named: HashMap<LaneId, LaneHead>,
 }
 
 const LEASE: &str = "checkpoints";
@@ -142,7 +88,7 @@ impl Checkpointer {
             now_ms: Box::new(now_ms),
             every_records: settings.checkpoint_records,
             every: Duration::from_secs(settings.checkpoint_seconds),
-            broken: AtomicU64::new(0),
+            broken: Mutex::new(None),
             checked: Mutex::new(None),
         })
     }
@@ -153,8 +99,8 @@ impl Checkpointer {
     }
 
     /// The first record that does not fit, where one doesn't.
-    pub fn broken(&self) -> Option<u64> {
-        Some(self.broken.load(Ordering::Relaxed)).filter(|seq| *seq > 0)
+    pub fn broken(&self) -> Option<RecordId> {
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the last signed state can't be kept outside the database, where it can't.
@@ -203,14 +149,14 @@ impl Checkpointer {
             return Err(error.into());
         }
         let last = self.store.last_checkpoint().await?;
-        let (head, _) = self.store.head().await?;
-        let signed_to = last.as_ref().map_or(0, |checkpoint| checkpoint.seq);
-        if !ours || head <= signed_to {
+        let now = self.store.trail_state().await?;
+        let nothing_new = last.as_ref().map_or(now.heads.is_empty(), |last| last.heads == now.heads);
+        if !ours || nothing_new {
             self.keep(last.as_ref()).await?;
             return Ok(last);
         }
-        let hash = self.check_up_to(head, last.as_ref()).await?;
-        Ok(Some(self.sign(head, hash, signed_to).await?))
+        self.check_up_to(&now, last.as_ref()).await?;
+        Ok(Some(self.sign(now.heads, last.as_ref()).await?))
     }
 
     /// Signs the trail as it is, whatever it was before: for an operator who continues it.
@@ -218,29 +164,33 @@ impl Checkpointer {
     /// # Errors
     /// [`CheckpointError`].
     pub async fn sign_anew(&self) -> Result<Checkpoint, CheckpointError> {
-        let signed_to = self.store.last_checkpoint().await?.map_or(0, |checkpoint| checkpoint.seq);
-        let (head, hash) = self.store.head().await?;
-        self.sign(head, hash, signed_to).await
+        let last = self.store.last_checkpoint().await?;
+        let now = self.store.trail_state().await?;
+        self.sign(now.heads, last.as_ref()).await
     }
 
-    async fn sign(&self, seq: u64, hash: Hash, signed_to: u64) -> Result<Checkpoint, CheckpointError> {
-        let checkpoint = self.signer.sign(self.store.chain_id(), seq, hash, (self.now_ms)(), signed_to);
+    async fn sign(&self, heads: LaneHeads, last: Option<&Checkpoint>) -> Result<Checkpoint, CheckpointError> {
+        let checkpoint = self.signer.sign(self.store.chain_id(), heads, (self.now_ms)(), last);
         // First in the database: the state outside is never ahead of it.
-        self.store.add_checkpoint(checkpoint.clone()).await?;
-        self.keep(Some(&checkpoint)).await?;
-        Ok(checkpoint)
+        let kept = match self.store.add_checkpoint(checkpoint.clone()).await? {
+            true => checkpoint,
+            // Another instance took over while this one was slow, and signed.
+            false => self.store.last_checkpoint().await?.unwrap_or(checkpoint),
+        };
+        self.keep(Some(&kept)).await?;
+        Ok(kept)
     }
 
     /// Keeps the newest checkpoint outside the database, this instance's or another's with the same key.
     async fn keep(&self, newest: Option<&Checkpoint>) -> Result<(), CheckpointError> {
         let kept = *self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(newest) = newest.filter(|it| kept != Some(it.seq) && it.verify(self.signer.public_key()))
+        let Some(newest) = newest.filter(|it| kept != Some(it.number) && it.verify(self.signer.public_key()))
         else {
             return Ok(());
         };
         let outcome = self.continuity.keep(newest).await;
         let (kept, unkept) = match &outcome {
-            Ok(()) => (Some(newest.seq), None),
+            Ok(()) => (Some(newest.number), None),
             Err(error) => (None, Some(error.to_string())),
         };
         self.set_kept(kept, unkept);
@@ -253,38 +203,94 @@ impl Checkpointer {
     }
 
     async fn many_unsigned(&self) -> bool {
-        let signed_to =
-            self.store.last_checkpoint().await.ok().flatten().map_or(0, |checkpoint| checkpoint.seq);
-        self.store.head().await.is_ok_and(|(head, _)| head >= signed_to + self.every_records)
+        let Ok(last) = self.store.last_checkpoint().await else { return false };
+        let Ok(now) = self.store.trail_state().await else { return false };
+        let signed =
+            |head: &LaneHead| last.as_ref().and_then(|last| last.heads.get(head.lane)).map_or(0, |it| it.seq);
+        let unsigned: u64 = now.heads.iter().map(|head| head.seq.saturating_sub(signed(&head))).sum();
+        unsigned >= self.every_records
     }
 
-    /// Checks the chain from the last checkpoint (or from where this instance has checked already) to `head`.
-    async fn check_up_to(&self, head: u64, last: Option<&Checkpoint>) -> Result<Hash, CheckpointError> {
-        let known = *self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        let signed = last.map(|checkpoint| (checkpoint.seq, checkpoint.hash));
-        let (mut seq, mut hash) = known.max(signed).unwrap_or((0, genesis(self.store.chain_id())));
-        if seq > head {
-            return Err(self.broken_at(head + 1));
-        }
-        while seq < head {
-            let records = self.store.audit_range(seq + 1, CHUNK).await?;
-            if records.is_empty() {
-                return Err(self.broken_at(seq + 1));
+    /// Checks all lanes from the last checkpoint (or from where this instance has checked already) to `now`.
+    async fn check_up_to(&self, now: &TrailState, last: Option<&Checkpoint>) -> Result<(), CheckpointError> {
+        let known = self.checked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut checked = match known {
+            Some(checked) => checked,
+            None => self.signed(last).await?,
+        };
+        loop {
+            let part = self.store.read_trail(&checked.position, Some(&now.end), CHUNK).await?;
+            checked.position = part.start;
+            if part.records.is_empty() {
+                break;
             }
-            for record in records.into_iter().take_while(|record| record.seq <= head) {
-                if record.seq != seq + 1 || !fits(&record, &hash) {
-                    return Err(self.broken_at(seq + 1));
-                }
-                (seq, hash) = (record.seq, record.hash);
+            for record in &part.records {
+                checked
+                    .take(&record.record, self.store.chain_id())
+                    .map_err(|record| self.broken_at(record))?;
+                checked.position.pass(record);
             }
         }
-        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some((seq, hash));
-        Ok(hash)
+        for head in now.heads.iter() {
+            // A record in between, or the last ones, that are not there.
+            let last = checked.states.get(&head.lane);
+            if last != Some(&head) {
+                return Err(self.broken_at(head.lane.record(last.map_or(0, |last| last.seq) + 1)));
+            }
+        }
+        for before in last.iter().flat_map(|last| last.heads.iter()) {
+            let lane = before.lane;
+            // It has ended, and a record of another lane names its end: or somebody has taken it out.
+            let settled =
+                checked.named.get(&lane).is_some_and(|named| checked.states.get(&lane) == Some(named));
+            if now.heads.get(lane).is_none() && !settled {
+                return Err(self.broken_at(before.record()));
+            }
+        }
+        checked.states.retain(|lane, _| now.heads.get(*lane).is_some());
+        checked.named.retain(|lane, _| now.heads.get(*lane).is_some());
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some(checked);
+        Ok(())
     }
 
-    fn broken_at(&self, seq: u64) -> CheckpointError {
-        self.broken.store(seq, Ordering::Relaxed);
-        CheckpointError::Broken { seq }
+    /// What a checkpoint vouches for needs no check.
+    async fn signed(&self, last: Option<&Checkpoint>) -> Result<Checked, CheckpointError> {
+        let Some(last) = last else { return Ok(Checked::default()) };
+        let position = self.store.position_of(&last.heads).await?;
+        let first = last.heads.iter().next().map(|head| head.record());
+        let position = match (position, first) {
+            (Some(position), _) => position,
+            (None, first) => return Err(self.broken_at(first.unwrap_or(LaneId::ZERO.record(1)))),
+        };
+        let states = last.heads.iter().map(|head| (head.lane, head)).collect();
+        Ok(Checked { position, states, named: HashMap::new() })
+    }
+
+    fn broken_at(&self, record: RecordId) -> CheckpointError {
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
+        CheckpointError::Broken { record }
+    }
+}
+
+impl Checked {
+    /// The next record of its lane: it carries the hash before it, and its own is that of its content.
+    fn take(&mut self, record: &Record, chain: ChainId) -> Result<(), RecordId> {
+        let lane = record.lane;
+        let genesis = || LaneHead { lane, seq: 0, hash: chain.genesis(lane) };
+        let before = self.states.get(&lane).copied().unwrap_or_else(genesis);
+        let place = lane.record(before.seq + 1);
+        let parsed = Record::parse(&record.line).map_err(|_| place)?;
+        let links = record.links().map_err(|_| place)?;
+        let first = record.seq > 1 || lane == LaneId::ZERO || links.heads.is_some();
+        if record.id() != place || record.previous != before.hash || parsed != *record || !first {
+            return Err(place);
+        }
+        let heads = links.heads.iter().flat_map(|heads| heads.iter());
+        for named in heads.chain(links.ends.iter()) {
+            self.named.insert(named.lane, named);
+        }
+        self.states.insert(lane, record.head());
+        Ok(())
     }
 }
 
@@ -292,13 +298,4 @@ impl std::fmt::Debug for Checkpointer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Checkpointer").field("signer", &self.signer).finish_non_exhaustive()
     }
-}
-
-fn genesis(chain: ChainId) -> Hash {
-    chain.genesis()
-}
-
-/// Whether the record carries the hash before it, and its own is that of its content.
-fn fits(record: &Record, previous: &Hash) -> bool {
-    record.previous == *previous && Record::parse(&record.line).is_ok_and(|read| read == *record)
 }

@@ -1,5 +1,5 @@
 //! Whether the database goes on from what is known of it: the last signed state beside the key, its own last checkpoint,
-//! and the last record of each file sink. An older copy, a cut trail and a new one look whole by themselves; only what
+//! and the last records of each file sink. An older copy, a cut trail and a new one look whole by themselves; only what
 //! is kept elsewhere shows them. On a contradiction the store is halted: nothing is signed, sent or done until somebody
 //! decides (`iam-sorryd audit restored`).
 
@@ -7,11 +7,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use iam_sorry_core::audit::{ChainId, Checkpoint, CheckpointKey, Expected, Hash};
+use iam_sorry_core::audit::{ChainId, Checkpoint, CheckpointKey, LaneHeads};
 use iam_sorry_store::{Store, StoreError};
 use tokio::sync::watch;
 
-use crate::audit::checkpoints::AuditSettings;
+use crate::audit::settings::AuditSettings;
 use crate::audit::signed_state::{Held, SignedState};
 use crate::audit::sinks::{self, FileEnd, SinkSettings};
 use crate::runtime;
@@ -24,14 +24,14 @@ pub(crate) const WAY_OUT: &str = "the database is not the one that it was: nothi
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A state of a trail that is known from outside the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownState {
     /// Which trail.
     pub chain: ChainId,
-    /// The record.
-    pub seq: u64,
-    /// Its hash.
-    pub hash: Hash,
+    /// The last records of its lanes, as far as they are known.
+    pub heads: LaneHeads,
+    /// When that was, milliseconds since 1970: of several, the latest counts.
+    pub time_ms: i64,
 }
 
 /// Something that the database does not go on from. The text names no path: it is shown on `/readyz`.
@@ -157,9 +157,7 @@ impl Continuity {
         let wrong = |text: String| Contradiction { text, expected: None, sink: None, file: None };
         match held {
             Held::State(checkpoint) => {
-                let known =
-                    KnownState { chain: checkpoint.chain, seq: checkpoint.seq, hash: checkpoint.hash };
-                found.extend(self.compare("the last signed state", &known).await?);
+                found.extend(self.compare("the last signed state", &state_of(&checkpoint)).await?);
             }
             Held::Damaged(why) => found.push(wrong(format!("the state file {why}: it was changed"))),
             Held::Nothing if self.store.is_state_kept(&key_id, &place).await? => {
@@ -172,12 +170,11 @@ impl Continuity {
 
     async fn against_own_checkpoint(&self, found: &mut Vec<Contradiction>) -> Result<(), ContinuityError> {
         let Some(last) = self.store.last_checkpoint().await? else { return Ok(()) };
-        let known = KnownState { chain: last.chain, seq: last.seq, hash: last.hash };
-        found.extend(self.compare("its own last checkpoint", &known).await?);
+        found.extend(self.compare("its own last checkpoint", &state_of(&last)).await?);
         if let Some(key) = self.key.as_ref().filter(|key| key.id() == last.key_id)
             && !last.verify(key)
         {
-            let text = format!("its checkpoint of record {} has a signature that does not fit", last.seq);
+            let text = format!("its checkpoint {} has a signature that does not fit", last.number);
             found.push(Contradiction { text, expected: None, sink: None, file: None });
         }
         Ok(())
@@ -190,7 +187,7 @@ impl Continuity {
     ) -> Result<(), ContinuityError> {
         for sink in &self.sinks {
             for (path, end) in self.ends_of(sink, files).await {
-                let known = KnownState { chain: end.chain, seq: end.last.seq, hash: end.last.hash };
+                let known = KnownState { chain: end.chain, heads: end.heads.clone(), time_ms: end.time_ms };
                 let source = format!("the last record of the sink {}", sink.name);
                 let wrong = self.compare(&source, &known).await?;
                 found.extend(wrong.map(|wrong| Contradiction {
@@ -199,13 +196,12 @@ impl Continuity {
                     ..wrong
                 }));
             }
-            // First the position, then the end: both grow meanwhile.
-            let position = self.store.sink_position(&sink.name).await?.unwrap_or(0);
-            let (head, _) = self.store.head().await?;
-            if position > head {
+            // First the position, then what is there: both grow meanwhile.
+            let position = self.store.sink_position(&sink.name).await?.unwrap_or_default();
+            if let Some(record) = self.store.missing_before(&position.records).await? {
                 found.push(Contradiction {
                     text: format!(
-                        "the sink {} was sent record {position}, and the trail ends at record {head}: it was cut",
+                        "the sink {} was sent record {record}, and the trail ends before it: it was cut",
                         sink.name
                     ),
                     expected: None,
@@ -242,33 +238,44 @@ impl Continuity {
         let wrong = |text: String| {
             Some(Contradiction {
                 text: format!("the database contradicts {source}: {text}"),
-                expected: Some(*known),
+                expected: Some(known.clone()),
                 sink: None,
                 file: None,
             })
         };
-        let (seq, ours) = (known.seq, self.store.chain_id());
+        let ours = self.store.chain_id();
         if known.chain != ours {
             return Ok(wrong(format!(
-                "that is record {seq} of the trail {}, and this is another trail, {ours}",
+                "that is of the trail {}, and this is another trail, {ours}",
                 known.chain
             )));
         }
-        // First the record, then the head: the trail grows meanwhile.
-        let record =
-            self.store.audit_range(seq, 1).await?.into_iter().next().filter(|record| record.seq == seq);
-        let state = Expected { seq, hash: known.hash };
-        Ok(match record {
-            Some(record) if record.hash == known.hash => None,
-            Some(_) => wrong(format!(
-                "{state} is not its record {seq}, so it is an older copy that went on, or was made anew"
-            )),
-            None => {
-                let (head, _) = self.store.head().await?;
-                wrong(format!(
-                    "that is {state}, and the trail ends at record {head}, so it is an older copy, or was cut"
-                ))
+        for head in known.heads.iter() {
+            // First the record, then the end: the lane grows meanwhile.
+            match self.store.record_at(head.record()).await? {
+                Some(record) if record.hash == head.hash => {}
+                Some(_) => {
+                    return Ok(wrong(format!(
+                        "{head} is not its record {}, so it is an older copy that went on, or was made anew",
+                        head.record()
+                    )));
+                }
+                None => {
+                    let end = match self.store.lane_end(head.lane).await? {
+                        Some(end) => format!("its lane ends at record {}", end.record()),
+                        None => "it has no such lane".to_owned(),
+                    };
+                    return Ok(wrong(format!(
+                        "that is {head}, and {end}, so it is an older copy, or was cut"
+                    )));
+                }
             }
-        })
+        }
+        Ok(None)
     }
+}
+
+fn state_of(checkpoint: &Checkpoint) -> KnownState {
+    let Checkpoint { chain, heads, time_ms, .. } = checkpoint.clone();
+    KnownState { chain, heads, time_ms }
 }

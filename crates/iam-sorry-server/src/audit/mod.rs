@@ -4,6 +4,7 @@ pub mod checkpoints;
 pub mod continuity;
 pub mod counted;
 pub mod export;
+pub mod settings;
 pub mod signed_state;
 pub mod sinks;
 pub mod states;

@@ -8,8 +8,8 @@ use iam_sorry_core::audit::{Checkpoint, CheckpointKey};
 
 use crate::files;
 
-/// No state file is longer.
-const LONGEST: u64 = 4096;
+/// No state file is longer: a checkpoint names each open lane with a hundred bytes.
+const LONGEST: u64 = 1024 * 1024;
 
 /// The file, and the key that signs what is in it.
 #[derive(Clone, Debug)]

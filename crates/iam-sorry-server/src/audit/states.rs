@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
+use iam_sorry_core::audit::{Event, Outcome};
 use iam_sorry_core::credentials::Credentials;
 use iam_sorry_core::digest::sha256_hex;
 use iam_sorry_rules::RuleSet;
@@ -145,15 +145,17 @@ impl Service {
         }
     }
 
-    /// Records each instance that started and has neither stopped nor been heard of.
+    /// Records each instance that is at work as far as the trail goes and has not been heard of: that ends its lane.
     pub(crate) async fn record_lost_instances(&self) -> Result<(), StoreError> {
         let silent = if self.inner.parts.other_instances { TAKEOVER } else { Duration::ZERO };
         for lost in self.store().lost_instances(silent).await? {
             let mut event = self.own_event("service-lost");
             event.outcome = Some(Outcome::Failure);
             event.resource.clone_from(&lost.id);
-            event.details.insert("last-heard".to_owned(), rfc3339(lost.beat_ms));
-            if self.store().record_lost(&lost.id, event).await? {
+            if let Some(beat_ms) = lost.beat_ms {
+                event.details.insert("last-heard".to_owned(), rfc3339(beat_ms));
+            }
+            if self.store().record_lost(&lost.id, silent, event).await? {
                 tracing::warn!(instance = lost.id, "an instance ended without having stopped");
             }
         }
@@ -165,19 +167,8 @@ impl Service {
         Event {
             time_ms: self.clock().now_ms(),
             instance: self.instance().to_owned(),
-            phase: Phase::Event,
-            operation: None,
-            person: Person { id: String::new(), name: String::new(), groups: Vec::new(), method: None },
-            address: String::new(),
-            request_id: String::new(),
             action: action.to_owned(),
-            resource: String::new(),
-            decision: None,
-            rules: Vec::new(),
-            rules_digest: None,
-            outcome: None,
-            aws_request_ids: Vec::new(),
-            details: BTreeMap::new(),
+            ..Event::default()
         }
     }
 

@@ -9,8 +9,9 @@ use iam_sorry_core::audit::CheckpointSigner;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::audit::checkpoints::{AuditSettings, Checkpointer};
+use crate::audit::checkpoints::Checkpointer;
 use crate::audit::continuity::Continuity;
+use crate::audit::settings::AuditSettings;
 use crate::audit::sinks::{self, SinkState, Watch};
 use crate::error::ServiceError;
 use crate::runtime;
@@ -30,11 +31,11 @@ impl AuditOut {
     /// Whether anything may be done as far as the trail's ways out go.
     pub(crate) fn check(&self) -> Result<(), ServiceError> {
         let Some(started) = self.0.get() else { return Ok(()) };
-        if let Some(seq) = started.checkpointer.as_ref().and_then(|it| it.broken()) {
+        if let Some(record) = started.checkpointer.as_ref().and_then(|it| it.broken()) {
             return Err(ServiceError::new(
                 ProblemCode::AuditUnavailable,
                 format!(
-                    "Nothing is done: the audit trail was changed at record {seq} or before.\nThe operator of the service \
+                    "Nothing is done: the audit trail was changed at record {record} or before.\nThe operator of the service \
                      must look at it; reading still works."
                 ),
             ));
@@ -144,8 +145,8 @@ impl Service {
         let Some(started) = self.audit_out().0.get() else { return Ok("not started".to_owned()) };
         match &started.checkpointer {
             Some(checkpointer) => {
-                if let Some(seq) = checkpointer.broken() {
-                    return Err(format!("the trail was changed at record {seq} or before"));
+                if let Some(record) = checkpointer.broken() {
+                    return Err(format!("the trail was changed at record {record} or before"));
                 }
                 if checkpointer.unkept().is_some() {
                     return Err("the last signed state can't be kept in audit.state_file".to_owned());

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use iam_sorry_core::api::{AuditQuery, AuditRecord, Page, ProblemCode};
-use iam_sorry_core::audit::{Outcome, Record};
+use iam_sorry_core::audit::{Outcome, RecordId};
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_rules::{Action, Resource};
-use iam_sorry_store::{AuditCount, AuditFilter, PageRequest, StoreError};
+use iam_sorry_store::{
+    AuditCount, AuditEntry, AuditFilter, PageRequest, StoreError, TrailPart, TrailPosition,
+};
 
 use crate::authz::authorize::{Authorized, AuthzRequest};
 use crate::caller::Caller;
@@ -66,9 +68,10 @@ impl Service {
         Ok(AuditExport {
             service: self.clone(),
             person: caller.identity.id(),
-            filter: (!whole).then_some(filter),
-            cursor: None,
-            next_seq: 1,
+            source: match whole {
+                true => Source::Trail(WholeTrail::default()),
+                false => Source::Filtered(filter, None),
+            },
             ended: false,
         })
     }
@@ -89,20 +92,19 @@ impl Service {
         Ok(counts.map(|AuditCount { day_ms, action, count }| ActionCount { day_ms, action, count }).collect())
     }
 
-    /// One record by its number: one's own, or anybody's where the rules allow that.
+    /// One record by its name: one's own, or anybody's where the rules allow that.
     ///
     /// # Errors
     /// [`ServiceError`]: not-found, also for what one may not see; store.
-    pub async fn audit_record(&self, caller: &Caller, seq: u64) -> Result<AuditRecord, ServiceError> {
+    pub async fn audit_record(&self, caller: &Caller, id: RecordId) -> Result<AuditRecord, ServiceError> {
         let missing = || {
             ServiceError::new(ProblemCode::NotFound, "There is no such record, or none that you may read.")
         };
-        let records = self.store().audit_range(seq, 1).await?;
-        let record = records.first().filter(|record| record.seq == seq).ok_or_else(missing)?;
-        let record = readable_record(record)?;
+        let entry = self.store().audit_entry(id).await?.ok_or_else(missing)?;
+        let record = readable_record(&entry)?;
         let mut event = self.event(caller, "read-audit", "record");
         event.outcome = Some(Outcome::Success);
-        event.details.insert("record".to_owned(), seq.to_string());
+        event.details.insert("record".to_owned(), id.to_string());
         if record.event.person.id == caller.identity.id() {
             self.record_bounded(event).await?;
             return Ok(record);
@@ -198,11 +200,13 @@ impl Service {
     }
 }
 
-fn readable_record(record: &Record) -> Result<AuditRecord, ServiceError> {
-    AuditRecord::try_from(record).map_err(|error| {
+fn readable_record(entry: &AuditEntry) -> Result<AuditRecord, ServiceError> {
+    let record = &entry.record;
+    let event = entry.event().map_err(|error| {
         tracing::error!(%error, "an audit record can't be read");
         ServiceError::new(ProblemCode::Internal, "A record of the audit trail can't be read.")
-    })
+    })?;
+    Ok(AuditRecord { lane: record.lane.to_string(), seq: record.seq, hash: record.hash_hex(), event })
 }
 
 /// An export under way.
@@ -210,11 +214,29 @@ pub struct AuditExport {
     service: Service,
     /// Whose turn each part takes.
     person: String,
-    /// None: the whole chain.
-    filter: Option<AuditFilter>,
-    cursor: Option<String>,
-    next_seq: u64,
+    source: Source,
     ended: bool,
+}
+
+enum Source {
+    Trail(WholeTrail),
+    /// What fits, from a cursor on.
+    Filtered(AuditFilter, Option<String>),
+}
+
+/// The trail as it is when it is first asked for.
+#[derive(Default)]
+struct WholeTrail {
+    position: TrailPosition,
+    end: Option<TrailPosition>,
+}
+
+/// A part of an export.
+pub(crate) enum ExportPart {
+    /// Of the trail.
+    Trail(TrailPart),
+    /// What fits a filter.
+    Filtered(Vec<AuditEntry>),
 }
 
 impl AuditExport {
@@ -225,45 +247,48 @@ impl AuditExport {
 
     /// Whether it is a part of the trail only, which can't be verified as a chain.
     pub fn is_filtered(&self) -> bool {
-        self.filter.is_some()
+        matches!(self.source, Source::Filtered(..))
     }
 
     /// The next records; none at the end.
     ///
     /// # Errors
     /// The store's.
-    pub async fn next(&mut self) -> Result<Option<Vec<Record>>, ServiceError> {
-        if self.ended {
-            return Ok(None);
-        }
-        loop {
+    pub(crate) async fn next(&mut self) -> Result<Option<ExportPart>, ServiceError> {
+        while !self.ended {
             // An export waits, however long: it has promised everything, and its client can hang up.
             let turns = &self.service.inner.audit_turns;
             let _turn = turns.turn_within(&self.person, Duration::MAX).await;
             match self.part().await {
                 Err(StoreError::Crowded) => {}
-                part => return Ok(Some(part?).filter(|records| !records.is_empty())),
+                part => return Ok(part?),
             }
         }
+        Ok(None)
     }
 
-    async fn part(&mut self) -> Result<Vec<Record>, StoreError> {
+    async fn part(&mut self) -> Result<Option<ExportPart>, StoreError> {
         let store = self.service.store();
-        Ok(match &self.filter {
-            None => {
-                let records = store.audit_export(self.next_seq, CHUNK).await?;
-                self.next_seq = records.last().map_or(self.next_seq, |record| record.seq + 1);
-                self.ended = records.len() < CHUNK as usize;
-                records
+        match &mut self.source {
+            Source::Trail(trail) => {
+                let end = match &trail.end {
+                    Some(end) => end,
+                    None => trail.end.insert(store.trail_state().await?.end),
+                };
+                let part = store.export_trail(&trail.position, Some(end), CHUNK).await?;
+                trail.position = part.start.clone();
+                part.records.iter().for_each(|record| trail.position.pass(record));
+                self.ended = part.records.is_empty();
+                Ok((!self.ended).then_some(ExportPart::Trail(part)))
             }
-            Some(filter) => {
-                let page = PageRequest { cursor: self.cursor.clone(), limit: CHUNK };
+            Source::Filtered(filter, cursor) => {
+                let page = PageRequest { cursor: cursor.clone(), limit: CHUNK };
                 let page = store.audit_page(filter.clone(), page).await?;
                 self.ended = page.next.is_none();
-                self.cursor = page.next;
-                page.items
+                *cursor = page.next;
+                Ok((!page.items.is_empty()).then_some(ExportPart::Filtered(page.items)))
             }
-        })
+        }
     }
 }
 

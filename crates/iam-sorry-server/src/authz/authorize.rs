@@ -1,10 +1,9 @@
 //! Evaluating the rules, and recording what they refuse.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iam_sorry_core::api::{self, ProblemCode};
-use iam_sorry_core::audit::{self, Event, Outcome, Person, Phase};
+use iam_sorry_core::audit::{self, Event, Outcome, Person};
 use iam_sorry_core::ids::{AccountName, UserRef};
 use iam_sorry_core::names::InvalidName;
 use iam_sorry_rules::{Action, AuthzInput, Decision, Reason, ReasonKind, Resource, RuleSet};
@@ -259,19 +258,12 @@ impl Service {
         Event {
             time_ms: self.clock().now_ms(),
             instance: self.instance().to_owned(),
-            phase: Phase::Event,
-            operation: None,
             person: Person::from(&caller.identity),
             address: caller.source.address.to_string(),
             request_id: caller.source.request_id.clone(),
             action: action.to_owned(),
             resource: resource.to_owned(),
-            decision: None,
-            rules: Vec::new(),
-            rules_digest: None,
-            outcome: None,
-            aws_request_ids: Vec::new(),
-            details: BTreeMap::new(),
+            ..Event::default()
         }
     }
 

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueEnum};
 use iam_sorry_core::api::ExportFormat;
 use iam_sorry_core::audit::{
-    CheckpointKey, CheckpointSigner, Event, Expected, Report, Verifier, new_key_pem,
+    CheckpointKey, CheckpointSigner, Event, LaneHeads, RecordId, Report, Verifier, new_key_pem,
 };
 use iam_sorry_core::timestamp::Timestamp;
-use iam_sorry_store::Store;
+use iam_sorry_store::{Store, TrailPosition};
 use zeroize::Zeroizing;
 
 use super::config_file::ConfigFile;
@@ -82,11 +82,14 @@ struct Verify {
     #[arg(long, value_name = "PUB", required = true)]
     key: Vec<PathBuf>,
     /// A state that is known from elsewhere, such as the last one that this command printed
-    #[arg(long, value_name = "SEQ:HASH")]
+    #[arg(long, value_name = "STATE")]
     expect: Vec<String>,
-    /// The export is meant to begin with this record
-    #[arg(long, value_name = "SEQ")]
-    begins_at: Option<u64>,
+    /// The export is a part of the trail, which begins where its header says
+    #[arg(long)]
+    part: bool,
+    /// The export is a part of the trail, in which a lane begins with this record
+    #[arg(long, value_name = "RECORD")]
+    begins_at: Option<String>,
     /// How many records may follow the last checkpoint
     #[arg(long, value_name = "RECORDS", default_value = "100000")]
     longest_unsigned: u64,
@@ -153,20 +156,20 @@ fn export(arguments: &Export) -> Result<(), Failure> {
             checkpointer.sign_now().await.map_err(Failure::new)?;
             let _ = store.release("checkpoints").await;
         }
-        let (head, _) = store.head().await.map_err(Failure::new)?;
-        let first = match from {
-            Some(from) => first_at(&store, from, head).await?,
-            None => 1,
+        let from = match from {
+            Some(from) => store.position_at(from).await.map_err(Failure::new)?,
+            None => TrailPosition::default(),
         };
-        let end = match to {
-            Some(to) => first_at(&store, to, head).await?,
-            None => head + 1,
+        let until = match to {
+            Some(to) => Some(store.position_at(to).await.map_err(Failure::new)?),
+            None => None,
         };
+        let is_part = from != TrailPosition::default();
         let mut out: Box<dyn Write> = match &arguments.output {
             Some(path) => Box::new(new_file(path)?),
             None => Box::new(io::stdout().lock()),
         };
-        let mut lines = ExportLines::part(store.clone(), format, first, end);
+        let mut lines = ExportLines::part(store.clone(), format, from, until);
         while let Some(text) = lines.next().await.map_err(Failure::new)? {
             if let Err(error) = out.write_all(text.as_bytes()) {
                 return match error.kind() {
@@ -178,8 +181,8 @@ fn export(arguments: &Export) -> Result<(), Failure> {
         out.flush().map_err(|error| Failure::new(format!("the export can't be written: {error}")))?;
         drop(out);
         store.close().await;
-        if first > 1 {
-            notice(format_args!("The export begins with record {first}; verify it with --begins-at {first}"));
+        if is_part && format == ExportFormat::Jsonl {
+            notice(format_args!("The export is a part of the trail: verify it with --part"));
         }
         Ok(())
     })
@@ -189,22 +192,6 @@ fn new_file(path: &Path) -> Result<io::BufWriter<File>, Failure> {
     crate::files::output(path)
         .map(io::BufWriter::new)
         .map_err(|error| Failure::new(format!("{} can't be written: {error}", path.display())))
-}
-
-/// The first record of a time or later, by bisection: records are written in the order of their times, but for what two
-/// instances' clocks differ by.
-async fn first_at(store: &Store, time_ms: i64, head: u64) -> Result<u64, Failure> {
-    let (mut low, mut high) = (1, head + 1);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let record = store.audit_range(middle, 1).await.map_err(Failure::new)?.into_iter().next();
-        let at = record.as_ref().and_then(|record| record.event().ok()).map(|event| event.time_ms);
-        match at {
-            Some(at) if at < time_ms => low = middle + 1,
-            _ => high = middle,
-        }
-    }
-    Ok(low)
 }
 
 fn time(text: &str) -> Result<i64, Failure> {
@@ -227,13 +214,21 @@ fn reading(arguments: &Export, clock: &Clock) -> Event {
 fn verify(arguments: &Verify) -> Result<(), Failure> {
     let keys = arguments.key.iter().map(|path| public_key(path)).collect::<Result<Vec<_>, _>>()?;
     let expected = arguments.expect.iter().map(|text| {
-        Expected::parse(text)
-            .ok_or_else(|| Failure::new(format!("{text:?} is not SEQ:HASH, as this command prints it")))
+        LaneHeads::parse(text).ok_or_else(|| {
+            Failure::new(format!("{text:?} is no state of a trail, as this command prints it"))
+        })
     });
     let expected = expected.collect::<Result<Vec<_>, _>>()?;
-    let mut verifier = Verifier::new(keys).expect(expected).longest_unsigned(arguments.longest_unsigned);
-    if let Some(seq) = arguments.begins_at {
-        verifier = verifier.begins_at(seq);
+    let mut verifier = Verifier::new(keys)
+        .expect(expected.iter().flat_map(LaneHeads::iter))
+        .longest_unsigned(arguments.longest_unsigned);
+    if let Some(text) = &arguments.begins_at {
+        let record = RecordId::parse(text)
+            .ok_or_else(|| Failure::new(format!("{text:?} is no record: SEQ, or LANE:SEQ")))?;
+        verifier = verifier.begins_at(record);
+    }
+    if arguments.part {
+        verifier = verifier.part();
     }
     let report = read_lines(&arguments.file, verifier)?;
     print(describe(&report))?;
@@ -274,29 +269,32 @@ fn read_lines(path: &Path, mut verifier: Verifier) -> Result<Report, Failure> {
 
 fn describe(report: &Report) -> String {
     let mut lines = Vec::new();
-    let first = report.first.unwrap_or(0);
-    match &report.head {
-        Some(head) => {
-            lines.push(format!("{} records, {first} to {}", report.records, head.seq));
-            if report.repeated > 0 {
-                lines.push(format!(
-                    "{} repeated lines, each identical to the first: no harm",
-                    report.repeated
-                ));
-            }
-            lines.push(format!(
-                "{} checkpoints, signed to record {}",
-                report.checkpoints,
-                report.signed_to.unwrap_or(0)
-            ));
-            lines.push(format!("Note for the next time: --expect {head}"));
-        }
-        None => lines.push("no records".to_owned()),
+    if report.records == 0 {
+        return "no records".to_owned();
+    }
+    let lanes = if report.lanes == 1 { "lane" } else { "lanes" };
+    lines.push(format!("{} records in {} {lanes}", report.records, report.lanes));
+    if report.repeated > 0 {
+        lines.push(format!("{} repeated lines, each identical to the first: no harm", report.repeated));
+    }
+    lines
+        .push(format!("{} checkpoints; {} records behind the last one", report.checkpoints, report.unsigned));
+    if report.signatures > 0 {
+        lines.push(format!("{} requests signed by their persons", report.signatures));
+    }
+    if !report.heads.is_empty() {
+        lines.push(format!("Note for the next time: --expect {}", report.heads));
+    }
+    for state in &report.before {
+        lines.push(format!(
+            "Record {} lies before the export: nothing was compared with {state}.",
+            state.record()
+        ));
     }
     lines.extend(report.breaks.iter().take(20).map(|one| one.to_string().replace(char::is_control, " ")));
-    for (seq, operation) in report.open.iter().take(20) {
+    for (record, operation) in report.open.iter().take(20) {
         lines.push(format!(
-            "Operation {operation} (record {seq}) has no outcome here: it may still have been under way."
+            "Operation {operation} (record {record}) has no outcome here: it may still have been under way."
         ));
     }
     if report.open.len() > 20 {

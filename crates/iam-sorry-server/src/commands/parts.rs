@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use iam_sorry_aws::{Aws, Settings as SdkSettings, lookup};
-use iam_sorry_core::audit::{CheckpointSigner, Event, Outcome, Person, Phase};
+use iam_sorry_core::audit::{CheckpointSigner, Event, Outcome, Person};
 use iam_sorry_core::names::CallerArn;
 use iam_sorry_store::{Engine, Settings};
 
 use super::output::Failure;
 use crate::accounts::identity::ServiceIdentity;
 use crate::accounts::settings::AwsSettings;
-use crate::audit::checkpoints::AuditSettings;
+use crate::audit::settings::AuditSettings;
 use crate::audit::{signed_state, sinks};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -92,19 +92,13 @@ pub fn local_event(
     Event {
         time_ms: clock.now_ms(),
         instance: command.to_owned(),
-        phase: Phase::Event,
-        operation: None,
-        person: Person { id: String::new(), name: user, groups: Vec::new(), method: None },
+        person: Person { name: user, ..Person::default() },
         address: "local".to_owned(),
-        request_id: String::new(),
         action: action.to_owned(),
         resource: resource.to_owned(),
-        decision: None,
-        rules: Vec::new(),
-        rules_digest: None,
         outcome: Some(Outcome::Success),
-        aws_request_ids: Vec::new(),
         details,
+        ..Event::default()
     }
 }
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use iam_sorry_core::audit::{Break, CheckpointSigner, Event, Expected, Outcome, Phase};
-use iam_sorry_store::{Engine, Finish, OperationState, Store};
+use iam_sorry_core::audit::{Break, CheckpointSigner, Event, Outcome, Phase};
+use iam_sorry_store::{Engine, Finish, OperationState, SinkPosition, Store};
 
 use super::config_file::ConfigFile;
 use super::output::{Failure, notice, print};
@@ -53,7 +53,8 @@ pub fn continue_trail(config: &Config, reason: &str, found: Option<&str>) -> Res
     let signer = signer(&config.audit).map_err(Failure::found)?;
     runtime()?.block_on(async {
         let clock = Clock::system();
-        let store = Store::open(&settings, &format!("{COMMAND} {}", clock.now_ms())).map_err(Failure::new)?;
+        let name = format!("{COMMAND} {}", clock.now_ms());
+        let store = Store::open_alone(&settings, &name).map_err(Failure::new)?;
         if matches!(settings.engine, Engine::Postgres { .. }) {
             nobody_else(&store).await?;
         }
@@ -99,9 +100,9 @@ impl Continued<'_> {
         let continuity = Continuity::new(self.store.clone(), &self.config.audit, key);
         let contradictions = continuity.check(Files::All).await.map_err(Failure::new)?;
         let event = self.event(reason, found, &contradictions);
-        let seq = self.store.continue_after_break(event).await.map_err(Failure::new)?;
+        let record = self.store.continue_after_break(event).await.map_err(Failure::new)?;
         self.end_open_operations().await?;
-        self.begin_sinks_anew(seq, &contradictions).await?;
+        self.begin_sinks_anew(&contradictions).await?;
         if let Some(signer) = self.signer {
             let clock = self.clock.clone();
             let checkpointer =
@@ -109,7 +110,7 @@ impl Continued<'_> {
             checkpointer.sign_anew().await.map_err(Failure::new)?;
         }
         Ok(format!(
-            "The trail continues with record {seq}, which says why. Everybody is signed out.\nAWS may have users and keys that \
+            "The trail continues with record {record}, which says why. Everybody is signed out.\nAWS may have users and keys that \
              this database does not know: see \"Backup and restore\" in operating.md."
         ))
     }
@@ -128,11 +129,10 @@ impl Continued<'_> {
             (Break::FOUND.to_owned(), found.chars().take(LONGEST).collect()),
         ]);
         // The latest state that anybody knows.
-        let expected = contradictions.iter().filter_map(|it| it.expected).max_by_key(|state| state.seq);
-        if let Some(state) = expected {
+        let expected = contradictions.iter().filter_map(|it| it.expected.as_ref());
+        if let Some(state) = expected.max_by_key(|state| state.time_ms) {
             details.insert(Break::CHAIN.to_owned(), state.chain.to_string());
-            details
-                .insert(Break::STATE.to_owned(), Expected { seq: state.seq, hash: state.hash }.to_string());
+            details.insert(Break::STATE.to_owned(), state.heads.to_string());
         }
         local_event(COMMAND, Break::ACTION, "", details, &self.clock)
     }
@@ -176,18 +176,18 @@ impl Continued<'_> {
     }
 
     /// Files that have records that are not in this trail are kept under other names, also those that the sink's file was
-    /// rotated to; a new one begins with what they began with, as far as it is here.
-    async fn begin_sinks_anew(&self, seq: u64, contradictions: &[Contradiction]) -> Result<(), Failure> {
+    /// rotated to; a new one begins behind what the others have.
+    async fn begin_sinks_anew(&self, contradictions: &[Contradiction]) -> Result<(), Failure> {
         for sink in &self.config.audit.sinks {
             let its = contradictions.iter().filter(|it| it.sink.as_ref() == Some(&sink.name));
-            let mut before = None;
-            for (path, end) in its.filter_map(|it| it.file.as_ref()) {
+            let mut files = its.filter_map(|it| it.file.as_ref()).peekable();
+            if files.peek().is_none() {
+                continue;
+            }
+            for (path, _) in files {
                 let kept = sinks::set_aside(path).map_err(|error| {
                     Failure::new(format!("{} can't be set aside: {error}", path.display()))
                 })?;
-                let own = end.chain == self.store.chain_id();
-                let its = if own { end.first.min(seq).saturating_sub(1) } else { 0 };
-                before = Some(before.map_or(its, |before: u64| before.min(its)));
                 notice(format_args!(
                     "The file {} of the sink {} has records that are not in this trail: it is kept as {}.",
                     path.display(),
@@ -196,20 +196,22 @@ impl Continued<'_> {
                 ));
             }
             // A rotated file that is compressed or elsewhere by now is none that the sink could go on from.
-            let Some(before) = before.map(|before| before.min(self.last_beside(sink))) else { continue };
-            for name in [sink.name.clone(), sinks::checkpoints_of(&sink.name)] {
-                self.store.set_sink_position(&name, before).await.map_err(Failure::new)?;
-            }
+            let position = self.position_beside(sink).await?.unwrap_or_default();
+            self.store.set_sink_position(&sink.name, &position).await.map_err(Failure::new)?;
         }
         Ok(())
     }
-    /// The last record in the files of a sink that are still there.
-    fn last_beside(&self, sink: &SinkSettings) -> u64 {
-        let Some(file) = &sink.file else { return 0 };
+
+    /// What the files of a sink have that are still there.
+    async fn position_beside(&self, sink: &SinkSettings) -> Result<Option<SinkPosition>, Failure> {
+        let Some(file) = &sink.file else { return Ok(None) };
         let files = self.config.audit.sinks.iter().filter_map(|sink| sink.file.as_ref());
         let others: Vec<_> = files.map(|it| it.path.clone()).filter(|path| *path != file.path).collect();
         let rotated = sinks::rotated_ends(file, &others, self.store.chain_id());
-        let current = sinks::file_end(file).ok().flatten();
-        rotated.into_iter().map(|(_, end)| end).chain(current).map(|end| end.last.seq).max().unwrap_or(0)
+        let current = sinks::file_end(file).ok().flatten().map(|end| (file.path.clone(), end));
+        let Some((path, _)) = current.into_iter().chain(rotated).next() else { return Ok(None) };
+        let unreadable = |error| Failure::new(format!("{} can't be read: {error}", path.display()));
+        let state = sinks::file_state(&path).map_err(unreadable)?;
+        state.position(&self.store).await.map_err(Failure::new)
     }
 }

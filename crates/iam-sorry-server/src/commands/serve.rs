@@ -275,7 +275,11 @@ fn health(service: &Service, rules: &Arc<LiveRules>) -> Health {
         .with("database", move || {
             let store = database.clone();
             async move {
-                store.head().await.map(|(seq, _)| format!("{seq} records")).map_err(|_| "no answer".into())
+                store
+                    .count_records()
+                    .await
+                    .map(|count| format!("{count} records"))
+                    .map_err(|_| "no answer".into())
             }
         })
         .with("actions", move || {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::accounts::settings::{AwsSettings, IdentitySource};
 use crate::actions::settings::ActionSettings;
-use crate::audit::checkpoints::AuditSettings;
+use crate::audit::settings::AuditSettings;
 use crate::audit::states::Digests;
 use crate::authz::rules::RuleFiles;
 use crate::http::{HttpSettings, LogSettings};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam_sorry_core::api::{self, SignedIn};
-use iam_sorry_core::audit::{Event, Outcome, Person, Phase};
+use iam_sorry_core::audit::{Event, Outcome, Person};
 use iam_sorry_core::identity::{Identity, Method, Via};
 use iam_sorry_store::{Session, SessionKey, StoreError};
 use secrecy::{ExposeSecret, SecretString};
@@ -154,28 +154,20 @@ impl Service {
     }
 
     fn sign_in_event(&self, login_attempt: &LoginAttempt<'_>) -> Event {
-        let nobody = Person {
-            id: String::new(),
-            name: login_attempt.name.clone(),
-            groups: Vec::new(),
-            method: Some(login_attempt.method),
-        };
         Event {
             time_ms: self.clock().now_ms(),
             instance: self.instance().to_owned(),
-            phase: Phase::Event,
-            operation: None,
-            person: nobody,
+            person: Person {
+                name: login_attempt.name.clone(),
+                method: Some(login_attempt.method),
+                ..Person::default()
+            },
             address: login_attempt.source.address.to_canonical().to_string(),
             request_id: login_attempt.source.request_id.clone(),
             action: "sign-in".to_owned(),
-            resource: String::new(),
-            decision: None,
-            rules: Vec::new(),
-            rules_digest: None,
-            outcome: None,
-            aws_request_ids: Vec::new(),
+            via: Some(login_attempt.via.to_string()),
             details: login_attempt.details.clone(),
+            ..Event::default()
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::extract::{Path, Query};
 use iam_sorry_core::api::{AuditQuery, AuditRecord, ProblemCode};
-use iam_sorry_core::audit::{Decision, Event, Outcome, Phase};
+use iam_sorry_core::audit::{Decision, Event, Outcome, Phase, RecordId};
 use serde::Deserialize;
 use time::{Date, Duration};
 
@@ -25,7 +25,8 @@ use crate::error::ServiceError;
 const DAYS: i64 = 30;
 
 /// What is recorded besides what rules decide about.
-const MORE_ACTIONS: [&str; 22] = [
+const MORE_ACTIONS: [&str; 23] = [
+    "lane-closed",
     "sign-in",
     "sign-in-refused",
     "sign-out",
@@ -154,9 +155,13 @@ pub(super) async fn show(signed: SignedIn, Query(filter): Query<FilterQuery>) ->
     })
 }
 
-/// `GET /audit/{seq}`.
-pub(super) async fn record(signed: SignedIn, Path(seq): Path<u64>) -> Answer {
-    let record = signed.context.service().audit_record(&signed.caller, seq).await?;
+/// `GET /audit/{record}`.
+pub(super) async fn record(signed: SignedIn, Path(id): Path<String>) -> Answer {
+    let record = match RecordId::parse(&id) {
+        Some(id) => signed.context.service().audit_record(&signed.caller, id).await?,
+        None => return Err(ServiceError::new(ProblemCode::NotFound, "There is no such record.").into()),
+    };
+    let id = record.id();
     let row = RecordRow::from(&record);
     let event = &record.event;
     let mut related = Vec::new();
@@ -167,8 +172,8 @@ pub(super) async fn record(signed: SignedIn, Path(seq): Path<u64>) -> Answer {
         });
     }
     responses::page(&RecordPage {
-        frame: signed.context.frame(format!("Record {seq}"), Section::Audit)?,
-        seq,
+        frame: signed.context.frame(format!("Record {id}"), Section::Audit)?,
+        id,
         action: event.action.clone(),
         time: row.time,
         result: row.result,
@@ -194,7 +199,8 @@ impl From<&AuditRecord> for RecordRow {
         let event = &record.event;
         let (result, tone) = result(event);
         Self {
-            seq: record.seq,
+            label: short(&record.id()),
+            id: record.id(),
             time: Moment::from_ms(event.time_ms),
             person: if event.person.name.is_empty() {
                 event.person.id.clone()
@@ -206,6 +212,14 @@ impl From<&AuditRecord> for RecordRow {
             result,
             tone,
         }
+    }
+}
+
+/// The first digits of a lane's name tell it from those that are written to at the same time.
+fn short(id: &str) -> String {
+    match id.split_once(':') {
+        Some((lane, seq)) => format!("{}:{seq}", lane.get(..4).unwrap_or(lane)),
+        None => id.to_owned(),
     }
 }
 
@@ -229,8 +243,10 @@ fn facts(record: &AuditRecord) -> Vec<FactGroup> {
         who.push(plain("Signed in by", method.as_str()));
     }
     who.push(plain("Groups", &event.person.groups.join(", ")));
+    who.push(plain("Session", event.via.as_deref().unwrap_or_default()));
     who.push(code("Address", &event.address));
     let mut what = vec![code("Action", &event.action), code("On", &event.resource)];
+    what.extend(event.account.as_deref().map(|account| code("In account", account)));
     what.extend(event.details.iter().map(|(name, value)| code(name, value)));
     let mut decided = Vec::new();
     if let Some(decision) = event.decision {
@@ -238,6 +254,9 @@ fn facts(record: &AuditRecord) -> Vec<FactGroup> {
         decided.push(plain("Decided by", &event.rules.join("; ")));
     }
     decided.extend(event.rules_digest.as_deref().map(|digest| code("Rules in force", digest)));
+    decided.extend(event.approval.as_ref().map(|approval| code("Approval", &approval.request)));
+    decided
+        .extend(event.signature.as_ref().map(|signature| code("Signed by the person with", &signature.key)));
     let mut traced = vec![plain(
         "Phase",
         match event.phase {
@@ -250,7 +269,8 @@ fn facts(record: &AuditRecord) -> Vec<FactGroup> {
     traced.push(code("Request", &event.request_id));
     traced.push(code("AWS requests", &event.aws_request_ids.join(", ")));
     traced.push(code("Instance", &event.instance));
-    let chain = vec![code("Number", &record.seq.to_string()), code("Hash", &record.hash)];
+    let chain =
+        vec![code("Lane", &record.lane), code("Number", &record.seq.to_string()), code("Hash", &record.hash)];
     let groups = [
         ("Who", who),
         ("What", what),

@@ -70,7 +70,7 @@ fn routes(site: Site) -> Router {
             get(users::confirm_delete_key).post(users::delete_key),
         )
         .route("/audit", get(audit::show))
-        .route("/audit/{seq}", get(audit::record))
+        .route("/audit/{record}", get(audit::record))
         .route("/rules", get(rules::show).post(rules::authz_request))
         .route("/sessions", get(sessions::show))
         .route("/sessions/end", post(sessions::end))

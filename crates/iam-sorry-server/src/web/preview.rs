@@ -216,8 +216,9 @@ fn more_pages(or: &dyn Fn(&str) -> String, signed: &dyn Fn(&str, Section) -> Fra
             )
         })
         .collect();
-    let record = |seq, action: &str, result, tone| RecordRow {
-        seq,
+    let record = |seq: u64, action: &str, result, tone| RecordRow {
+        id: format!("3f2a9c0145d67e88:{seq}"),
+        label: format!("3f2a:{seq}"),
         time: moment("2026-11-22T18:57:00Z"),
         person: or("dirk"),
         action: or(action),
@@ -253,8 +254,8 @@ fn more_pages(or: &dyn Fn(&str) -> String, signed: &dyn Fn(&str, Section) -> Fra
         (
             "record",
             RecordPage {
-                frame: signed("Record 4711", Section::Audit),
-                seq: 4711,
+                frame: signed("Record 3f2a9c0145d67e88:4711", Section::Audit),
+                id: or("3f2a9c0145d67e88:4711"),
                 action: or("issue-credentials"),
                 time: moment("2026-11-22T18:57:00Z"),
                 result: "done",

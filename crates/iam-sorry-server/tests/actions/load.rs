@@ -182,17 +182,12 @@ fn nobody_loses_a_key(settings: &StoreSettings, instances: usize, lost: u32) {
 }
 
 fn every_intent_has_one_outcome(running: &Instance) {
-    let (mut seq, mut intents, mut outcomes) = (1, BTreeSet::new(), BTreeSet::new());
-    loop {
-        let records = running.run(running.service.store().audit_range(seq, 2000)).unwrap();
-        let Some(last) = records.last() else { break };
-        seq = last.seq + 1;
-        for event in records.iter().map(|record| record.event().unwrap()) {
-            match (event.phase, event.operation) {
-                (Phase::Intent, Some(operation)) => assert!(intents.insert(operation)),
-                (Phase::Outcome, Some(operation)) => assert!(outcomes.insert(operation)),
-                _ => {}
-            }
+    let (mut intents, mut outcomes) = (BTreeSet::new(), BTreeSet::new());
+    for event in running.trail() {
+        match (event.phase, event.operation) {
+            (Phase::Intent, Some(operation)) => assert!(intents.insert(operation)),
+            (Phase::Outcome, Some(operation)) => assert!(outcomes.insert(operation)),
+            _ => {}
         }
     }
     assert_eq!(intents, outcomes);

@@ -13,6 +13,7 @@ use testkit::{Call, Fault, Hook};
 
 use crate::scene::{Instance, Scene, code, dirk, user_ref};
 use crate::verbs::Verbs as _;
+use crate::whole_trail::whole_trail;
 
 /// Stops requests to AWS about one user until they are let go.
 struct Gate {
@@ -312,7 +313,7 @@ fn nothing_is_deleted_that_no_record_speaks_of() {
             let key = call.target_key.clone().expect("a key");
             let store = iam_sorry_store::Store::open_beside(&database, "looking").unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let records = runtime.block_on(store.audit_range(1, 2000)).unwrap();
+            let records = runtime.block_on(whole_trail(&store));
             let known = records
                 .iter()
                 .map(|record| record.event().unwrap())

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::verbs::Verbs as _;
+use crate::whole_trail::whole_trail;
 use arc_swap::ArcSwap;
 use iam_sorry_aws::service_policy::ServicePolicy;
 use iam_sorry_core::api::{self, CreateUser, Done, Options, ProblemCode};
@@ -378,7 +379,7 @@ impl Instance {
 
     /// The audit trail, oldest first.
     pub fn trail(&self) -> Vec<Event> {
-        let records = self.run(self.service.store().audit_range(1, 2000)).unwrap();
+        let records = self.run(whole_trail(self.service.store()));
         records.iter().map(|record| record.event().unwrap()).collect()
     }
 

@@ -4,20 +4,28 @@ use std::path::Path;
 use std::process::Command;
 
 use iam_sorry_core::api::ExportFormat;
-use iam_sorry_server::audit::checkpoints::{AuditSettings, CheckpointError, Checkpointer};
+use iam_sorry_core::audit::Verifier;
+use iam_sorry_server::audit::checkpoints::{CheckpointError, Checkpointer};
 use iam_sorry_server::audit::export::ExportLines;
-use iam_sorry_store::{Settings, Store};
+use iam_sorry_server::audit::settings::AuditSettings;
+use iam_sorry_store::{Settings, Store, TrailPosition};
 use testkit::Postgres;
 
 use super::trail::{NOW, Trail, event, signer, verify};
 
 async fn export(trail: &Trail) -> String {
-    let mut lines = ExportLines::part(trail.store.clone(), ExportFormat::Jsonl, 1, u64::MAX);
+    let mut lines =
+        ExportLines::part(trail.store.clone(), ExportFormat::Jsonl, TrailPosition::default(), None);
     let mut text = String::new();
     while let Some(part) = lines.next().await.unwrap() {
         text.push_str(&part);
     }
     text
+}
+
+/// The number of a record of the first lane in the database.
+fn in_lane_1(seq: u64) -> u64 {
+    (1 << 36) + seq
 }
 
 /// Writes into the database behind the service's back, as somebody with its file could: the triggers that keep the trail
@@ -43,16 +51,17 @@ async fn an_export_has_each_checkpoint_behind_its_record_and_verifies() {
     let trail = Trail::new();
     let checkpointer = trail.checkpointer(signer());
     assert_eq!(checkpointer.sign_now().await.unwrap(), None, "nothing to sign yet");
-    for (records, total) in [(1, 1), (1_500, 1_501), (3, 1_504)] {
+    for (number, (records, total)) in (1..).zip([(1, 1), (1_500, 1_501), (3, 1_504)]) {
         trail.record(records).await;
         let checkpoint = checkpointer.sign_now().await.unwrap().unwrap();
-        assert_eq!(checkpoint.seq, total);
+        assert_eq!(checkpoint.number, number);
+        assert_eq!(checkpoint.heads.iter().map(|head| head.seq).collect::<Vec<_>>(), [total]);
         assert_eq!(checkpointer.sign_now().await.unwrap(), Some(checkpoint), "nothing new: the same");
     }
     let text = export(&trail).await;
     let report = verify(text.lines());
     assert!(report.is_sound(), "{:?}", report.findings);
-    assert_eq!((report.records, report.checkpoints, report.signed_to), (1_504, 3, Some(1_504)));
+    assert_eq!((report.records, report.checkpoints, report.unsigned), (1_504, 3, 0));
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[2].contains("\"checkpoint\""), "right behind record 1");
     assert!(lines.last().unwrap().contains("\"checkpoint\""));
@@ -68,11 +77,14 @@ async fn a_trail_that_was_changed_is_not_signed() {
     trail.record(5).await;
     tamper(
         trail.folder.path(),
-        "UPDATE audit SET line = replace(line, '192.0.2.1', '192.0.2.2') WHERE seq = 8",
+        &format!(
+            "UPDATE audit SET line = replace(line, '192.0.2.1', '192.0.2.2') WHERE seq = {}",
+            in_lane_1(8)
+        ),
     );
     let error = checkpointer.sign_now().await.unwrap_err();
-    assert!(matches!(error, CheckpointError::Broken { seq: 8 }), "{error}");
-    assert_eq!(checkpointer.broken(), Some(8));
+    assert!(matches!(error, CheckpointError::Broken { record } if record.seq == 8), "{error}");
+    assert_eq!(checkpointer.broken().map(|record| record.seq), Some(8));
     let findings = verify(export(&trail).await.lines()).findings;
     assert!(!findings.is_empty(), "the export shows it as well");
 }
@@ -82,9 +94,9 @@ async fn a_record_that_was_taken_away_is_not_signed_over() {
     let trail = Trail::new();
     let checkpointer = trail.checkpointer(signer());
     trail.record(10).await;
-    tamper(trail.folder.path(), "DELETE FROM audit WHERE seq = 4");
+    tamper(trail.folder.path(), &format!("DELETE FROM audit WHERE seq = {}", in_lane_1(4)));
     let error = checkpointer.sign_now().await.unwrap_err();
-    assert!(matches!(error, CheckpointError::Broken { seq: 4 }), "{error}");
+    assert!(matches!(error, CheckpointError::Broken { record } if record.seq == 4), "{error}");
 }
 
 #[tokio::test]
@@ -92,11 +104,18 @@ async fn a_part_of_the_trail_and_ocsf_say_what_they_are() {
     let trail = Trail::new();
     trail.record(20).await;
     trail.checkpointer(signer()).sign_now().await.unwrap();
-    let mut lines = ExportLines::part(trail.store.clone(), ExportFormat::Jsonl, 5, 11);
+    let (from, until) =
+        (trail.store.position_at(NOW + 4).await.unwrap(), trail.store.position_at(NOW + 10).await.unwrap());
+    let mut lines = ExportLines::part(trail.store.clone(), ExportFormat::Jsonl, from, Some(until));
     let text = lines.next().await.unwrap().unwrap();
     assert_eq!(text.lines().count(), 7, "a header and records 5 to 10");
+    assert!(text.lines().next().unwrap().contains("\"begins\""), "{text}");
     assert!(lines.next().await.unwrap().is_none());
-    let mut lines = ExportLines::part(trail.store.clone(), ExportFormat::Ocsf, 1, u64::MAX);
+    let mut verifier = Verifier::new(Vec::new()).part();
+    text.lines().for_each(|line| verifier.line(line));
+    assert_eq!(verifier.finish().findings, []);
+    let mut lines =
+        ExportLines::part(trail.store.clone(), ExportFormat::Ocsf, TrailPosition::default(), None);
     let text = lines.next().await.unwrap().unwrap();
     for line in text.lines() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -127,12 +146,12 @@ async fn two_instances_make_one_chain_of_checkpoints() {
     futures_util::future::join_all(working).await;
     both[0].0.release("checkpoints").await.unwrap();
     both[1].1.sign_now().await.unwrap();
-    let mut lines = ExportLines::part(both[0].0.clone(), ExportFormat::Jsonl, 1, u64::MAX);
+    let mut lines = ExportLines::part(both[0].0.clone(), ExportFormat::Jsonl, TrailPosition::default(), None);
     let mut text = String::new();
     while let Some(part) = lines.next().await.unwrap() {
         text.push_str(&part);
     }
     let report = verify(text.lines());
     assert!(report.is_sound(), "{:?}", report.findings);
-    assert_eq!((report.records, report.signed_to), (80, Some(80)));
+    assert_eq!((report.records, report.lanes, report.unsigned), (80, 2, 0));
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use iam_sorry_core::audit::Report;
+use iam_sorry_store::SinkPosition;
 
 use super::trail::{Trail, file_sink, signer, text, until, verify};
 
@@ -16,34 +17,41 @@ const VICTIM: &str = "IAM_SORRY_TEST_SINK_VICTIM";
 const START: u8 = 0x1e;
 const KILLS: u32 = 24;
 
-/// What the file has, in order: how often each record and each checkpoint is there.
-fn counted(text: &str) -> (Vec<u64>, BTreeMap<u64, usize>) {
-    let (mut records, mut checkpoints) = (Vec::new(), BTreeMap::new());
+/// What the file has: the records of each lane in their order, and how often each checkpoint is there.
+fn counted(text: &str) -> (BTreeMap<String, Vec<u64>>, BTreeMap<u64, usize>) {
+    let (mut records, mut checkpoints) = (BTreeMap::<String, Vec<u64>>::new(), BTreeMap::new());
     for line in text.lines() {
         let line: serde_json::Value = serde_json::from_str(line).expect("no line is torn");
         if let Some(seq) = line["record"]["seq"].as_u64() {
-            records.push(seq);
-        } else if let Some(seq) = line["checkpoint"]["seq"].as_u64() {
-            *checkpoints.entry(seq).or_default() += 1;
+            let lane = line["record"]["lane"].as_str().unwrap_or_default();
+            records.entry(lane.to_owned()).or_default().push(seq);
+        } else if let Some(number) = line["checkpoint"]["number"].as_u64() {
+            *checkpoints.entry(number).or_default() += 1;
         }
     }
     (records, checkpoints)
 }
 
-/// Each record from the first to `last` once and in its place, each checkpoint once; and it verifies.
+/// Each of so many records once and in its place, each checkpoint once; and it verifies.
 #[track_caller]
-fn assert_exact(text: &str, last: u64) -> Report {
+fn assert_exact(text: &str, count: u64) -> Report {
     let (records, checkpoints) = counted(text);
-    let wrong = (1..).zip(&records).find(|(expected, found)| expected != *found);
-    assert_eq!(
-        (wrong, records.len() as u64),
-        (None, last),
-        "the first one out of place, and how many there are"
-    );
+    for (lane, records) in &records {
+        let wrong = (1..).zip(records).find(|(expected, found)| expected != *found);
+        assert_eq!(wrong, None, "the first one out of place in lane {lane}");
+    }
+    assert_eq!(records.values().map(Vec::len).sum::<usize>() as u64, count);
     assert!(checkpoints.values().all(|times| *times == 1), "{checkpoints:?}");
     let report = verify(text.lines());
     assert!(report.is_sound(), "{:?}", report.findings);
     report
+}
+
+/// The same of the only lane's records, signed or not.
+#[track_caller]
+fn assert_exact_records(text: &str, count: u64) {
+    let records: Vec<Vec<u64>> = counted(text).0.into_values().collect();
+    assert_eq!(records, [(1..=count).collect::<Vec<_>>()]);
 }
 
 #[test]
@@ -91,7 +99,7 @@ fn after_any_kill_each_record_is_in_the_file_once() {
         let trail = Trail::at(&folder, "last");
         let running = trail.start(&file_sink(&path));
         trail.checkpointer(signer()).sign_now().await.unwrap();
-        let (head, _) = trail.store.head().await.unwrap();
+        let head = trail.store.count_records().await.unwrap();
         trail.delivered("local", head).await;
         running.stop().await;
         assert_eq!(trail.count("audit-sink-tampered").await, 0, "nobody did that");
@@ -148,9 +156,15 @@ async fn a_position_that_is_behind_the_file_repeats_nothing() {
     let path = trail.folder.path().join("audit.jsonl");
     let checkpointer = trail.checkpointer(signer());
     let mut last = 0;
-    for (record_back, checkpoint_back, rotate) in
-        [(7, 7, false), (7, 0, false), (0, 7, false), (20, 20, true), (200, 200, false), (3, 200, true)]
-    {
+    // How many records behind it was saved, and whether before or behind the checkpoint that stands there.
+    for (back, before_checkpoint, rotate) in [
+        (7, false, false),
+        (7, true, false),
+        (0, true, false),
+        (20, false, true),
+        (200, false, false),
+        (3, true, true),
+    ] {
         let running = trail.start(&file_sink(&path));
         for _ in 0..3 {
             last = trail.record(7).await;
@@ -158,15 +172,7 @@ async fn a_position_that_is_behind_the_file_repeats_nothing() {
         }
         trail.delivered("local", last).await;
         running.stop().await;
-        let back = |name: &'static str, by: u64| {
-            let store = trail.store.clone();
-            async move {
-                let at = store.sink_position(name).await.unwrap().unwrap_or(0);
-                store.set_sink_position(name, at.saturating_sub(by)).await.unwrap();
-            }
-        };
-        back("local", record_back).await;
-        back("local checkpoints", checkpoint_back).await;
+        trail.set_back("local", back, before_checkpoint).await;
         if rotate {
             std::fs::rename(&path, trail.folder.path().join(format!("audit.jsonl-{last:05}"))).unwrap();
         }
@@ -178,7 +184,7 @@ async fn a_position_that_is_behind_the_file_repeats_nothing() {
     running.stop().await;
     assert_eq!(trail.count("audit-sink-tampered").await, 0);
     let report = assert_exact(&all(trail.folder.path()), last + 5);
-    assert_eq!(report.signed_to, Some(last + 5));
+    assert_eq!(report.unsigned, 0);
 }
 
 /// A write that the power cut off anywhere, also inside a character: what is whole stays, the rest comes again, and nobody
@@ -202,9 +208,7 @@ async fn a_torn_line_is_completed_wherever_it_was_torn() {
     for cut in cuts {
         // What a power cut leaves: some of the last write, and the position of before it.
         std::fs::write(&path, &whole[..cut]).unwrap();
-        for name in ["local", "local checkpoints"] {
-            trail.store.set_sink_position(name, 0).await.unwrap();
-        }
+        trail.store.set_sink_position("local", &SinkPosition::default()).await.unwrap();
         let running = trail.start(&file_sink(&path));
         trail.delivered("local", 6).await;
         until("the file to be whole", async || std::fs::read(&path).unwrap() == whole).await;
@@ -229,8 +233,7 @@ async fn half_a_line_of_something_else_is_recorded() {
     trail.delivered("local", 6).await;
     running.stop().await;
     assert!(text(&path).starts_with(&good), "nothing of the trail is written again");
-    let (records, _) = counted(&text(&path));
-    assert_eq!(records, (1..=6).collect::<Vec<_>>());
+    assert_exact_records(&text(&path), 6);
 }
 
 /// Somebody else's file, or one that knows more than the database: nothing is written into it, and a required sink stops
@@ -276,13 +279,14 @@ async fn two_writers_of_one_file_write_nothing_twice() {
     let next = trail.record(1).await;
     let running = trail.start(&file_sink(&path));
     until("it to see the other", async || running.watch.states()[0].failing).await;
-    let late = trail.store.audit_range(next, 1).await.unwrap().remove(0).export_line() + "\n";
+    let lane = trail.store.trail_state().await.unwrap().heads.iter().next().unwrap().lane;
+    let late = trail.store.record_at(lane.record(next)).await.unwrap().unwrap().export_line() + "\n";
     std::io::Write::write_all(&mut &hung, late.as_bytes()).unwrap();
     drop(hung);
     trail.record(3).await;
     trail.delivered("local", 9).await;
     running.stop().await;
-    assert_eq!(counted(&text(&path)).0, (1..=9).collect::<Vec<_>>());
+    assert_exact_records(&text(&path), 9);
     assert_eq!(trail.count("audit-sink-tampered").await, 0);
 }
 
@@ -309,7 +313,8 @@ async fn what_a_dead_instance_wrote_its_successor_does_not_write_again() {
     }
     checkpointer.sign_now().await.unwrap();
     let running = two.start(&file_sink(&path));
-    until("the last checkpoint", async || counted(&text(&path)).1.contains_key(&last)).await;
+    let signed = two.store.last_checkpoint().await.unwrap().unwrap().number;
+    until("the last checkpoint", async || counted(&text(&path)).1.contains_key(&signed)).await;
     running.stop().await;
     assert_eq!(two.count("audit-sink-tampered").await, 0);
     assert_exact(&text(&path), last);

@@ -1,17 +1,21 @@
 //! A store with a trail, for checkpoints and sinks: no service around it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use iam_sorry_core::audit::{CheckpointSigner, Event, Outcome, Person, Phase, Report, Verifier, new_key_pem};
-use iam_sorry_server::audit::checkpoints::{AuditSettings, Checkpointer};
+use iam_sorry_core::audit::{
+    CheckpointSigner, Event, LaneId, Outcome, Person, Report, Verifier, new_key_pem,
+};
+use iam_sorry_server::audit::checkpoints::Checkpointer;
+use iam_sorry_server::audit::settings::AuditSettings;
 use iam_sorry_server::audit::sinks::{self, SinkSettings, Watch};
-use iam_sorry_store::{Settings, Store};
+use iam_sorry_store::{Settings, SinkPosition, Store};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::whole_trail::whole_trail;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -34,7 +38,7 @@ impl Folder {
 }
 
 /// A sink that runs.
-pub struct OpenOperation {
+pub struct Running {
     pub watch: Arc<Watch>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -72,40 +76,71 @@ impl Trail {
         )
     }
 
-    /// Writes events; the last one's place.
+    /// Writes events; how many records there are then.
     pub async fn record(&self, count: u64) -> u64 {
         let events = (0..count).map(event).collect();
-        self.store.record(events).await.unwrap().pop().unwrap()
+        self.store.record(events).await.unwrap();
+        self.store.count_records().await.unwrap()
     }
 
-    pub fn start(&self, settings: &SinkSettings) -> OpenOperation {
+    /// What the store says of a sink was true so many records ago, in a trail of one lane: before or behind the checkpoint that
+    /// stands there.
+    pub async fn set_back(&self, sink: &str, records: u64, before_checkpoint: bool) {
+        let head = self.store.trail_state().await.unwrap().heads.iter().next().unwrap();
+        let seq = head.seq.saturating_sub(records);
+        let position = match self.store.record_at(head.lane.record(seq)).await.unwrap() {
+            None => SinkPosition::default(),
+            Some(record) => {
+                let heads = [record.head()].into_iter().collect();
+                let position = self.store.position_of(&heads).await.unwrap().unwrap();
+                let checkpoint = self.store.last_checkpoint_before(&position).await.unwrap();
+                let covered = self.store.checkpoints(checkpoint, 1).await.unwrap().pop();
+                let stands_here =
+                    covered.is_some_and(|it| it.checkpoint.heads.get(head.lane) == Some(record.head()));
+                let checkpoint = checkpoint - u64::from(before_checkpoint && stands_here);
+                SinkPosition { records: position, last: Some(record.id()), checkpoint }
+            }
+        };
+        self.store.set_sink_position(sink, &position).await.unwrap();
+    }
+
+    pub fn start(&self, settings: &SinkSettings) -> Running {
         settings.check().unwrap();
         let watch = Watch::new(std::slice::from_ref(settings));
         let stop = watch::Sender::new(false);
         let watching = tokio::spawn(Arc::clone(&watch).run(self.store.clone(), stop.subscribe()));
         let task =
             sinks::start(settings, self.store.clone(), Arc::clone(&watch), stop.subscribe(), || NOW).unwrap();
-        OpenOperation { watch, stop, task, watching }
+        Running { watch, stop, task, watching }
+    }
+
+    /// The only lane.
+    pub async fn lane(&self) -> LaneId {
+        self.store.trail_state().await.unwrap().heads.iter().next().unwrap().lane
     }
 
     pub fn checkpointer(&self, signer: CheckpointSigner) -> Arc<Checkpointer> {
         Checkpointer::new(self.store.clone(), signer, &AuditSettings::default(), || NOW)
     }
 
-    /// Waits until the sink has everything up to `seq`.
-    pub async fn delivered(&self, sink: &str, seq: u64) {
-        let there = async || self.store.sink_position(sink).await.unwrap().unwrap_or(0) >= seq;
-        until(&format!("{sink} to have record {seq}"), there).await;
+    /// Waits until the sink has so many records.
+    pub async fn delivered(&self, sink: &str, count: u64) {
+        let there = async || {
+            let position = self.store.sink_position(sink).await.unwrap().unwrap_or_default();
+            let behind = self.store.count_behind(&position.records).await.unwrap();
+            self.store.count_records().await.unwrap() - behind >= count
+        };
+        until(&format!("{sink} to have {count} records"), there).await;
     }
 
     /// How many records of such an action there are.
     pub async fn count(&self, action: &str) -> usize {
-        let records = self.store.audit_range(1, 2_000).await.unwrap();
+        let records = whole_trail(&self.store).await;
         records.iter().filter(|record| record.event().unwrap().action == action).count()
     }
 }
 
-impl OpenOperation {
+impl Running {
     /// Ends it where it is, as a kill does: no position is saved, no lease given back.
     pub fn die(self) {
         self.task.abort();
@@ -127,8 +162,6 @@ pub fn event(n: u64) -> Event {
     Event {
         time_ms: NOW + i64::try_from(n).unwrap(),
         instance: "first".into(),
-        phase: Phase::Event,
-        operation: None,
         person: Person {
             id: "corp/7".into(),
             name: "älice".into(),
@@ -138,13 +171,8 @@ pub fn event(n: u64) -> Event {
         address: "192.0.2.1".into(),
         request_id: format!("request-{n}"),
         action: "sign-in".into(),
-        resource: String::new(),
-        decision: None,
-        rules: Vec::new(),
-        rules_digest: None,
         outcome: Some(Outcome::Success),
-        aws_request_ids: Vec::new(),
-        details: BTreeMap::new(),
+        ..Event::default()
     }
 }
 

@@ -14,6 +14,8 @@ use iam_sorry_store::{PageRequest, Session, Settings as StoreSettings, Store};
 use serde_json::{Value, json};
 use testkit::{Account, FaultProxy, Ministack, Service};
 
+use crate::whole_trail::whole_trail;
+
 const RULES: &str = r#"
 @id("owners") permit (principal, action, resource) when { resource has owners && principal in resource.owners };
 @id("lab") permit (principal in IamSorry::Group::"lab", action == IamSorry::Action::"assumeRole", resource);
@@ -232,17 +234,12 @@ role = [{{ arn = "{}" }}]
     }
 
     fn every_intent_has_one_outcome(&self, store: &Store, what: &str) {
-        let (mut seq, mut intents, mut outcomes) = (1, BTreeSet::new(), BTreeSet::new());
-        loop {
-            let records = run(store.audit_range(seq, 1000)).unwrap();
-            let Some(last) = records.last() else { break };
-            seq = last.seq + 1;
-            for event in records.iter().map(|record| record.event().unwrap()) {
-                match (event.phase, event.operation) {
-                    (Phase::Intent, Some(operation)) => assert!(intents.insert(operation), "{what}"),
-                    (Phase::Outcome, Some(operation)) => assert!(outcomes.insert(operation), "{what}"),
-                    _ => {}
-                }
+        let (mut intents, mut outcomes) = (BTreeSet::new(), BTreeSet::new());
+        for event in run(whole_trail(store)).iter().map(|record| record.event().unwrap()) {
+            match (event.phase, event.operation) {
+                (Phase::Intent, Some(operation)) => assert!(intents.insert(operation), "{what}"),
+                (Phase::Outcome, Some(operation)) => assert!(outcomes.insert(operation), "{what}"),
+                _ => {}
             }
         }
         assert_eq!(intents, outcomes, "{what}: intents, and outcomes");
@@ -298,19 +295,12 @@ fn sign_in(store: &Store, token: &str) {
     let event = Event {
         time_ms: now,
         instance: "test".into(),
-        phase: Phase::Event,
-        operation: None,
         person: Person::from(&identity),
         address: "127.0.0.1".into(),
         request_id: "r".into(),
         action: "sign-in".into(),
-        resource: String::new(),
-        decision: None,
-        rules: vec![],
-        rules_digest: None,
         outcome: Some(Outcome::Success),
-        aws_request_ids: vec![],
-        details: Default::default(),
+        ..Event::default()
     };
     let session = Session {
         id: "test-session".into(),

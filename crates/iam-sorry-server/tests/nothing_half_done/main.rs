@@ -8,3 +8,5 @@ mod instances;
 mod random;
 mod secrets;
 mod steps;
+#[path = "../shared/trail.rs"]
+mod whole_trail;

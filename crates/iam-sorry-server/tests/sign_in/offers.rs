@@ -12,7 +12,7 @@ use axum::routing::post;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use iam_sorry_core::api::ProblemCode;
-use iam_sorry_core::audit::{Event, Person, Phase};
+use iam_sorry_core::audit::{Event, Person};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
 use iam_sorry_core::ssh::login::Origin;
@@ -227,19 +227,11 @@ async fn session(rig: &Rig, token: &SecretString) {
     let event = Event {
         time_ms: now,
         instance: "instance-1".to_owned(),
-        phase: Phase::Event,
-        operation: None,
         person: Person::from(&identity),
         address: HERE.to_owned(),
         request_id: "request-1".to_owned(),
         action: "sign-in".to_owned(),
-        resource: String::new(),
-        decision: None,
-        rules: Vec::new(),
-        rules_digest: None,
-        outcome: None,
-        aws_request_ids: Vec::new(),
-        details: Default::default(),
+        ..Event::default()
     };
     rig.store.create_session(session, event).await.unwrap();
 }

@@ -1,7 +1,8 @@
 //! A SQLite database in memory that all instances of a simulation share, at the simulation's time.
 //!
-//! There is one connection. An instance's transaction runs to its end without waiting, so transactions never overlap; what
-//! PostgreSQL's row lock on the trail's head does is done by that. Everything between [`Shared::mark`] and [`Shared::reset`]
+//! There is one connection. An instance's transaction runs to its end without waiting, so transactions never overlap, as they
+//! do on PostgreSQL, where row locks and unique indexes hold them apart: that is tried with PostgreSQL itself
+//! (`tests/conformance/side_by_side.rs`). Everything between [`Shared::mark`] and [`Shared::reset`]
 //! happens inside one outer transaction, of which an instance's own are savepoints: to begin anew costs a rollback, and the
 //! prepared statements stay.
 

@@ -7,6 +7,7 @@ use iam_sorry_core::ids::AccountName;
 use testkit::Postgres;
 
 use super::*;
+use crate::lanes::Closing;
 use crate::{Begun, Finish, NewOperation, OperationState, Store};
 
 /// The digest of every step that has landed: databases have run it, and others will run it as it was for ever.
@@ -95,17 +96,12 @@ fn event(phase: Phase, operation: &str) -> Event {
         instance: "i".into(),
         phase,
         operation: Some(operation.into()),
-        person: Person { id: "corp/1".into(), name: "alice".into(), groups: Vec::new(), method: None },
-        address: String::new(),
+        person: Person { id: "corp/1".into(), name: "alice".into(), ..Person::default() },
         request_id: operation.into(),
         action: "create-key".into(),
         resource: "lab-anna".into(),
-        decision: None,
-        rules: Vec::new(),
-        rules_digest: None,
         outcome: (phase == Phase::Outcome).then_some(Outcome::Success),
-        aws_request_ids: Vec::new(),
-        details: std::collections::BTreeMap::new(),
+        ..Event::default()
     }
 }
 
@@ -176,7 +172,7 @@ fn on_postgresql_an_instance_works_on_while_a_newer_program_adds_to_the_schema_a
         });
         assert_eq!(report.await.unwrap().unwrap().applied, ["synthetic"]);
         busy.await.unwrap();
-        let new = Store::start(&settings, "new", true, VERSION + 1).unwrap();
+        let new = Store::start(&settings, "new", true, Closing::AtTheEnd, VERSION + 1).unwrap();
         for n in 0..5 {
             let (one, two) = (format!("old{n}"), format!("new{n}"));
             tokio::join!(works(&old, &one), works(&new, &two));
@@ -202,7 +198,7 @@ fn on_sqlite_an_older_program_opens_what_a_newer_one_has_added_to() {
         old.close().await;
         drop(old);
         Store::migrate_to(&settings, &additive()).unwrap();
-        let new = Store::start(&settings, "new", true, VERSION + 1).unwrap();
+        let new = Store::start(&settings, "new", true, Closing::AtTheEnd, VERSION + 1).unwrap();
         works(&new, "b").await;
         new.close().await;
         drop(new);
@@ -233,7 +229,7 @@ fn on_postgresql_a_step_that_takes_away_waits_until_no_older_instance_runs() {
     assert_too_new(Store::open(&settings, "old again"));
     assert_too_new(Store::open_beside(&settings, "a command"));
     assert_too_new(Store::migrate(&settings));
-    block_on(works(&Store::start(&settings, "new", true, VERSION + 1).unwrap(), "c"));
+    block_on(works(&Store::start(&settings, "new", true, Closing::AtTheEnd, VERSION + 1).unwrap(), "c"));
 }
 
 #[test]
@@ -246,7 +242,7 @@ fn on_sqlite_an_older_program_refuses_what_a_newer_one_has_taken_from() {
     Store::migrate_to(&settings, &breaking()).unwrap();
     assert_too_new(Store::open(&settings, "old again"));
     assert_too_new(Store::migrate(&settings));
-    block_on(works(&Store::start(&settings, "new", true, VERSION + 1).unwrap(), "a"));
+    block_on(works(&Store::start(&settings, "new", true, Closing::AtTheEnd, VERSION + 1).unwrap(), "a"));
 }
 
 /// A step that only adds to one that took away is still none for who could not work with that one.
@@ -259,6 +255,6 @@ fn the_last_step_says_who_can_work_with_it() {
     Store::migrate_to(&settings, &both).unwrap();
     let Err(StoreError::Schema(text)) = Store::open(&settings, "old") else { panic!() };
     assert!(text.contains(&format!("schema {}", VERSION + 2)), "{text}");
-    let middle = Store::start(&settings, "middle", true, VERSION + 1).unwrap();
+    let middle = Store::start(&settings, "middle", true, Closing::AtTheEnd, VERSION + 1).unwrap();
     block_on(works(&middle, "a"));
 }

@@ -1,11 +1,11 @@
 //! The trail: pages, ranges, counts, checkpoints, sinks.
 
-use iam_sorry_core::audit::{CheckpointSigner, Event, Phase, new_key_pem};
-use iam_sorry_store::{AuditFilter, Store, StoreError};
+use iam_sorry_core::audit::{Checkpoint, CheckpointSigner, Event, Phase, new_key_pem};
+use iam_sorry_store::{AuditFilter, SinkPosition, Store, StoreError, TrailPosition};
 use proptest::prelude::*;
 
 use crate::on_both;
-use crate::rig::{Rig, block_on, event, page, whole_chain};
+use crate::rig::{Rig, block_on, event, page, verified, whole_trail};
 
 on_both! {
     the_first_record_begins_the_chain,
@@ -29,10 +29,15 @@ fn at(time_ms: i64, name: &str, action: &str, resource: &str) -> Event {
 
 async fn the_first_record_begins_the_chain(rig: &Rig) {
     let store = rig.open("one");
-    assert_eq!(store.head().await.unwrap(), (0, store.chain_id().genesis()));
-    assert_eq!(store.record(Vec::new()).await.unwrap(), Vec::<u64>::new());
-    assert_eq!(store.record(vec![at(1, "alice", "sign-in", "")]).await.unwrap(), [1]);
-    whole_chain(&store).await;
+    assert_eq!(store.count_records().await.unwrap(), 0);
+    assert!(store.trail_state().await.unwrap().heads.is_empty());
+    assert_eq!(store.record(Vec::new()).await.unwrap(), []);
+    assert!(store.trail_state().await.unwrap().heads.is_empty(), "no lane without a record");
+    let first = store.record(vec![at(1, "alice", "sign-in", "")]).await.unwrap();
+    assert_eq!(crate::rig::seqs(&first), [1]);
+    let record = whole_trail(&store).await.remove(0);
+    assert_eq!((record.id(), record.previous), (first[0], store.chain_id().genesis(first[0].lane)));
+    assert_eq!(record.links().unwrap().heads, Some(Default::default()), "it knows no other lane");
 }
 
 async fn seqs(store: &Store, filter: &AuditFilter, limit: u32) -> Vec<u64> {
@@ -40,7 +45,7 @@ async fn seqs(store: &Store, filter: &AuditFilter, limit: u32) -> Vec<u64> {
     loop {
         let page = store.audit_page(filter.clone(), page(cursor, limit)).await.unwrap();
         assert!(page.items.len() <= limit as usize);
-        all.extend(page.items.iter().map(|record| record.seq));
+        all.extend(page.items.iter().map(|entry| entry.record.seq));
         cursor = page.next;
         if cursor.is_none() {
             return all;
@@ -65,10 +70,10 @@ async fn a_page_goes_on_where_it_ended_while_records_come_in(rig: &Rig) {
     // So many that what was looked at one by one is filed between the pages.
     for (filter, more) in [(AuditFilter::default(), 1), (alice, 300)] {
         let first = store.audit_page(filter.clone(), page(None, 2)).await.unwrap();
-        let seq = first.items[1].seq;
+        let seq = first.items[1].record.seq;
         store.record((0..more).map(|n| at(5 + n, "alice", "x", "")).collect()).await.unwrap();
         let second = store.audit_page(filter, page(first.next, 2)).await.unwrap();
-        assert_eq!(second.items.iter().map(|record| record.seq).collect::<Vec<_>>(), [seq - 1, seq - 2]);
+        assert_eq!(second.items.iter().map(|it| it.record.seq).collect::<Vec<_>>(), [seq - 1, seq - 2]);
         assert_eq!(second.next.is_none(), seq == 3, "only the first trail ends with this page");
     }
 }
@@ -176,12 +181,21 @@ async fn a_cursor_of_another_list_is_refused(rig: &Rig) {
 async fn ranges_are_in_the_chains_order(rig: &Rig) {
     let store = rig.open("one");
     store.record([30, 10, 20].map(|time| at(time, "alice", "x", "")).into()).await.unwrap();
-    let range = store.audit_range(2, 10).await.unwrap();
-    assert_eq!(range.iter().map(|record| record.seq).collect::<Vec<_>>(), [2, 3]);
-    assert_eq!(store.audit_range(1, 2).await.unwrap().len(), 2);
-    assert!(store.audit_range(4, 10).await.unwrap().is_empty());
-    assert!(store.audit_range(u64::MAX, 10).await.unwrap().is_empty());
-    whole_chain(&store).await;
+    let read = async |from: &TrailPosition, limit| {
+        let part = store.read_trail(from, None, limit).await.unwrap();
+        let mut position = part.start;
+        part.records.iter().for_each(|record| position.pass(record));
+        (part.records.iter().map(|it| it.record.seq).collect::<Vec<_>>(), position)
+    };
+    let (first, position) = read(&TrailPosition::default(), 2).await;
+    assert_eq!(first, [1, 2]);
+    assert_eq!(store.count_behind(&position).await.unwrap(), 1);
+    let (second, end) = read(&position, 10).await;
+    assert_eq!(second, [3]);
+    assert_eq!(read(&end, 10).await, (vec![], store.trail_state().await.unwrap().end));
+    let heads = store.heads_at(&position).await.unwrap();
+    assert_eq!(store.position_of(&heads).await.unwrap(), Some(position), "made again of its states");
+    whole_trail(&store).await;
 }
 
 async fn days_are_counted_without_intents(rig: &Rig) {
@@ -225,7 +239,7 @@ async fn names_of_any_length_and_form_are_kept(rig: &Rig) {
     for name in &names {
         store.record(vec![at(1, name, "sign-in", name)]).await.unwrap();
     }
-    for (record, name) in whole_chain(&store).await.iter().zip(&names) {
+    for (record, name) in whole_trail(&store).await.iter().zip(&names) {
         assert_eq!(record.event().unwrap().person.name, *name);
     }
     // They can be looked up, too.
@@ -239,19 +253,33 @@ async fn checkpoints_come_back_and_verify(rig: &Rig) {
     let store = rig.open("one");
     let signer = CheckpointSigner::from_pem(&new_key_pem(&[5; 32].into())).unwrap();
     assert_eq!(store.last_checkpoint().await.unwrap(), None);
-    let mut before = 0;
-    let mut made = Vec::new();
+    let mut made: Vec<Checkpoint> = Vec::new();
     for _ in 0..3 {
         store.record(vec![at(1, "alice", "x", ""), at(2, "alice", "x", "")]).await.unwrap();
-        let (seq, hash) = store.head().await.unwrap();
-        let checkpoint = signer.sign(store.chain_id(), seq, hash, 7, before);
-        store.add_checkpoint(checkpoint.clone()).await.unwrap();
-        store.add_checkpoint(checkpoint.clone()).await.unwrap();
-        before = seq;
+        let heads = store.trail_state().await.unwrap().heads;
+        let checkpoint = signer.sign(store.chain_id(), heads.clone(), 7, made.last());
+        assert!(store.add_checkpoint(checkpoint.clone()).await.unwrap());
+        assert!(!store.add_checkpoint(checkpoint.clone()).await.unwrap(), "there already");
+        let other = signer.sign(store.chain_id(), heads, 8, made.last());
+        assert!(!store.add_checkpoint(other).await.unwrap(), "another of the same number");
         made.push(checkpoint);
     }
-    assert_eq!(store.checkpoints(0, 10).await.unwrap(), made);
-    assert_eq!(store.checkpoints(3, 1).await.unwrap(), made[1..2]);
+    let read = async |from, limit| {
+        let all = store.checkpoints(from, limit).await.unwrap();
+        all.into_iter().map(|it| it.checkpoint).collect::<Vec<_>>()
+    };
+    assert_eq!(read(0, 10).await, made);
+    assert_eq!(read(2, 1).await, made[1..2]);
+    // What each covers.
+    let all = store.checkpoints(1, 10).await.unwrap();
+    let mut position = TrailPosition::default();
+    let part = store.read_trail(&position, None, 10).await.unwrap();
+    position = part.start;
+    for (n, record) in (1..).zip(&part.records) {
+        position.pass(record);
+        let covered: Vec<bool> = all.iter().map(|one| position.covers(one)).collect();
+        assert_eq!(covered, [n >= 2, n >= 4, n >= 6]);
+    }
     let last = store.last_checkpoint().await.unwrap().unwrap();
     assert_eq!(last, made[2]);
     assert!(last.verify(signer.public_key()));
@@ -260,11 +288,19 @@ async fn checkpoints_come_back_and_verify(rig: &Rig) {
 async fn sinks_keep_their_places(rig: &Rig) {
     let store = rig.open("one");
     assert_eq!(store.sink_position("file").await.unwrap(), None);
-    store.set_sink_position("file", 5).await.unwrap();
-    store.set_sink_position("syslog", 2).await.unwrap();
-    store.set_sink_position("file", 6).await.unwrap();
-    assert_eq!(store.sink_position("file").await.unwrap(), Some(6));
-    assert_eq!(store.sink_position("syslog").await.unwrap(), Some(2));
+    let placed = store.record((1..=6).map(|time| at(time, "alice", "x", "")).collect()).await.unwrap();
+    let part = store.read_trail(&TrailPosition::default(), None, 10).await.unwrap();
+    let position = |count: usize| {
+        let mut records = part.start.clone();
+        part.records[..count].iter().for_each(|record| records.pass(record));
+        SinkPosition { records, last: count.checked_sub(1).map(|n| placed[n]), checkpoint: count as u64 }
+    };
+    for (sink, count) in [("file", 5), ("syslog", 2), ("file", 6), ("other", 0)] {
+        store.set_sink_position(sink, &position(count)).await.unwrap();
+    }
+    for (sink, count) in [("file", 6), ("syslog", 2), ("other", 0)] {
+        assert_eq!(store.sink_position(sink).await.unwrap(), Some(position(count)));
+    }
 }
 
 async fn a_chain_goes_on_after_a_restart(rig: &Rig) {
@@ -273,7 +309,8 @@ async fn a_chain_goes_on_after_a_restart(rig: &Rig) {
         store.record(vec![at(run, "alice", "x", "")]).await.unwrap();
         store.close().await;
     }
-    assert_eq!(whole_chain(&rig.open("last")).await.len(), 3);
+    let (records, report) = verified(&rig.open("last")).await;
+    assert_eq!((records.len(), report.lanes), (3, 3), "one lane for each run");
 }
 
 async fn a_command_beside_the_service_writes_into_the_same_chain(rig: &Rig) {
@@ -286,7 +323,11 @@ async fn a_command_beside_the_service_writes_into_the_same_chain(rig: &Rig) {
     for task in tasks.collect::<Vec<_>>() {
         task.await.unwrap();
     }
-    assert_eq!(whole_chain(&service).await.len(), 40);
+    let (records, report) = verified(&service).await;
+    let closing = records.iter().filter(|record| record.links().unwrap().closes).count();
+    assert_eq!(records.len(), 40 + closing, "a command closes its lane with each transaction");
+    assert_eq!(report.lanes, closing as u64 + 1);
+    assert!(report.heads.len() <= 2, "the service's, and the last one's where nobody names it yet");
     assert_eq!(service.instances_alive(std::time::Duration::from_secs(60)).await.unwrap(), ["service"]);
 }
 

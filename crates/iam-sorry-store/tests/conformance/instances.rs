@@ -94,12 +94,16 @@ async fn a_start_without_a_stop_is_found_once(rig: &Rig) {
     assert_eq!(next.lost_instances(LONG).await.unwrap(), [], "it has beaten within the minute");
     let lost = next.lost_instances(Duration::ZERO).await.unwrap();
     assert_eq!(lost.iter().map(|lost| lost.id.as_str()).collect::<Vec<_>>(), ["killed"]);
-    assert!(lost[0].beat_ms > 1_700_000_000_000);
-    let before = next.head().await.unwrap().0;
+    assert!(lost[0].beat_ms.unwrap() > 1_700_000_000_000);
+    let before = next.count_records().await.unwrap();
     let event = record("service-lost").remove(0);
-    assert!(next.record_lost("killed", event.clone()).await.unwrap());
-    assert!(!next.record_lost("killed", event).await.unwrap(), "another instance was faster");
-    assert_eq!(next.head().await.unwrap().0, before + 1);
+    assert!(
+        !next.record_lost("killed", LONG, event.clone()).await.unwrap(),
+        "it has beaten within the minute"
+    );
+    assert!(next.record_lost("killed", Duration::ZERO, event.clone()).await.unwrap());
+    assert!(!next.record_lost("killed", Duration::ZERO, event).await.unwrap(), "another instance was faster");
+    assert_eq!(next.count_records().await.unwrap(), before + 1);
     assert_eq!(next.lost_instances(Duration::ZERO).await.unwrap(), []);
 }
 
@@ -111,7 +115,7 @@ async fn a_state_is_kept_with_its_record(rig: &Rig) {
         let events = vec![event(Phase::Event, "", "rules-changed", "")];
         store.record_states(events, vec![state], Running::Unchanged).await.unwrap();
         assert_eq!(store.recorded_state("rules").await.unwrap().as_deref(), Some(text));
-        assert_eq!(store.head().await.unwrap().0, round);
+        assert_eq!(store.count_records().await.unwrap(), round);
     }
     assert_eq!(store.recorded_state("keys").await.unwrap(), None);
 }

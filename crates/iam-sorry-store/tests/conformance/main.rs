@@ -6,11 +6,13 @@ mod audit;
 mod crowds;
 mod grants;
 mod instances;
+mod lanes;
 mod login_flows;
 mod operations;
 mod rig;
 mod schema;
 mod sessions;
+mod side_by_side;
 mod upgrade;
 mod upgrade_from_2;
 

@@ -7,7 +7,7 @@ use iam_sorry_store::{Begun, ManagedUser, OperationState, Store, UnaccountedKey}
 
 use crate::on_both;
 use crate::rig::{
-    Rig, assert_fenced, event, finish, grant, identity, operation, page, user_ref, whole_chain,
+    Rig, assert_fenced, event, finish, grant, identity, operation, page, user_ref, whole_trail,
 };
 
 on_both! {
@@ -55,7 +55,7 @@ async fn an_operation_comes_back_as_it_was_begun(rig: &Rig) {
     assert!(store.operation("nothing").await.unwrap().is_none());
     assert!(store.operation_by_key("corp/other", &new.idempotency_key).await.unwrap().is_none());
 
-    let chain = whole_chain(&store).await;
+    let chain = whole_trail(&store).await;
     assert_eq!(chain.len(), 1);
     assert_eq!(chain[0].event().unwrap(), intent);
 }
@@ -72,7 +72,7 @@ async fn the_same_key_is_seen_and_nothing_is_written(rig: &Rig) {
     assert_eq!(seen.new.id, new.id);
     assert_eq!(seen.new.request_hash, new.request_hash);
     assert_eq!(seen.result.as_deref(), Some(r#"{"done":true}"#));
-    assert_eq!(whole_chain(&store).await.len(), 2);
+    assert_eq!(whole_trail(&store).await.len(), 2);
     assert!(store.operation(&again.id).await.unwrap().is_none());
 
     // Another person's key of the same text is another key.
@@ -85,7 +85,7 @@ async fn a_begin_whose_answer_was_lost_can_be_repeated(rig: &Rig) {
     let (new, intent) = operation("lab-anna");
     assert!(matches!(store.begin(new.clone(), intent.clone()).await.unwrap(), Begun::New));
     assert!(matches!(store.begin(new.clone(), intent.clone()).await.unwrap(), Begun::New));
-    assert_eq!(whole_chain(&store).await.len(), 1);
+    assert_eq!(whole_trail(&store).await.len(), 1);
     store.finish(finish(&new)).await.unwrap();
     assert!(matches!(store.begin(new, intent).await.unwrap(), Begun::Seen(_)));
 }
@@ -129,7 +129,7 @@ async fn an_outcome_goes_in_whole(rig: &Rig) {
         created_ms: 5,
         adopted: false,
     });
-    assert_eq!(store.finish(end.clone()).await.unwrap(), 2);
+    assert_eq!(store.finish(end.clone()).await.unwrap().seq, 2);
 
     let read = store.operation(&new.id).await.unwrap().unwrap();
     assert_eq!((read.state, read.result.as_deref()), (OperationState::Done, Some(end.result.as_str())));
@@ -138,7 +138,7 @@ async fn an_outcome_goes_in_whole(rig: &Rig) {
     assert_eq!(grants.iter().map(|grant| &grant.new).collect::<Vec<_>>(), [&end.grants[1], &end.grants[0]]);
     assert!(grants.iter().all(|grant| grant.operation == new.id && grant.person == new.person));
     assert!(store.open_operations().await.unwrap().is_empty());
-    let chain = whole_chain(&store).await;
+    let chain = whole_trail(&store).await;
     assert_eq!(chain[1].event().unwrap(), end.event);
 }
 
@@ -147,17 +147,17 @@ async fn an_outcome_is_written_once(rig: &Rig) {
     let (new, intent) = operation("lab-anna");
     store.begin(new.clone(), intent).await.unwrap();
     let end = finish(&new);
-    assert_eq!(store.finish(end.clone()).await.unwrap(), 2);
+    assert_eq!(store.finish(end.clone()).await.unwrap().seq, 2);
     store.record(vec![event(Phase::Event, "alice", "whoami", "")]).await.unwrap();
     // The same again, because the answer was lost: fine, and nothing is written.
-    assert_eq!(store.finish(end.clone()).await.unwrap(), 2);
-    assert_eq!(whole_chain(&store).await.len(), 3);
+    assert_eq!(store.finish(end.clone()).await.unwrap().seq, 2);
+    assert_eq!(whole_trail(&store).await.len(), 3);
     // Another outcome is not.
     let mut other = end;
     other.state = OperationState::Failed;
     assert_fenced(store.finish(other).await);
     assert_fenced(store.note(&new.id, 0, "{}".into()).await);
-    assert_eq!(whole_chain(&store).await.len(), 3);
+    assert_eq!(whole_trail(&store).await.len(), 3);
 }
 
 async fn a_refused_outcome_leaves_nothing(rig: &Rig) {
@@ -170,7 +170,7 @@ async fn a_refused_outcome_leaves_nothing(rig: &Rig) {
     end.state = OperationState::Open;
     assert!(store.finish(end).await.is_err());
     assert!(store.list_grants(None, page(None, 10)).await.unwrap().items.is_empty());
-    assert_eq!(whole_chain(&store).await.len(), 1);
+    assert_eq!(whole_trail(&store).await.len(), 1);
 }
 
 async fn an_operation_that_was_taken_over_is_fenced(rig: &Rig) {
@@ -196,7 +196,7 @@ async fn an_operation_that_was_taken_over_is_fenced(rig: &Rig) {
     second.finish(end).await.unwrap();
     let closed = second.claim(&claimed, Duration::ZERO).await.unwrap();
     assert!(closed.is_none(), "what is closed can't be taken over");
-    assert_eq!(whole_chain(&second).await.len(), 2);
+    assert_eq!(whole_trail(&second).await.len(), 2);
 }
 
 async fn only_one_takes_over(rig: &Rig) {
@@ -283,7 +283,7 @@ async fn what_is_about_to_be_undone_is_in_the_trail(rig: &Rig) {
     assert_eq!(store.operation(&new.id).await.unwrap().unwrap().notes, ["{}"]);
     store.finish(finish(&new)).await.unwrap();
     assert_fenced(store.note_with_record(&new.id, 0, "{}".into(), undoing.clone()).await);
-    let chain = whole_chain(&store).await;
+    let chain = whole_trail(&store).await;
     assert_eq!(chain.len(), 3, "a refused one leaves no record");
     assert_eq!(chain[1].event().unwrap(), undoing);
 }
@@ -316,11 +316,11 @@ async fn unaccounted_keys_stay_until_they_are_accounted_for(rig: &Rig) {
     store.finish(deleted).await.unwrap();
     assert_eq!(store.unaccounted_keys().await.unwrap(), end.unaccounted[1..]);
     // Somebody's own.
-    let records = whole_chain(&store).await.len();
+    let records = whole_trail(&store).await.len();
     let found = event(Phase::Event, "", "unaccounted-key", "b");
     assert!(store.account_for_key("AKIA3", found.clone()).await.unwrap());
     assert!(!store.account_for_key("AKIA3", found).await.unwrap());
-    assert_eq!(whole_chain(&store).await.len(), records + 1);
+    assert_eq!(whole_trail(&store).await.len(), records + 1);
     // Its user is gone.
     let (new, intent) = operation("lab-anna");
     store.begin(new.clone(), intent).await.unwrap();
@@ -343,5 +343,5 @@ async fn hostile_text_is_kept_as_it_is(rig: &Rig) {
         assert_eq!((read.new.plan.as_str(), read.notes[0].as_str()), (text, text));
         assert_eq!(read.event, intent);
     }
-    whole_chain(&store).await;
+    whole_trail(&store).await;
 }

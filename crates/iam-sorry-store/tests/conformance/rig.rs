@@ -1,18 +1,19 @@
 //! A fresh store for each test, and things to put into it.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use iam_sorry_core::audit::{Event, Outcome, Person, Phase, Record};
+use iam_sorry_core::audit::{
+    Event, ExportHeader, Finding, Outcome, Person, Phase, Record, RecordId, Report, Verifier,
+};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, KeyOrigin, Method, Via};
 use iam_sorry_core::ids::{AccountName, UserRef};
 use iam_sorry_store::{
     Engine, Finish, FlowKey, FlowKind, LoginFlow, NewGrant, NewOperation, OperationState, PageRequest,
-    Session, SessionKey, Settings, Store, StoreError,
+    Session, SessionKey, Settings, Store, StoreError, TrailPosition,
 };
 use testkit::Postgres;
 
@@ -106,18 +107,13 @@ pub fn event(phase: Phase, name: &str, action: &str, resource: &str) -> Event {
         time_ms: 1_800_000_000_000,
         instance: "i".into(),
         phase,
-        operation: None,
         person: Person::from(&identity(name)),
         address: "192.0.2.7".into(),
         request_id: unique("request"),
         action: action.into(),
         resource: resource.into(),
-        decision: None,
         rules: vec!["labs-may".into()],
-        rules_digest: None,
-        outcome: None,
-        aws_request_ids: Vec::new(),
-        details: BTreeMap::new(),
+        ..Event::default()
     }
 }
 
@@ -224,25 +220,43 @@ pub fn page(cursor: Option<String>, limit: u32) -> PageRequest {
     PageRequest { cursor, limit }
 }
 
-/// The whole trail, checked record by record: no gap, no duplicate, every hash right and carried by the next.
-pub async fn whole_chain(store: &Store) -> Vec<Record> {
+/// The whole trail in the order of an export, as `audit verify` sees it: no gap, no duplicate, every hash right and carried by
+/// the next, every lane named by the next one.
+pub async fn whole_trail(store: &Store) -> Vec<Record> {
+    verified(store).await.0
+}
+
+/// The same, with what the verification says besides that it is sound.
+pub async fn verified(store: &Store) -> (Vec<Record>, Report) {
     let mut records: Vec<Record> = Vec::new();
-    let mut hash = store.chain_id().genesis();
+    let mut position = TrailPosition::default();
+    let mut verifier = Verifier::new(Vec::new());
+    verifier.line(&ExportHeader::new(store.chain_id()).line());
     loop {
-        let part = store.audit_range(records.len() as u64 + 1, 500).await.unwrap();
-        if part.is_empty() {
+        let part = store.read_trail(&position, None, 500).await.unwrap();
+        position = part.start;
+        if part.records.is_empty() {
             break;
         }
-        for record in part {
-            assert_eq!(record.seq, records.len() as u64 + 1);
-            assert_eq!(record.previous, hash, "record {} carries its predecessor's hash", record.seq);
+        for record in part.records {
+            position.pass(&record);
+            let record = record.record;
             assert_eq!(Record::parse(&record.line).unwrap(), record);
-            hash = record.hash;
+            verifier.line(&record.export_line());
             records.push(record);
         }
     }
-    assert_eq!(store.head().await.unwrap(), (records.len() as u64, hash));
-    records
+    let report = verifier.finish();
+    let empty = records.is_empty() && matches!(report.findings[..], [Finding::Empty]);
+    assert!(report.is_sound() || empty, "{:?}", report.findings);
+    assert_eq!(report.heads, store.trail_state().await.unwrap().heads);
+    assert_eq!(store.count_records().await.unwrap(), records.len() as u64);
+    (records, report)
+}
+
+/// The places of records in their lanes.
+pub fn seqs(records: &[RecordId]) -> Vec<u64> {
+    records.iter().map(|record| record.seq).collect()
 }
 
 #[track_caller]

@@ -6,7 +6,7 @@ use iam_sorry_core::identity::KeyOrigin;
 use iam_sorry_store::{SshKey, StoreError};
 
 use crate::on_both;
-use crate::rig::{Rig, event, identity, page, session, whole_chain};
+use crate::rig::{Rig, event, identity, page, session, whole_trail};
 
 on_both! {
     a_session_is_found_by_its_tokens_hash,
@@ -61,7 +61,7 @@ async fn a_session_and_its_record_come_together(rig: &Rig) {
     let result = store.create_session(twin.clone(), event(Phase::Event, "mallory", "sign-in", "")).await;
     assert!(result.is_err());
     assert_eq!(store.session(&twin.id).await.unwrap(), None);
-    assert_eq!(whole_chain(&store).await.len(), 1);
+    assert_eq!(whole_trail(&store).await.len(), 1);
 }
 
 async fn an_ended_session_is_gone_and_recorded_once(rig: &Rig) {
@@ -72,7 +72,7 @@ async fn an_ended_session_is_gone_and_recorded_once(rig: &Rig) {
     assert!(store.end_session(&made.id, end()).await.unwrap());
     assert_eq!(store.session_by_token_hash(&made.token_hash).await.unwrap(), None);
     assert!(!store.end_session(&made.id, end()).await.unwrap());
-    assert_eq!(whole_chain(&store).await.len(), 2);
+    assert_eq!(whole_trail(&store).await.len(), 2);
 }
 
 async fn all_sessions_of_a_person_end_and_nobody_elses(rig: &Rig) {
@@ -86,7 +86,7 @@ async fn all_sessions_of_a_person_end_and_nobody_elses(rig: &Rig) {
     assert_eq!(store.end_sessions_of(&alice, end()).await.unwrap(), 2);
     assert_eq!(store.end_sessions_of(&alice, end()).await.unwrap(), 0);
     assert_eq!(store.list_sessions(None, page(None, 10)).await.unwrap().items.len(), 1);
-    assert_eq!(whole_chain(&store).await.len(), 4);
+    assert_eq!(whole_trail(&store).await.len(), 4);
 }
 
 async fn sessions_are_listed_newest_first(rig: &Rig) {
@@ -156,7 +156,7 @@ async fn a_key_is_one_persons(rig: &Rig) {
     assert!(!store.remove_ssh_key(&identity("mallory").id(), "SHA256:1", remove()).await.unwrap());
     assert!(store.remove_ssh_key(&key.identity.id(), "SHA256:1", remove()).await.unwrap());
     assert_eq!(store.ssh_key("SHA256:1").await.unwrap(), None);
-    assert_eq!(whole_chain(&store).await.len(), 2);
+    assert_eq!(whole_trail(&store).await.len(), 2);
 }
 
 /// Registered by an older version, without a signature: by whoever had the public half.

@@ -3,17 +3,19 @@
 
 use std::time::Duration;
 
-use iam_sorry_core::audit::{CheckpointSigner, Outcome, Phase, Verifier, export_header, new_key_pem};
+use iam_sorry_core::audit::{
+    CheckpointSigner, ExportHeader, LaneHeads, LaneId, Outcome, Phase, Verifier, new_key_pem,
+};
 use iam_sorry_core::identity::{Identity, KeyOrigin, Method};
 use iam_sorry_core::ids::AccountName;
 use iam_sorry_store::{
     AuditFilter, Begun, Finish, Grant, ManagedUser, NewGrant, Operation, OperationState, RotationChange,
-    Session, SessionKey, SshKey, Store,
+    Session, SessionKey, SinkPosition, SshKey, Store,
 };
 
 use crate::on_both;
 use crate::rig::{
-    Rig, assert_fenced, event, finish, grant, identity, operation, page, user_ref, whole_chain,
+    Rig, assert_fenced, event, finish, grant, identity, operation, page, user_ref, whole_trail,
 };
 
 on_both! {
@@ -186,37 +188,49 @@ async fn keys_without_a_proof_are_read_back_and_give_way(rig: &Rig) {
 
 async fn the_trail_is_whole_and_goes_on(rig: &Rig) {
     let (rig, store) = upgraded(rig);
-    let old = whole_chain(&store).await;
+    let old = whole_trail(&store).await;
     assert_eq!(old.len() as u64, LAST);
     assert!(old.iter().all(|record| record.event().unwrap().rules_digest.is_none()));
-    assert_eq!(store.sink_position("file").await.unwrap(), Some(LAST - 1));
+    assert!(old.iter().all(|record| record.lane == LaneId::ZERO));
+    let sink = store.sink_position("file").await.unwrap().unwrap();
+    let heads = store.heads_at(&sink.records).await.unwrap();
+    assert_eq!(heads, [old[LAST as usize - 2].head()].into_iter().collect());
+    assert_eq!(sink.last, Some(LaneId::ZERO.record(LAST - 1)));
+    assert_eq!(store.count_behind(&sink.records).await.unwrap(), 1);
     let signed = store.last_checkpoint().await.unwrap().unwrap();
-    assert_eq!((signed.seq, signed.hash), (LAST - 1, old[LAST as usize - 2].hash));
+    let covered: LaneHeads = [old[LAST as usize - 2].head()].into_iter().collect();
+    assert_eq!((signed.number, &signed.heads), (LAST - 1, &covered));
 
     // Two more blocks, so that old and new records are filed together.
     let mut newer = event(Phase::Event, "bob", "sign-in", "");
     newer.person.id = "corp/5f0c-bob".into();
     newer.rules_digest = Some("d".repeat(64));
     let placed = store.record(vec![newer.clone(); 400]).await.unwrap();
-    assert_eq!((placed[0], placed.len()), (LAST + 1, 400));
+    assert_eq!((placed[0].seq, placed.len()), (1, 400));
+    assert_ne!(placed[0].lane, LaneId::ZERO);
     let signer = CheckpointSigner::from_pem(&new_key_pem(&[7; 32].into())).unwrap();
-    let (seq, hash) = store.head().await.unwrap();
-    store.add_checkpoint(signer.sign(store.chain_id(), seq, hash, newer.time_ms, signed.seq)).await.unwrap();
-    store.set_sink_position("file", seq).await.unwrap();
+    let heads = store.trail_state().await.unwrap().heads;
+    let checkpoint = signer.sign(store.chain_id(), heads, newer.time_ms, Some(&signed));
+    assert!(store.add_checkpoint(checkpoint).await.unwrap());
+    let end = store.trail_state().await.unwrap().end;
+    let all = SinkPosition { records: end.clone(), last: placed.last().copied(), checkpoint: 0 };
+    store.set_sink_position("file", &all).await.unwrap();
+    assert_eq!(store.sink_position("file").await.unwrap(), Some(all));
     store.close().await;
 
     let store = rig.open("newer");
     assert_eq!(store.contradiction(), None);
-    let all = whole_chain(&store).await;
+    let all = whole_trail(&store).await;
     assert_eq!(all[..old.len()], old);
     let mut verifier = Verifier::new(vec![signer.public_key().clone()]);
-    verifier.line(&export_header(store.chain_id(), false));
+    verifier.line(&ExportHeader::new(store.chain_id()).line());
     all.iter().for_each(|record| verifier.line(&record.export_line()));
     let checkpoints = store.checkpoints(1, 10).await.unwrap();
-    checkpoints.iter().for_each(|checkpoint| verifier.line(&checkpoint.export_line()));
+    checkpoints.iter().for_each(|it| verifier.line(&it.checkpoint.export_line()));
     let report = verifier.finish();
     assert!(report.is_sound(), "{report:?}");
-    assert_eq!((report.checkpoints, report.signed_to, report.records), (2, Some(seq), seq));
+    assert_eq!((report.checkpoints, report.unsigned, report.records), (2, 0, LAST + 400));
+    assert_eq!(report.lanes, 2);
 
     // Found by their words, whoever filed them, and counted.
     let by = |name: &str, action: &str| {
@@ -272,7 +286,7 @@ async fn what_was_under_way_is_claimed_and_finished(rig: &Rig) {
         deleted_keys: vec!["AKIAOLD1".into()],
         ..finish(&claimed.new)
     };
-    assert_eq!(store.finish(settled).await.unwrap(), LAST + 1);
+    assert_eq!(store.finish(settled).await.unwrap().seq, 1);
     assert_eq!(read(&store, "op270").await.state, OperationState::Done);
     assert!(store.grant_of_key("AKIAOLD1").await.unwrap().unwrap().deleted);
     assert!(store.open_operations().await.unwrap().is_empty());
@@ -295,7 +309,7 @@ async fn what_was_under_way_is_claimed_and_finished(rig: &Rig) {
     };
     store.finish(done).await.unwrap();
     assert_eq!(store.rotations_of(&user_ref("lab-anna")).await.unwrap().len(), 1);
-    assert_eq!(whole_chain(&store).await.len() as u64, LAST + 3);
+    assert_eq!(whole_trail(&store).await.len() as u64, LAST + 3);
 }
 
 /// The program before did not record its starts: that it did not stop is no news, and its lease is over.

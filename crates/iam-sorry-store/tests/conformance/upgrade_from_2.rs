@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use iam_sorry_core::audit::{Phase, Verifier, export_header};
+use iam_sorry_core::audit::{LaneHeads, LaneId, Phase};
 use iam_sorry_core::identity::{KeyOrigin, Method};
 use iam_sorry_core::ids::AccountName;
 use iam_sorry_store::{
@@ -12,7 +12,7 @@ use iam_sorry_store::{
 use testkit::Postgres;
 
 use crate::on_both;
-use crate::rig::{Rig, assert_fenced, event, finish, flow, operation, page, user_ref, whole_chain};
+use crate::rig::{Rig, assert_fenced, event, finish, flow, operation, page, user_ref, verified, whole_trail};
 
 on_both! {
     every_table_of_the_fixture_has_rows,
@@ -208,26 +208,24 @@ async fn sessions_and_keys_have_their_origins(rig: &Rig) {
 
 async fn the_trail_is_whole_and_goes_on(rig: &Rig) {
     let (rig, store) = upgraded(rig);
-    let old = whole_chain(&store).await;
+    let old = whole_trail(&store).await;
     assert_eq!(old.len() as u64, LAST);
     let signed = store.last_checkpoint().await.unwrap().unwrap();
-    assert_eq!((signed.seq, signed.hash), (LAST - 2, old[LAST as usize - 3].hash));
-    assert_eq!(store.sink_position("file").await.unwrap(), Some(signed.seq));
+    let covered: LaneHeads = [old[LAST as usize - 3].head()].into_iter().collect();
+    assert_eq!((signed.number, &signed.heads), (LAST - 2, &covered));
+    let sink = store.sink_position("file").await.unwrap().unwrap();
+    assert_eq!(store.heads_at(&sink.records).await.unwrap(), covered);
     assert!(store.is_state_kept("SHA256:key", "host:/var/lib/iam-sorryd/state").await.unwrap());
 
     let placed = store.record(vec![event(Phase::Event, "bob", "sign-in", ""); 300]).await.unwrap();
-    assert_eq!((placed[0], placed.len()), (LAST + 1, 300));
+    assert_eq!((placed[0].seq, placed.len()), (1, 300));
+    assert_ne!(placed[0].lane, LaneId::ZERO);
     store.close().await;
     let store = rig.open("newer");
     assert_eq!(store.contradiction(), None);
-    let all = whole_chain(&store).await;
+    let (all, report) = verified(&store).await;
     assert_eq!(all[..old.len()], old);
-    let mut verifier = Verifier::new(Vec::new());
-    verifier.line(&export_header(store.chain_id(), false));
-    all.iter().for_each(|record| verifier.line(&record.export_line()));
-    let report = verifier.finish();
-    assert!(report.is_sound(), "{report:?}");
-    assert_eq!(report.records, LAST + 300);
+    assert_eq!((report.records, report.lanes), (LAST + 300, 2));
 
     let by =
         AuditFilter { name: Some("bob".into()), action: Some("sign-in".into()), ..AuditFilter::default() };
@@ -258,8 +256,13 @@ async fn what_was_under_way_is_claimed_and_finished(rig: &Rig) {
 async fn an_instance_that_died_is_known_and_what_was_recorded_is_too(rig: &Rig) {
     let (_rig, store) = upgraded(rig);
     let lost = store.lost_instances(Duration::ZERO).await.unwrap();
-    assert_eq!(lost, [LostInstance { id: "two".into(), beat_ms: START_MS + 300_000 }]);
-    assert!(store.record_lost("two", event(Phase::Event, "", "instance-lost", "two")).await.unwrap());
+    assert_eq!(lost, [LostInstance { id: "two".into(), beat_ms: Some(START_MS + 300_000) }]);
+    assert!(
+        store
+            .record_lost("two", Duration::ZERO, event(Phase::Event, "", "instance-lost", "two"))
+            .await
+            .unwrap()
+    );
     assert_eq!(store.instances_alive(Duration::from_secs(60)).await.unwrap(), ["new"]);
     assert!(store.lease("reconciler", Duration::from_secs(60)).await.unwrap());
     for (name, digests) in

@@ -7,7 +7,7 @@ use iam_sorry_core::audit::Phase;
 use iam_sorry_store::{OperationState, Settings, Store, StoreError};
 use testkit::Postgres;
 
-use crate::rig::{assert_fenced, block_on, event, finish, operation, patient, whole_chain};
+use crate::rig::{assert_fenced, block_on, event, finish, operation, patient, whole_trail};
 
 /// Long enough for a busy machine, short enough for a test.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -77,6 +77,6 @@ fn an_instance_that_is_cut_off_is_fenced() {
         live.finish(undone).await.unwrap();
         assert_fenced(cut.finish(finish(&new)).await);
         assert_eq!(live.operation(&new.id).await.unwrap().unwrap().state, OperationState::Undone);
-        whole_chain(&live).await;
+        whole_trail(&live).await;
     });
 }

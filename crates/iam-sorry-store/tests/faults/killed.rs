@@ -8,7 +8,7 @@ use iam_sorry_core::audit::Phase;
 use iam_sorry_store::{Begun, OperationState, Settings, Store};
 
 use crate::again;
-use crate::rig::{Rig, block_on, finish, grant, operation, page, patient, whole_chain};
+use crate::rig::{Rig, block_on, finish, grant, operation, page, patient, whole_trail};
 
 /// Before it the test harness talks.
 const START: u8 = 0x1e;
@@ -69,7 +69,7 @@ fn kill_often(rig: &Rig, test: &str, place: &str, times: u32) {
 
 async fn verify(store: &Store, answered: &BTreeMap<String, OperationState>, times: u32) {
     let mut phases: BTreeMap<String, Vec<Phase>> = BTreeMap::new();
-    for record in whole_chain(store).await {
+    for record in whole_trail(store).await {
         let event = record.event().unwrap();
         phases.entry(event.operation.unwrap()).or_default().push(event.phase);
     }

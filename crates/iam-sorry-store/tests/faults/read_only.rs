@@ -7,7 +7,7 @@ use iam_sorry_core::audit::Phase;
 use iam_sorry_store::{Settings, Store, StoreError};
 use testkit::Postgres;
 
-use crate::rig::{block_on, event, patient, whole_chain};
+use crate::rig::{block_on, event, patient, whole_trail};
 
 fn settings(url: &str) -> Settings {
     patient(Settings::postgres(url.to_owned().into(), None).unwrap())
@@ -15,7 +15,7 @@ fn settings(url: &str) -> Settings {
 
 async fn write_and_read(store: &Store) {
     store.record(vec![event(Phase::Event, "alice", "sign-in", "")]).await.unwrap();
-    store.head().await.unwrap();
+    store.count_records().await.unwrap();
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn of_several_hosts_the_one_that_takes_writes_is_used() {
                 write_and_read(&store).await;
                 // Also what is read is read there: a standby may not have it yet.
                 store.beat().await.unwrap();
-                assert_eq!(whole_chain(&store).await.len() as u64, store.head().await.unwrap().0);
+                assert_eq!(whole_trail(&store).await.len() as u64, store.count_records().await.unwrap());
                 store.close().await;
             });
         }
@@ -62,7 +62,7 @@ fn of_several_hosts_the_one_that_takes_writes_is_used() {
         let store =
             Store::open(&settings(&Postgres::url_of_all(&[&primary, &standby], database)), "three").unwrap();
         write_and_read(&store).await;
-        let before = store.head().await.unwrap().0;
+        let before = store.count_records().await.unwrap();
         let there = || standby.sql(database, "SELECT count(*) FROM audit") == before.to_string();
         let deadline = Instant::now() + Duration::from_secs(60);
         while !tokio::task::block_in_place(there) {
@@ -76,7 +76,7 @@ fn of_several_hosts_the_one_that_takes_writes_is_used() {
             assert!(Instant::now() < deadline, "it goes on with the other one");
         }
         write_and_read(&store).await;
-        assert_eq!(whole_chain(&store).await.len() as u64, before + 1);
+        assert_eq!(whole_trail(&store).await.len() as u64, before + 1);
     });
 }
 
@@ -106,7 +106,7 @@ fn a_database_that_is_set_to_read_only_is_called_so_and_is_back_at_once() {
         assert!(text.contains("read-only") && !text.contains("Make room"), "{text}");
         assert!(text.contains("default_transaction_read_only"), "the way out: {text}");
         // Reading goes on.
-        assert_eq!(store.head().await.unwrap().0, 1);
+        assert_eq!(store.count_records().await.unwrap(), 1);
         set("off");
         write_and_read(&store).await;
         store.beat().await.unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use iam_sorry_store::{OperationState, Settings, Store, StoreError};
 use testkit::Postgres;
 
-use crate::rig::{block_on, finish, operation, patient, whole_chain};
+use crate::rig::{block_on, finish, operation, patient, whole_trail};
 
 #[test]
 fn a_server_that_is_killed_and_returns_loses_nothing() {
@@ -31,7 +31,7 @@ fn a_server_that_is_killed_and_returns_loses_nothing() {
             // Absent for longer than patience: each answer says so.
             let refused = store.beat().await.unwrap_err();
             assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
-            assert!(matches!(store.head().await, Err(StoreError::Unavailable(_))));
+            assert!(matches!(store.count_records().await, Err(StoreError::Unavailable(_))));
             tokio::task::block_in_place(|| postgres.up());
             let mut tries = 0;
             while store.beat().await.is_err() {
@@ -46,7 +46,7 @@ fn a_server_that_is_killed_and_returns_loses_nothing() {
         for task in tasks {
             answered.extend(task.await.unwrap());
         }
-        whole_chain(&store).await;
+        whole_trail(&store).await;
         for (id, closed) in answered {
             let found = store.operation(&id).await.unwrap().expect("what was answered is there");
             assert!(!closed || found.state == OperationState::Done, "{id}");

@@ -373,12 +373,13 @@ pub enum Audit {
     },
     /// Check an export against the service's public key; needs no service
     #[command(after_help = "\
-Finds a changed field, a removed, inserted or swapped record, a rebuilt chain
-and, if a later state is known, a cut tail. Exit status 1 if anything is wrong.
-The format is in docs/audit-format.md.
+Finds a changed field, a removed, inserted or swapped record, a rebuilt chain,
+a forged signature of a person and, if a later state is known, a cut tail or a
+lane that was taken away. Exit status 1 if anything is wrong. The format is in
+docs/audit-format.md.
 
   iam-sorry audit verify trail.jsonl --key audit.pub
-  iam-sorry audit verify trail.jsonl --key audit.pub --expect 4711:9f2c...")]
+  iam-sorry audit verify trail.jsonl --key audit.pub --expect 3f2a9c0145d67e88:4711:9f2c...")]
     Verify {
         /// The export; - is standard input.
         file: PathBuf,
@@ -386,11 +387,14 @@ The format is in docs/audit-format.md.
         #[arg(long = "key", value_name = "FILE")]
         keys: Vec<PathBuf>,
         /// A state known from elsewhere, such as the last line of the last verification.
-        #[arg(long, value_name = "SEQ:HASH")]
+        #[arg(long, value_name = "STATE")]
         expect: Vec<String>,
-        /// The export is meant to begin with this record.
-        #[arg(long, alias = "begins-at", value_name = "SEQ", default_value_t = 1)]
-        begin: u64,
+        /// The file is a part of the trail, which begins where its header says: one that a sink's file was rotated to.
+        #[arg(long)]
+        part: bool,
+        /// The file is a part of the trail, in which a lane begins with this record.
+        #[arg(long, alias = "begins-at", value_name = "RECORD")]
+        begin: Option<String>,
         /// How many records may follow the last checkpoint.
         #[arg(long, alias = "longest-unsigned", value_name = "COUNT")]
         max_unsigned: Option<u64>,

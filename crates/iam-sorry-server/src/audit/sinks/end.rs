@@ -1,28 +1,64 @@
 //! What a file sink's file ends with: the last record that has left the database that way, for the comparison with it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use iam_sorry_core::audit::{ChainId, Expected, Record};
+use iam_sorry_core::audit::{ChainId, ExportHeader, LaneHead, LaneHeads, LaneId, Record};
 
-use super::FileSettings;
-use super::file::{DAMAGED, rotated};
+use super::batch::FileState;
+use super::lines::{self, DAMAGED, Kind, rotated};
+use super::settings::FileSettings;
 use crate::files;
 
 /// How much is read from either end of the file: mostly the first suffices, and no line is longer than the second.
 const LOOKS: [u64; 2] = [16 * 1024, 256 * 1024];
 
-/// A file's first and last record.
+/// A file's first and last records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEnd {
     /// The trail that its header names.
     pub chain: ChainId,
-    /// The first record in it.
-    pub first: u64,
-    /// The last one.
-    pub last: Expected,
+    /// The last record of each lane near its end.
+    pub heads: LaneHeads,
+    /// When the last one was written, milliseconds since 1970.
+    pub time_ms: i64,
+}
+
+/// Reads a file from its beginning to its end.
+///
+/// # Errors
+/// The system's.
+pub fn file_state(path: &Path) -> io::Result<FileState> {
+    let mut state = FileState::default();
+    let mut begun = false;
+    for line in BufReader::with_capacity(LOOKS[1] as usize, files::open_to_read(path)?).split(b'\n') {
+        match lines::read(&line?) {
+            Kind::Header(header) if !begun => {
+                begun = true;
+                state.begins = header.begins;
+            }
+            Kind::Record(id, line) => {
+                if state.last.is_none() && state.begins.is_empty() {
+                    state.begins = before(&line);
+                }
+                state.lanes.insert(id.lane, id.seq);
+                state.last = Some(id);
+            }
+            Kind::Checkpoint(number) => state.checkpoint = number,
+            Kind::Header(_) | Kind::Other => {}
+        }
+    }
+    Ok(state)
+}
+
+/// What a file goes on from whose header does not say it: version 1 had one chain, and the first record says what is before it.
+pub(super) fn before(first: &str) -> LaneHeads {
+    let record =
+        Record::parse_export_line(first).ok().filter(|record| record.lane == LaneId::ZERO && record.seq > 1);
+    let head = record.map(|it| LaneHead { lane: it.lane, seq: it.seq - 1, hash: it.previous });
+    head.into_iter().collect()
 }
 
 /// The records of a sink's file; none where there is no file, or no record in it. Half a line at the end is passed over:
@@ -49,18 +85,18 @@ fn end_of(path: &Path) -> io::Result<Option<FileEnd>> {
     let length = file.metadata()?.len();
     for look in LOOKS {
         let begin = part(&mut file, 0, length.min(look))?;
-        let mut lines = begin.lines();
-        let chain = lines.next().and_then(chain_of_header);
-        let first = lines.find_map(|line| record(line).map(|record| record.seq));
+        let chain = begin.lines().next().and_then(ExportHeader::parse).map(|header| header.chain);
         let end = part(&mut file, length.saturating_sub(look), length)?;
         let whole = end.rfind('\n').map_or("", |at| &end[..at]);
-        let last = whole
-            .lines()
-            .rev()
-            .find_map(record)
-            .map(|record| Expected { seq: record.seq, hash: record.hash });
-        if let Some(((chain, first), last)) = chain.zip(first).zip(last) {
-            return Ok(Some(FileEnd { chain, first, last }));
+        let mut heads = LaneHeads::default();
+        let mut last = None;
+        for record in whole.lines().filter_map(record) {
+            heads.insert(record.head());
+            last = Some(record);
+        }
+        if let Some((chain, last)) = chain.zip(last) {
+            let time_ms = last.event().map_or(0, |event| event.time_ms);
+            return Ok(Some(FileEnd { chain, heads, time_ms }));
         }
     }
     Ok(None)
@@ -77,7 +113,7 @@ pub fn was_written(settings: &FileSettings) -> bool {
 
 fn has_header(path: &Path) -> io::Result<bool> {
     let begin = part(&mut files::open_to_read(path)?, 0, LOOKS[0])?;
-    Ok(begin.lines().next().and_then(chain_of_header).is_some())
+    Ok(begin.lines().next().and_then(ExportHeader::parse).is_some())
 }
 
 /// Keeps a file of a sink under another name, by which it is none of the sink's any more.
@@ -97,11 +133,6 @@ fn part(file: &mut File, begin: u64, end: u64) -> io::Result<String> {
     file.seek(SeekFrom::Start(begin))?;
     file.take(end.saturating_sub(begin)).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn chain_of_header(line: &str) -> Option<ChainId> {
-    let header: serde_json::Value = serde_json::from_str(line).ok()?;
-    ChainId::parse(header["chain"].as_str()?)
 }
 
 /// The record of an export line, whose hash is that of its content.

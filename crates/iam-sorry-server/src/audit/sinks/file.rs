@@ -1,35 +1,30 @@
 //! The file sink: one JSON line for each record and checkpoint, as `audit verify` reads them, flushed to disk.
 //!
-//! Rotation is renaming: the next batch goes into a new file. A file that is gone altogether, or shorter than what was
-//! written, was not rotated (vault#31718): that is recorded, and everything it held is written again. After a start, nobody
-//! knows which file it was: where there are no records, one beside it must have the last one, or it was not rotated.
+//! Rotation is renaming: the next batch goes into a new file, whose header says where it goes on from. A file that is gone
+//! altogether, or shorter than what was written, was not rotated (vault#31718): that is recorded, and everything it held is
+//! written again. After a start, nobody knows which file it was: where there are no records, one beside it must have the last
+//! one, or it was not rotated.
 //!
-//! Each line is there exactly once, over all files, whatever is killed: opened, the file is read backwards to its last record
-//! and its last checkpoint, half a line is cut off, and writing goes on right behind them. While a process has the file open it
+//! Each line is there exactly once, over all files, whatever is killed: opened, the file is read backwards to the record with
+//! which the position in the store ends, half a line is cut off, and writing goes on behind what came after that. While a process has the file open it
 //! holds a lock on it (flock), so that an instance that hangs and one that took over from it never write both.
 
-use std::ffi::OsStr;
 use std::fs::{File, Permissions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use iam_sorry_core::audit::{ChainId, export_header};
+use iam_sorry_core::audit::{ChainId, ExportHeader, LaneHeads, RecordId};
+use iam_sorry_store::SinkPosition;
 
+use super::batch::{Again, Batch, Found, SinkError};
+use super::end::{before, file_state};
+use super::lines::{self, DAMAGED, Kind, LONGEST_LINE, PIECE, part, rotated, scan};
 use super::settings::FileSettings;
-use super::{Batch, Found, Line, Position, SinkError};
 use crate::files;
 use crate::runtime;
-
-/// A file is read backwards in pieces of this size.
-const PIECE: u64 = 256 * 1024;
-/// No line of a trail is longer.
-const LONGEST_LINE: usize = 1024 * 1024;
-
-/// What a damaged file's name goes on with.
-pub(super) const DAMAGED: &str = ".damaged-";
 
 pub(super) struct FileTarget {
     path: PathBuf,
@@ -50,8 +45,8 @@ struct Open {
     length: u64,
     /// How long it must be: longer by half a line that the next write cuts off.
     size: u64,
-    /// The first record in it.
-    first: Option<u64>,
+    /// What it goes on from; none while there is nothing in it.
+    begins: Option<LaneHeads>,
 }
 
 impl FileTarget {
@@ -69,8 +64,18 @@ impl FileTarget {
         self.blocking(move |target| target.write(&batch)).await
     }
 
-    pub(super) async fn inspect(&mut self, at: Position, chain: ChainId) -> Result<Option<Found>, SinkError> {
-        self.blocking(move |target| target.look(at, chain)).await
+    pub(super) async fn inspect(
+        &mut self,
+        at: &SinkPosition,
+        chain: ChainId,
+    ) -> Result<Option<Found>, SinkError> {
+        let (last, checkpoint) = (at.last, at.checkpoint);
+        self.blocking(move |target| target.look(last, checkpoint, chain)).await
+    }
+
+    /// Whether the next batch begins a file.
+    pub(super) fn begins_file(&self) -> bool {
+        self.open.as_ref().is_none_or(|open| open.length == 0)
     }
 
     /// Closes the file; the next look opens it.
@@ -106,23 +111,24 @@ impl FileTarget {
             None => {
                 let open = Open::at(&self.path, self.mode)?;
                 if open.length > 0 {
-                    return Err(SinkError::Refused(
-                        "its file changed just now; it is looked at again".to_owned(),
-                    ));
+                    return Err(changed_just_now());
                 }
                 self.open.insert(open)
             }
         };
         let mut text = String::new();
+        let mut begins = open.begins.clone();
         if open.length == 0 {
-            text.push_str(&export_header(batch.chain, false));
+            let Some(heads) = &batch.begins else {
+                self.open = None;
+                return Err(changed_just_now());
+            };
+            let header = ExportHeader { begins: heads.clone(), ..ExportHeader::new(batch.chain) };
+            text.push_str(&header.line());
             text.push('\n');
+            begins = Some(heads.clone());
         }
-        let mut first = open.first;
         for line in &batch.lines {
-            if let Line::Record(record) = line {
-                first.get_or_insert(record.seq);
-            }
             text.push_str(&line.text());
             text.push('\n');
         }
@@ -131,41 +137,47 @@ impl FileTarget {
             self.open = None;
             return Err(error.into());
         }
-        open.first = first;
+        open.begins = begins;
         self.begins_anew = false;
         Ok(())
     }
 
-    /// Before anything is written: is everything up to `at` still where it was put? For a file that was not open yet, also where
-    /// it ends.
-    fn look(&mut self, at: Position, chain: ChainId) -> Result<Option<Found>, SinkError> {
+    /// Before anything is written: is everything up to `last` still where it was put? For a file that was not open yet, also what
+    /// is in it behind that.
+    fn look(
+        &mut self,
+        last: Option<RecordId>,
+        checkpoint: u64,
+        chain: ChainId,
+    ) -> Result<Option<Found>, SinkError> {
         let there = std::fs::symlink_metadata(&self.path);
         let Some(open) = &self.open else {
-            return self.look_anew(there.is_ok(), at, chain);
+            return self.look_anew(there.is_ok(), last, checkpoint, chain);
         };
-        let (first, own) = (open.first, open.file.metadata()?);
+        let (begins, own) = (open.begins.clone(), open.file.metadata()?);
         let same = there.as_ref().is_ok_and(|there| (there.dev(), there.ino()) == open.id);
         if own.nlink() == 0 {
             (self.open, self.begins_anew) = (None, true);
-            return match first {
-                Some(first) => Err(SinkError::Tampered {
-                    what: format!("its file was deleted; records from {first} on are written again"),
-                    begin_again_at: first,
+            return match begins {
+                Some(begins) => Err(SinkError::Tampered {
+                    what: "its file was deleted; what it held is written again".to_owned(),
+                    again: Again::From(begins).into(),
                 }),
-                None => self.look_anew(there.is_ok(), at, chain),
+                None => self.look_anew(there.is_ok(), last, checkpoint, chain),
             };
         }
         if own.len() < open.size {
             let what = format!("its file was cut from {} to {} bytes", open.size, own.len());
-            return match (first, same) {
-                (Some(first), true) => Err(self.cut(&what, first)),
-                (Some(first), false) => {
+            return match (begins, same) {
+                (Some(begins), true) => Err(self.cut(&what, begins)),
+                (Some(begins), false) => {
                     (self.open, self.begins_anew) = (None, true);
-                    Err(SinkError::Tampered { what, begin_again_at: first })
+                    let what = format!("{what}; what it held is written again");
+                    Err(SinkError::Tampered { what, again: Again::From(begins).into() })
                 }
                 (None, _) => {
                     self.open = None;
-                    self.look_anew(there.is_ok(), at, chain)
+                    self.look_anew(there.is_ok(), last, checkpoint, chain)
                 }
             };
         }
@@ -174,71 +186,70 @@ impl FileTarget {
         }
         // Renamed, so that a new one is begun; or somebody else added to it.
         (self.open, self.begins_anew) = (None, !same);
-        self.look_anew(there.is_ok(), at, chain)
+        self.look_anew(there.is_ok(), last, checkpoint, chain)
     }
 
     /// After a start, or a write that failed: the file says itself where it ends, unless it was rotated meanwhile; then the one
     /// that it was renamed to does.
-    fn look_anew(&mut self, there: bool, at: Position, chain: ChainId) -> Result<Option<Found>, SinkError> {
-        let mut found = Found::default();
+    fn look_anew(
+        &mut self,
+        there: bool,
+        last: Option<RecordId>,
+        checkpoint: u64,
+        chain: ChainId,
+    ) -> Result<Option<Found>, SinkError> {
+        let mut found = Found { checkpoint, ..Found::default() };
+        let mut begins = None;
         if there {
             let mut open = Open::at(&self.path, self.mode)?;
             let end = open.begin(&mut found)?;
-            if found.chain.is_none_or(|its| its == chain) {
-                scan((&mut open.file, &self.path), end, at, &mut found)?;
-            }
-            let cut = found.last.is_some() && found.at.record < at.record;
-            if let (true, Some(first)) = (cut, open.first) {
-                let what = format!("its file ends at record {}, not {}", found.at.record, at.record);
-                return Err(self.cut(&what, first));
-            }
             if found.chain.is_some_and(|its| its != chain) {
                 return Ok(Some(found));
             }
+            scan((&mut open.file, &self.path), end, last, &mut found)?;
+            begins = open.begins.clone().filter(|_| found.last.is_some());
             open.length = end;
             self.open = Some(open);
         }
-        let rotated =
-            if is_complete(&found, at) { Vec::new() } else { rotated(&self.path, &self.others, chain) };
-        for path in rotated {
-            let mut file = File::open(&path)?;
+        if self.begins_anew {
+            return Ok(Some(found)); // what is before it is known
+        }
+        let rotated = if found.reached { Vec::new() } else { rotated(&self.path, &self.others, chain) };
+        for path in &rotated {
+            let mut file = File::open(path)?;
             if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
                 return Err(in_use());
             }
             let length = file.metadata()?.len();
-            scan((&mut file, &path), length, at, &mut found)?;
-            if is_complete(&found, at) {
+            scan((&mut file, path), length, last, &mut found)?;
+            if found.reached {
                 break;
             }
         }
-        if found.last.is_none() || found.at.record < at.record {
-            let what = if there { "its file has no records any more" } else { "its file is gone" };
-            self.without_records(at.record, found.at.record, what)?;
-            // Known from before: nothing was written since.
-            found.at = at;
-            found.last = None;
+        match (last.filter(|_| !found.reached), begins) {
+            (None, _) => Ok(Some(found)),
+            (Some(last), Some(begins)) => {
+                let end = found.last.map(|last| last.id.to_string()).unwrap_or_default();
+                Err(self.cut(&format!("its file ends at record {end}, not {last}"), begins))
+            }
+            (Some(last), None) => {
+                let what = if there { "its file has no records any more" } else { "its file is gone" };
+                self.begins_anew = true;
+                Err(SinkError::Tampered {
+                    what: format!(
+                        "{what}, and none beside it has record {last}; what comes behind those that are there is written again"
+                    ),
+                    again: match rotated.first() {
+                        Some(path) => Again::Behind(file_state(path)?).into(),
+                        None => Again::Everything.into(),
+                    },
+                })
+            }
         }
-        found.at.checkpoint = found.at.checkpoint.max(at.checkpoint.min(found.at.record));
-        Ok(Some(found))
-    }
-
-    /// Everything up to `position` was written, and nothing of it is here: it was rotated, or taken away.
-    fn without_records(&mut self, position: u64, rotated_to: u64, what: &str) -> Result<(), SinkError> {
-        if self.begins_anew || position == 0 {
-            return Ok(());
-        }
-        self.begins_anew = true;
-        let first = rotated_to + 1;
-        Err(SinkError::Tampered {
-            what: format!(
-                "{what}, and none beside it has record {position}; records from {first} on are written again"
-            ),
-            begin_again_at: first,
-        })
     }
 
     /// The damaged file is kept, under another name, and a whole one written in its place.
-    fn cut(&mut self, what: &str, first: u64) -> SinkError {
+    fn cut(&mut self, what: &str, begins: LaneHeads) -> SinkError {
         (self.open, self.begins_anew) = (None, true);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let mut aside = self.path.clone().into_os_string();
@@ -248,8 +259,8 @@ impl FileTarget {
             Err(_) => "it can't be renamed;",
         };
         SinkError::Tampered {
-            what: format!("{what}; {kept} records from {first} on are written again"),
-            begin_again_at: first,
+            what: format!("{what}; {kept} what it held is written again"),
+            again: Again::From(begins).into(),
         }
     }
 }
@@ -278,7 +289,7 @@ impl Open {
         }
         // Not before the lock was taken: until then another process may have added to it.
         let length = file.metadata()?.len();
-        Ok(Self { id: (metadata.dev(), metadata.ino()), file, length, size: length, first: None })
+        Ok(Self { id: (metadata.dev(), metadata.ino()), file, length, size: length, begins: None })
     }
 
     /// Reads its beginning, and half a line at its end. The length up to the last line feed.
@@ -296,10 +307,15 @@ impl Open {
         found.torn = part(&mut self.file, end, self.length.min(end + LONGEST_LINE as u64))?;
         let beginning = part(&mut self.file, 0, end.min(PIECE))?;
         for line in beginning.split(|byte| *byte == b'\n').take(64) {
-            match read(line) {
-                Kind::Header(chain) => found.chain = found.chain.or(chain),
-                Kind::Record(seq) => {
-                    self.first = Some(seq);
+            match lines::read(line) {
+                Kind::Header(header) => {
+                    found.chain = found.chain.or(Some(header.chain));
+                    self.begins.get_or_insert(header.begins);
+                }
+                Kind::Record(_, line) => {
+                    if self.begins.as_ref().is_none_or(LaneHeads::is_empty) {
+                        self.begins = Some(before(&line));
+                    }
                     break;
                 }
                 Kind::Checkpoint(_) | Kind::Other => {}
@@ -320,149 +336,12 @@ impl Open {
     }
 }
 
+fn changed_just_now() -> SinkError {
+    SinkError::Refused("its file changed just now; it is looked at again".to_owned())
+}
+
 fn in_use() -> SinkError {
     SinkError::Refused(
         "another process has its file open\nGive the file sinks of several instances on one machine a path each.".to_owned(),
     )
-}
-
-/// What a line is.
-enum Kind {
-    Record(u64),
-    Checkpoint(u64),
-    Header(Option<ChainId>),
-    Other,
-}
-
-fn read(line: &[u8]) -> Kind {
-    let Ok(line) = serde_json::from_slice::<serde_json::Value>(line) else { return Kind::Other };
-    if let Some(seq) = line["record"]["seq"].as_u64() {
-        Kind::Record(seq)
-    } else if let Some(seq) = line["checkpoint"]["seq"].as_u64() {
-        Kind::Checkpoint(seq)
-    } else if let Some(chain) = line["chain"].as_str() {
-        Kind::Header(ChainId::parse(chain))
-    } else {
-        Kind::Other
-    }
-}
-
-/// Whether nothing more of it has to be read: the last record is known, and the last checkpoint, or that there was none since
-/// `at`, which the store knows.
-fn is_complete(found: &Found, at: Position) -> bool {
-    found.last.is_some() && (found.at.checkpoint > at.checkpoint || found.reached)
-}
-
-/// Reads a file's lines backwards from `end`, as far as needed.
-fn scan(
-    (file, path): (&mut File, &Path),
-    end: u64,
-    at: Position,
-    found: &mut Found,
-) -> Result<(), SinkError> {
-    let mut lines = Backwards { file, begin: end, rest: Vec::new() };
-    while let Some(line) = lines.next()? {
-        match read(&line) {
-            Kind::Record(seq) => {
-                if found.last.is_none() {
-                    found.at.record = seq;
-                    found.last = Some((String::from_utf8_lossy(&line).into_owned(), path.to_owned()));
-                }
-                found.reached |= seq <= at.record;
-            }
-            Kind::Checkpoint(seq) => {
-                found.at.checkpoint = found.at.checkpoint.max(seq);
-            }
-            Kind::Header(_) => {}
-            Kind::Other => found.foreign += 1,
-        }
-        if is_complete(found, at) {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-/// The lines of a file, the last one first.
-struct Backwards<'a> {
-    file: &'a mut File,
-    /// Where what was read begins.
-    begin: u64,
-    /// What was read and not given yet, without the line feed at its end.
-    rest: Vec<u8>,
-}
-
-impl Backwards<'_> {
-    fn next(&mut self) -> Result<Option<Vec<u8>>, SinkError> {
-        loop {
-            // The line feed of the last line is still on it at first.
-            let before = self.rest.len().saturating_sub(usize::from(self.rest.last() == Some(&b'\n')));
-            if let Some(at) = self.rest[..before].iter().rposition(|byte| *byte == b'\n') {
-                let mut line = self.rest.split_off(at + 1);
-                line.truncate(before - at - 1);
-                return Ok(Some(line));
-            }
-            if self.begin == 0 {
-                self.rest.truncate(before);
-                return Ok(Some(std::mem::take(&mut self.rest)).filter(|line| !line.is_empty()));
-            }
-            if self.rest.len() > LONGEST_LINE {
-                return Err(SinkError::Refused(
-                    "its file has a line that is too long for a trail\nMove the file away.".to_owned(),
-                ));
-            }
-            let from = self.begin.saturating_sub(PIECE);
-            let mut bytes = part(self.file, from, self.begin)?;
-            bytes.append(&mut self.rest);
-            (self.begin, self.rest) = (from, bytes);
-        }
-    }
-}
-
-/// The files of this trail that the sink's was renamed to, the latest first, as far as they are beside it and can be read:
-/// logrotate makes `audit.jsonl.1`, `audit.jsonl-20261122` or `audit-20261122.jsonl`. A damaged one was written again, and is
-/// none of them; nor is another sink's, which may have more records.
-pub(super) fn rotated(path: &Path, others: &[PathBuf], chain: ChainId) -> Vec<PathBuf> {
-    let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
-    let (name, stem, extension) = (text(path.file_name()), text(path.file_stem()), text(path.extension()));
-    let beside = std::fs::read_dir(path.parent().unwrap_or(Path::new("/")));
-    let rotated = beside.into_iter().flatten().filter_map(Result::ok).filter(|entry| {
-        let its = entry.file_name().to_string_lossy().into_owned();
-        let dated = its.strip_prefix(&stem).and_then(|its| its.strip_suffix(&format!(".{extension}")));
-        its != name
-            && !its.contains(DAMAGED)
-            && !others.contains(&entry.path())
-            && (its.starts_with(&name) || dated.is_some_and(is_date_or_number))
-            && entry.file_type().is_ok_and(|kind| kind.is_file())
-    });
-    let mut ends: Vec<(u64, PathBuf)> =
-        rotated.filter_map(|entry| Some((last_record(&entry.path(), chain)?, entry.path()))).collect();
-    ends.sort_by(|one, other| other.cmp(one));
-    ends.into_iter().map(|(_, path)| path).collect()
-}
-
-/// What stands between the stem and the extension of a rotated file's name.
-fn is_date_or_number(text: &str) -> bool {
-    text.starts_with(['-', '.', '_']) && text.chars().all(|c| c.is_ascii_digit() || "-._:TZ".contains(c))
-}
-
-/// The last record of a file of this trail.
-fn last_record(path: &Path, chain: ChainId) -> Option<u64> {
-    let mut file = File::open(path).ok()?;
-    let end = file.metadata().ok()?.len();
-    let header = part(&mut file, 0, end.min(4096)).ok()?;
-    let header = header.split(|byte| *byte == b'\n').next()?;
-    if !matches!(read(header), Kind::Header(Some(its)) if its == chain) {
-        return None;
-    }
-    let mut found = Found::default();
-    scan((&mut file, path), end, Position { record: u64::MAX, checkpoint: 0 }, &mut found).ok()?;
-    found.last.map(|_| found.at.record)
-}
-
-fn part(file: &mut File, begin: u64, end: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(begin))?;
-    file.take(end.saturating_sub(begin)).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

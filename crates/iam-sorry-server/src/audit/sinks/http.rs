@@ -12,8 +12,8 @@ use hyper::body::Bytes;
 use iam_sorry_net::{Client, Security, TimeLimits, TrustError, TrustRoots, client_config};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::batch::{Batch, DELIVERY_TIMEOUT, SinkError};
 use super::settings::{HttpSinkSettings, Target};
-use super::{Batch, PATIENCE, SinkError};
 
 /// What is read of an answer.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -38,7 +38,7 @@ impl HttpTarget {
             false => Security::LoopbackHttp,
         };
         // A whole delivery has its limit where batches come from.
-        let limits = TimeLimits { connect: PATIENCE, request: None };
+        let limits = TimeLimits { connect: DELIVERY_TIMEOUT, request: None };
         Ok(Self { target, token, client: Client::new(security, limits) })
     }
 
@@ -65,8 +65,11 @@ impl HttpTarget {
             .header(CONTENT_TYPE, "application/x-ndjson")
             .header(USER_AGENT, concat!("iam-sorryd/", env!("CARGO_PKG_VERSION")))
             .header("x-audit-chain", batch.chain.to_string());
-        if let Some((first, last)) = batch.records() {
-            request = request.header("x-audit-records", format!("{first}-{last}"));
+        let records = batch.records();
+        if !records.is_empty() {
+            let ranges =
+                records.iter().map(|(lane, (first, last))| format!("{}-{last}", lane.record(*first)));
+            request = request.header("x-audit-records", ranges.collect::<Vec<_>>().join(","));
         }
         if let Some(token) = &self.token {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))?;

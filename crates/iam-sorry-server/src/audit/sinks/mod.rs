@@ -1,7 +1,9 @@
 //! Audit records on their way out of the host: to a file, to syslog, to a collector.
 //!
 //! Each sink has its own task and its own position in the store, so that one that hangs holds up neither the others nor
-//! any request (vault#5361). One instance at a time feeds a sink (a lease). [`Watch`] compares the positions with the trail's
+//! any request (vault#5361). One instance at a time feeds a sink (a lease), with the lanes of all: so what a dead instance
+//! wrote and did not send is sent by whoever feeds the sink next. The position is one in each lane, in which nothing comes
+//! late. [`Watch`] compares the positions with the trail's
 //! end, on every instance: where a required sink is too far behind, actions stop.
 //!
 //! A file has each line exactly once, whatever is killed and when: after a start the file itself says where it ends, not the
@@ -9,25 +11,31 @@
 //! nobody knows whether it has the batch, so it comes again, line by line the same. Its position is saved after each batch, so
 //! that a kill repeats one batch at most.
 
+mod batch;
 mod end;
 mod file;
 mod http;
+mod lines;
 mod settings;
 mod syslog;
 mod watch;
 
-use std::path::PathBuf;
+use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iam_sorry_core::audit::{ChainId, Checkpoint, Event, Outcome, Person, Phase, Record, export_header};
-use iam_sorry_store::{Store, StoreError};
+use iam_sorry_core::audit::{ChainId, Event, ExportHeader, Outcome};
+use iam_sorry_store::{SinkPosition, Store, StoreError};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
 use crate::runtime;
 
-pub use end::{FileEnd, file_end, rotated_ends, set_aside, was_written};
+use batch::{Again, Batch, DELIVERY_TIMEOUT, Found, FoundRecord, Line, SinkError};
+
+pub use batch::FileState;
+pub use end::{FileEnd, file_end, file_state, rotated_ends, set_aside, was_written};
 pub use settings::{FileSettings, HttpSinkSettings, SinkSettings, SyslogSettings};
 pub use watch::{SinkState, Watch};
 
@@ -40,65 +48,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait after the database did not answer: it is back in a moment, or answers at once that it is not.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 const LEASE_TIME: Duration = Duration::from_secs(15);
-/// What takes longer than this has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// What is sent at once: records in order, with the checkpoints that cover them, each after its record.
-pub(crate) struct Batch {
-    chain: ChainId,
-    lines: Vec<Line>,
-}
-
-impl Batch {
-    /// The first and the last record in it.
-    fn records(&self) -> Option<(u64, u64)> {
-        let mut seqs = self.lines.iter().filter_map(|line| match line {
-            Line::Record(record) => Some(record.seq),
-            Line::Checkpoint(_) => None,
-        });
-        let first = seqs.next()?;
-        Some((first, seqs.next_back().unwrap_or(first)))
-    }
-}
-
-enum Line {
-    Record(Record),
-    Checkpoint(Checkpoint),
-}
-
-impl Line {
-    fn text(&self) -> String {
-        match self {
-            Self::Record(record) => record.export_line(),
-            Self::Checkpoint(checkpoint) => checkpoint.export_line(),
-        }
-    }
-}
-
-/// Why a sink did not take a batch. Never a secret.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SinkError {
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error(transparent)]
-    Net(#[from] iam_sorry_net::Error),
-    #[error("no answer within {} s", PATIENCE.as_secs())]
-    TimedOut,
-    #[error("{0}")]
-    Refused(String),
-    /// What was sent before is not certain to have arrived: go back so many records.
-    #[error("the connection was lost")]
-    Lost { back: u64 },
-    /// What the sink had was taken away.
-    #[error("{what}")]
-    Tampered { what: String, begin_again_at: u64 },
-    /// The sink has what the trail does not: an older database, or another one. Nothing is written over that.
-    #[error("{0}")]
-    Contradiction(String),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 enum Target {
     File(file::FileTarget),
@@ -135,10 +85,23 @@ impl Target {
     }
 
     /// Looks whether what was delivered is still there; where the sink itself knows better, where it ends.
-    async fn inspect(&mut self, at: Position, chain: ChainId) -> Result<Option<Found>, SinkError> {
+    async fn inspect(&mut self, at: &SinkPosition, chain: ChainId) -> Result<Option<Found>, SinkError> {
         match self {
             Self::File(target) => target.inspect(at, chain).await,
             Self::Syslog(_) | Self::Http(_) => Ok(None),
+        }
+    }
+
+    /// Whether the next batch begins a file, which says first where it goes on from.
+    fn begins_file(&self) -> bool {
+        matches!(self, Self::File(target) if target.begins_file())
+    }
+
+    /// How many records may have to be sent again after a lost connection.
+    fn uncertain(&self) -> u64 {
+        match self {
+            Self::Syslog(target) => target.uncertain(),
+            Self::File(_) | Self::Http(_) => 0,
         }
     }
 
@@ -165,28 +128,6 @@ impl Target {
     }
 }
 
-/// What a sink has, as it says itself.
-#[derive(Debug, Default)]
-struct Found {
-    /// Its last record, and the last record whose checkpoint it has.
-    at: Position,
-    /// The line of its last record, and the file that has it: the sink's, or one that it was rotated to.
-    last: Option<(String, PathBuf)>,
-    /// The trail that it names.
-    chain: Option<ChainId>,
-    /// The beginning of a line that was not written to its end, and is cut off now.
-    torn: Vec<u8>,
-    /// Lines near its end that are none of a trail.
-    foreign: u64,
-    /// Whether it was read back to a record that the position in the store covers: no checkpoint before it is new.
-    reached: bool,
-}
-
-/// How the position of a sink's checkpoints is called; a space keeps it apart from every sink's own name.
-pub fn checkpoints_of(sink: &str) -> String {
-    format!("{sink} checkpoints")
-}
-
 /// Starts a sink's task; it ends when `stop` says true and everything was sent, or could not be.
 ///
 /// # Errors
@@ -209,18 +150,12 @@ pub fn start(
         watch,
         now_ms: Box::new(now_ms),
         at: None,
+        sent: VecDeque::new(),
         leased: None,
         saved: None,
         saved_at: Instant::now(),
     };
     Ok(runtime::spawn(feeder.run(stop)))
-}
-
-/// Where a sink stands: the last record, and the last record whose checkpoint it has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Position {
-    record: u64,
-    checkpoint: u64,
 }
 
 struct Feeder {
@@ -229,11 +164,13 @@ struct Feeder {
     target: Target,
     watch: Arc<Watch>,
     now_ms: Box<dyn Fn() -> i64 + Send + Sync>,
-    /// None until the lease is ours.
-    at: Option<Position>,
+    /// What the sink has; none until the lease is ours.
+    at: Option<SinkPosition>,
+    /// What it had before each of the last batches, and how many records each had: as far as they are uncertain.
+    sent: VecDeque<(u64, SinkPosition)>,
     leased: Option<Instant>,
     /// What the store has, as far as this instance knows.
-    saved: Option<Position>,
+    saved: Option<SinkPosition>,
     saved_at: Instant,
 }
 
@@ -287,62 +224,85 @@ impl Feeder {
         }
         if !self.is_ours().await? {
             (self.at, self.saved) = (None, None);
+            self.sent.clear();
             self.target.let_go();
             return Ok(false);
         }
-        let mut at = match self.at {
+        let mut at = match self.at.clone() {
             Some(at) => at,
             None => self.position().await?,
         };
-        self.at = Some(at);
-        if let Some(found) = self.target.inspect(at, self.store.chain_id()).await? {
-            if let Err(error) = self.compare(&found).await {
-                self.target.close();
-                return Err(error);
-            }
-            at = found.at;
-            self.at = Some(at);
+        self.at = Some(at.clone());
+        if let Some(found) = self.target.inspect(&at, self.store.chain_id()).await? {
+            at = match self.compare(&found, &at).await {
+                Ok(at) => at,
+                Err(error) => {
+                    self.target.close();
+                    return Err(error);
+                }
+            };
+            self.at = Some(at.clone());
         }
-        let (batch, next) = self.batch(at).await?;
+        let (mut batch, next) = self.batch(&at).await?;
         if batch.lines.is_empty() {
+            self.at = Some(next);
             self.save_if_due(Duration::ZERO).await?;
             return Ok(false);
         }
-        let full = next.record - at.record >= u64::from(BATCH);
-        match tokio::time::timeout(PATIENCE, self.target.deliver(batch)).await {
+        if self.target.begins_file() {
+            batch.begins = Some(self.store.heads_at(&at.records).await?);
+        }
+        let records: u64 = batch.records().values().map(|(first, last)| last - first + 1).sum();
+        match tokio::time::timeout(DELIVERY_TIMEOUT, self.target.deliver(batch)).await {
             Ok(delivered) => delivered?,
             Err(_) => return Err(SinkError::TimedOut),
         }
+        self.remember(records, at);
         self.at = Some(next);
         self.save_if_due(self.target.save_every()).await?;
-        Ok(full)
+        Ok(records >= u64::from(BATCH))
     }
 
-    /// Holds what the sink has against the trail, before anything is added to it.
-    async fn compare(&self, found: &Found) -> Result<(), SinkError> {
+    /// Notes what a batch began with, as long as it may have to be sent again.
+    fn remember(&mut self, records: u64, before: SinkPosition) {
+        let uncertain = self.target.uncertain();
+        if uncertain == 0 {
+            return;
+        }
+        self.sent.push_back((records, before));
+        while self.sent.iter().skip(1).map(|(records, _)| records).sum::<u64>() >= uncertain {
+            self.sent.pop_front();
+        }
+    }
+
+    /// Holds what the sink has against the trail, before anything is added to it; gives its position.
+    async fn compare(&self, found: &Found, at: &SinkPosition) -> Result<SinkPosition, SinkError> {
         let trail = self.store.chain_id();
         if let Some(chain) = found.chain.filter(|chain| *chain != trail) {
             return Err(SinkError::Contradiction(format!(
                 "its file is of another trail ({chain}; this one is {trail})\nMove it away, or give the sink another path."
             )));
         }
-        let seq = found.at.record;
-        if let Some((line, path)) = &found.last {
-            let ours =
-                self.store.audit_range(seq, 1).await?.into_iter().next().filter(|record| record.seq == seq);
-            let contradiction = match ours {
+        if let Some(FoundRecord { id, line, path }) = &found.last {
+            let contradiction = match self.store.record_at(*id).await? {
                 None => "the trail in the database ends before it",
                 Some(record) if record.export_line() != *line => "the trail in the database has another one",
                 Some(_) => "",
             };
             if !contradiction.is_empty() {
-                return Err(SinkError::Contradiction(format!(
-                    "{} ends with record {seq}, and {contradiction}: the database is an older copy, or the file was \
-                     changed\nCompare the two (iam-sorryd audit verify), then move the file away.",
-                    path.display()
-                )));
+                return Err(other_trail(path, &format!("ends with record {id}, and {contradiction}")));
             }
         }
+        let records = found.lanes.iter().map(|(lane, seq)| lane.record(*seq)).collect();
+        let Some(records) = self.store.position_behind(&at.records, records).await? else {
+            let path = found.last.as_ref().map_or(Path::new("its file"), |last| &last.path);
+            return Err(other_trail(path, "has records that the trail in the database does not have"));
+        };
+        let position = SinkPosition {
+            records,
+            last: found.last.as_ref().map(|last| last.id).or(at.last),
+            checkpoint: at.checkpoint.max(found.checkpoint),
+        };
         if found.foreign > 0 {
             let lines = found.foreign;
             self.record_tampering(&format!(
@@ -350,20 +310,22 @@ impl Feeder {
             ))
             .await;
         }
-        if !found.torn.is_empty() && !self.is_begun(found).await? {
+        if !found.torn.is_empty() && !self.is_begun(&found.torn, &position).await? {
             self.record_tampering("half a line at its end was none of the trail's; it was cut off").await;
         }
-        Ok(())
+        Ok(position)
     }
 
     /// Whether what was cut off is the beginning of a line that comes next.
-    async fn is_begun(&self, found: &Found) -> Result<bool, SinkError> {
+    async fn is_begun(&self, torn: &[u8], at: &SinkPosition) -> Result<bool, SinkError> {
         // A file system that had room for a line and not yet its content gives zeros after a power cut.
-        let zeros = found.torn.iter().rev().take_while(|byte| **byte == 0).count();
-        let torn = &found.torn[..found.torn.len() - zeros];
-        let (batch, _) = self.batch(found.at).await?;
+        let zeros = torn.iter().rev().take_while(|byte| **byte == 0).count();
+        let torn = &torn[..torn.len() - zeros];
+        let (batch, _) = self.batch(at).await?;
+        let begins = self.store.heads_at(&at.records).await?;
+        let header = ExportHeader { begins, ..ExportHeader::new(batch.chain) }.line();
         let begins = |line: &str| line.as_bytes().starts_with(torn);
-        Ok(begins(&export_header(batch.chain, false)) || batch.lines.iter().any(|line| begins(&line.text())))
+        Ok(begins(&header) || batch.lines.iter().any(|line| begins(&line.text())))
     }
 
     /// Whether this instance feeds the sink; asked again long before the answer expires.
@@ -377,82 +339,101 @@ impl Feeder {
         Ok(ours)
     }
 
-    /// The next records, each followed by its checkpoint; and checkpoints over records that were sent before them.
-    async fn batch(&self, at: Position) -> Result<(Batch, Position), SinkError> {
-        let records = self.store.audit_range(at.record + 1, BATCH).await?;
-        let last = records.last().map_or(at.record, |record| record.seq);
+    /// The next records, with each checkpoint behind the last record that it covers.
+    async fn batch(&self, at: &SinkPosition) -> Result<(Batch, SinkPosition), SinkError> {
+        let part = self.store.read_trail(&at.records, None, BATCH).await?;
         let checkpoints = self.store.checkpoints(at.checkpoint + 1, BATCH).await?;
-        let mut checkpoints = checkpoints.into_iter().filter(|checkpoint| checkpoint.seq <= last).peekable();
-        let mut next = Position { record: last, checkpoint: at.checkpoint };
-        let mut lines = Vec::with_capacity(records.len() + 4);
-        let mut due = |up_to: u64, lines: &mut Vec<Line>| {
-            while let Some(checkpoint) = checkpoints.next_if(|checkpoint| checkpoint.seq <= up_to) {
-                next.checkpoint = checkpoint.seq;
-                lines.push(Line::Checkpoint(checkpoint));
+        let mut checkpoints = checkpoints.into_iter().peekable();
+        let mut next = SinkPosition { records: part.start, ..at.clone() };
+        let mut lines = Vec::with_capacity(part.records.len() + 4);
+        let mut due = |next: &mut SinkPosition, lines: &mut Vec<Line>| {
+            while let Some(due) = checkpoints.next_if(|checkpoint| next.records.covers(checkpoint)) {
+                next.checkpoint = due.checkpoint.number;
+                lines.push(Line::Checkpoint(due.checkpoint));
             }
         };
-        due(at.record, &mut lines);
-        for record in records {
-            let seq = record.seq;
-            lines.push(Line::Record(record));
-            due(seq, &mut lines);
+        due(&mut next, &mut lines);
+        for record in part.records {
+            next.records.pass(&record);
+            next.last = Some(record.record.id());
+            lines.push(Line::Record(record.record));
+            due(&mut next, &mut lines);
         }
-        Ok((Batch { chain: self.store.chain_id(), lines }, next))
+        Ok((Batch { chain: self.store.chain_id(), begins: None, lines }, next))
     }
 
     /// After a failure: back to what is certain, and a record of what was done to the sink.
     async fn take_back(&mut self, error: &SinkError) {
-        let Some(at) = self.at else { return };
-        let (record, checkpoint) = match error {
-            SinkError::Lost { back } => {
-                let record = at.record.saturating_sub(*back);
-                (record, record)
-            }
-            SinkError::Tampered { what, begin_again_at } => {
+        let Some(at) = self.at.clone() else { return };
+        let back = match error {
+            SinkError::Lost { back } => self.before_the_last(*back).unwrap_or(at),
+            SinkError::Tampered { what, again } => {
                 self.record_tampering(what).await;
-                let record = begin_again_at.saturating_sub(1);
-                // A checkpoint may stand far behind its record: that of the one before may have been taken away as well.
-                (record, record.saturating_sub(1))
+                match self.position_again(again).await {
+                    Ok(position) => position,
+                    // Looked at anew, it is found again.
+                    Err(error) => {
+                        tracing::warn!(%error, sink = self.name, "what is to be written again is not known yet");
+                        self.target.close();
+                        return;
+                    }
+                }
             }
             _ => return,
         };
-        let record = record.min(at.record);
-        self.at = Some(Position { record, checkpoint: at.checkpoint.min(checkpoint) });
+        self.sent.clear();
+        self.at = Some(back);
         let _ = self.save().await;
+    }
+
+    /// What it had before it was sent so many records, or a few more.
+    fn before_the_last(&self, records: u64) -> Option<SinkPosition> {
+        let mut sent = 0;
+        let mut before = None;
+        for (count, position) in self.sent.iter().rev() {
+            before = Some(position.clone());
+            sent += count;
+            if sent >= records {
+                break;
+            }
+        }
+        before
+    }
+
+    async fn position_again(&self, again: &Again) -> Result<SinkPosition, StoreError> {
+        match again {
+            Again::Everything => Ok(SinkPosition::default()),
+            Again::Behind(state) => Ok(state.position(&self.store).await?.unwrap_or_default()),
+            Again::From(heads) => {
+                let Some(records) = self.store.position_of(heads).await? else {
+                    return Ok(SinkPosition::default());
+                };
+                // The last one that covers no more may have been the first line of what was taken away.
+                let checkpoint = self.store.last_checkpoint_before(&records).await?.saturating_sub(1);
+                Ok(SinkPosition { records, last: None, checkpoint })
+            }
+        }
     }
 
     async fn record_tampering(&self, what: &str) {
         tracing::error!(sink = self.name, what, "an audit sink was tampered with");
-        let mut details = std::collections::BTreeMap::new();
-        details.insert("sink".to_owned(), self.name.clone());
-        details.insert("finding".to_owned(), what.to_owned());
+        let details = [("sink", self.name.as_str()), ("finding", what)];
         let event = Event {
             time_ms: (self.now_ms)(),
             instance: self.store.instance().to_owned(),
-            phase: Phase::Event,
-            operation: None,
-            person: Person { id: String::new(), name: String::new(), groups: Vec::new(), method: None },
-            address: String::new(),
-            request_id: String::new(),
             action: "audit-sink-tampered".to_owned(),
-            resource: String::new(),
-            decision: None,
-            rules: Vec::new(),
-            rules_digest: None,
             outcome: Some(Outcome::Failure),
-            aws_request_ids: Vec::new(),
-            details,
+            details: details.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            ..Event::default()
         };
         if let Err(error) = self.store.record(vec![event]).await {
             tracing::error!(%error, "that an audit sink was tampered with could not be recorded");
         }
     }
 
-    async fn position(&mut self) -> Result<Position, SinkError> {
-        let record = self.store.sink_position(&self.name).await?.unwrap_or(0);
-        let checkpoint = self.store.sink_position(&self.checkpoints_name()).await?.unwrap_or(0);
-        self.saved = Some(Position { record, checkpoint });
-        Ok(Position { record, checkpoint: checkpoint.min(record) })
+    async fn position(&mut self) -> Result<SinkPosition, SinkError> {
+        self.saved = self.store.sink_position(&self.name).await?;
+        Ok(self.saved.clone().unwrap_or_default())
     }
 
     async fn save_if_due(&mut self, every: Duration) -> Result<(), SinkError> {
@@ -462,14 +443,12 @@ impl Feeder {
         Ok(self.save().await?)
     }
 
-    /// Both together, so that what the store says was once true.
     async fn save(&mut self) -> Result<(), StoreError> {
-        let Some(at) = self.at else { return Ok(()) };
+        let Some(at) = &self.at else { return Ok(()) };
         self.saved_at = Instant::now();
-        if self.saved != Some(at) {
-            let positions = vec![(self.name.clone(), at.record), (self.checkpoints_name(), at.checkpoint)];
-            self.store.set_sink_positions(positions).await?;
-            self.saved = Some(at);
+        if self.saved.as_ref() != Some(at) {
+            self.store.set_sink_position(&self.name, at).await?;
+            self.saved = Some(at.clone());
         }
         Ok(())
     }
@@ -477,8 +456,13 @@ impl Feeder {
     fn lease(&self) -> String {
         format!("sink {}", self.name)
     }
+}
 
-    fn checkpoints_name(&self) -> String {
-        checkpoints_of(&self.name)
-    }
+/// A sink's file that has what the trail does not have.
+fn other_trail(path: &Path, what: &str) -> SinkError {
+    SinkError::Contradiction(format!(
+        "{} {what}: the database is an older copy, or the file was changed\nCompare the two (iam-sorryd audit verify), then \
+         move the file away.",
+        path.display()
+    ))
 }

@@ -9,8 +9,8 @@ use iam_sorry_core::timestamp::Timestamp;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket, UnixDatagram};
 
+use super::batch::{Batch, Line, SinkError};
 use super::settings::SyslogSettings;
-use super::{Batch, Line, SinkError};
 
 /// Severity "informational" (RFC 5424, table 2).
 const SEVERITY: u8 = 6;
@@ -18,13 +18,13 @@ const SEVERITY: u8 = 6;
 const UNCERTAIN: u64 = 2_000;
 
 pub(super) struct SyslogTarget {
-    handle: AwsHandle,
+    destination: Destination,
     priority: u16,
     host: String,
     connection: Option<Connection>,
 }
 
-enum AwsHandle {
+enum Destination {
     Udp(SocketAddr),
     Tcp(SocketAddr),
     Socket(PathBuf),
@@ -39,19 +39,27 @@ enum Connection {
 
 impl SyslogTarget {
     pub(super) fn new(settings: &SyslogSettings) -> Self {
-        let handle = match (settings.udp, settings.tcp, &settings.socket) {
-            (Some(address), ..) => AwsHandle::Udp(address),
-            (_, Some(address), _) => AwsHandle::Tcp(address),
-            (.., socket) => AwsHandle::Socket(socket.clone().unwrap_or_else(|| "/dev/log".into())),
+        let destination = match (settings.udp, settings.tcp, &settings.socket) {
+            (Some(address), ..) => Destination::Udp(address),
+            (_, Some(address), _) => Destination::Tcp(address),
+            (.., socket) => Destination::Socket(socket.clone().unwrap_or_else(|| "/dev/log".into())),
         };
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let host: String = host.chars().filter(char::is_ascii_graphic).take(255).collect();
         let host = if host.is_empty() { "-".to_owned() } else { host };
         Self {
-            handle,
+            destination,
             priority: u16::from(settings.facility) * 8 + u16::from(SEVERITY),
             host,
             connection: None,
+        }
+    }
+
+    /// How many records may have to be sent again after a lost connection.
+    pub(super) fn uncertain(&self) -> u64 {
+        match self.destination {
+            Destination::Tcp(_) => UNCERTAIN,
+            Destination::Udp(_) | Destination::Socket(_) => 0,
         }
     }
 
@@ -78,8 +86,8 @@ impl SyslogTarget {
     }
 
     async fn connect(&self) -> io::Result<Connection> {
-        Ok(match &self.handle {
-            AwsHandle::Udp(address) => {
+        Ok(match &self.destination {
+            Destination::Udp(address) => {
                 let any: SocketAddr = match address {
                     SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
                     SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -88,8 +96,8 @@ impl SyslogTarget {
                 socket.connect(address).await?;
                 Connection::Udp(socket)
             }
-            AwsHandle::Tcp(address) => Connection::Tcp(TcpStream::connect(address).await?, 0),
-            AwsHandle::Socket(path) => {
+            Destination::Tcp(address) => Connection::Tcp(TcpStream::connect(address).await?, 0),
+            Destination::Socket(path) => {
                 let socket = UnixDatagram::unbound()?;
                 socket.connect(path)?;
                 Connection::Socket(socket)

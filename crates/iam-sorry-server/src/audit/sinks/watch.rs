@@ -10,7 +10,8 @@ use iam_sorry_store::Store;
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
-use super::{SinkError, SinkSettings};
+use super::batch::SinkError;
+use super::settings::SinkSettings;
 use crate::error::ServiceError;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -143,15 +144,18 @@ impl Watch {
 
     /// Looks once a second until `stop` says true.
     pub async fn run(self: Arc<Self>, store: Store, mut stop: signal::Receiver<bool>) {
-        let mut head_before = 0;
+        let mut count_before = 0;
         loop {
-            if let Ok((head, _)) = store.head().await {
+            if let Ok(count) = store.count_records().await {
                 for sink in &self.sinks {
                     // A database that does not answer stops everything by itself.
                     let Ok(position) = store.sink_position(&sink.name).await else { continue };
-                    self.is_at(&sink.name, position.unwrap_or(0), head, head_before);
+                    let Ok(behind) = store.count_behind(&position.unwrap_or_default().records).await else {
+                        continue;
+                    };
+                    self.is_at(&sink.name, count.saturating_sub(behind), count, count_before);
                 }
-                head_before = head;
+                count_before = count;
             }
             tokio::select! {
                 biased;
@@ -161,12 +165,13 @@ impl Watch {
         }
     }
 
-    fn is_at(&self, name: &str, position: u64, head: u64, head_before: u64) {
+    /// It has so many of the records that there are now, of which there were some a moment before.
+    fn is_at(&self, name: &str, has: u64, count: u64, count_before: u64) {
         let mut states = self.lock();
         let Some(state) = states.get_mut(name) else { return };
-        state.behind = head.saturating_sub(position);
+        state.behind = count.saturating_sub(has);
         // Under a steady load a sink is always a moment behind; what counts is whether it gets on.
-        if position >= head_before {
+        if has >= count_before {
             state.complete = Instant::now();
         }
     }

@@ -19,13 +19,14 @@ impl ActionBody {
     /// one always.
     ///
     /// # Errors
-    /// bad-request: there is no such action, or not of these fields.
+    /// bad-request: there is no such action, or not of these fields; not-found: the service has no such account.
     pub fn action(self, service: &Service) -> Result<StoredAction, ApiError> {
         let Self(mut fields) = self;
-        if let Some(Value::String(user)) = fields.get_mut("user")
-            && !user.contains('/')
-        {
-            *user = format!("{}/{user}", service.first_account());
+        if let Some(Value::String(user)) = fields.get_mut("user") {
+            match user.split_once('/') {
+                Some((account, _)) => drop(service.account_name(account)?),
+                None => *user = format!("{}/{user}", service.first_account()),
+            }
         }
         serde_json::from_value(Value::Object(fields)).map_err(|error| {
             let what = printable(&error.to_string());

@@ -43,8 +43,10 @@ pub struct FilterForm {
 /// A record in the list.
 #[derive(Clone, Debug)]
 pub struct RecordRow {
-    /// Its number.
-    pub seq: u64,
+    /// Its name: lane and place.
+    pub id: String,
+    /// The same, short enough for a table.
+    pub label: String,
     /// When.
     pub time: Moment,
     /// Who.
@@ -59,14 +61,14 @@ pub struct RecordRow {
     pub tone: &'static str,
 }
 
-/// `/audit/{seq}`.
+/// `/audit/{record}`.
 #[derive(Debug, Template)]
 #[template(path = "record.html")]
 pub struct RecordPage {
     /// Around it.
     pub frame: Frame,
-    /// Its number.
-    pub seq: u64,
+    /// Its name: lane and place.
+    pub id: String,
     /// What.
     pub action: String,
     /// When.

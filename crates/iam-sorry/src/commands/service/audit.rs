@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use iam_sorry_core::api::AuditRecord;
-use iam_sorry_core::audit::{CheckpointKey, Decision, Expected, Finding, Report, Verifier};
+use iam_sorry_core::audit::{CheckpointKey, Decision, Finding, LaneHeads, RecordId, Report, Verifier};
 use iam_sorry_core::timestamp::Timestamp;
 
 use super::request::with_client;
@@ -27,8 +27,8 @@ pub fn run(app: &App, action: Audit) -> Result<()> {
     match action {
         Audit::List { which, limit, json } => list(app, &which, limit, json),
         Audit::Export { which, format, output } => export(app, &which, format, output.as_deref()),
-        Audit::Verify { file, keys, expect, begin, max_unsigned } => {
-            verify(app, &file, &keys, &expect, begin, max_unsigned)
+        Audit::Verify { file, keys, expect, part, begin, max_unsigned } => {
+            verify(app, &file, &keys, &expect, part, begin.as_deref(), max_unsigned)
         }
     }
 }
@@ -42,6 +42,7 @@ fn list(app: &App, which: &Which, limit: u32, json: bool) -> Result<()> {
         return show::json(app, &records);
     }
     let row = |record: AuditRecord| {
+        let id = record.id();
         let event = record.event;
         let time = Timestamp::from_unix(event.time_ms.div_euclid(1000));
         let ended = match (event.decision, event.outcome) {
@@ -50,7 +51,7 @@ fn list(app: &App, which: &Which, limit: u32, json: bool) -> Result<()> {
             (_, None) => event.phase.as_str(),
         };
         vec![
-            record.seq.to_string(),
+            id,
             time.map(|time| time.to_string()).unwrap_or_default(),
             event.person.name,
             event.action,
@@ -60,7 +61,7 @@ fn list(app: &App, which: &Which, limit: u32, json: bool) -> Result<()> {
     };
     show::table(
         app,
-        &["SEQ", "TIME", "PERSON", "ACTION", "RESOURCE", "OUTCOME"],
+        &["RECORD", "TIME", "PERSON", "ACTION", "RESOURCE", "OUTCOME"],
         records.into_iter().map(row).collect(),
     )
 }
@@ -118,7 +119,8 @@ fn verify(
     file: &Path,
     keys: &[PathBuf],
     expect: &[String],
-    begin: u64,
+    part: bool,
+    begin: Option<&str>,
     max_unsigned: Option<u64>,
 ) -> Result<()> {
     let key = |path: &PathBuf| {
@@ -128,14 +130,26 @@ fn verify(
             .map_err(|e| Error::usage(format!("{}: {e}", path.display())))
     };
     let expected = |text: &String| {
-        Expected::parse(text).ok_or_else(|| {
+        LaneHeads::parse(text).ok_or_else(|| {
             Error::usage(format!("'{text}' is no state of a trail"))
-                .hint("A record's number and its hash of 64 digits: --expect 4711:9f2c...")
+                .hint("The last line of the last verification: --expect 3f2a9c0145d67e88:4711:9f2c...")
+        })
+    };
+    let first = |text: &str| {
+        RecordId::parse(text).ok_or_else(|| {
+            Error::usage(format!("'{text}' is no record of a trail"))
+                .hint("A lane and a number in it: --begin 3f2a9c0145d67e88:4711")
         })
     };
     let keys: Vec<CheckpointKey> = keys.iter().map(key).collect::<Result<_>>()?;
-    let expect: Vec<Expected> = expect.iter().map(expected).collect::<Result<_>>()?;
-    let mut verifier = Verifier::new(keys.clone()).expect(expect.iter().copied()).begins_at(begin);
+    let expect: Vec<LaneHeads> = expect.iter().map(expected).collect::<Result<_>>()?;
+    let mut verifier = Verifier::new(keys.clone()).expect(expect.iter().flat_map(LaneHeads::iter));
+    if let Some(begin) = begin {
+        verifier = verifier.begins_at(first(begin)?);
+    }
+    if part {
+        verifier = verifier.part();
+    }
     if let Some(most) = max_unsigned {
         verifier = verifier.longest_unsigned(most);
     }
@@ -147,7 +161,7 @@ fn verify(
         feed(&mut verifier, BufReader::with_capacity(1 << 20, file)).map_err(unreadable)?;
     }
     let report = verifier.finish();
-    print_report(app, &report, keys.is_empty(), &expect)
+    print_report(app, &report, keys.is_empty())
 }
 
 /// Feeds the lines to the verifier, each cut at [`LONGEST_LINE`].
@@ -166,16 +180,22 @@ fn feed(verifier: &mut Verifier, mut input: impl BufRead) -> io::Result<()> {
     }
 }
 
-fn print_report(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -> Result<()> {
-    if let Some(head) = report.head {
-        let first = report.first.unwrap_or(head.seq);
-        app.out.line(format!("{} records, {first} to {}", report.records, head.seq))?;
+fn print_report(app: &App, report: &Report, no_key: bool) -> Result<()> {
+    if report.records > 0 {
+        let lanes = if report.lanes == 1 { "lane" } else { "lanes" };
+        app.out.line(format!("{} records in {} {lanes}", report.records, report.lanes))?;
     }
     if report.repeated > 0 {
         app.out.line(format!("{} repeated lines, each identical to the first: no harm", report.repeated))?;
     }
-    if let Some(signed) = report.signed_to {
-        app.out.line(format!("{} checkpoints, the last one for record {signed}", report.checkpoints))?;
+    if report.checkpoints > 0 {
+        app.out.line(format!(
+            "{} checkpoints; {} records behind the last one",
+            report.checkpoints, report.unsigned
+        ))?;
+    }
+    if report.signatures > 0 {
+        app.out.line(format!("{} requests signed by their persons", report.signatures))?;
     }
     if no_key {
         app.out.warn(
@@ -183,9 +203,9 @@ fn print_report(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -
              Name it: --key audit.pub",
         );
     }
-    for (seq, operation) in report.open.iter().take(MOST_SHOWN) {
+    for (record, operation) in report.open.iter().take(MOST_SHOWN) {
         app.out.progress(format!(
-            "Record {seq} began operation {} and its outcome is not there: it may have been under way",
+            "Record {record} began operation {} and its outcome is not there: it may have been under way",
             printable(operation)
         ));
     }
@@ -193,18 +213,18 @@ fn print_report(app: &App, report: &Report, no_key: bool, expect: &[Expected]) -
         app.out.warn(printable(&one.to_string()));
     }
     // States before the export's first record can't be compared.
-    for state in expect.iter().filter(|state| report.first.is_some_and(|first| state.seq + 1 < first)) {
+    for state in report.before.iter().take(MOST_SHOWN) {
         app.out.warn(format!(
             "Record {} lies before the export: --expect {state} says nothing about it",
-            state.seq
+            state.record()
         ));
     }
     if report.is_sound() {
         app.out.done("Nothing is missing, changed or out of place")?;
         // The last line, so that it is easy to note for the next verification.
-        return match report.head {
-            Some(head) => app.out.line(format!("--expect {head}")),
-            None => Ok(()),
+        return match report.heads.is_empty() {
+            true => Ok(()),
+            false => app.out.line(format!("--expect {}", report.heads)),
         };
     }
     let mut error = Error::other(format!("The trail is not as it was written: {} findings", report.count));
