@@ -1,7 +1,6 @@
 //! What every answer says besides its content: AWS's clock against this machine's (`Date`), which hosts answered, and the
 //! request's id, for an audit trail.
 
-use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,6 +8,7 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+    FinalizerInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
@@ -60,37 +60,6 @@ impl ServerClock {
     }
 }
 
-tokio::task_local! {
-    static REQUEST_IDS: RefCell<Vec<String>>;
-    static ALLOWED: RefCell<Option<Allowed>>;
-}
-
-/// Whether one more request may leave.
-pub type Allowed = Arc<dyn Fn() -> bool + Send + Sync>;
-
-/// Why a request did not leave.
-#[derive(Debug, thiserror::Error)]
-#[error("the service may not act at the moment")]
-pub(crate) struct NotAllowed;
-
-/// Runs the work so that AWS's ids of the requests that it makes (`x-amzn-requestid`) are kept: what CloudTrail and AWS's
-/// support know them by. [`take_request_ids`] gives them, within the work.
-pub async fn keeping_request_ids<T>(work: impl Future<Output = T>) -> T {
-    ALLOWED.scope(RefCell::default(), REQUEST_IDS.scope(RefCell::default(), work)).await
-}
-
-/// From here on, each try of each request of this work, within [`keeping_request_ids`], leaves only if `allowed` says so: for
-/// a server that may lose the right to act in the middle of its work.
-pub fn only_while(allowed: Allowed) {
-    let set = ALLOWED.try_with(|cell| cell.replace(Some(allowed)));
-    debug_assert!(set.is_ok(), "only_while outside of keeping_request_ids");
-}
-
-/// The ids since the work began or they were last taken, in order; none outside of [`keeping_request_ids`].
-pub fn take_request_ids() -> Vec<String> {
-    REQUEST_IDS.try_with(RefCell::take).unwrap_or_default()
-}
-
 #[cfg(feature = "simulation")]
 thread_local! {
     static SIMULATED: std::cell::Cell<Option<fn() -> i64>> = const { std::cell::Cell::new(None) };
@@ -136,10 +105,7 @@ impl Intercept for Listen {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let may = ALLOWED.try_with(|cell| cell.borrow().as_ref().is_none_or(|allowed| allowed()));
-        if !may.unwrap_or(true) {
-            return Err(NotAllowed.into());
-        }
+        crate::work::sending(context.request().body().bytes().unwrap_or_default())?;
         let uri = context.request().uri();
         let origin: String = uri.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
         let mut heard = self.clock.heard();
@@ -155,10 +121,8 @@ impl Intercept for Listen {
     ) -> Result<(), BoxError> {
         // RFC 9110, section 6.6.1; a response from a cache (Age) would give an old time.
         let headers = context.response().headers();
-        if let Some(id) = headers.get("x-amzn-requestid") {
-            // Outside of `keeping_request_ids` nobody asks for them.
-            let _ = REQUEST_IDS.try_with(|ids| ids.borrow_mut().push(crate::text::clean(id)));
-        }
+        let id = headers.get("x-amzn-requestid").map(crate::text::clean);
+        crate::work::answered(id, !context.response().status().is_server_error());
         if headers.get("age").is_none()
             && let Some(date) = headers.get("date")
             && let Ok(date) = DateTime::from_str(date, Format::HttpDate)
@@ -166,6 +130,22 @@ impl Intercept for Listen {
             let mut heard = self.clock.heard();
             heard.offset = Some(date.secs() - now().unix());
             heard.at = Some((date.secs(), Instant::now()));
+        }
+        Ok(())
+    }
+
+    /// Not called for a try that ran out of time: then its answer never came.
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(Err(error)) = context.output_or_error()
+            && let Some(error) = error.as_connector_error()
+            && crate::transport::never_connected(error)
+        {
+            crate::work::never_sent();
         }
         Ok(())
     }

@@ -5,10 +5,10 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use crate::clock::NotAllowed;
 use crate::errors::AwsError;
 use crate::request_context::RequestContext;
 use crate::transport::never_connected;
+use crate::work::NotAllowed;
 
 /// Why nothing can be said to have been made.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl NotMade {
         match context.failed(error) {
             error @ AwsError::Throttled { .. } => Self::Certainly(error),
             error if never_sent || !server_side => Self::Certainly(error),
-            error => Self::Perhaps(error),
+            error => planted!("lost-answer-means-nothing": Self::Certainly(error), Self::Perhaps(error)),
         }
     }
 }

@@ -38,15 +38,28 @@ pub async fn delete_completely(
     user: &UserName,
 ) -> Result<Removed, AwsError> {
     let mut removed = Removed::default();
+    delete_counting(aws, service, user, &mut removed).await.map(|()| removed)
+}
+
+/// The same; what was taken away is in `removed` whether or not all of it could be.
+///
+/// # Errors
+/// As [`delete_completely`].
+pub async fn delete_counting(
+    aws: &Aws,
+    service: &Credentials,
+    user: &UserName,
+    removed: &mut Removed,
+) -> Result<(), AwsError> {
     let work = Work { aws, service, user, only_look: false };
     let mut round = 0;
     loop {
         round += 1;
-        match work.everything(&mut removed).await {
+        match work.everything(removed).await {
             Ok(()) => {}
             Err(error) if is_gone(&error) => {
                 removed.was_gone = removed.parts.is_empty();
-                return Ok(removed);
+                return Ok(());
             }
             Err(error) => return Err(error),
         }
@@ -61,7 +74,7 @@ pub async fn delete_completely(
             answer => {
                 // A retry after a lost answer finds nobody: deleted all the same.
                 unless_gone(answer)?;
-                return Ok(removed);
+                return Ok(());
             }
         }
     }

@@ -64,6 +64,11 @@ impl ServiceError {
                 ProblemCode::StoreUnavailable,
                 "The service's database can't be reached, so nothing was done.\nTry again in a few seconds.",
             ),
+            StoreError::OutcomeUnknown(_) => again(
+                ProblemCode::StoreUnavailable,
+                "The service's database did not say whether it has written this, so it may be done or not.\nLook, or try again in a few \
+                 seconds.",
+            ),
             StoreError::TooSlow => Self::new(
                 ProblemCode::QueryTooBroad,
                 "The query took too long and was stopped: too many records had to be looked at.\nNarrow it: give a time range \

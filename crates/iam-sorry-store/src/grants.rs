@@ -181,6 +181,21 @@ impl Store {
         .await
     }
 
+    /// The permanent access keys of a user that were handed out, or brought along, and are not known to be deleted.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keys_of_user(&self, user: &UserRef) -> Result<Vec<String>, StoreError> {
+        let (account, folded) = (user.account.clone(), user.name.folded());
+        self.read(move |connection| {
+            let sql = "SELECT access_key_id FROM grants WHERE account = ?1 AND folded = ?2 AND kind = 'access-key' AND deleted = 0 \
+                       ORDER BY access_key_id LIMIT 1000";
+            let rows = connection.query(sql, params![&account, &folded])?;
+            Ok(rows.into_iter().map(|mut row| row.text(0)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// The grant that handed out an access key, the newest where an endpoint gives the same id twice.
     ///
     /// # Errors

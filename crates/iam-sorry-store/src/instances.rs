@@ -112,7 +112,8 @@ impl Store {
         .await
     }
 
-    /// Forgets this instance: its last act. Open operations that it leaves are taken over at once.
+    /// Forgets this instance: its last act. If it leaves an operation open, its row stays, and the operation is taken over once
+    /// the row is old: a request of it may still be on its way to AWS.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -120,7 +121,11 @@ impl Store {
         let me = self.inner.instance.clone();
         self.write(move |tx| {
             tx.deferred("DELETE FROM leases WHERE holder = ?1", params![&me])?;
-            tx.deferred("DELETE FROM instances WHERE id = ?1", params![&me])?;
+            tx.deferred(
+                "DELETE FROM instances WHERE id = ?1
+                 AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.instance = ?1 AND o.state = 0)",
+                params![&me],
+            )?;
             // Those that were killed leave a row behind; a day later nobody asks for it any more.
             tx.deferred(
                 "DELETE FROM instances WHERE beat_ms < @NOW - 86400000 AND running = 0

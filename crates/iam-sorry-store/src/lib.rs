@@ -9,6 +9,21 @@
 //! written and `trail` as it is read on; then
 //! one file for each concern, with statements that run on both engines.
 
+/// `planted!("name": bad, good)`: a fault that the simulator must find, in a build of its own. Elsewhere, only what is good is
+/// compiled.
+#[cfg(feature = "simulation")]
+macro_rules! planted {
+    ($name:literal: $bad:expr, $good:expr) => {
+        if crate::simulation::is_planted($name) { $bad } else { $good }
+    };
+}
+#[cfg(not(feature = "simulation"))]
+macro_rules! planted {
+    ($name:literal: $bad:expr, $good:expr) => {
+        $good
+    };
+}
+
 mod audit;
 mod continuity;
 mod cursor;
@@ -58,8 +73,8 @@ pub use types::*;
 
 /// The store of one instance. Clones share its threads.
 ///
-/// Every method gives [`StoreError::Unavailable`] after at most [`Settings::timeout`]; a write may then be there or not,
-/// and reading back tells.
+/// Every method gives an error after at most [`Settings::timeout`]: [`StoreError::Unavailable`], or
+/// [`StoreError::OutcomeUnknown`] if a write may be there or not, which reading back shows.
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,

@@ -30,7 +30,7 @@ impl Store {
     /// Writes an operation and its intent's audit record, unless the person used the idempotency key before or another open
     /// operation holds the resource. [`Begun::New`]: it is on disk, act.
     ///
-    /// After [`StoreError::Unavailable`] it may be there: call it again with the same id, and `New` means it is.
+    /// After [`StoreError::OutcomeUnknown`] it may be there: call it again with the same id, and `New` means it is.
     ///
     /// # Errors
     /// [`StoreError`]: don't act.
@@ -114,7 +114,7 @@ impl Store {
     /// between.
     ///
     /// `Some`: the operation as it is now, this instance's, in an epoch of its own; what earlier ones `note` and `finish` is
-    /// fenced. `None`: it is closed, its instance lives, or somebody else was faster. After [`StoreError::Unavailable`] it may
+    /// fenced. `None`: it is closed, its instance lives, or somebody else was faster. After [`StoreError::OutcomeUnknown`] it may
     /// be claimed: list it again.
     ///
     /// # Errors
@@ -130,10 +130,10 @@ impl Store {
                 tx.first("SELECT id FROM instances WHERE id = ?1 @LOCK", params![&from])?;
             }
             let rows = tx.execute(
-                "UPDATE operations SET instance = ?1, epoch = epoch + 1
+                "UPDATE operations SET instance = ?1, epoch = epoch + ?6
                  WHERE id = ?2 AND instance = ?3 AND epoch = ?4 AND state = 0
                  AND (instance = ?1 OR ?5 = 0 OR NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = ?3 AND i.beat_ms > @NOW - ?5))",
-                params![me, &id, &from, epoch, silence],
+                params![me, &id, &from, epoch, silence, planted!("at-work-before-list": 0, 1)],
             )?;
             if rows == 0 {
                 return Ok(None);
@@ -162,7 +162,13 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
          UNION ALL
          SELECT 1, id FROM operations WHERE account = ?3 AND resource = ?4 AND state = 0 AND exclusive = 1 AND ?5 = 1
          ORDER BY why LIMIT 1",
-        params![&new.person, &new.idempotency_key, &new.account, &new.resource, new.exclusive],
+        params![
+            &new.person,
+            &new.idempotency_key,
+            &new.account,
+            &new.resource,
+            planted!("nobody-is-busy": false, new.exclusive)
+        ],
     )?;
     if let Some(mut row) = reason {
         if row.bool(0)? {
@@ -204,10 +210,10 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<RecordId, Fault> {
     let id = &finish.operation;
     let mut row = standing(tx, id)?;
     let (state, person, account) = (state(row.int(0)?)?, row.text(2)?, row.parsed(6)?);
-    if row.text(1)? != tx.instance || row.int(5)? != finish.epoch {
+    if planted!("close-not-fenced": false, row.text(1)? != tx.instance || row.int(5)? != finish.epoch) {
         return Err(StoreError::Fenced(id.clone()).into());
     }
-    if state != OperationState::Open {
+    if planted!("closed-twice": false, state != OperationState::Open) {
         // Said before, and the answer was lost.
         let same = state == finish.state && row.optional_text(3)?.as_ref() == Some(&finish.result);
         return if same {
@@ -224,7 +230,7 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<RecordId, Fault> {
         "UPDATE operations SET state = ?1, result = ?2, outcome = ?3 WHERE id = ?4",
         params![finish.state as i64, &finish.result, outcome.row, id],
     )?;
-    grants::apply(tx, &account, &person, finish)?;
+    planted!("grants-not-written": drop(person), grants::apply(tx, &account, &person, finish)?);
     unaccounted::apply(tx, finish)?;
     Ok(outcome.id)
 }

@@ -8,9 +8,12 @@ use iam_sorry_core::ids::{AccountName, UserRef};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The database can't be reached, is locked or overloaded, or went away in the middle; the write may or may not be there.
+    /// The database can't be reached, is locked or overloaded. Nothing was written.
     #[error("The database can't be used at the moment: {0}")]
     Unavailable(String),
+    /// The database went away, or did not answer in time, while it wrote: the write may or may not be there.
+    #[error("The database did not say whether it has written: {0}")]
+    OutcomeUnknown(String),
     /// A read of the audit trail took longer than it may, and was stopped.
     #[error("The query took too long and was stopped")]
     TooSlow,

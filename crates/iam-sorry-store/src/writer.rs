@@ -15,11 +15,12 @@
 //! | the server takes no writes | the batch again on a new connection, while its time lasts; then `ReadOnly` |
 //! | connection lost before COMMIT | the batch again on a new connection, while its time lasts |
 //! | a unique index | that job again, up to three times; then `Corrupt` |
-//! | connection lost in COMMIT | `Unavailable`: it may be written; `operation(id)` tells |
+//! | connection lost in COMMIT, or no answer in time | `OutcomeUnknown`: it may be written; `operation(id)` tells |
 //! | the database is another one | `Contradicted`, nothing written, from then on |
 //! | database away for longer | `Unavailable` at once, nothing written, until it is back |
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -99,6 +100,8 @@ trait Job: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault>;
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
     fn is_too_late(&self) -> bool;
+    /// Right before its transaction is committed. False: its caller has given it up.
+    fn commits(&self) -> bool;
 }
 
 struct Task<T, F> {
@@ -106,6 +109,33 @@ struct Task<T, F> {
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
     deadline: Instant,
+    turn: Arc<JobTurn>,
+}
+
+/// Who was first, the writer that commits a job or the caller that gives it up: a caller that was knows that nothing was
+/// written.
+#[derive(Debug, Default)]
+struct JobTurn(AtomicU8);
+
+impl JobTurn {
+    const UNDECIDED: u8 = 0;
+    const COMMITTED: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    /// Whether it may be committed.
+    fn commit(&self) -> bool {
+        self.decide(Self::COMMITTED)
+    }
+
+    /// Whether it was given up in time.
+    fn give_up(&self) -> bool {
+        self.decide(Self::GIVEN_UP)
+    }
+
+    fn decide(&self, by: u8) -> bool {
+        let decided = self.0.compare_exchange(Self::UNDECIDED, by, Ordering::SeqCst, Ordering::SeqCst);
+        decided.is_ok() || decided == Err(by)
+    }
 }
 
 impl<T, F> Job for Task<T, F>
@@ -130,6 +160,10 @@ where
 
     fn is_too_late(&self) -> bool {
         self.reply.is_closed() || Instant::now() >= self.deadline
+    }
+
+    fn commits(&self) -> bool {
+        self.turn.commit()
     }
 }
 
@@ -229,7 +263,9 @@ impl Writer {
         let jobs = thread::locked(&self.jobs).clone().ok_or_else(closed)?;
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.timeout;
-        let job: Box<dyn Job> = Box::new(Task { work, value: None, reply, deadline });
+        let turn = Arc::new(JobTurn::default());
+        let job: Box<dyn Job> =
+            Box::new(Task { work, value: None, reply, deadline, turn: Arc::clone(&turn) });
         let answer = tokio::time::timeout(self.timeout, async {
             jobs.send(job).await.map_err(|_| closed())?;
             drop(jobs);
@@ -242,7 +278,11 @@ impl Writer {
         })
         .await
         .unwrap_or_else(|_| {
-            Err(StoreError::Unavailable(format!("no answer within {} s", self.timeout.as_secs_f32())))
+            let text = format!("no answer within {} s", self.timeout.as_secs_f32());
+            Err(match turn.give_up() {
+                true => StoreError::Unavailable(text),
+                false => StoreError::OutcomeUnknown(text),
+            })
         });
         if let Err(error @ (StoreError::Full(_) | StoreError::Unwritable(_))) = &answer {
             *thread::locked(&self.refused) = Some((Instant::now(), error.clone()));
@@ -286,6 +326,8 @@ enum Went {
     Committed(Vec<Result<(), StoreError>>),
     /// One job refused, and the transaction is rolled back: again, with savepoints.
     Again,
+    /// One job was given up, and the transaction is rolled back: again, without it.
+    GivenUp,
     /// Not committed, for all.
     Failed(DbError),
     /// Not committed: the database is another one than before.
@@ -366,6 +408,12 @@ impl Line {
                     (batch.jobs, batch.savepoints) = (jobs, true);
                     continue;
                 }
+                Went::GivenUp => {
+                    let (given_up, others) = jobs.into_iter().partition(|job| !job.commits());
+                    fail(given_up, || StoreError::Unavailable("it waited too long".into()));
+                    batch.jobs = others;
+                    continue;
+                }
                 Went::Contradicted(why) => {
                     self.halt.say(&why);
                     batch.jobs = jobs;
@@ -381,7 +429,7 @@ impl Line {
                     return Some(pause);
                 }
                 failure => {
-                    let error = StoreError::from(failure);
+                    let error = planted!("unknown-commit-is-none": StoreError::Unavailable("away".into()), StoreError::from(failure));
                     fail(jobs, || error.clone());
                     return None;
                 }
@@ -457,7 +505,7 @@ fn run_all(
     let before = trail.lane();
     let alone = jobs.len() == 1;
     let mut results = Vec::with_capacity(jobs.len());
-    for job in jobs {
+    for job in jobs.iter_mut() {
         let kept = trail.mark();
         let mut tries = 0;
         let result = loop {
@@ -494,12 +542,17 @@ fn run_all(
         };
         results.push(result);
     }
+    if planted!("written-after-giving-up": false, !jobs.iter().all(|job| job.commits())) {
+        connection.rollback();
+        return Went::GivenUp;
+    }
     let written = if trail.lane() == before { Ok(()) } else { trail.write(connection, instance) };
     let written = written.map_err(|fault| match fault {
         Fault::Db(error) => error,
         Fault::Refused(error) => DbError::Other(error.to_string()),
     });
-    match written.and_then(|()| connection.commit()) {
+    let committed = written.and_then(|()| connection.commit());
+    match planted!("commit-not-checked": committed.or(Ok(())), committed) {
         Ok(()) => Went::Committed(results),
         // A statement that was put off: whose it was shows when they go one by one.
         Err(error)

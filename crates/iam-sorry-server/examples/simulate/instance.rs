@@ -8,8 +8,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use iam_sorry_aws::Aws;
 use iam_sorry_core::audit::CheckpointSigner;
-use iam_sorry_rules::{RuleSet, Settings as RuleSettings};
+use iam_sorry_core::ids::AccountName;
+use iam_sorry_rules::{RuleSet, RuleSettings};
 use iam_sorry_server::accounts::identity::ServiceIdentity;
+use iam_sorry_server::accounts::registry::{Accounts, AwsAccount};
 use iam_sorry_server::accounts::settings::IdentitySource;
 use iam_sorry_server::actions::settings::ActionSettings;
 use iam_sorry_server::audit::continuity::{Continuity, Files};
@@ -181,11 +183,14 @@ pub async fn run(machine: Machine, parts: Ingredients, mut stop: watch::Receiver
     let service = Service::new(Parts {
         store: store.clone(),
         rules: machine.world.state().machines[machine.index].rules.handle.clone(),
-        aws: Aws::simulated(&aws, cloud::client(machine.clone())),
-        identity: ServiceIdentity::new(IdentitySource::AccessKey {
-            id: key.to_owned(),
-            secret: SecretRef::File(parts.secret.clone()),
-        }),
+        accounts: Accounts::one(AwsAccount::new(
+            AccountName::default(),
+            Aws::simulated(&aws, cloud::client(machine.clone())),
+            ServiceIdentity::new(IdentitySource::AccessKey {
+                id: key.to_owned(),
+                secret: SecretRef::File(parts.secret.clone()),
+            }),
+        )),
         actions: parts.actions.clone(),
         sign_in: SignIn::closed().expect("an origin"),
         clock,

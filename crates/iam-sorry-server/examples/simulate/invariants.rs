@@ -33,7 +33,7 @@ pub struct Request {
     pub wish: Wish,
     pub key: Option<String>,
     pub dry: bool,
-    pub heard: Vec<Heard>,
+    pub heard: Vec<(Machine, Heard)>,
 }
 
 /// An operation, as the store has it.
@@ -126,7 +126,7 @@ impl World {
         {
             self.handed_out(&mut state, key);
         }
-        state.model.requests[request].heard.push(heard.clone());
+        state.model.requests[request].heard.push((machine.clone(), heard.clone()));
     }
 
     /// Invariant 1, at the moment when a secret reaches a person.
@@ -180,7 +180,7 @@ impl World {
             .collect();
         drop(state);
         for id in new {
-            let sql = "SELECT action, resource, plan, instance FROM operations WHERE id = ?1";
+            let sql = "SELECT action, resource, plan, instance, person FROM operations WHERE id = ?1";
             let Some(row) = self.database().rows(sql, &[&id]).unwrap_or_default().into_iter().next() else {
                 continue;
             };
@@ -189,7 +189,7 @@ impl World {
     }
 
     fn opened(&self, id: String, row: &[String], now: Instant) {
-        let [action, resource, plan, instance] = row else { return };
+        let [action, resource, plan, instance, person] = row else { return };
         let machine = instance[1..].split('-').next().and_then(|index| index.parse().ok()).unwrap_or(0);
         let mut operation = Operation {
             action: action.clone(),
@@ -198,7 +198,8 @@ impl World {
             opened: now,
             closed: None,
             machine,
-            allowed: action == "retire-key",
+            // What the service does on its own account, no rule decides about.
+            allowed: person.is_empty(),
             acted: false,
         };
         let mut state = self.state();
@@ -336,7 +337,8 @@ impl World {
 /// Whether the operation is one for the end of this key.
 fn is_asked_for(op: &Operation, key: &str) -> bool {
     match op.action.as_str() {
-        "delete-user" => true,
+        // A user that was just made, and goes again with whatever somebody has attached to it meanwhile.
+        "delete-user" | "create-user" => true,
         "delete-access-key" => op.plan_is("key", key),
         "rotate-key" | "confirm-key" | "retire-key" => op.plan_is("old", key),
         "restore-key" => op.plan_is("new", key),

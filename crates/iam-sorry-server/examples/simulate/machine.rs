@@ -108,7 +108,11 @@ impl Machine {
 
     /// Whether this start of it is the one that runs.
     pub fn is_up(&self) -> bool {
-        let state = self.world.state();
+        self.is_up_in(&self.world.state())
+    }
+
+    /// The same for who holds the state.
+    pub fn is_up_in(&self, state: &State) -> bool {
         let machine = &state.machines[self.index];
         machine.up && machine.generation == self.generation
     }
@@ -172,6 +176,23 @@ impl Machine {
         waiting.into_iter().for_each(Waker::wake);
     }
 
+    /// Its connections to the database are gone, and it gets no others for a while.
+    pub fn cut_off(&self, state: &mut State, why: &str) {
+        let lasts = Duration::from_millis(*state.rng.pick(&[500, 4_000, 9_000, 17_000, 24_000, 35_000]));
+        happened!(
+            self.world,
+            state,
+            self,
+            "is cut off from the database for {} ms: {why}",
+            lasts.as_millis()
+        );
+        state.count("cut off");
+        self.world.trouble(state, lasts);
+        let machine = &mut state.machines[self.index];
+        machine.cut_until = machine.cut_until.max(Instant::now() + lasts);
+        machine.cuts += 1;
+    }
+
     /// A place where it matters whether the machine goes on. `weight`: how much.
     pub async fn narrow(&self, weight: u32, place: &'static str) {
         if self.strike(weight, place) {
@@ -204,19 +225,7 @@ impl Machine {
             return true;
         }
         if state.rng.chance(weather.cut * weight) {
-            let lasts = Duration::from_millis(*state.rng.pick(&[500, 4_000, 9_000, 17_000, 24_000, 35_000]));
-            happened!(
-                self.world,
-                state,
-                self,
-                "is cut off from the database for {} ms: {place}",
-                lasts.as_millis()
-            );
-            state.count("cut off");
-            self.world.trouble(&mut state, lasts);
-            let machine = &mut state.machines[self.index];
-            machine.cut_until = Instant::now() + lasts;
-            machine.cuts += 1;
+            self.cut_off(&mut state, place);
             return false;
         }
         if state.rng.chance(weather.step * weight) {

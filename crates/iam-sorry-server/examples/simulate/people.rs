@@ -3,14 +3,26 @@
 use std::fmt;
 use std::time::Duration;
 
-use iam_sorry_core::api::{
-    CreateUser, CredentialsRequest, DeleteKey, Done, Options, PageQuery, PolicyChange, ProblemCode,
-};
+use iam_sorry_core::api::{Done, IssuedCredentials, NewKey, PageQuery, ProblemCode};
 use iam_sorry_core::group::Group;
 use iam_sorry_core::identity::{Identity, Method};
-use iam_sorry_server::actions::output::Output;
+use iam_sorry_core::ids::{AccountName, UserRef};
+use iam_sorry_core::names::UserName;
+use iam_sorry_server::actions::adopt_user::AdoptUser;
+use iam_sorry_server::actions::assume_role::AssumeRole;
+use iam_sorry_server::actions::attach_policy::AttachPolicy;
+use iam_sorry_server::actions::confirm_key::ConfirmKey;
+use iam_sorry_server::actions::create_access_key::CreateAccessKey;
+use iam_sorry_server::actions::create_user::CreateUser;
+use iam_sorry_server::actions::delete_access_key::DeleteAccessKey;
+use iam_sorry_server::actions::delete_user::DeleteUser;
+use iam_sorry_server::actions::detach_policy::DetachPolicy;
+use iam_sorry_server::actions::issue_credentials::IssueCredentials;
+use iam_sorry_server::actions::restore_key::RestoreKey;
+use iam_sorry_server::actions::rotate_key::RotateKey;
 use iam_sorry_server::caller::{Caller, RequestSource};
 use iam_sorry_server::error::ServiceError;
+use iam_sorry_server::operations::action::{Action, Mode, RunOutput};
 use iam_sorry_server::operations::idempotency::IdempotencyKey;
 use iam_sorry_server::service::Service;
 use iam_sorry_server::simulation::On;
@@ -137,6 +149,7 @@ pub fn person(number: usize) -> Caller {
             expires_ms: BEGIN_MS + 3_600_000,
             address: "192.0.2.7".into(),
             key: None,
+            via: None,
         },
         identity,
         source: RequestSource {
@@ -288,78 +301,96 @@ async fn carry_out(
     caller: &Caller,
     key: Option<&IdempotencyKey>,
     wish: Wish,
-    dry_run: bool,
+    dry: bool,
 ) -> Heard {
-    let done = |answer: Result<Done, ServiceError>| match answer {
-        Ok(_) if dry_run => Heard::Seen,
-        Ok(done) => Heard::Done { operation: done.operation.to_string(), changed: done.changed, key: None },
-        Err(error) => Heard::Error(error),
-    };
-    let options = Options { dry_run };
-    match wish {
-        Wish::CreateUser { name, policies } => {
-            done(service.create_user(caller, key, CreateUser { name, policies, dry_run }).await)
-        }
-        Wish::DeleteUser { name } => done(service.delete_user(caller, key, &name, options).await),
-        Wish::AdoptUser { name } => done(service.adopt_user(caller, key, &name, options).await),
-        Wish::CreateKey { name } => new_key(service.create_access_key(caller, key, &name, options).await),
-        Wish::RotateKey { name, id } => new_key(service.rotate_key(caller, key, &name, &id, options).await),
-        Wish::ConfirmKey { name, id } => done(service.confirm_key(caller, key, &name, &id, options).await),
-        Wish::RestoreKey { name, id } => done(service.restore_key(caller, key, &name, &id, options).await),
-        Wish::DeleteKey { name, id, force } => {
-            done(service.delete_access_key(caller, key, &name, &id, DeleteKey { dry_run, force }).await)
-        }
-        Wish::Attach { name, arn } => {
-            done(service.attach_policy(caller, key, &name, PolicyChange { policy_arn: arn, dry_run }).await)
-        }
-        Wish::Detach { name, arn } => {
-            done(service.detach_policy(caller, key, &name, PolicyChange { policy_arn: arn, dry_run }).await)
-        }
-        Wish::SessionOf { name } => session(service, caller, key, Some(name), None, dry_run).await,
-        Wish::SessionAs { role } => session(service, caller, key, None, Some(role), dry_run).await,
-        Wish::Look { name } => {
-            let seen = async {
-                service.show_user(caller, &name).await?;
-                service.list_keys(caller, &name).await?;
-                service.list_users(caller, PageQuery::default()).await?;
-                service.list_grants(caller, PageQuery::default()).await
-            };
-            match seen.await {
-                Ok(_) => Heard::Seen,
-                Err(error) => Heard::Error(error),
+    let done = async {
+        match wish {
+            Wish::CreateUser { name, policies } => {
+                plain(service, caller, key, CreateUser::new(user_ref(&name)?, policies), dry).await
+            }
+            Wish::DeleteUser { name } => {
+                plain(service, caller, key, DeleteUser::new(user_ref(&name)?), dry).await
+            }
+            Wish::AdoptUser { name } => {
+                plain(service, caller, key, AdoptUser::new(user_ref(&name)?), dry).await
+            }
+            Wish::CreateKey { name } => Ok(new_key(
+                service.run(caller, key, CreateAccessKey::new(user_ref(&name)?), Mode::of(dry)).await?,
+            )),
+            Wish::RotateKey { name, id } => Ok(new_key(
+                service.run(caller, key, RotateKey::new(user_ref(&name)?, &id)?, Mode::of(dry)).await?,
+            )),
+            Wish::ConfirmKey { name, id } => {
+                plain(service, caller, key, ConfirmKey::new(user_ref(&name)?, &id)?, dry).await
+            }
+            Wish::RestoreKey { name, id } => {
+                plain(service, caller, key, RestoreKey::new(user_ref(&name)?, &id)?, dry).await
+            }
+            Wish::DeleteKey { name, id, force } => {
+                plain(service, caller, key, DeleteAccessKey::new(user_ref(&name)?, &id, force)?, dry).await
+            }
+            Wish::Attach { name, arn } => {
+                plain(service, caller, key, AttachPolicy::new(user_ref(&name)?, arn), dry).await
+            }
+            Wish::Detach { name, arn } => {
+                plain(service, caller, key, DetachPolicy::new(user_ref(&name)?, arn), dry).await
+            }
+            Wish::SessionOf { name } => {
+                let action = IssueCredentials::new(user_ref(&name)?, Some(3600))?;
+                Ok(session(service.run(caller, key, action, Mode::of(dry)).await?))
+            }
+            Wish::SessionAs { role } => {
+                let action = AssumeRole::new(role, Some(3600))?;
+                Ok(session(service.run(caller, key, action, Mode::of(dry)).await?))
+            }
+            Wish::Look { name } => {
+                service.show_user(caller, &user_ref(&name)?).await?;
+                service.list_keys(caller, &user_ref(&name)?).await?;
+                service.list_users(caller, None, PageQuery::default()).await?;
+                service.list_grants(caller, PageQuery::default()).await?;
+                Ok(Heard::Seen)
             }
         }
-    }
+    };
+    done.await.unwrap_or_else(Heard::Error)
 }
 
-async fn session(
+/// In the account that goes without saying.
+fn user_ref(name: &str) -> Result<UserRef, ServiceError> {
+    let name = UserName::parse(name)
+        .map_err(|error| ServiceError::new(ProblemCode::InvalidName, error.to_string()))?;
+    Ok(UserRef::new(AccountName::default(), name))
+}
+
+/// An action that shows nothing secret.
+async fn plain<A: Action<Output = Done>>(
     service: &Service,
     caller: &Caller,
     key: Option<&IdempotencyKey>,
-    user: Option<String>,
-    role: Option<String>,
-    dry_run: bool,
-) -> Heard {
-    let request = CredentialsRequest { user, role, duration_seconds: Some(3600), dry_run };
-    match service.issue_credentials(caller, key, request).await {
-        Ok(Output::DryRun(_)) => Heard::Seen,
-        Ok(Output::New(made)) => Heard::Done {
-            operation: made.done.operation.to_string(),
-            changed: true,
-            key: Some(made.access_key_id.to_string()),
-        },
-        Err(error) => Heard::Error(error),
+    action: A,
+    dry: bool,
+) -> Result<Heard, ServiceError> {
+    Ok(match service.run(caller, key, action, Mode::of(dry)).await? {
+        RunOutput::Acted(done) => heard_of(&done, None),
+        RunOutput::Unchanged(done) if !dry => heard_of(&done, None),
+        RunOutput::Unchanged(_) => Heard::Seen,
+    })
+}
+
+fn new_key(answer: RunOutput<NewKey>) -> Heard {
+    match answer {
+        RunOutput::Acted(made) => heard_of(&made.done, Some(made.access_key_id.to_string())),
+        RunOutput::Unchanged(_) => Heard::Seen,
     }
 }
 
-fn new_key(answer: Result<Output<iam_sorry_core::api::NewKey>, ServiceError>) -> Heard {
+fn session(answer: RunOutput<IssuedCredentials>) -> Heard {
     match answer {
-        Ok(Output::DryRun(_)) => Heard::Seen,
-        Ok(Output::New(made)) => Heard::Done {
-            operation: made.done.operation.to_string(),
-            changed: true,
-            key: Some(made.access_key_id.to_string()),
-        },
-        Err(error) => Heard::Error(error),
+        RunOutput::Acted(made) => heard_of(&made.done, Some(made.access_key_id.to_string())),
+        RunOutput::Unchanged(_) => Heard::Seen,
     }
+}
+
+fn heard_of(done: &Done, key: Option<String>) -> Heard {
+    Heard::Done { operation: done.operation.to_string(), changed: done.changed, key }
 }

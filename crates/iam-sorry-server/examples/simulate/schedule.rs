@@ -1,6 +1,7 @@
 //! One schedule, from its seed to what was found.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,23 +28,27 @@ pub struct Workshop {
     database: Database,
     rules: RuleSets,
     secret: PathBuf,
+    plant: Option<&'static str>,
     _folder: tempfile::TempDir,
 }
 
 impl Workshop {
-    pub fn new() -> Self {
+    /// With a planted fault in the service's code, or none.
+    pub fn new(plant: Option<&'static str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let secret = folder.path().join("secret");
         std::fs::write(&secret, testkit::IamAccount::SERVICE_KEY.1).expect("a file");
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&secret, private).expect("its mode");
         let database = Database::new().expect("a database");
-        Self { database, rules: RuleSets::load(), secret, _folder: folder }
+        Self { database, rules: RuleSets::load(), secret, plant, _folder: folder }
     }
 
     /// Runs the schedule of a seed.
     pub fn run(&self, seed: u64, recording: bool) -> Found {
         self.database.mark().expect("a database that was reset");
+        iam_sorry_store::simulation::plant(self.plant);
+        iam_sorry_aws::simulation::plant(self.plant);
         iam_sorry_server::simulation::seed(Some(seed));
         fastrand::seed(seed);
         iam_sorry_aws::simulation::set_clock(Some(iam_sorry_server::simulation::now_ms));
@@ -54,7 +59,9 @@ impl Workshop {
         #[cfg(tokio_unstable)]
         runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
         let runtime = runtime.build().expect("a runtime");
-        let found = runtime.block_on(self.schedule(seed, recording));
+        let run = || runtime.block_on(self.schedule(seed, recording));
+        let found =
+            catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Found::panicked(seed, &*panic));
         drop(runtime);
         self.database.reset();
         found
@@ -150,6 +157,7 @@ impl Workshop {
 
     /// Waits until nothing is open: invariant 7.
     async fn settle(&self, world: &World) {
+        let last_look = Instant::now() + OPEN;
         loop {
             world.look_at_operations();
             let waiting = {
@@ -162,12 +170,24 @@ impl Workshop {
                 open.map(|(id, op)| (id.clone(), op.opened.max(calm).max(trouble)))
                     .min_by_key(|(_, since)| *since)
             };
-            let Some((id, since)) = waiting else { return };
-            if since.elapsed() > OPEN {
-                let mut state = world.state();
-                let text = format!("{id} is open {} s after the last trouble", since.elapsed().as_secs());
-                world.violated(&mut state, 7, text);
-                return;
+            if let Some((id, since)) = waiting {
+                if since.elapsed() > OPEN {
+                    let mut state = world.state();
+                    let text = format!("{id} is open {} s after the last trouble", since.elapsed().as_secs());
+                    world.violated(&mut state, 7, text);
+                    return;
+                }
+            } else {
+                // A key that reached nobody is taken back by an operation of the service's own.
+                let differences = world.differences();
+                if differences.is_empty() {
+                    return;
+                }
+                if Instant::now() > last_look {
+                    let mut state = world.state();
+                    differences.into_iter().for_each(|text| world.violated(&mut state, 2, text));
+                    return;
+                }
             }
             sleep(Duration::from_millis(500)).await;
         }
@@ -187,6 +207,21 @@ pub struct Found {
 }
 
 impl Found {
+    /// Invariant 8: no task of the service's may panic.
+    fn panicked(seed: u64, panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+        Self {
+            seed,
+            violation: Some(Violation { invariant: 8, text: format!("panicked: {text}") }),
+            history: Vec::new(),
+            digest: 0,
+            events: 0,
+            simulated: Duration::ZERO,
+            counters: BTreeMap::new(),
+        }
+    }
+
     fn of(world: &World, seed: u64) -> Self {
         let heads =
             world.database().rows("SELECT n, seq, hash FROM lanes ORDER BY n", &[]).unwrap_or_default();

@@ -19,6 +19,8 @@ pub struct Weather {
     pub lagging: u32,
     /// The way to the database is slow.
     pub store_slow: u32,
+    /// The database is under load: a message takes up to 200 ms.
+    pub store_busy: u32,
     /// The database takes the connection away, or is busy, full, or read-only.
     pub store_failing: u32,
     /// A commit's answer is lost.
@@ -59,7 +61,7 @@ impl Weather {
     }
 
     fn worsen(&mut self, rng: &mut Rng) {
-        match rng.below(14) {
+        match rng.below(16) {
             0 => self.slow = *rng.pick(&[20, 100]),
             1 => self.throttled = *rng.pick(&[20, 150]),
             2 => self.refused = *rng.pick(&[10, 60]),
@@ -73,6 +75,7 @@ impl Weather {
             10 => self.pause = *rng.pick(&[4, 15]),
             11 => self.cut = *rng.pick(&[4, 15]),
             12 => self.step = 10,
+            13 | 14 => self.store_busy = *rng.pick(&[300, 1_000]),
             _ => {
                 self.administrator = *rng.pick(&[50, 200]);
                 self.rules = *rng.pick(&[0, 60]);

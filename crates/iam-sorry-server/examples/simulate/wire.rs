@@ -45,7 +45,7 @@ impl Wire for SimulatedWire {
             }
             let delay = {
                 let mut state = machine.world.state();
-                let slow = state.weather.store_slow;
+                let (slow, busy) = (state.weather.store_slow, state.weather.store_busy);
                 let least = u64::from(matches!(point, Point::Write));
                 match state.rng.chance(slow) {
                     true => {
@@ -55,6 +55,7 @@ impl Wire for SimulatedWire {
                         machine.world.trouble(&mut state, Duration::from_millis(delay));
                         delay
                     }
+                    false if state.rng.chance(busy) => state.rng.range(5..200),
                     false => state.rng.range(least..4),
                 }
             };
@@ -109,6 +110,10 @@ impl Wire for SimulatedWire {
                 "the answer to a commit is lost; it is on disk: {committed}"
             );
             state.count("commit unsure");
+            if state.rng.chance(200) {
+                // Such as when it fails over.
+                self.machine.cut_off(&mut state, "it does not come back at once");
+            }
             world.trouble(&mut state, Duration::from_secs(1));
             return Commit::Unknown { committed };
         }

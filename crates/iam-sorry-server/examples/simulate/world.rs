@@ -3,6 +3,7 @@
 //! Everything runs on one thread, and never holds the state across a wait; the lock is there because the service's futures
 //! must be `Send`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,27 @@ use crate::weather::Weather;
 
 /// When every schedule begins: milliseconds since 1970.
 pub const BEGIN_MS: i64 = 1_800_000_000_000;
+
+thread_local! {
+    /// What the service has logged since.
+    static LOGGED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes the service's log into the history, line by line.
+pub struct Log;
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let lines = text.lines().map(|line| format!("          log     {}", line.trim()));
+        LOGGED.with_borrow_mut(|logged| logged.extend(lines));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Shared by all parts of a schedule.
 #[derive(Clone)]
@@ -122,6 +144,7 @@ impl World {
         let ms = self.elapsed().as_millis() as u64;
         state.digest = (state.digest ^ ms).wrapping_mul(0x0100_0000_01B3); // FNV-1a, by words
         if let Some(history) = &mut state.history {
+            history.extend(LOGGED.with_borrow_mut(std::mem::take));
             history.push(format!("{:>5}.{:03} {who:<7} {what}", ms / 1000, ms % 1000, who = who.to_string()));
         }
     }

@@ -82,7 +82,8 @@ fn text_of(error: &AwsError) -> ServiceError {
     }
 }
 
-/// Whether AWS itself said no: nothing was done, and repeating it would change nothing.
+/// Whether AWS itself said no: nothing was done, and repeating it would change nothing. While this machine's clock is wrong,
+/// AWS says no to everything, which means nothing.
 pub(crate) fn is_final(error: &AwsError) -> bool {
     !matches!(
         error,
@@ -90,6 +91,7 @@ pub(crate) fn is_final(error: &AwsError) -> bool {
             | AwsError::BadAnswer { .. }
             | AwsError::Interrupted
             | AwsError::Throttled { .. }
+            | AwsError::ClockSkew { .. }
     )
 }
 

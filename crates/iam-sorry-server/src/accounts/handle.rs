@@ -6,6 +6,8 @@ use arc_swap::ArcSwapOption;
 use iam_sorry_aws::Aws;
 use iam_sorry_core::credentials::Credentials;
 
+use crate::clock::Clock;
+
 /// AWS, and who signs the requests to it.
 #[derive(Clone, Debug)]
 pub struct AwsHandle {
@@ -16,6 +18,16 @@ pub struct AwsHandle {
 }
 
 impl AwsHandle {
+    /// AWS's time, which no clock of a machine moves: seconds since 1970.
+    pub(crate) fn now(&self, clock: &Clock) -> i64 {
+        self.aws.server_time().unwrap_or_else(|| clock.now()).unix()
+    }
+
+    /// How old something is that was made then (milliseconds since 1970, by AWS's clock); none before AWS has told its time.
+    pub(crate) fn age_ms(&self, made_ms: i64) -> Option<i64> {
+        self.aws.server_time().map(|now| now.unix() * 1000 - made_ms)
+    }
+
     /// The two that every request of the AWS crate takes.
     pub(crate) fn pair(&self) -> (&Aws, &Credentials) {
         (&self.aws, &self.credentials)

@@ -112,6 +112,7 @@ impl Action for AdoptUser {
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
+        case.not_fresh()?;
         let new = &case.operation.new;
         match complete(case.service, case.handle, plan, &new.person, &new.id).await {
             Ok(Some((changes, effects))) => Ok(Settled::Done(changes, effects)),

@@ -11,8 +11,9 @@ use iam_sorry_rules::Action as Right;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::actions::delete_access_key::DeleteAccessKey;
 use crate::actions::key_state::ids;
-use crate::actions::new_key::{self, Plan};
+use crate::actions::new_key::{self, Plan, UNSHOWN};
 use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
 use crate::operations::acted::{Acted, Success};
@@ -50,7 +51,7 @@ impl Action for CreateAccessKey {
         let (_, user) = cx.user()?;
         // Whether there is room for one more is for the operation to find out.
         let before = cx.keys_before(&user.name).await.as_deref().map(ids);
-        Ok(Planned::Act(Plan { user, since: cx.aws_now(), before }))
+        Ok(Planned::Act(Plan { user, since: cx.aws_now_by_request().await?, before }))
     }
 
     async fn preview(&self, cx: &Context, plan: &Plan) -> Result<Vec<Change>, ServiceError> {
@@ -69,12 +70,19 @@ impl Action for CreateAccessKey {
         let made = new_key::make(cx, op).await?;
         let effects = new_key::grant(row, &made, cx.service.clock().now_ms());
         let changes = vec![Change::KeyCreated { access_key_id: Some(made.id.clone()) }];
+        let secret_of = Some(made.id.clone());
         let output = Box::new(|done| new_key::shown_once(done, made));
-        Ok(Success { changes, effects, output })
+        Ok(Success { changes, effects, secret_of, output })
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
         new_key::settle(plan, case).await
+    }
+
+    async fn take_back(service: &Service, plan: &Plan, key: &str) -> Result<(), ServiceError> {
+        let Some(row) = service.store().user(&plan.user).await? else { return Ok(()) };
+        let action = DeleteAccessKey::new(plan.user.clone(), key, true)?;
+        service.run_itself(action, row, UNSHOWN).await.map(drop)
     }
 
     async fn replay(&self, _: &Service, done: Done) -> Result<Done, ServiceError> {

@@ -139,11 +139,12 @@ impl Action for CreateUser {
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
         let ((aws, credentials), id, name) = (case.handle.pair(), &case.operation.new.id, &plan.user.name);
         let facts = match managed::facts(aws, credentials, name).await {
-            Ok(facts) if is_of(&facts, id) => facts,
+            Ok(facts) if planted!("foreign-user-is-made": true, is_of(&facts, id)) => facts,
             Err(AwsError::NoSuchUser { .. }) if case.fresh => return Err(SettleError::TooFresh),
             Ok(_) | Err(AwsError::NoSuchUser { .. }) => return Ok(Settled::undone("no user was made")),
             Err(error) => return Err(error.into()),
         };
+        case.not_fresh()?;
         if !case.noted(&Note::TakingBack) {
             let owner = &case.operation.new.person;
             match complete(case.service, case.handle, &facts, plan, owner).await {
@@ -223,7 +224,8 @@ async fn complete(
         arn: facts.arn.clone(),
         namespace: plan.namespace.clone(),
         owner: owner.to_owned(),
-        created_ms: service.clock().now_ms(),
+        // By AWS's clock, so that other instances can tell how old it is.
+        created_ms: handle.now(service.clock()) * 1000,
         adopted: false,
     })
 }
@@ -250,15 +252,22 @@ async fn take_back(cx: &Context, plan: &Plan, op: &OpenOperation, error: Service
     }
 }
 
-/// Deletes the user that this operation made, and no other.
+/// Deletes the user that this operation made, and no other. One that was made a moment ago may be unknown for as long as
+/// another part of IAM has not heard of it.
 async fn delete_made_user(handle: &AwsHandle, name: &UserName, operation: &str) -> Result<(), AwsError> {
-    let (aws, credentials) = handle.pair();
-    match managed::facts(aws, credentials, name).await {
-        Ok(facts) if is_of(&facts, operation) => {
-            removal::delete_completely(aws, credentials, name).await.map(drop)
+    let ((aws, credentials), start) = (handle.pair(), Instant::now());
+    loop {
+        let waited = start.elapsed();
+        match managed::facts(aws, credentials, name).await {
+            Ok(facts) if is_of(&facts, operation) => {
+                return removal::delete_completely(aws, credentials, name).await.map(drop);
+            }
+            Err(AwsError::NoSuchUser { .. }) if waited <= KNOWN_WITHIN => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Ok(_) | Err(AwsError::NoSuchUser { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         }
-        Ok(_) | Err(AwsError::NoSuchUser { .. }) => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
@@ -269,9 +278,11 @@ where
 {
     let start = Instant::now();
     loop {
+        // Before the request: this process may stand still after it.
+        let waited = start.elapsed();
         match request().await {
             Err(AwsError::Refused { code, .. })
-                if code.starts_with("NoSuchEntity") && start.elapsed() < KNOWN_WITHIN =>
+                if code.starts_with("NoSuchEntity") && waited < KNOWN_WITHIN =>
             {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }

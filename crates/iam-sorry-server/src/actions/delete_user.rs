@@ -4,7 +4,8 @@
 //! |-----------------|-------------|----------|
 //! | any step        | some of it  | finished |
 
-use iam_sorry_aws::{managed, removal};
+use iam_sorry_aws::removal::{self, Removed};
+use iam_sorry_aws::{lookup, managed};
 use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode, UserPart};
 use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Action as Right;
@@ -15,7 +16,7 @@ use crate::accounts::aws_errors::is_final;
 use crate::actions::user_state::{UserState, not_managed, user_gone};
 use crate::authz::authorize::AuthzRequest;
 use crate::error::ServiceError;
-use crate::operations::acted::{Acted, Effects, Success};
+use crate::operations::acted::{Acted, Effects, Success, Unsuccessful};
 use crate::operations::action::{Action, Context, Planned};
 use crate::operations::case::{Case, SettleError, Settled};
 use crate::operations::open_operation::OpenOperation;
@@ -82,20 +83,26 @@ impl Action for DeleteUser {
             UserState::NotManaged(why) => return Err(not_managed(&why).into()),
         }
         let (aws, credentials) = cx.handle.pair();
-        match removal::delete_completely(aws, credentials, &plan.user.name).await {
-            Ok(removed) => {
+        let mut removed = Removed::default();
+        match removal::delete_counting(aws, credentials, &plan.user.name, &mut removed).await {
+            Ok(()) => {
                 effects.deleted_keys = removed.keys;
                 let lines: Vec<_> = removed.parts.iter().map(ToString::to_string).collect();
                 effects.details = vec![("removed", lines.join(", "))];
                 Ok(Success::new(changes(cx.label(&user), removed.parts), effects))
             }
             // What was taken away until then stays away, and the row stays: the same request again goes on from there.
-            Err(error) if is_final(&error) => Err(ServiceError::of_aws(error).into()),
+            Err(error) if is_final(&error) => {
+                let deleted_keys = planted!("half-deletion-forgotten": Vec::new(), removed.keys);
+                let effects = Effects { deleted_keys, ..Effects::default() };
+                Err(Unsuccessful::failed(ServiceError::of_aws(error), effects))
+            }
             Err(error) => Err(op.left_open("AWS did not answer while the user was being deleted", &error)),
         }
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
+        case.not_fresh()?;
         let name = case.label(&plan.user);
         let Some(row) = case.service.store().user(&plan.user).await? else {
             return Ok(Settled::done(user_gone(name)));
@@ -113,11 +120,22 @@ impl Action for DeleteUser {
                 Ok(Settled::Done(changes(name, removed.parts), effects))
             }
             Err(error) if is_final(&error) => {
-                Ok(Settled::undone(format!("AWS refused to delete {name}; what was taken away stays away")))
+                let why = format!("AWS refused to delete {name}; what was taken away stays away");
+                let deleted_keys = keys_that_are_gone(case, &plan.user).await?;
+                Ok(Settled::Undone(why, Effects { deleted_keys, ..Effects::default() }))
             }
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The keys that the store has of the user, and IAM does not any more: also those that the worker took away.
+async fn keys_that_are_gone(case: &Case<'_>, user: &UserRef) -> Result<Vec<String>, SettleError> {
+    let (aws, credentials) = case.handle.pair();
+    let listed = lookup::keys_of(aws, credentials, &user.name).await?;
+    let mut known = case.service.store().keys_of_user(user).await?;
+    known.retain(|id| !listed.iter().any(|key| key.id == *id));
+    Ok(known)
 }
 
 /// Whether the service may take the user out of all of its groups: checked before anything is taken away, so that a user

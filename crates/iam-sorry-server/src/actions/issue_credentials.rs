@@ -79,7 +79,7 @@ impl Action for IssueCredentials {
 
     async fn plan(&self, cx: &Context) -> Result<Planned<Plan>, ServiceError> {
         let (_, user) = cx.user()?;
-        Ok(Planned::Act(Plan { user, since: cx.aws_now() }))
+        Ok(Planned::Act(Plan { user, since: cx.aws_now_by_request().await? }))
     }
 
     async fn preview(&self, cx: &Context, _: &Plan) -> Result<Vec<Change>, ServiceError> {

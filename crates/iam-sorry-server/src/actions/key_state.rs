@@ -67,9 +67,22 @@ impl Context {
         })
     }
 
-    /// AWS's time, seconds since 1970.
+    /// AWS's time, seconds since 1970. If no answer of AWS has said it yet, since this program has just started, AWS is asked:
+    /// by this machine's clock, a lost key might not be found again.
+    ///
+    /// # Errors
+    /// AWS does not answer.
+    pub(crate) async fn aws_now_by_request(&self) -> Result<i64, ServiceError> {
+        let (aws, credentials) = self.handle.pair();
+        if aws.server_time().is_none() {
+            lookup::caller(aws, credentials).await.map_err(ServiceError::of_aws)?;
+        }
+        Ok(self.aws_now())
+    }
+
+    /// AWS's time after a request to AWS, seconds since 1970.
     pub(crate) fn aws_now(&self) -> i64 {
-        self.handle.aws.server_time().unwrap_or_else(|| self.service.clock().now()).unix()
+        self.handle.now(self.service.clock())
     }
 }
 

@@ -29,6 +29,10 @@ pub struct Plan {
     pub(crate) before: Option<Vec<String>>,
 }
 
+/// Why the service takes a key back whose outcome was written, and whose answer could not be given.
+pub(crate) const UNSHOWN: &str =
+    "its secret reached nobody: the database did not say that the outcome was written";
+
 /// Makes a key that stays; its id is on disk then.
 pub(crate) async fn make(cx: &Context, op: &OpenOperation) -> Result<AccessKey, Unsuccessful> {
     let (_, user) = cx.user()?;

@@ -1,16 +1,21 @@
 //! What is to become of the old key of a rotation, once the new one is confirmed or the old one's time is over.
 
+use std::time::Duration;
+
 use iam_sorry_aws::errors::LastUsed;
-use iam_sorry_aws::{AwsError, key, lookup};
+use iam_sorry_aws::lookup::{self, ListedKey};
+use iam_sorry_aws::{AwsError, key};
 use iam_sorry_core::api::{Change, KeptReason, RotationKey};
 use iam_sorry_core::ids::UserRef;
 use iam_sorry_core::names::UserName;
 use iam_sorry_core::timestamp::Timestamp;
 use iam_sorry_store::Rotation;
+use tokio::time::Instant;
 
 use crate::accounts::aws_errors::in_use;
 use crate::accounts::handle::AwsHandle;
 use crate::actions::rotation::{Ended, over};
+use crate::actions::user_state::{KNOWN_WITHIN, YOUNG_MS};
 use crate::clock::rfc3339;
 use crate::operations::acted::Effects;
 use crate::service::Service;
@@ -49,6 +54,27 @@ impl Service {
         Ok(fate.ended(&self.label(user), rotation))
     }
 
+    /// The user's keys. If the new one was made a moment ago, IAM may not list it yet everywhere, which does not mean that it
+    /// is gone.
+    pub(crate) async fn keys_of_rotation(
+        &self,
+        handle: &AwsHandle,
+        name: &UserName,
+        rotation: &Rotation,
+    ) -> Result<Vec<ListedKey>, AwsError> {
+        let (start, (aws, credentials)) = (Instant::now(), handle.pair());
+        loop {
+            // Before the request: this process may stand still after it.
+            let (waited, age_ms) = (start.elapsed(), handle.age_ms(rotation.new.since * 1000));
+            let keys = lookup::keys_of(aws, credentials, name).await?;
+            let old = planted!("young-key-taken-for-gone": true, age_ms.is_some_and(|age| age >= YOUNG_MS) || waited > KNOWN_WITHIN);
+            if old || keys.iter().any(|key| key.id == rotation.new.new_key) {
+                return Ok(keys);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
     /// What is to become of it, as IAM is now.
     pub(crate) async fn old_key_now(
         &self,
@@ -57,7 +83,7 @@ impl Service {
         rotation: &Rotation,
     ) -> Result<OldKey, AwsError> {
         let (aws, credentials) = handle.pair();
-        let keys = lookup::keys_of(aws, credentials, name).await?;
+        let keys = self.keys_of_rotation(handle, name, rotation).await?;
         let is_active = |id: &str| keys.iter().find(|key| key.id == id).map(|key| key.active);
         match (is_active(&rotation.new.old_key), is_active(&rotation.new.new_key)) {
             (None, _) => return Ok(OldKey::Gone),

@@ -61,6 +61,21 @@ macro_rules! registry {
             }
         }
 
+        /// Takes back the access key of an operation that is done, and whose secret nobody has.
+        pub(crate) async fn take_back(
+            name: ActionName,
+            service: &Service,
+            plan: &str,
+            key: &str,
+        ) -> Result<(), SettleError> {
+            match name {
+                $(ActionName::$name => {
+                    let plan = stored_plan::read(<$name as Action>::PLAN, plan)?;
+                    Ok($name::take_back(service, &plan, key).await?)
+                })+
+            }
+        }
+
         /// Settles an operation by its action.
         pub(crate) async fn settle(name: ActionName, case: &Case<'_>) -> Result<Settled, SettleError> {
             match name {

@@ -105,7 +105,7 @@ async fn restore(
     let ((aws, credentials), name, label) = (handle.pair(), &user.name, service.label(user));
     let (old, new) = (&rotation.new.old_key, &rotation.new.new_key);
     let may_act = || service.life().may_ask_aws().map_err(|_| AwsError::Interrupted);
-    let keys = lookup::keys_of(aws, credentials, name).await?;
+    let keys = service.keys_of_rotation(handle, name, rotation).await?;
     let Some(old_key) = keys.iter().find(|key| key.id == *old) else {
         let effects = Effects { deleted_keys: vec![old.clone()], ..Effects::default() };
         let reason = KeptReason::OldKeyGone { access_key_id: old.clone() };

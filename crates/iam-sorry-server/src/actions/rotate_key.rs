@@ -20,8 +20,10 @@ use iam_sorry_store::{ManagedUser, NewRotation, RotationChange};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::actions::delete_access_key::DeleteAccessKey;
 use crate::actions::key_state::{ids, key_id, lost_or_arrived};
-use crate::actions::new_key;
+use crate::actions::new_key::{self, UNSHOWN};
+use crate::actions::restore_key::RestoreKey;
 use crate::authz::authorize::AuthzRequest;
 use crate::clock::rfc3339;
 use crate::error::ServiceError;
@@ -90,7 +92,7 @@ impl Action for RotateKey {
                 .flatten()
                 .find(|key| key.id == self.key)
                 .is_none_or(|key| key.active),
-            since: cx.aws_now(),
+            since: cx.aws_now_by_request().await?,
             before: before.as_deref().map(ids),
         }))
     }
@@ -130,8 +132,9 @@ impl Action for RotateKey {
         };
         let mut effects = new_key::grant(row, &made, cx.service.clock().now_ms());
         effects.rotation = Some(RotationChange::Begun(rotation));
+        let secret_of = Some(made.id.clone());
         let output = Box::new(|done| NewKey { old_key: Some(old_key), ..new_key::shown_once(done, made) });
-        Ok(Success { changes, effects, output })
+        Ok(Success { changes, effects, secret_of, output })
     }
 
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
@@ -146,7 +149,8 @@ impl Action for RotateKey {
             case.not_fresh()?;
         }
         match keys.iter().find(|key| key.id == plan.old) {
-            Some(key) if (plan.old_was_active || deactivated) && !key.active => {
+            // Only what the worker was about to deactivate: somebody else may have done it between the plan and the intent.
+            Some(key) if deactivated && !key.active => {
                 key::set_active(aws, credentials, name, &plan.old, true).await?;
             }
             Some(_) => {}
@@ -160,6 +164,18 @@ impl Action for RotateKey {
         };
         let lost = case.take_back_key(intent).await?;
         Ok(lost.undone(gone, case.service.first_account()))
+    }
+
+    /// The old key takes its place again, unless its time was over meanwhile.
+    async fn take_back(service: &Service, plan: &Plan, key: &str) -> Result<(), ServiceError> {
+        let Some(row) = service.store().user(&plan.user).await? else { return Ok(()) };
+        let rotations = service.store().rotations_of(&plan.user).await?;
+        if rotations.iter().any(|found| found.new.old_key == plan.old && found.new.new_key == key) {
+            let action = RestoreKey::new(plan.user.clone(), &plan.old)?;
+            return service.run_itself(action, row, UNSHOWN).await.map(drop);
+        }
+        let action = DeleteAccessKey::new(plan.user.clone(), key, true)?;
+        service.run_itself(action, row, UNSHOWN).await.map(drop)
     }
 
     async fn replay(&self, service: &Service, done: Done) -> Result<Done, ServiceError> {

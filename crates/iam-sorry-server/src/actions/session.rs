@@ -85,5 +85,5 @@ pub(crate) fn issue(cx: &Context, session: NewSession) -> Acted<IssuedCredential
         expiration: ends.to_string(),
         duration_seconds: seconds,
     });
-    Ok(Success { changes, effects, output })
+    Ok(Success { changes, effects, secret_of: None, output })
 }

@@ -25,7 +25,7 @@ use crate::service::Service;
 pub(crate) const KNOWN_WITHIN: Duration = Duration::from_secs(6);
 
 /// No user that is younger is taken for deleted because IAM does not show it.
-const YOUNG_MS: i64 = 60_000;
+pub(crate) const YOUNG_MS: i64 = 60_000;
 
 /// What IAM says of a user that has a row in the store.
 pub(crate) enum UserState {
@@ -45,11 +45,13 @@ impl Service {
         let start = Instant::now();
         let (aws, credentials) = handle.pair();
         loop {
+            // Before the request: this process may stand still after it.
+            let (waited, age_ms) = (start.elapsed(), handle.age_ms(row.created_ms));
             match managed::facts(aws, credentials, &row.user.name).await {
                 Ok(facts) => return Ok(compare(facts, row)),
                 Err(AwsError::NoSuchUser { .. }) => {
-                    let young = self.clock().now_ms() - row.created_ms < YOUNG_MS;
-                    if !young || start.elapsed() > KNOWN_WITHIN {
+                    if planted!("young-user-taken-for-gone": true, age_ms.is_some_and(|age| age >= YOUNG_MS) || waited > KNOWN_WITHIN)
+                    {
                         return Ok(UserState::Gone);
                     }
                     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -78,6 +80,7 @@ pub(crate) async fn settled_without_user(
     user: &UserRef,
     case: &Case<'_>,
 ) -> Result<Option<Settled>, SettleError> {
+    case.not_fresh()?;
     let Some(row) = case.service.store().user(user).await? else {
         return Ok(Some(Settled::undone("the user is gone")));
     };
@@ -115,6 +118,7 @@ impl Context {
 }
 
 fn compare(facts: Facts, row: &ManagedUser) -> UserState {
+    planted!("foreign-user-is-managed": return UserState::Managed(facts));
     if facts.arn != row.arn {
         return UserState::NotManaged(format!(
             "in IAM {} is now {}, not {}",

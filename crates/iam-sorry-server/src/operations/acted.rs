@@ -14,6 +14,8 @@ pub struct Success<T> {
     /// What was done.
     pub(crate) changes: Vec<Change>,
     pub(crate) effects: Effects,
+    /// The access key whose secret the output shows. If the outcome can't be written, nobody gets it, so the key goes.
+    pub(crate) secret_of: Option<String>,
     /// Makes what the person gets, once the outcome is on disk.
     pub(crate) output: Box<dyn FnOnce(Done) -> T + Send>,
 }
@@ -21,7 +23,7 @@ pub struct Success<T> {
 impl Success<Done> {
     /// For an action that shows nothing secret.
     pub(crate) fn new(changes: Vec<Change>, effects: Effects) -> Self {
-        Self { changes, effects, output: Box::new(|done| done) }
+        Self { changes, effects, secret_of: None, output: Box::new(|done| done) }
     }
 }
 

@@ -97,6 +97,18 @@ pub trait Action: Serialize + DeserializeOwned + Send + Sync + 'static {
         case: &Case<'_>,
     ) -> impl Future<Output = Result<Settled, SettleError>> + Send;
 
+    /// It was done, but the person was not told, and nobody has the secret of the access key that it made: takes it back.
+    ///
+    /// # Errors
+    /// It is tried again.
+    fn take_back(
+        _service: &Service,
+        _plan: &Self::Plan,
+        _key: &str,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        async { Ok(()) }
+    }
+
     /// The answer to a request that was done before under the same idempotency key.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use iam_sorry_core::api::{ActionName, Done, ProblemCode};
 use iam_sorry_core::audit::{Event, Outcome, Phase};
-use iam_sorry_store::{Begun, NewOperation, Operation, OperationState};
+use iam_sorry_rules::RuleSet;
+use iam_sorry_store::{Begun, NewOperation, Operation, OperationState, StoreError};
 use tokio::time::Instant;
 
 use crate::authz::authorize::{Authorized, AuthzRequest};
@@ -16,7 +17,7 @@ use crate::operations::idempotency::IdempotencyKey;
 use crate::operations::life::Active;
 use crate::operations::notes::json;
 use crate::operations::open_operation::{OpenOperation, WORKER};
-use crate::operations::outcome::{finish, outcome_event};
+use crate::operations::outcome::{finish, outcome_event, with_retries};
 use crate::random_name::random_name;
 use crate::service::Service;
 
@@ -91,16 +92,28 @@ impl Service {
             _active: active,
             _turn: turn,
         };
+        if matches!(begin.requester, Requester::Person(_))
+            && planted!("rules-not-compared": false, !self.still_decided_by(&begin.allowed.rules))
+        {
+            return Err(op.failed(rules_changed(), Effects::default()).await);
+        }
         if let Some(user) = user {
             // The rules decided about the user as it was before its turn came, and before others were kept out.
             let error = match self.store().user(user).await {
-                Ok(row) if row == begin.allowed.row => return Ok(Start::Fresh(Box::new(op))),
+                Ok(row) if planted!("user-not-compared": true, row == begin.allowed.row) => {
+                    return Ok(Start::Fresh(Box::new(op)));
+                }
                 Ok(_) => changed(&self.label(user)),
                 Err(error) => error.into(),
             };
             return Err(op.failed(error, Effects::default()).await);
         }
         Ok(Start::Fresh(Box::new(op)))
+    }
+
+    /// Whether the rules in force are those that decided. It may have taken half a minute until the intent was on disk.
+    fn still_decided_by(&self, rules: &RuleSet) -> bool {
+        self.rules().digest().whole() == rules.digest().whole()
     }
 
     fn intent_event(&self, begin: &Begin<'_>, id: &str, resource: &str) -> Event {
@@ -160,13 +173,18 @@ impl Service {
         let start = Instant::now();
         let mut tries = 0_u32;
         loop {
-            match self.store().begin(new.clone(), event.clone()).await? {
+            match self.write_once(&new, event).await? {
                 Begun::New => {
                     // The database may have been away while it was written.
                     return match self.may_ask_aws() {
                         Ok(()) => Ok(None),
                         Err(error) => Err(self.never_begun(&new, event, error).await),
                     };
+                }
+                // This very operation, whose beginning nobody confirmed for so long that somebody else has settled it.
+                Begun::Seen(seen) if planted!("own-beginning-is-foreign": false, seen.new.id == new.id) => {
+                    let why = StoreError::Fenced(new.id.clone());
+                    return Err(perhaps_begun(&new.id, &why));
                 }
                 Begun::Seen(seen) => match answer_seen(&seen, &new)? {
                     Some(done) => return Ok(Some(done)),
@@ -184,15 +202,27 @@ impl Service {
         }
     }
 
+    /// If the database did not say whether it has written the intent, it is asked under the same id until it does.
+    async fn write_once(&self, new: &NewOperation, event: &Event) -> Result<Begun, ServiceError> {
+        match self.store().begin(new.clone(), event.clone()).await {
+            Err(StoreError::OutcomeUnknown(why)) => {
+                planted!("unknown-beginning-is-none": return Err(StoreError::Unavailable(why).into()), drop(why));
+            }
+            known => return Ok(known?),
+        }
+        let begun = with_retries(|| self.store().begin(new.clone(), event.clone())).await;
+        begun.map_err(|error| perhaps_begun(&new.id, &error))
+    }
+
     async fn never_begun(&self, new: &NewOperation, event: &Event, error: ServiceError) -> ServiceError {
         let effects = Effects::default();
         let event = outcome_event(event, Outcome::Failure, &effects, self.clock().now_ms());
         let finish = finish(&new.id, WORKER, OperationState::Failed, json(&error.detail), event, effects);
-        // If even that can't be written, the reconciler finds an intent that nothing came of.
-        if let Err(unwritten) = self.store().finish(finish).await {
-            tracing::warn!(error = %unwritten, operation = new.id, "left to the reconciler");
+        // If even that can't be written, the reconciler finds an intent, and may do what it says.
+        match self.store().finish(finish).await {
+            Ok(_) => error,
+            Err(unwritten) => perhaps_begun(&new.id, &unwritten),
         }
-        error
     }
 }
 
@@ -204,7 +234,7 @@ fn answer_seen(seen: &Operation, new: &NewOperation) -> Result<Option<Done>, Ser
             "This Idempotency-Key was used for another request.\nUse a new key for each new request.",
         ));
     }
-    if seen.state == OperationState::Open {
+    if planted!("open-request-begun-again": false, seen.state == OperationState::Open) {
         return Err(ServiceError {
             retry_after: Some(5),
             ..ServiceError::new(
@@ -236,6 +266,31 @@ fn busy(resource: &str) -> ServiceError {
         ..ServiceError::new(
             ProblemCode::Busy,
             format!("Another request is at work on {resource}.\nTry again in a few seconds."),
+        )
+    }
+}
+
+/// Nobody knows whether the intent is on disk. If it is, the reconciler deals with it.
+fn perhaps_begun(operation: &str, error: &StoreError) -> ServiceError {
+    tracing::error!(%error, operation, "whether the intent was written is not known");
+    ServiceError {
+        retry_after: Some(20),
+        ..ServiceError::new(
+            ProblemCode::StoreUnavailable,
+            format!(
+                "The service's database did not say whether this was begun. If it was, it is being settled (operation {operation}).\n\
+                 Ask again with the same Idempotency-Key in half a minute."
+            ),
+        )
+    }
+}
+
+fn rules_changed() -> ServiceError {
+    ServiceError {
+        retry_after: Some(1),
+        ..ServiceError::new(
+            ProblemCode::Busy,
+            "The rules were changed meanwhile, so this was not done.\nTry again: the new ones decide.",
         )
     }
 }

@@ -58,7 +58,7 @@ impl Life {
     /// Whether a new request to AWS may be begun.
     pub fn may_ask_aws(&self) -> Result<(), ServiceError> {
         let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        if confirmed.is_some_and(|at| at.elapsed() < MAY_ACT) {
+        if planted!("acts-without-beats": true, confirmed.is_some_and(|at| at.elapsed() < MAY_ACT)) {
             return Ok(());
         }
         Err(ServiceError {
@@ -89,7 +89,7 @@ impl Life {
 
     /// Whether a new request to AWS may be begun for what was begun in that term.
     pub fn may_ask_aws_in(&self, term: u64) -> Result<(), ServiceError> {
-        if self.term() != term {
+        if planted!("term-not-compared": false, self.term() != term) {
             return Err(ServiceError {
                 retry_after: Some(20),
                 ..ServiceError::new(
@@ -111,7 +111,8 @@ impl Life {
             );
             self.term.fetch_add(1, Ordering::SeqCst);
         }
-        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent);
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(planted!("beat-counts-from-answer": Instant::now(), sent));
     }
 
     /// Whether something new may begin.
@@ -130,6 +131,12 @@ impl Life {
 
     pub fn is_active(&self, operation: &str) -> bool {
         self.active.lock().unwrap_or_else(PoisonError::into_inner).contains(operation)
+    }
+
+    /// All at once: for a planted fault alone.
+    #[cfg(feature = "simulation")]
+    pub(super) fn at_work(&self) -> HashSet<String> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn count(&self) -> usize {

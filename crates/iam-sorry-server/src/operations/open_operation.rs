@@ -3,13 +3,16 @@
 use iam_sorry_core::api::{ActionName, Change, Done, ProblemCode};
 use iam_sorry_core::audit::{Event, Outcome};
 use iam_sorry_core::changes::sentences;
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_store::{OperationState, StoreError};
 
 use crate::error::ServiceError;
 use crate::operations::acted::{Effects, Unsuccessful};
 use crate::operations::life::Active;
 use crate::operations::notes::{Note, json};
-use crate::operations::outcome::{finish, finish_with_retries, outcome_event, undoing_event, with_retries};
+use crate::operations::outcome::{
+    finish, finish_with_retries, outcome_event, undoing_event, wait_for_late_changes, with_retries,
+};
 use crate::operations::queue::Turn;
 use crate::service::Service;
 
@@ -61,6 +64,11 @@ impl OpenOperation {
         let store = self.service.store();
         let event = undoing_event(&self.event, what, &self.service);
         with_retries(|| store.note_with_record(&self.id, WORKER, note.to_json(), event.clone())).await
+    }
+
+    /// An access key was made, and nobody will get its secret: for the reconciler, should this process live so long.
+    pub(crate) fn hand_over(&self, user: &UserRef, key: &str) {
+        self.service.inner.settling.hand_over(&self.id, user, key);
     }
 
     /// What happened is not known now: the operation stays open. `what` begins the sentence for the person.
@@ -125,6 +133,7 @@ impl OpenOperation {
         event: Event,
         effects: Effects,
     ) -> Result<(), ServiceError> {
+        wait_for_late_changes(&self.service).await;
         let finish = finish(&self.id, WORKER, state, result, event, effects);
         finish_with_retries(&self.service, finish).await.map_err(|error| {
             tracing::error!(%error, operation = self.id, "the outcome can't be written");

@@ -12,9 +12,18 @@ use crate::service::Service;
 /// How long an outcome or a note is tried to be written.
 const WRITE_TIME: Duration = Duration::from_secs(15);
 
+/// Waits until nothing can come any more of a change that this work has sent, and whose answer was lost. While the operation is
+/// open, nobody else changes the user; afterwards, the change would undo what others do.
+pub(crate) async fn wait_for_late_changes(service: &Service) {
+    if let Some(sent) = planted!("late-change-not-awaited": None, iam_sorry_aws::last_unanswered()) {
+        tokio::time::sleep_until(sent + service.actions().settle()).await;
+    }
+}
+
 /// Tries for a while: the same outcome written twice is one.
 pub(crate) async fn finish_with_retries(service: &Service, finish: Finish) -> Result<(), StoreError> {
-    with_retries(|| service.store().finish(finish.clone())).await.map(drop)
+    let written = with_retries(|| service.store().finish(finish.clone())).await.map(drop);
+    planted!("unknown-outcome-is-written": match written { Err(StoreError::OutcomeUnknown(_)) => Ok(()), it => it }, written)
 }
 
 /// Repeats a write, which may be there twice without harm, while the database is away.
@@ -23,15 +32,32 @@ where
     F: Future<Output = Result<T, StoreError>>,
 {
     let start = Instant::now();
+    let (mut unknown, mut attempts) = (None, 0);
     loop {
-        match write().await {
-            // Also if the database was promoted elsewhere, and is read-only here.
-            Err(StoreError::Unavailable(_) | StoreError::ReadOnly(_)) if start.elapsed() < WRITE_TIME => {
-                tokio::time::sleep(Duration::from_millis(250)).await;
+        attempts += 1;
+        let error = match write().await {
+            // What an earlier attempt did is not known any better by a later one that fails.
+            // Twice at least, also if this process stood still meanwhile.
+            Err(error)
+                if !may_be_repeated(&error)
+                    || (planted!("one-attempt-to-write": true, attempts > 1)
+                        && start.elapsed() >= WRITE_TIME) =>
+            {
+                return Err(unknown.unwrap_or(error));
             }
-            answer => return answer,
+            Err(error) => error,
+            written => return written,
+        };
+        if matches!(error, StoreError::OutcomeUnknown(_)) {
+            unknown = Some(error);
         }
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
+}
+
+/// Also if the database was promoted elsewhere, and is read-only here.
+fn may_be_repeated(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::ReadOnly(_))
 }
 
 /// What is written when an operation ends.

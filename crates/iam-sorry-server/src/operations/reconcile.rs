@@ -52,6 +52,8 @@ impl Service {
     }
 
     async fn settle_what_is_left(&self) -> Result<(), SettleError> {
+        #[cfg(feature = "simulation")]
+        let early = self.life().at_work();
         let open = self.store().open_operations().await?;
         self.inner.settling.forget_all_but(&open);
         let take_back = iam_sorry_aws::keeping_request_ids(self.take_back_remembered_keys(&open));
@@ -61,12 +63,13 @@ impl Service {
         let (mine, others): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|op| op.instance == self.instance());
         // Asked after the list was made: see the module's text.
-        for seen in mine.iter().filter(|op| !self.life().is_active(&op.new.id)) {
+        for seen in mine.iter().filter(|op| planted!("at-work-before-list": !early.contains(&op.new.id), !self.life().is_active(&op.new.id))) {
             self.settle(seen, Duration::ZERO, false).await;
         }
         // On a database that only one instance can have open, every other one is dead.
         let shared = self.inner.parts.other_instances;
-        let silence = if shared { TAKEOVER } else { Duration::ZERO };
+        let silence =
+            if shared { planted!("living-taken-over": Duration::ZERO, TAKEOVER) } else { Duration::ZERO };
         if others.is_empty() {
             return Ok(());
         }
@@ -87,11 +90,20 @@ impl Service {
     async fn settle(&self, seen: &Operation, silence: Duration, silent: bool) {
         let id = &seen.new.id;
         let Some(attempt) = self.inner.settling.turn(id) else { return };
-        let fresh = !silent && attempt.first_seen.elapsed() < self.actions().settle();
+        let fresh = planted!("nothing-is-fresh": false, !silent && attempt.first_seen.elapsed() < self.actions().settle());
         let work = async {
             self.act_only_while_alive();
             let Some(operation) = self.claim(seen, silence).await? else { return Ok(false) };
-            let settled = self.what_becomes(&operation, fresh).await?;
+            let settled = self.what_becomes(&operation, fresh).await;
+            // As in `wait_for_late_changes`, without keeping other operations waiting. To settle it again does no harm.
+            let now =
+                iam_sorry_aws::last_unanswered().inspect(|at| self.inner.settling.sent_in_vain(id, *at));
+            let unanswered = attempt.unanswered.max(now);
+            let settled = settled?;
+            if planted!("settled-before-late-change": false, unanswered.is_some_and(|sent| sent.elapsed() < self.actions().settle()))
+            {
+                return Err(SettleError::TooFresh);
+            }
             self.write_settled(&operation, settled, iam_sorry_aws::take_request_ids()).await?;
             Ok(true)
         };
@@ -131,6 +143,12 @@ impl Service {
                 continue;
             }
             if let Some(operation) = self.store().operation(&id).await? {
+                if operation.state == OperationState::Done {
+                    let name: ActionName = operation.new.action.parse()?;
+                    registry::take_back(name, self, &operation.new.plan, &key.id).await?;
+                    self.inner.settling.forget(&id);
+                    continue;
+                }
                 if !key.recorded {
                     let what = format!("access key {}, which it made", key.id);
                     self.store().record(vec![undoing_event(&operation.event, &what, self)]).await?;
@@ -168,7 +186,10 @@ impl Service {
                 let done = answer(operation, changes)?;
                 (OperationState::Done, json(&done), done.notes.join("; "), effects)
             }
-            Settled::Undone(why, effects) => (OperationState::Undone, json(&why), why, effects),
+            Settled::Undone(why, effects) => {
+                let written = planted!("undone-without-effects": Default::default(), effects);
+                (OperationState::Undone, json(&why), why, written)
+            }
         };
         let mut event = outcome_event(&operation.event, Outcome::Reconciled, &effects, self.clock().now_ms());
         event.instance = self.instance().to_owned();

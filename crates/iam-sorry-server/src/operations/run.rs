@@ -15,6 +15,7 @@
 
 use iam_sorry_core::api::{Change, Done, ProblemCode};
 use iam_sorry_core::changes::sentences;
+use iam_sorry_core::ids::UserRef;
 use iam_sorry_rules::Decision;
 use iam_sorry_store::ManagedUser;
 
@@ -112,7 +113,7 @@ impl Service {
                 return Ok(RunOutput::Unchanged(unchanged::<A>(request, &cx.allowed, changes, false)));
             }
         };
-        if mode == Mode::DryRun {
+        if planted!("dry-run-acts": false, mode == Mode::DryRun) {
             let changes = action.preview(cx, &plan).await?;
             return Ok(RunOutput::Unchanged(unchanged::<A>(request, &cx.allowed, changes, true)));
         }
@@ -128,15 +129,32 @@ impl Service {
         };
         match self.begin(begin).await? {
             Start::Replay(done) => Ok(RunOutput::Unchanged(action.replay(self, done).await?)),
-            Start::Fresh(op) => conclude(&op, action.act(cx, &plan, &op).await).await.map(RunOutput::Acted),
+            Start::Fresh(op) => {
+                let acted = action.act(cx, &plan, &op).await;
+                conclude(&op, request.user_ref(), acted).await.map(RunOutput::Acted)
+            }
         }
     }
 }
 
 /// Writes the outcome, and gives the answer.
-async fn conclude<T>(op: &OpenOperation, acted: Acted<T>) -> Result<T, ServiceError> {
+async fn conclude<T>(op: &OpenOperation, user: Option<&UserRef>, acted: Acted<T>) -> Result<T, ServiceError> {
     match acted {
-        Ok(Success { changes, effects, output }) => op.done(changes, effects).await.map(output),
+        Ok(Success { changes, effects, secret_of, output }) => match op.done(changes, effects).await {
+            Ok(done) => Ok(output(done)),
+            Err(unwritten) => {
+                if let (Some(key), Some(user)) = (secret_of, user) {
+                    planted!("unshown-key-forgotten": drop(key), op.hand_over(user, &key));
+                }
+                Err(unwritten)
+            }
+        },
+        // A request that was answered in the end may have been a repetition: what became of the first one is not known.
+        Err(Unsuccessful::Failed(error, _)) if planted!("lost-and-failed-is-failed": false, iam_sorry_aws::last_unanswered().is_some()) => {
+            match op.left_open("AWS did not answer, and may have done a part of it", &error) {
+                Unsuccessful::LeftOpen(error) | Unsuccessful::Failed(error, _) => Err(error),
+            }
+        }
         Err(Unsuccessful::Failed(error, effects)) => Err(op.failed(error, *effects).await),
         Err(Unsuccessful::LeftOpen(error)) => Err(error),
     }

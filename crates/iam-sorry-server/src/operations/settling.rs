@@ -1,7 +1,7 @@
 //! What this instance remembers of operations that are left open: when to try again, and the keys whose ids could not be
 //! written down.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,14 +11,14 @@ use iam_sorry_store::Operation;
 use tokio::time::Instant;
 
 /// The longest pause between two attempts at the same operation.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What this instance has tried to settle, and what it knows of it besides.
 #[derive(Default)]
 pub(crate) struct Settling {
     attempts: Mutex<HashMap<String, Attempt>>,
     /// Keys that workers made and could not write down, by their operations.
-    keys: Mutex<HashMap<String, MadeKey>>,
+    keys: Mutex<BTreeMap<String, MadeKey>>,
     /// How many keys nobody accounts for, as it was known last.
     pub unaccounted: AtomicUsize,
 }
@@ -26,6 +26,8 @@ pub(crate) struct Settling {
 #[derive(Clone, Copy)]
 pub(crate) struct Attempt {
     pub first_seen: Instant,
+    /// When the last change was sent to settle it whose answer never came.
+    pub unanswered: Option<Instant>,
     not_before: Instant,
     pause: Duration,
 }
@@ -43,9 +45,17 @@ impl Settling {
     pub fn turn(&self, id: &str) -> Option<Attempt> {
         let mut all = self.all();
         let now = Instant::now();
-        let first = Attempt { first_seen: now, not_before: now, pause: Duration::from_secs(1) };
+        let first =
+            Attempt { first_seen: now, unanswered: None, not_before: now, pause: Duration::from_secs(1) };
         let attempt = *all.entry(id.to_owned()).or_insert(first);
         (attempt.not_before <= now).then_some(attempt)
+    }
+
+    /// An attempt has sent a change then whose answer never came.
+    pub fn sent_in_vain(&self, id: &str, at: Instant) {
+        if let Some(attempt) = self.all().get_mut(id) {
+            attempt.unanswered = attempt.unanswered.max(Some(at));
+        }
     }
 
     pub fn again(&self, id: &str, after: Duration) {
@@ -57,7 +67,8 @@ impl Settling {
     pub fn later(&self, id: &str) {
         if let Some(attempt) = self.all().get_mut(id) {
             attempt.not_before = Instant::now() + attempt.pause;
-            attempt.pause = (attempt.pause * 2).min(LONGEST_PAUSE);
+            attempt.pause = (attempt.pause * 2)
+                .min(planted!("pauses-without-bound": Duration::from_secs(600), LONGEST_PAUSE));
         }
     }
 
@@ -68,6 +79,7 @@ impl Settling {
 
     pub fn forget_all_but(&self, open: &[Operation]) {
         self.all().retain(|id, _| open.iter().any(|operation| operation.new.id == *id));
+        planted!("made-key-forgotten": self.keys().retain(|id, _| open.iter().any(|it| it.new.id == *id)));
     }
 
     /// A worker made a key and can't write its id down: for the next claim, should this process live so long.
@@ -87,7 +99,7 @@ impl Settling {
         self.keys().iter().map(|(operation, key)| (operation.clone(), key.clone())).collect()
     }
 
-    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<String, MadeKey>> {
+    fn keys(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, MadeKey>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

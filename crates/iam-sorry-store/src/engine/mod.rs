@@ -269,7 +269,8 @@ impl DbError {
 impl From<DbError> for StoreError {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Lost(text) | DbError::Busy(text) | DbError::Unknown(text) => Self::Unavailable(text),
+            DbError::Lost(text) | DbError::Busy(text) => Self::Unavailable(text),
+            DbError::Unknown(text) => Self::OutcomeUnknown(text),
             DbError::Stopped => Self::TooSlow,
             DbError::Full(text) => Self::Full(text),
             DbError::Unwritable(text) => Self::Unwritable(text),
