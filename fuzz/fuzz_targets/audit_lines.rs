@@ -40,11 +40,10 @@ fuzz_target!(|data: &[u8]| {
         if let Some(header) = ExportHeader::parse(line) {
             assert_eq!(ExportHeader::parse(&header.line()), Some(header));
         }
-        if let Ok(groups) = serde_json::from_str::<Vec<String>>(line) {
-            let mut verifier = Verifier::new(Vec::new());
-            verifier.line(&groups_line(&groups));
-            assert_eq!(verifier.finish().count, 1, "there is no record in it");
-        }
+        let groups: Vec<String> = line.split(',').map(str::to_owned).collect();
+        let mut alone = Verifier::new(Vec::new());
+        alone.line(&groups_line(&groups));
+        assert_eq!(alone.finish().count, 1, "there is no record in it");
     }
     for report in [verifier.finish(), part.finish()] {
         assert!(report.findings.len() <= 1000 && report.findings.len() as u64 <= report.count);

@@ -19,13 +19,16 @@ pub(crate) const RANGE: u32 = 2_000;
 /// How many lanes that nothing was read of are looked at at once. More are not written to at the same time.
 const NEW_LANES: i64 = 64;
 
+/// A lane, and the last record of it that somebody has.
+type LaneState = (LaneId, u64);
+
 /// How much of each lane somebody has. The default: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrailPosition {
     /// The first lane of which there is nothing.
     pub(crate) next: u64,
     /// Of the lanes before it: those that may not be complete, and the last record that is there. By their numbers.
-    pub(crate) lanes: BTreeMap<u64, (LaneId, u64)>,
+    pub(crate) lanes: BTreeMap<u64, LaneState>,
 }
 
 impl TrailPosition {
@@ -493,10 +496,10 @@ impl Source {
 fn rows_of(
     connection: &mut dyn Connection,
     position: &TrailPosition,
-) -> Result<Vec<(LaneRow, (LaneId, u64))>, DbError> {
+) -> Result<Vec<(LaneRow, LaneState)>, DbError> {
     /// So many parameters each time: the statement is prepared once.
     const TOGETHER: usize = 16;
-    let wanted: Vec<(u64, (LaneId, u64))> = position.lanes.iter().map(|(n, state)| (*n, *state)).collect();
+    let wanted: Vec<(u64, LaneState)> = position.lanes.iter().map(|(n, state)| (*n, *state)).collect();
     let mut found = Vec::with_capacity(wanted.len());
     for part in wanted.chunks(TOGETHER) {
         let mut query = Query::new(&format!("SELECT {LANE_COLUMNS} FROM lanes"));
