@@ -2,7 +2,9 @@
 
 use iam_sorry_core::api::{ActionName, Done, IssuedCredentials, NewKey};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 #[cfg(test)]
 use crate::actions::sample::{Fields, Sample};
@@ -21,7 +23,7 @@ macro_rules! registry {
 
         /// An action of any kind, as it is stored: `{"action":"delete-user","user":"dirk"}`. A new field of an action needs a
         /// default, since what was stored before must be read.
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "action", rename_all = "kebab-case")]
         pub enum StoredAction {
             $(#[doc = concat!("[`", stringify!($name), "`].")] $name($name),)+
@@ -73,6 +75,23 @@ macro_rules! registry {
                     let plan = stored_plan::read(<$name as Action>::PLAN, plan)?;
                     Ok($name::take_back(service, &plan, key).await?)
                 })+
+            }
+        }
+
+        /// Each action that a person may request: its own fields, and its name.
+        impl PartialSchema for StoredAction {
+            fn schema() -> RefOr<Schema> {
+                let mut all = OneOfBuilder::new();
+                $(if !$name::BY_SERVICE_ONLY {
+                    all = all.item(named($name::NAME, <$name as PartialSchema>::schema()));
+                })+
+                all.into()
+            }
+        }
+
+        impl ToSchema for StoredAction {
+            fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+                $(<$name as ToSchema>::schemas(schemas);)+
             }
         }
 
@@ -142,6 +161,15 @@ impl From<IssuedCredentials> for AnyOutput {
     fn from(credentials: IssuedCredentials) -> Self {
         Self::Credentials(credentials)
     }
+}
+
+/// The schema of an action with its name as `action`.
+fn named(name: ActionName, schema: RefOr<Schema>) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut object)) = schema else { return schema };
+    let value = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([name.as_str()]));
+    object.properties.insert("action".to_owned(), value.into());
+    object.required.insert(0, "action".to_owned());
+    RefOr::T(Schema::Object(object))
 }
 
 async fn settle_as<A: Action>(case: &Case<'_>) -> Result<Settled, SettleError> {

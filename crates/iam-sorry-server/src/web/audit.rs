@@ -159,7 +159,10 @@ pub(super) async fn show(signed: SignedIn, Query(filter): Query<FilterQuery>) ->
 pub(super) async fn record(signed: SignedIn, Path(id): Path<String>) -> Answer {
     let record = match RecordId::parse(&id) {
         Some(id) => signed.context.service().audit_record(&signed.caller, id).await?,
-        None => return Err(ServiceError::new(ProblemCode::NotFound, "There is no such record.")),
+        None => {
+            let detail = "A record is named LANE:SEQ, such as 18a9842ac3304823:7.";
+            return Err(ServiceError::new(ProblemCode::BadRequest, detail));
+        }
     };
     let id = record.id();
     let row = RecordRow::from(&record);

@@ -7,7 +7,7 @@ use iam_sorry_store::{Store, TrailPosition};
 pub async fn whole_trail(store: &Store) -> Vec<Record> {
     let (mut position, mut records) = (TrailPosition::default(), Vec::new());
     loop {
-        let part = store.read_trail(&position, None, 2_000).await.unwrap();
+        let part = store.read_trail(&position, None, 2_000).await.expect("a part of the trail");
         position = part.start;
         if part.records.is_empty() {
             return records;
