@@ -6,27 +6,6 @@
 //! a callback, and what went wrong is an [`errors::AwsError`] whose text is what a person reads. The caller starts the
 //! tokio runtime; one thread is enough.
 
-/// `planted!("name": bad, good)`, or `planted!("name": bad)` for a step too many: a fault that the simulator must find, in a build of its own. Elsewhere, only what is good is
-/// compiled.
-#[cfg(feature = "simulation")]
-macro_rules! planted {
-    ($name:literal: $bad:expr, $good:expr) => {
-        if crate::simulation::is_planted($name) { $bad } else { $good }
-    };
-    ($name:literal: $bad:expr) => {
-        if crate::simulation::is_planted($name) {
-            $bad;
-        }
-    };
-}
-#[cfg(not(feature = "simulation"))]
-macro_rules! planted {
-    ($name:literal: $bad:expr, $good:expr) => {
-        $good
-    };
-    ($name:literal: $bad:expr) => {};
-}
-
 pub mod client;
 mod clock;
 pub mod errors;

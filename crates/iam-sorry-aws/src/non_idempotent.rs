@@ -37,7 +37,9 @@ impl NotMade {
         match context.failed(error) {
             error @ AwsError::Throttled { .. } => Self::Certainly(error),
             error if never_sent || !server_side => Self::Certainly(error),
-            error => planted!("lost-answer-means-nothing": Self::Certainly(error), Self::Perhaps(error)),
+            error => {
+                iam_sorry_core::planted!("lost-answer-means-nothing": Self::Certainly(error), Self::Perhaps(error))
+            }
         }
     }
 }

@@ -57,17 +57,3 @@ impl TimeSource for Clock {
         UNIX_EPOCH + Duration::from_millis(u64::try_from(crate::clock::now_ms()).unwrap_or(0))
     }
 }
-
-thread_local! {
-    static PLANTED: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
-}
-
-/// From here on, this thread's code has that fault.
-pub fn plant(fault: Option<&'static str>) {
-    PLANTED.set(fault);
-}
-
-/// Whether this thread's code has that fault.
-pub fn is_planted(fault: &str) -> bool {
-    PLANTED.get() == Some(fault)
-}

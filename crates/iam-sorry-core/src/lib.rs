@@ -17,6 +17,7 @@ pub mod group;
 pub mod identity;
 pub mod ids;
 pub mod names;
+pub mod planted;
 pub mod process_json;
 pub mod seal;
 pub mod shells;

@@ -17,27 +17,6 @@
 //!
 //! A library only so that its tests reach the services without a network; the product is the program.
 
-/// `planted!("name": bad, good)`, or `planted!("name": bad)` for a step too many: a fault that the simulator must find, in a build of its own. Elsewhere, only what is good is
-/// compiled.
-#[cfg(feature = "simulation")]
-macro_rules! planted {
-    ($name:literal: $bad:expr, $good:expr) => {
-        if iam_sorry_store::simulation::is_planted($name) { $bad } else { $good }
-    };
-    ($name:literal: $bad:expr) => {
-        if iam_sorry_store::simulation::is_planted($name) {
-            $bad;
-        }
-    };
-}
-#[cfg(not(feature = "simulation"))]
-macro_rules! planted {
-    ($name:literal: $bad:expr, $good:expr) => {
-        $good
-    };
-    ($name:literal: $bad:expr) => {};
-}
-
 pub mod accounts;
 pub mod actions;
 pub mod audit;

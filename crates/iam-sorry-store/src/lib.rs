@@ -9,21 +9,6 @@
 //! written and `trail` as it is read on; then
 //! one file for each concern, with statements that run on both engines.
 
-/// `planted!("name": bad, good)`: a fault that the simulator must find, in a build of its own. Elsewhere, only what is good is
-/// compiled.
-#[cfg(feature = "simulation")]
-macro_rules! planted {
-    ($name:literal: $bad:expr, $good:expr) => {
-        if crate::simulation::is_planted($name) { $bad } else { $good }
-    };
-}
-#[cfg(not(feature = "simulation"))]
-macro_rules! planted {
-    ($name:literal: $bad:expr, $good:expr) => {
-        $good
-    };
-}
-
 mod audit;
 mod continuity;
 mod cursor;

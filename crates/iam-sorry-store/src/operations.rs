@@ -133,7 +133,7 @@ impl Store {
                 "UPDATE operations SET instance = ?1, epoch = epoch + ?6
                  WHERE id = ?2 AND instance = ?3 AND epoch = ?4 AND state = 0
                  AND (instance = ?1 OR ?5 = 0 OR NOT EXISTS (SELECT 1 FROM instances i WHERE i.id = ?3 AND i.beat_ms > @NOW - ?5))",
-                params![me, &id, &from, epoch, silence, planted!("at-work-before-list": 0, 1)],
+                params![me, &id, &from, epoch, silence, iam_sorry_core::planted!("at-work-before-list": 0, 1)],
             )?;
             if rows == 0 {
                 return Ok(None);
@@ -167,7 +167,7 @@ fn begin(tx: &mut Tx<'_>, new: &NewOperation, intent: &Event) -> Result<Begun, F
             &new.idempotency_key,
             &new.account,
             &new.resource,
-            planted!("nobody-is-busy": false, new.exclusive)
+            iam_sorry_core::planted!("nobody-is-busy": false, new.exclusive)
         ],
     )?;
     if let Some(mut row) = reason {
@@ -210,10 +210,11 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<RecordId, Fault> {
     let id = &finish.operation;
     let mut row = standing(tx, id)?;
     let (state, person, account) = (state(row.int(0)?)?, row.text(2)?, row.parsed(6)?);
-    if planted!("close-not-fenced": false, row.text(1)? != tx.instance || row.int(5)? != finish.epoch) {
+    if iam_sorry_core::planted!("close-not-fenced": false, row.text(1)? != tx.instance || row.int(5)? != finish.epoch)
+    {
         return Err(StoreError::Fenced(id.clone()).into());
     }
-    if planted!("closed-twice": false, state != OperationState::Open) {
+    if iam_sorry_core::planted!("closed-twice": false, state != OperationState::Open) {
         // Said before, and the answer was lost.
         let same = state == finish.state && row.optional_text(3)?.as_ref() == Some(&finish.result);
         return if same {
@@ -230,7 +231,7 @@ fn close(tx: &mut Tx<'_>, finish: &Finish) -> Result<RecordId, Fault> {
         "UPDATE operations SET state = ?1, result = ?2, outcome = ?3 WHERE id = ?4",
         params![finish.state as i64, &finish.result, outcome.row, id],
     )?;
-    planted!("grants-not-written": drop(person), grants::apply(tx, &account, &person, finish)?);
+    iam_sorry_core::planted!("grants-not-written": drop(person), grants::apply(tx, &account, &person, finish)?);
     unaccounted::apply(tx, finish)?;
     Ok(outcome.id)
 }

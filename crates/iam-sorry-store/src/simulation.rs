@@ -232,17 +232,3 @@ mod tests {
         }
     }
 }
-
-thread_local! {
-    static PLANTED: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
-}
-
-/// From here on, this thread's code has that fault.
-pub fn plant(fault: Option<&'static str>) {
-    PLANTED.set(fault);
-}
-
-/// Whether this thread's code has that fault.
-pub fn is_planted(fault: &str) -> bool {
-    PLANTED.get() == Some(fault)
-}

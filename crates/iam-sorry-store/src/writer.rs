@@ -429,7 +429,7 @@ impl Line {
                     return Some(pause);
                 }
                 failure => {
-                    let error = planted!("unknown-commit-is-none": StoreError::Unavailable("away".into()), StoreError::from(failure));
+                    let error = iam_sorry_core::planted!("unknown-commit-is-none": StoreError::Unavailable("away".into()), StoreError::from(failure));
                     fail(jobs, || error.clone());
                     return None;
                 }
@@ -542,7 +542,7 @@ fn run_all(
         };
         results.push(result);
     }
-    if planted!("written-after-giving-up": false, !jobs.iter().all(|job| job.commits())) {
+    if iam_sorry_core::planted!("written-after-giving-up": false, !jobs.iter().all(|job| job.commits())) {
         connection.rollback();
         return Went::GivenUp;
     }
@@ -552,7 +552,7 @@ fn run_all(
         Fault::Refused(error) => DbError::Other(error.to_string()),
     });
     let committed = written.and_then(|()| connection.commit());
-    match planted!("commit-not-checked": committed.or(Ok(())), committed) {
+    match iam_sorry_core::planted!("commit-not-checked": committed.or(Ok(())), committed) {
         Ok(()) => Went::Committed(results),
         // A statement that was put off: whose it was shows when they go one by one.
         Err(error)

@@ -76,8 +76,9 @@ async fn create<J: Journal>(
 /// [`NotMade`].
 async fn create_access_key(aws: &Aws, signer: &Credentials, user: &UserName) -> Result<AccessKey, NotMade> {
     let context = aws.context("iam:CreateAccessKey", &signer.access_key_id, user.as_str());
-    let once = aws_sdk_iam::config::Builder::new()
-        .retry_config(planted!("creation-repeated": RetryConfig::standard(), RetryConfig::disabled()));
+    let once = aws_sdk_iam::config::Builder::new().retry_config(
+        iam_sorry_core::planted!("creation-repeated": RetryConfig::standard(), RetryConfig::disabled()),
+    );
     let request = aws.iam(signer).create_access_key().user_name(user.as_str());
     match request.customize().config_override(once).send().await {
         Ok(output) => match output.access_key {

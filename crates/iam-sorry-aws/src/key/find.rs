@@ -66,7 +66,7 @@ pub async fn decide<J: Journal>(
         Fate::TooFresh => Decided::TooFresh,
         Fate::Nothing => Decided::Nothing,
         Fate::Deactivate(key_id) => {
-            planted!("found-key-deleted": return Ok(Decided::Delete(key_id)));
+            iam_sorry_core::planted!("found-key-deleted": return Ok(Decided::Delete(key_id)));
             let mut suspect = Suspect { key_id, deactivated: true, found };
             journal.note_found(std::slice::from_ref(&suspect)).await?;
             let is_active =

@@ -17,7 +17,7 @@ mod rng;
 mod schedule;
 #[cfg(test)]
 mod tests;
-#[path = "../../tests/shared/trail.rs"]
+#[path = "../../tests/common/trail.rs"]
 mod trail;
 mod weather;
 mod wire;

@@ -47,8 +47,7 @@ impl Workshop {
     /// Runs the schedule of a seed.
     pub fn run(&self, seed: u64, recording: bool) -> Found {
         self.database.mark().expect("a database that was reset");
-        iam_sorry_store::simulation::plant(self.plant);
-        iam_sorry_aws::simulation::plant(self.plant);
+        iam_sorry_core::planted::plant(self.plant);
         iam_sorry_server::simulation::seed(Some(seed));
         fastrand::seed(seed);
         iam_sorry_aws::simulation::set_clock(Some(iam_sorry_server::simulation::now_ms));

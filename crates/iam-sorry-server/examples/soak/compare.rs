@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use iam_sorry_core::audit::{Event, Outcome, Phase, Record};
-use iam_sorry_store::{PageRequest, Store, TrailPosition};
+use iam_sorry_store::{PageRequest, Store};
 use serde_json::Value;
 
 use crate::department::{Department, run};
 use crate::people::Book;
+use crate::trail::whole_trail;
 
 /// What a pass found.
 pub struct Report {
@@ -117,7 +118,7 @@ pub fn compare(name: String, department: &Department, book: &Book, kills: usize)
     }
     let (trail, unaccounted) = department.beside(|store| {
         let unaccounted = in_iam_and_with_us(store, department, &mut found);
-        (trail(store), unaccounted)
+        (run(whole_trail(store)), unaccounted)
     });
     of_operations(&trail, &keys.delivered, &mut found);
     of_the_copy(department, &trail, &mut found);
@@ -167,21 +168,6 @@ fn in_iam_and_with_us(store: &Store, department: &Department, found: &mut impl F
         .difference(&keys)
         .for_each(|key| found(Kind::Vanished, format!("access key {key} is with us alone")));
     unaccounted.len()
-}
-
-fn trail(store: &Store) -> Vec<Record> {
-    let (mut position, mut trail) = (TrailPosition::default(), Vec::new());
-    loop {
-        let part = run(store.read_trail(&position, None, 2_000)).expect("the database");
-        position = part.start;
-        if part.records.is_empty() {
-            return trail;
-        }
-        for record in part.records {
-            position.pass(&record);
-            trail.push(record.record);
-        }
-    }
 }
 
 /// Every intent has one outcome, and every key that somebody got has the record of it.

@@ -8,6 +8,8 @@
 mod compare;
 mod department;
 mod people;
+#[path = "../../tests/common/trail.rs"]
+mod trail;
 
 use std::process::ExitCode;
 use std::sync::Arc;

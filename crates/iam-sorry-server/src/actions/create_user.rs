@@ -139,7 +139,7 @@ impl Action for CreateUser {
     async fn settle(plan: &Plan, case: &Case<'_>) -> Result<Settled, SettleError> {
         let ((aws, credentials), id, name) = (case.handle.pair(), &case.operation.new.id, &plan.user.name);
         let facts = match managed::facts(aws, credentials, name).await {
-            Ok(facts) if planted!("foreign-user-is-made": true, is_of(&facts, id)) => facts,
+            Ok(facts) if iam_sorry_core::planted!("foreign-user-is-made": true, is_of(&facts, id)) => facts,
             Err(AwsError::NoSuchUser { .. }) if case.fresh => return Err(SettleError::TooFresh),
             Ok(_) | Err(AwsError::NoSuchUser { .. }) => return Ok(Settled::undone("no user was made")),
             Err(error) => return Err(error.into()),

@@ -93,7 +93,8 @@ impl Action for DeleteUser {
             }
             // What was taken away until then stays away, and the row stays: the same request again goes on from there.
             Err(error) if is_final(&error) => {
-                let deleted_keys = planted!("half-deletion-forgotten": Vec::new(), removed.keys);
+                let deleted_keys =
+                    iam_sorry_core::planted!("half-deletion-forgotten": Vec::new(), removed.keys);
                 let effects = Effects { deleted_keys, ..Effects::default() };
                 Err(Unsuccessful::failed(ServiceError::of_aws(error), effects))
             }

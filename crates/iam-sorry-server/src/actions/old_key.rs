@@ -67,7 +67,7 @@ impl Service {
             // Before the request: this process may stand still after it.
             let (waited, age_ms) = (start.elapsed(), handle.age_ms(rotation.new.since * 1000));
             let keys = lookup::keys_of(aws, credentials, name).await?;
-            let old = planted!("young-key-taken-for-gone": true, age_ms.is_some_and(|age| age >= YOUNG_MS) || waited > KNOWN_WITHIN);
+            let old = iam_sorry_core::planted!("young-key-taken-for-gone": true, age_ms.is_some_and(|age| age >= YOUNG_MS) || waited > KNOWN_WITHIN);
             if old || keys.iter().any(|key| key.id == rotation.new.new_key) {
                 return Ok(keys);
             }

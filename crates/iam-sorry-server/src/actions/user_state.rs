@@ -50,7 +50,7 @@ impl Service {
             match managed::facts(aws, credentials, &row.user.name).await {
                 Ok(facts) => return Ok(compare(facts, row)),
                 Err(AwsError::NoSuchUser { .. }) => {
-                    if planted!("young-user-taken-for-gone": true, age_ms.is_some_and(|age| age >= YOUNG_MS) || waited > KNOWN_WITHIN)
+                    if iam_sorry_core::planted!("young-user-taken-for-gone": true, age_ms.is_some_and(|age| age >= YOUNG_MS) || waited > KNOWN_WITHIN)
                     {
                         return Ok(UserState::Gone);
                     }
@@ -118,7 +118,7 @@ impl Context {
 }
 
 fn compare(facts: Facts, row: &ManagedUser) -> UserState {
-    planted!("foreign-user-is-managed": return UserState::Managed(facts));
+    iam_sorry_core::planted!("foreign-user-is-managed": return UserState::Managed(facts));
     if facts.arn != row.arn {
         return UserState::NotManaged(format!(
             "in IAM {} is now {}, not {}",

@@ -93,14 +93,14 @@ impl Service {
             _turn: turn,
         };
         if matches!(begin.requester, Requester::Person(_))
-            && planted!("rules-not-compared": false, !self.still_decided_by(&begin.allowed.rules))
+            && iam_sorry_core::planted!("rules-not-compared": false, !self.still_decided_by(&begin.allowed.rules))
         {
             return Err(op.failed(rules_changed(), Effects::default()).await);
         }
         if let Some(user) = user {
             // The rules decided about the user as it was before its turn came, and before others were kept out.
             let error = match self.store().user(user).await {
-                Ok(row) if planted!("user-not-compared": true, row == begin.allowed.row) => {
+                Ok(row) if iam_sorry_core::planted!("user-not-compared": true, row == begin.allowed.row) => {
                     return Ok(Start::Fresh(Box::new(op)));
                 }
                 Ok(_) => changed(&self.label(user)),
@@ -182,7 +182,8 @@ impl Service {
                     };
                 }
                 // This very operation, whose beginning nobody confirmed for so long that somebody else has settled it.
-                Begun::Seen(seen) if planted!("own-beginning-is-foreign": false, seen.new.id == new.id) => {
+                Begun::Seen(seen) if iam_sorry_core::planted!("own-beginning-is-foreign": false, seen.new.id == new.id) =>
+                {
                     let why = StoreError::Fenced(new.id.clone());
                     return Err(perhaps_begun(&new.id, &why));
                 }
@@ -206,7 +207,7 @@ impl Service {
     async fn write_once(&self, new: &NewOperation, event: &Event) -> Result<Begun, ServiceError> {
         match self.store().begin(new.clone(), event.clone()).await {
             Err(StoreError::OutcomeUnknown(why)) => {
-                planted!("unknown-beginning-is-none": return Err(StoreError::Unavailable(why).into()), drop(why));
+                iam_sorry_core::planted!("unknown-beginning-is-none": return Err(StoreError::Unavailable(why).into()), drop(why));
             }
             known => return Ok(known?),
         }
@@ -234,7 +235,7 @@ fn answer_seen(seen: &Operation, new: &NewOperation) -> Result<Option<Done>, Ser
             "This Idempotency-Key was used for another request.\nUse a new key for each new request.",
         ));
     }
-    if planted!("open-request-begun-again": false, seen.state == OperationState::Open) {
+    if iam_sorry_core::planted!("open-request-begun-again": false, seen.state == OperationState::Open) {
         return Err(ServiceError {
             retry_after: Some(5),
             ..ServiceError::new(

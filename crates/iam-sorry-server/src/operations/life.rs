@@ -58,7 +58,8 @@ impl Life {
     /// Whether a new request to AWS may be begun.
     pub fn may_ask_aws(&self) -> Result<(), ServiceError> {
         let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        if planted!("acts-without-beats": true, confirmed.is_some_and(|at| at.elapsed() < MAY_ACT)) {
+        if iam_sorry_core::planted!("acts-without-beats": true, confirmed.is_some_and(|at| at.elapsed() < MAY_ACT))
+        {
             return Ok(());
         }
         Err(ServiceError {
@@ -89,7 +90,7 @@ impl Life {
 
     /// Whether a new request to AWS may be begun for what was begun in that term.
     pub fn may_ask_aws_in(&self, term: u64) -> Result<(), ServiceError> {
-        if planted!("term-not-compared": false, self.term() != term) {
+        if iam_sorry_core::planted!("term-not-compared": false, self.term() != term) {
             return Err(ServiceError {
                 retry_after: Some(20),
                 ..ServiceError::new(
@@ -112,7 +113,7 @@ impl Life {
             self.term.fetch_add(1, Ordering::SeqCst);
         }
         *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(planted!("beat-counts-from-answer": Instant::now(), sent));
+            Some(iam_sorry_core::planted!("beat-counts-from-answer": Instant::now(), sent));
     }
 
     /// Whether something new may begin.

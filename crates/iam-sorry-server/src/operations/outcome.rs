@@ -15,7 +15,9 @@ const WRITE_TIME: Duration = Duration::from_secs(15);
 /// Waits until nothing can come any more of a change that this work has sent, and whose answer was lost. While the operation is
 /// open, nobody else changes the user; afterwards, the change would undo what others do.
 pub(crate) async fn wait_for_late_changes(service: &Service) {
-    if let Some(sent) = planted!("late-change-not-awaited": None, iam_sorry_aws::last_unanswered()) {
+    if let Some(sent) =
+        iam_sorry_core::planted!("late-change-not-awaited": None, iam_sorry_aws::last_unanswered())
+    {
         tokio::time::sleep_until(sent + service.actions().settle()).await;
     }
 }
@@ -23,7 +25,7 @@ pub(crate) async fn wait_for_late_changes(service: &Service) {
 /// Tries for a while: the same outcome written twice is one.
 pub(crate) async fn finish_with_retries(service: &Service, finish: Finish) -> Result<(), StoreError> {
     let written = with_retries(|| service.store().finish(finish.clone())).await.map(drop);
-    planted!("unknown-outcome-is-written": match written { Err(StoreError::OutcomeUnknown(_)) => Ok(()), it => it }, written)
+    iam_sorry_core::planted!("unknown-outcome-is-written": match written { Err(StoreError::OutcomeUnknown(_)) => Ok(()), it => it }, written)
 }
 
 /// Repeats a write, which may be there twice without harm, while the database is away.
@@ -40,7 +42,7 @@ where
             // Twice at least, also if this process stood still meanwhile.
             Err(error)
                 if !may_be_repeated(&error)
-                    || (planted!("one-attempt-to-write": true, attempts > 1)
+                    || (iam_sorry_core::planted!("one-attempt-to-write": true, attempts > 1)
                         && start.elapsed() >= WRITE_TIME) =>
             {
                 return Err(unknown.unwrap_or(error));

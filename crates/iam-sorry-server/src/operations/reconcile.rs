@@ -63,13 +63,16 @@ impl Service {
         let (mine, others): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|op| op.instance == self.instance());
         // Asked after the list was made: see the module's text.
-        for seen in mine.iter().filter(|op| planted!("at-work-before-list": !early.contains(&op.new.id), !self.life().is_active(&op.new.id))) {
+        for seen in mine.iter().filter(|op| iam_sorry_core::planted!("at-work-before-list": !early.contains(&op.new.id), !self.life().is_active(&op.new.id))) {
             self.settle(seen, Duration::ZERO, false).await;
         }
         // On a database that only one instance can have open, every other one is dead.
         let shared = self.inner.parts.other_instances;
-        let silence =
-            if shared { planted!("living-taken-over": Duration::ZERO, TAKEOVER) } else { Duration::ZERO };
+        let silence = if shared {
+            iam_sorry_core::planted!("living-taken-over": Duration::ZERO, TAKEOVER)
+        } else {
+            Duration::ZERO
+        };
         if others.is_empty() {
             return Ok(());
         }
@@ -90,7 +93,7 @@ impl Service {
     async fn settle(&self, seen: &Operation, silence: Duration, silent: bool) {
         let id = &seen.new.id;
         let Some(attempt) = self.inner.settling.turn(id) else { return };
-        let fresh = planted!("nothing-is-fresh": false, !silent && attempt.first_seen.elapsed() < self.actions().settle());
+        let fresh = iam_sorry_core::planted!("nothing-is-fresh": false, !silent && attempt.first_seen.elapsed() < self.actions().settle());
         let work = async {
             self.act_only_while_alive();
             let Some(operation) = self.claim(seen, silence).await? else { return Ok(false) };
@@ -100,7 +103,7 @@ impl Service {
                 iam_sorry_aws::last_unanswered().inspect(|at| self.inner.settling.sent_in_vain(id, *at));
             let unanswered = attempt.unanswered.max(now);
             let settled = settled?;
-            if planted!("settled-before-late-change": false, unanswered.is_some_and(|sent| sent.elapsed() < self.actions().settle()))
+            if iam_sorry_core::planted!("settled-before-late-change": false, unanswered.is_some_and(|sent| sent.elapsed() < self.actions().settle()))
             {
                 return Err(SettleError::TooFresh);
             }
@@ -187,7 +190,7 @@ impl Service {
                 (OperationState::Done, json(&done), done.notes.join("; "), effects)
             }
             Settled::Undone(why, effects) => {
-                let written = planted!("undone-without-effects": Default::default(), effects);
+                let written = iam_sorry_core::planted!("undone-without-effects": Default::default(), effects);
                 (OperationState::Undone, json(&why), why, written)
             }
         };

@@ -113,7 +113,7 @@ impl Service {
                 return Ok(RunOutput::Unchanged(unchanged::<A>(request, &cx.allowed, changes, false)));
             }
         };
-        if planted!("dry-run-acts": false, mode == Mode::DryRun) {
+        if iam_sorry_core::planted!("dry-run-acts": false, mode == Mode::DryRun) {
             let changes = action.preview(cx, &plan).await?;
             return Ok(RunOutput::Unchanged(unchanged::<A>(request, &cx.allowed, changes, true)));
         }
@@ -144,13 +144,13 @@ async fn conclude<T>(op: &OpenOperation, user: Option<&UserRef>, acted: Acted<T>
             Ok(done) => Ok(output(done)),
             Err(unwritten) => {
                 if let (Some(key), Some(user)) = (secret_of, user) {
-                    planted!("unshown-key-forgotten": drop(key), op.hand_over(user, &key));
+                    iam_sorry_core::planted!("unshown-key-forgotten": drop(key), op.hand_over(user, &key));
                 }
                 Err(unwritten)
             }
         },
         // A request that was answered in the end may have been a repetition: what became of the first one is not known.
-        Err(Unsuccessful::Failed(error, _)) if planted!("lost-and-failed-is-failed": false, iam_sorry_aws::last_unanswered().is_some()) => {
+        Err(Unsuccessful::Failed(error, _)) if iam_sorry_core::planted!("lost-and-failed-is-failed": false, iam_sorry_aws::last_unanswered().is_some()) => {
             match op.left_open("AWS did not answer, and may have done a part of it", &error) {
                 Unsuccessful::LeftOpen(error) | Unsuccessful::Failed(error, _) => Err(error),
             }

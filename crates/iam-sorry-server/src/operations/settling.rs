@@ -67,8 +67,9 @@ impl Settling {
     pub fn later(&self, id: &str) {
         if let Some(attempt) = self.all().get_mut(id) {
             attempt.not_before = Instant::now() + attempt.pause;
-            attempt.pause = (attempt.pause * 2)
-                .min(planted!("pauses-without-bound": Duration::from_secs(600), LONGEST_PAUSE));
+            attempt.pause = (attempt.pause * 2).min(
+                iam_sorry_core::planted!("pauses-without-bound": Duration::from_secs(600), LONGEST_PAUSE),
+            );
         }
     }
 
@@ -79,7 +80,7 @@ impl Settling {
 
     pub fn forget_all_but(&self, open: &[Operation]) {
         self.all().retain(|id, _| open.iter().any(|operation| operation.new.id == *id));
-        planted!("made-key-forgotten": self.keys().retain(|id, _| open.iter().any(|it| it.new.id == *id)));
+        iam_sorry_core::planted!("made-key-forgotten": self.keys().retain(|id, _| open.iter().any(|it| it.new.id == *id)));
     }
 
     /// A worker made a key and can't write its id down: for the next claim, should this process live so long.

@@ -20,5 +20,5 @@ mod secrets;
 mod stored;
 mod users;
 mod verbs;
-#[path = "../shared/trail.rs"]
+#[path = "../common/trail.rs"]
 mod whole_trail;

@@ -20,5 +20,5 @@ mod sink_over_tls;
 mod sinks_exact;
 mod tls;
 mod trail;
-#[path = "../shared/trail.rs"]
+#[path = "../common/trail.rs"]
 mod whole_trail;

@@ -8,5 +8,5 @@ mod instances;
 mod random;
 mod secrets;
 mod steps;
-#[path = "../shared/trail.rs"]
+#[path = "../common/trail.rs"]
 mod whole_trail;

@@ -16,5 +16,5 @@ mod sessions;
 mod setup;
 mod ssh;
 mod weak_keys;
-#[path = "../shared/trail.rs"]
+#[path = "../common/trail.rs"]
 mod whole_trail;
